@@ -1,0 +1,33 @@
+# make demo and make test do everything on a fresh clone: own virtual environment, install, run.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint docs build clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m transferkit demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m coverage report --include='transferkit/content/*,transferkit/protocol/*' --fail-under=100
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+build: $(VENV)/.installed
+	$(BIN)/python -m build --outdir dist .
+
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,test,lint,docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist docs/_build *.egg-info

@@ -1,0 +1,62 @@
+"""What every test may use: real files, a registry, and options that do not wait."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import transferkit as tk
+from transferkit.testing.registry import RunningRegistry, running_registry
+
+MakeBlobs = Callable[..., list[tk.Blob]]
+
+
+@pytest.fixture
+def make_blobs() -> MakeBlobs:
+    """Write files of random content, named after their digests, and return their blobs."""
+
+    def make(folder: Path, sizes: list[int], seed: int = 0) -> list[tk.Blob]:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = random.Random(seed)
+        blobs = []
+        for size in sizes:
+            data = rng.randbytes(size)
+            hexdigest = hashlib.sha256(data).hexdigest()
+            (folder / f"sha256-{hexdigest}").write_bytes(data)
+            blobs.append(tk.Blob(f"sha256:{hexdigest}", size))
+        return blobs
+
+    return make
+
+
+@pytest.fixture
+def registry() -> Iterator[RunningRegistry]:
+    with running_registry() as running:
+        yield running
+
+
+@pytest.fixture
+def impatient() -> tk.TransferOptions:
+    """Options under which a failure is final after two attempts, at once."""
+    return tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    """No call of this library leaves a thread behind."""
+    before = {thread.ident for thread in threading.enumerate()}
+    yield
+    deadline = time.monotonic() + 5
+    left: list[threading.Thread] = []
+    while time.monotonic() < deadline:
+        left = [t for t in threading.enumerate() if t.ident not in before and t.name.startswith("transferkit")]
+        if not left:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"threads left behind: {left}")

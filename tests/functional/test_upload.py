@@ -1,0 +1,321 @@
+"""Uploads to the embedded registry, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, urljoin
+
+import pytest
+
+import transferkit as tk
+from transferkit.testing.registry import running_registry
+
+REPOSITORY = "library/model"
+SIZES = [0, 1, 100, 16 * 1024, 1024 * 1024 + 1]
+MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def blobs(make_blobs, source):
+    return make_blobs(source, SIZES)
+
+
+def upload(registry, blobs, folder: Path, **keywords) -> tk.Report:
+    return tk.upload(blobs, folder, base_url=registry.url, repository=REPOSITORY, **keywords)
+
+
+def manifest_of(blobs: list[tk.Blob]) -> bytes:
+    layers = [{"mediaType": "application/octet-stream", "digest": b.digest, "size": b.size} for b in blobs]
+    # Two blanks and a newline: bytes that a parser would not give back.
+    return json.dumps({"schemaVersion": 2, "layers": layers, "config": layers[0]}, indent=2).encode() + b"  \n"
+
+
+def stored(registry, blobs) -> list[str]:
+    return ["sha256:" + hashlib.sha256(registry.blob_path(b.digest).read_bytes()).hexdigest() for b in blobs]
+
+
+def test_blobs_arrive_in_at_most_three_requests_each(registry, blobs, source):
+    report = upload(registry, blobs, source)
+
+    assert [b.digest for b in blobs] == stored(registry, blobs)
+    assert (5, sum(SIZES), 0) == (report.blobs, report.bytes, report.skipped)
+    assert len(registry.log) == 3 * len(blobs)
+    assert [5, 5, 5] == [registry.log.count(method=method) for method in ("HEAD", "POST", "PUT")]
+
+
+def test_a_blob_that_is_there_is_not_sent(registry, blobs, source):
+    upload(registry, blobs[:3], source)
+    registry.log.clear()
+
+    report = upload(registry, blobs, source)
+
+    assert (3, SIZES[3] + SIZES[4]) == (report.skipped, report.bytes)
+    assert 2 == registry.log.count(method="PUT")
+
+
+def test_a_server_error_on_head_is_an_error_and_not_an_absence(make_blobs, source, impatient):
+    def failing(app):
+        def middle(environ, start_response):
+            if environ["REQUEST_METHOD"] == "HEAD":
+                start_response("500 Internal Server Error", [("Content-Length", "0")])
+                return [b""]
+            return app(environ, start_response)
+
+        return middle
+
+    with running_registry(middleware=failing) as registry:
+        with pytest.raises(tk.IncompleteError) as caught:
+            upload(registry, make_blobs(source, [10]), source, options=impatient)
+
+        (error,) = caught.value.failures.values()
+        assert isinstance(error, tk.RetriesExhaustedError)
+        assert isinstance(error.__cause__, tk.ServerError)
+        assert 0 == registry.log.count(method="POST")
+
+
+def test_a_blob_with_a_source_is_mounted(registry, blobs, source):
+    tk.upload(blobs, source, base_url=registry.url, repository="library/other")
+    registry.log.clear()
+
+    report = upload(registry, [tk.Blob(b.digest, b.size, source="library/other") for b in blobs], source)
+
+    assert (5, 0) == (report.mounted, report.bytes)
+    assert 0 == registry.log.count(method="PUT")
+    queries = [parse_qs(r.query) for r in registry.log if r.method == "POST"]
+    assert {("library/other",)} == {tuple(q["from"]) for q in queries}
+
+
+def test_a_mount_that_the_registry_declines_becomes_an_upload_in_the_same_session(registry, blobs, source):
+    report = upload(registry, [tk.Blob(b.digest, b.size, source="library/nothing-here") for b in blobs], source)
+
+    assert (0, sum(SIZES)) == (report.mounted, report.bytes)
+    assert [b.digest for b in blobs] == stored(registry, blobs)
+    assert len(blobs) == registry.log.count(method="POST")
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_location_is_followed_with_its_query_kept(make_blobs, source, relative):
+    """Absolute or relative, as the registry likes; the query carries its state."""
+
+    def middleware(app):
+        def middle(environ, start_response):
+            def start(status, headers, exc_info=None):
+                host = f"http://{environ['HTTP_HOST']}"
+                return start_response(
+                    status,
+                    [
+                        (k, (v.removeprefix(host) if relative else host + v.removeprefix(host)) + "&keep=a%2Fb")
+                        if k == "Location" and environ["REQUEST_METHOD"] == "POST"
+                        else (k, v)
+                        for k, v in headers
+                    ],
+                    exc_info,
+                )
+
+            return app(environ, start)
+
+        return middle
+
+    with running_registry(middleware=middleware) as registry:
+        blobs = make_blobs(source, [1000])
+        upload(registry, blobs, source)
+
+        (put,) = [r for r in registry.log if r.method == "PUT"]
+        assert "keep=a%2Fb" in put.query
+        assert put.query.endswith(f"digest={blobs[0].digest}")
+
+
+def test_a_redirect_to_storage_gets_the_body_and_no_credentials(make_blobs, source):
+    """307 on the PUT: the body goes to the other origin, nothing of the user's does."""
+    import requests
+
+    class Authorization(requests.auth.AuthBase):
+        def __call__(self, request):
+            request.headers["Authorization"] = "Bearer secret"
+            return request
+
+    with running_registry() as storage:
+
+        def redirecting(app):
+            def middle(environ, start_response):
+                if environ["REQUEST_METHOD"] == "PUT" and "/uploads/" in environ["PATH_INFO"]:
+                    digest = parse_qs(environ["QUERY_STRING"])["digest"][0]
+                    where = urljoin(storage.url, f"{session_location}&digest={digest}")
+                    environ["wsgi.input"].read()
+                    start_response("307 Temporary Redirect", [("Location", where), ("Content-Length", "0")])
+                    return [b""]
+                return app(environ, start_response)
+
+            return middle
+
+        begun = requests.post(f"{storage.url}/v2/bucket/a/blobs/uploads/", timeout=10)
+        session_location = begun.headers["Location"]
+        storage.log.clear()
+        with running_registry(middleware=redirecting) as registry, requests.Session() as session:
+            session.auth = Authorization()
+            session.cookies.set("login", "secret", domain="127.0.0.1")
+            session.headers["X-Custom"] = "secret"
+            blobs = make_blobs(source, [300_000])
+            calls = []
+            report = upload(registry, blobs, source, session=session, progress=lambda *c: calls.append(c))
+
+            assert {"Bearer secret"} == {r.headers.get("authorization") for r in registry.log}
+        (put,) = storage.log
+        assert 300_000 == put.received
+        assert not {"authorization", "cookie", "x-custom"} & set(put.headers)
+        assert [blobs[0].digest] == stored(storage, blobs)
+    assert calls[-1] == (300_000, 300_000)
+    assert 300_000 <= report.bytes
+
+
+def test_the_manifest_goes_out_last_and_unchanged(registry, blobs, source):
+    raw = manifest_of(blobs)
+    hexdigest = hashlib.sha256(raw).hexdigest()
+
+    upload(registry, blobs, source, manifest=raw, manifest_ref="v1", manifest_media_type=MEDIA_TYPE)
+
+    assert ("PUT", f"/v2/{REPOSITORY}/manifests/v1") == (registry.log[-1].method, registry.log[-1].path)
+    assert MEDIA_TYPE == registry.log[-1].headers["content-type"]
+    fetched = tk.fetch_manifest("v1", base_url=registry.url, repository=REPOSITORY)
+    assert raw == fetched.raw
+    assert f"sha256:{hexdigest}" == fetched.digest
+    assert {b.digest for b in blobs} == {d.digest for d in fetched.layers}
+
+
+def test_a_manifest_without_a_tag_goes_under_its_digest(registry, blobs, source):
+    raw = manifest_of(blobs)
+
+    upload(registry, blobs, source, manifest=raw)
+
+    digest = "sha256:" + hashlib.sha256(raw).hexdigest()
+    assert raw == tk.fetch_manifest(digest, base_url=registry.url, repository=REPOSITORY).raw
+
+
+def test_a_manifest_alone_is_pushed(registry, blobs, source):
+    upload(registry, blobs, source)
+
+    upload(registry, [], source, manifest=manifest_of(blobs), manifest_ref="later")
+
+    assert manifest_of(blobs) == tk.fetch_manifest("later", base_url=registry.url, repository=REPOSITORY).raw
+
+
+def test_a_registry_that_stores_another_manifest_is_caught(blobs, source):
+    def lying(app):
+        def middle(environ, start_response):
+            def start(status, headers, exc_info=None):
+                wrong = "sha256:" + 64 * "0"
+                changed = [(k, wrong if k == "Docker-Content-Digest" else v) for k, v in headers]
+                is_put = environ["REQUEST_METHOD"] == "PUT" and "/manifests/" in environ["PATH_INFO"]
+                return start_response(status, changed if is_put else headers, exc_info)
+
+            return app(environ, start)
+
+        return middle
+
+    with running_registry(middleware=lying) as registry:
+        with pytest.raises(tk.DigestMismatchError, match="sha256:000000000000"):
+            upload(registry, blobs, source, manifest=manifest_of(blobs), manifest_ref="v1")
+
+
+def test_a_manifest_reference_that_is_another_digest_is_refused(registry, blobs, source):
+    with pytest.raises(tk.DigestMismatchError):
+        upload(registry, blobs, source, manifest=manifest_of(blobs), manifest_ref="sha256:" + 64 * "0")
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"layers": {}}', b'{"layers": [], "manifests": []}'])
+def test_a_malformed_manifest_is_refused_before_any_request(registry, blobs, source, raw):
+    with pytest.raises(tk.InvalidManifestError):
+        upload(registry, blobs, source, manifest=raw, manifest_ref="v1")
+    assert len(registry.log) == 0
+
+
+def test_a_tag_without_a_manifest_is_refused(registry, blobs, source):
+    with pytest.raises(tk.InvalidManifestError, match="pass manifest="):
+        upload(registry, blobs, source, manifest_ref="v1")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def change(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "requests_before"), [(remove, 0), (shorten, 0), (make_folder, 0), (change, None)]
+)
+def test_a_bad_source_file_is_named_and_no_manifest_goes_out(registry, blobs, source, spoil, requests_before):
+    bad = source / tk.digest_to_path(blobs[4].digest)
+    spoil(bad)
+
+    with pytest.raises(tk.SourceError, match=bad.name) as caught:
+        upload(registry, blobs, source, manifest=manifest_of(blobs), manifest_ref="v1")
+
+    assert not caught.value.retryable
+    if requests_before is not None:
+        assert requests_before == len(registry.log)
+    assert 0 == registry.log.count(path_contains="/manifests/")
+    assert not registry.blob_path(blobs[4].digest).exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_source_file_is_named(registry, blobs, source):
+    (source / tk.digest_to_path(blobs[4].digest)).chmod(0)
+
+    with pytest.raises(tk.SourceError, match="not readable"):
+        upload(registry, blobs, source)
+
+
+def test_a_file_that_is_empty_and_should_not_be_is_refused(registry, source, make_blobs):
+    blob = tk.Blob("sha256:" + 64 * "a", 0)
+    source.mkdir()
+    (source / tk.digest_to_path(blob.digest)).write_bytes(b"")
+
+    with pytest.raises(tk.SourceError, match="is empty"):
+        upload(registry, [blob], source)
+
+
+def test_several_bad_files_are_counted(registry, blobs, source):
+    for blob in blobs[1:]:
+        (source / tk.digest_to_path(blob.digest)).unlink()
+
+    with pytest.raises(tk.SourceError, match="and 3 more files"):
+        upload(registry, blobs, source)
+
+
+def test_progress_ends_at_the_total(registry, blobs, source):
+    calls = []
+    upload(registry, blobs[:2], source)
+    upload(registry, blobs, source, progress=lambda *figures: calls.append(figures))
+
+    assert calls[0] == (0, sum(SIZES))
+    assert calls[-1] == (sum(SIZES), sum(SIZES))
+
+
+def test_an_upload_over_a_users_session(registry, blobs, source):
+    import requests
+
+    with requests.Session() as session:
+        upload(registry, blobs, source, session=session)
+
+    assert [b.digest for b in blobs] == stored(registry, blobs)

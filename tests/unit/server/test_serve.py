@@ -1,0 +1,349 @@
+"""What our way of running cheroot promises, each on a real socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from transferkit.server import serving
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer with the body, or early where the path says so."""
+    path = environ["PATH_INFO"]
+    body = b"early" if path == "/early" else environ["wsgi.input"].read()
+    status = "413 Content Too Large" if path == "/413" else "200 OK"
+    start_response(status, [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as sock:
+        yield sock
+
+
+def everything(sock: socket.socket) -> bytes:
+    """Read until the other side closes; a reset is a failure."""
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def exchange(url: str, request: bytes) -> bytes:
+    with connected(url) as sock:
+        sock.sendall(request)
+        return everything(sock)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(echo) as url:
+        yield url
+
+
+def test_a_connection_is_used_again(url: str) -> None:
+    connection = HTTPConnection(url.removeprefix("http://"))
+    try:
+        for data in (b"one", b"two"):
+            connection.request("POST", "/", body=data)
+            assert data == connection.getresponse().read()
+            sock = connection.sock
+        assert sock is connection.sock
+    finally:
+        connection.close()
+
+
+def test_pipelined_requests_are_answered_in_order(url: str) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n%b\r\n%d"
+
+    answers = exchange(url, b"".join(request % (b"Connection: close\r\n" if n == 3 else b"", n) for n in range(4)))
+
+    assert [part[:1] for part in answers.split(b"\r\n\r\n")[1:]] == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_chunked_request_is_read_to_its_end(url: str) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    one = head + b"\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+
+    answers = exchange(url, one + head + b"Connection: close\r\n\r\n1\r\n!\r\n0\r\n\r\n")
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert [part[: 5 if n == 0 else 1] for n, part in enumerate(answers.split(b"\r\n\r\n")[1:])] == [b"hello", b"!"]
+
+
+def test_the_rest_of_a_chunked_body_is_no_request(url: str) -> None:
+    inner = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    big = b"x" * 300_000
+    request = b"POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answers = exchange(url, request + b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(big), big, len(inner), inner))
+
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in answers
+
+
+@pytest.mark.parametrize("length", ["-1", "-5", "+5", "1_0", "5 5", "0x5", "", "٥", "9" * 20])
+def test_a_content_length_that_is_none_closes_the_connection(url: str, length: str) -> None:
+    answers = exchange(url, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\nhello" % length.encode())
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
+    ],
+)
+def test_a_request_that_is_none_is_refused(url: str, request_: bytes, status: bytes) -> None:
+    assert exchange(url, request_).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_small_rest_of_a_body_keeps_the_connection(url: str) -> None:
+    with connected(url) as sock:
+        sock.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert everything(sock).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_an_early_answer_does_not_wait_for_a_large_body(url: str) -> None:
+    with connected(url) as sock:
+        sock.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n" + b"x" * 100_000)
+        answer = everything(sock)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"\r\n\r\nearly")
+    assert b"Connection: close" in answer
+
+
+def test_an_early_answer_reaches_a_client_that_sends_it_all_first(url: str) -> None:
+    # Without the lingering close the kernel resets the connection: a broken pipe here instead of an answer.
+    with connected(url) as sock:
+        sock.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n")
+        for _ in range(300):
+            sock.sendall(b"x" * 100_000)
+        assert everything(sock).endswith(b"early")
+
+
+def test_a_body_is_invited_when_it_is_read(url: str) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+    with connected(url) as sock:
+        sock.sendall(head % b"/")
+        assert sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"hello")
+        assert everything(sock).endswith(b"\r\n\r\nhello")
+
+
+def test_a_body_is_not_invited_when_it_is_not_read(url: str) -> None:
+    answer = exchange(url, b"POST /early HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"Connection: close" in answer
+
+
+def test_a_413_closes_the_connection(url: str) -> None:
+    assert b"Connection: close" in exchange(url, b"POST /413 HTTP/1.1\r\nContent-Length: 1\r\n\r\n!")
+
+
+def test_an_answer_without_length_is_chunked() -> None:
+    def stream(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return iter([b"one", b"", b"two"])
+
+    with serving(stream) as url:
+        answer = exchange(url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+    assert answer.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+
+def test_an_answer_is_flushed_block_by_block() -> None:
+    go_on = threading.Event()
+
+    def stream(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "6")])
+        yield b"one"
+        assert go_on.wait(10)
+        yield b"two"
+
+    with serving(stream) as url, connected(url) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert sock.recv(65536).endswith(b"\r\n\r\none")
+        go_on.set()
+        assert everything(sock) == b"two"
+
+
+def test_more_connections_than_threads_stay_open() -> None:
+    with serving(echo, threads=2) as url:
+        connections = [HTTPConnection(url.removeprefix("http://"), timeout=10) for _ in range(300)]
+        for round_ in (b"one", b"two"):
+            for connection in connections:
+                connection.request("POST", "/", body=round_)
+            for connection in connections:
+                answer = connection.getresponse()
+                assert (round_, None) == (answer.read(), answer.headers["Connection"])
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_the_url_leads_to_the_server(host: str) -> None:
+    try:
+        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError:
+        pytest.skip(f"{host} cannot be bound here")
+    with serving(echo, host=host) as url:
+        assert exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"early")
+
+
+def test_a_port_that_is_taken_is_an_error(url: str) -> None:
+    with pytest.raises(OSError, match=r"in use"):
+        with serving(echo, port=int(url.rpartition(":")[2])):
+            pass
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"", id="nothing yet"),
+        pytest.param(b"GET / HT", id="in a head"),
+        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx", id="in a body"),
+        pytest.param(b"GET /endless HTTP/1.1\r\n\r\n", id="in an answer"),
+        pytest.param(b"POST /early HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", id="in a lingering close"),
+        pytest.param(b"GET /early HTTP/1.1\r\n\r\n", id="between two requests"),
+    ],
+)
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_it_ends_quickly_and_leaves_nothing_behind(request_: bytes) -> None:
+    def endless(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/endless":
+            return echo(environ, start_response)
+        start_response("200 OK", [])
+        return iter(lambda: b"x" * 100_000, b"")
+
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    statistics = len(getattr(logging, "statistics", {}))
+    with serving(endless, threads=4) as url:
+        with connected(url) as first, connected(url) as second:
+            for sock in (first, second):
+                sock.sendall(request_)
+            time.sleep(0.05)
+            started = time.monotonic()
+            # The connections are still open when the server goes.
+            sockets = [first.dup(), second.dup()]
+    duration = time.monotonic() - started
+    for sock in sockets:
+        sock.close()
+
+    assert duration < 0.5
+    assert threads == threading.active_count()
+    assert descriptors == len(os.listdir("/proc/self/fd"))
+    assert statistics == len(getattr(logging, "statistics", {}))
+
+
+def test_a_client_that_goes_away_leaves_no_trace(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def endless(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return iter(lambda: b"x" * 100_000, b"")
+
+    with caplog.at_level(logging.INFO), serving(endless) as url:
+        for request in (b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx", b"GET", b""):
+            with connected(url) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close is a reset
+                sock.sendall(request)
+                time.sleep(0.02)
+        time.sleep(0.05)
+
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_an_application_that_raises_is_logged_and_answered_with_500(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        raise RuntimeError("a bug")
+
+    with serving(broken) as url:
+        answer = exchange(url, b"GET / HTTP/1.1\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"a bug" not in answer
+    assert [(record.name, record.levelno) for record in caplog.records] == [("transferkit.server.serve", logging.ERROR)]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA, tmp_path: Path) -> tuple[str, str]:
+    certificate = authority.issue_cert("127.0.0.1")
+    paths = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(paths[0])
+    certificate.private_key_pem.write_to_path(paths[1])
+    return paths
+
+
+@contextmanager
+def secured(url: str, authority: trustme.CA) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    host, port = url.removeprefix("https://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=True) as sock:
+            yield sock
+
+
+def test_tls_serves_the_same(authority: trustme.CA, tls: tuple[str, str]) -> None:
+    with serving(echo, tls=tls) as url:
+        assert url.startswith("https://")
+        with secured(url, authority) as sock:
+            data = b"x" * 1_000_000
+            sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + data)
+            # A second request on the same connection, which the reader has waited for without blocking.
+            sock.sendall(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend")
+            answers = everything(sock)
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.endswith(b"\r\n\r\nend")
+
+
+def test_a_client_that_is_silent_in_the_handshake_stops_nobody(authority: trustme.CA, tls: tuple[str, str]) -> None:
+    with serving(echo, tls=tls) as url:
+        host, port = url.removeprefix("https://").split(":")
+        with socket.create_connection((host, int(port))):
+            with secured(url, authority) as sock:
+                sock.sendall(b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n")
+                assert everything(sock).endswith(b"early")
+            started = time.monotonic()
+    assert time.monotonic() - started < 0.5
+
+
+def test_plain_http_to_a_tls_port_is_hung_up_on(
+    tls: tuple[str, str], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), serving(echo, tls=tls) as url:
+        answer = exchange(url.replace("https", "http"), b"GET / HTTP/1.1\r\n\r\n")
+
+    assert b"HTTP/1.1" not in answer
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []

@@ -1,0 +1,162 @@
+"""transferkit moves content-addressed data between registries (OCI, Docker, Ollama) and disk.
+
+>>> import transferkit as tk
+>>> tk.digest_to_path("sha256:" + 64 * "a")[:10]
+'sha256-aaa'
+
+Names are imported when they are used: ``import transferkit`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from transferkit._version import __version__
+
+if TYPE_CHECKING:
+    from transferkit.bulk import digest_to_path, download, fetch_manifest, upload
+    from transferkit.cancellation import Cancellation
+    from transferkit.content.descriptor import Blob, Descriptor
+    from transferkit.content.digest import Digest
+    from transferkit.content.manifest import Manifest
+    from transferkit.errors import (
+        BlobNotFoundError,
+        CancelledError,
+        CertificateError,
+        ConnectError,
+        DeniedError,
+        DigestMismatchError,
+        IncompleteError,
+        InvalidDescriptorError,
+        InvalidDigestError,
+        InvalidManifestError,
+        InvalidNameError,
+        ManifestNotFoundError,
+        NotFoundError,
+        OutOfSpaceError,
+        ProtocolError,
+        RateLimitedError,
+        ReadError,
+        RegistryError,
+        RetriesExhaustedError,
+        ServerError,
+        SizeMismatchError,
+        SlowError,
+        SourceError,
+        StalledError,
+        StorageError,
+        TransferKitError,
+        TransportError,
+        TransportTimeout,
+        UnauthorizedError,
+        VerificationError,
+        WriteError,
+    )
+    from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+    from transferkit.report import Report
+
+_HOMES = {
+    "bulk": ("digest_to_path", "download", "fetch_manifest", "upload"),
+    "cancellation": ("Cancellation",),
+    "content.descriptor": ("Blob", "Descriptor"),
+    "content.digest": ("Digest",),
+    "content.manifest": ("Manifest",),
+    "errors": (
+        "BlobNotFoundError",
+        "CancelledError",
+        "CertificateError",
+        "ConnectError",
+        "DeniedError",
+        "DigestMismatchError",
+        "IncompleteError",
+        "InvalidDescriptorError",
+        "InvalidDigestError",
+        "InvalidManifestError",
+        "InvalidNameError",
+        "ManifestNotFoundError",
+        "NotFoundError",
+        "OutOfSpaceError",
+        "ProtocolError",
+        "RateLimitedError",
+        "ReadError",
+        "RegistryError",
+        "RetriesExhaustedError",
+        "ServerError",
+        "SizeMismatchError",
+        "SlowError",
+        "SourceError",
+        "StalledError",
+        "StorageError",
+        "TransferKitError",
+        "TransportError",
+        "TransportTimeout",
+        "UnauthorizedError",
+        "VerificationError",
+        "WriteError",
+    ),
+    "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
+    "report": ("Report",),
+}
+_HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Blob",
+    "BlobNotFoundError",
+    "Cancellation",
+    "CancelledError",
+    "CertificateError",
+    "ConnectError",
+    "DeniedError",
+    "Descriptor",
+    "Digest",
+    "DigestMismatchError",
+    "IncompleteError",
+    "InvalidDescriptorError",
+    "InvalidDigestError",
+    "InvalidManifestError",
+    "InvalidNameError",
+    "Manifest",
+    "ManifestNotFoundError",
+    "NotFoundError",
+    "OutOfSpaceError",
+    "ProtocolError",
+    "RateLimitedError",
+    "ReadError",
+    "RegistryError",
+    "Report",
+    "RetriesExhaustedError",
+    "RetryOptions",
+    "ServerError",
+    "SizeMismatchError",
+    "SlowError",
+    "SourceError",
+    "StalledError",
+    "StorageError",
+    "TransferKitError",
+    "TransferOptions",
+    "TransportError",
+    "TransportOptions",
+    "TransportTimeout",
+    "UnauthorizedError",
+    "VerificationError",
+    "WriteError",
+    "__version__",
+    "digest_to_path",
+    "download",
+    "fetch_manifest",
+    "upload",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'transferkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,268 @@
+"""Many blobs, one repository, one folder: ``download`` and ``upload``.
+
+One of the two places where network and disk are joined. Everything else is arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from transferkit.cancellation import Cancellation
+from transferkit.content.descriptor import Blob, Descriptor, unique
+from transferkit.content.digest import Digest
+from transferkit.content.manifest import MAX_MANIFEST, OCI_MANIFEST, Manifest
+from transferkit.errors import InvalidManifestError, SourceError
+from transferkit.options import TransferOptions
+from transferkit.protocol.routes import check_reference
+from transferkit.remote.repository import Repository
+from transferkit.report import Report
+from transferkit.retry import Retry
+from transferkit.storage.directory import Directory
+from transferkit.transfer.copy import Copy, run_one
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.progress import ProgressCallback
+from transferkit.transport.client import Client
+
+if TYPE_CHECKING:
+    import requests
+
+Path = str | os.PathLike[str]
+
+DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
+UPLOADS = 32
+
+
+def download(
+    blobs: Iterable[Blob | Descriptor],
+    dest_dir: Path,
+    *,
+    base_url: str,
+    repository: str,
+    concurrency: int | None = None,
+    progress: ProgressCallback | None = None,
+    session: requests.Session | None = None,
+    user_agent: str | None = None,
+    stall_timeout: float | None = None,
+    logger: logging.Logger | None = None,
+    cancel: Cancellation | None = None,
+    options: TransferOptions | None = None,
+) -> Report:
+    """Download blobs into a folder, as ``sha256-<hex>`` files, and return what was done.
+
+    Each blob takes one request; size and digest are checked while it streams, and its name appears only after
+    that. Blobs that are in ``dest_dir`` already are verified once and skipped. A large one that was interrupted
+    continues where it stopped. ``dest_dir`` is made if need be. Several calls, also of other processes, may share it.
+
+    ``progress(completed, total)`` gets bytes and is called from this thread. A keyword beats the option of the same
+    name.
+
+    Raises:
+        InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
+        IncompleteError: some blobs failed, for the reasons in ``.failures``; the others are in place.
+        StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
+        CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
+
+    >>> from transferkit.testing import running_registry
+    >>> import hashlib, tempfile
+    >>> digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
+    >>> folder = tempfile.mkdtemp()
+    >>> with open(f"{folder}/{digest_to_path(digest)}", "wb") as file:
+    ...     _ = file.write(b"hello")
+    >>> with running_registry() as registry:
+    ...     sent = upload([Blob(digest, 5)], folder, base_url=registry.url, repository="library/hello")
+    ...     report = download([Blob(digest, 5)], tempfile.mkdtemp(), base_url=registry.url, repository="library/hello")
+    >>> sent.bytes, report.bytes, len(report.paths)
+    (5, 5, 1)
+    """
+    options = _options(options, concurrency, user_agent, stall_timeout)
+    descriptors = unique(blobs)
+    ceiling = options.concurrency or DOWNLOADS
+    with _client(base_url, options, session, ceiling) as client:
+        source = Repository(client, repository)
+        if not descriptors:
+            return Report()
+        target = Directory(
+            dest_dir,
+            resume_threshold=options.resume_threshold,
+            rehash=options.rehash_existing,
+            durable=options.durable,
+        )
+        target.prepare()
+        present: list[Descriptor] = []
+        missing: list[Descriptor] = []
+        for descriptor in descriptors:
+            (present if target.knows(descriptor) else missing).append(descriptor)
+        copy = Copy(
+            missing,
+            source,
+            target,
+            concurrency=ceiling,
+            retry=Retry(options.retry),
+            progress=progress,
+            progress_interval=options.progress_interval,
+            present=present,
+            cancellation=cancel,
+            logger=logger,
+        )
+        try:
+            report = copy.run()
+        finally:
+            target.close()
+    return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
+
+
+def upload(
+    blobs: Iterable[Blob | Descriptor],
+    src_dir: Path,
+    *,
+    base_url: str,
+    repository: str,
+    concurrency: int | None = None,
+    progress: ProgressCallback | None = None,
+    session: requests.Session | None = None,
+    user_agent: str | None = None,
+    stall_timeout: float | None = None,
+    logger: logging.Logger | None = None,
+    cancel: Cancellation | None = None,
+    options: TransferOptions | None = None,
+    manifest: bytes | None = None,
+    manifest_ref: str | None = None,
+    manifest_media_type: str | None = None,
+) -> Report:
+    """Upload ``sha256-<hex>`` files of a folder, and then a manifest, if one is given, byte for byte.
+
+    Blobs that the repository has are not sent; one with a ``source`` is mounted from there where the registry can.
+    All files are looked for before the first request, and hashed while they are sent. The manifest goes out only
+    after every blob is in place, under ``manifest_ref`` (a tag or its digest; by default its digest).
+
+    Raises:
+        SourceError: a file is missing, unreadable, of another size, or not what its digest says; no manifest was sent.
+        IncompleteError: some blobs failed, for the reasons in ``.failures``; no manifest was sent.
+        InvalidManifestError, InvalidNameError: the manifest or its tag is malformed; nothing was done.
+        StorageError, UnauthorizedError, CertificateError, ConnectError, CancelledError: as for ``download``.
+    """
+    options = _options(options, concurrency, user_agent, stall_timeout)
+    descriptors = unique(blobs)
+    ceiling = options.concurrency or UPLOADS
+    parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
+    with _client(base_url, options, session, ceiling) as client:
+        target = Repository(client, repository)
+        source = Directory(src_dir, rehash=options.rehash_existing)
+        _check_sources(source, descriptors)
+        retry = Retry(options.retry)
+        cancellation = cancel or Cancellation()
+        copy = Copy(
+            descriptors,
+            source,
+            target,
+            concurrency=ceiling,
+            retry=retry,
+            progress=progress,
+            progress_interval=options.progress_interval,
+            cancellation=cancellation,
+            logger=logger,
+        )
+        report = copy.run() if descriptors else Report()
+        if parsed is not None:
+            _push_manifest(target, parsed, manifest_ref or parsed.digest, retry, cancellation)
+    return report
+
+
+def fetch_manifest(
+    reference: str,
+    *,
+    base_url: str,
+    repository: str,
+    session: requests.Session | None = None,
+    user_agent: str | None = None,
+    cancel: Cancellation | None = None,
+    options: TransferOptions | None = None,
+) -> Manifest:
+    """Fetch the manifest of a tag or a digest: the list of blobs that ``download`` is then called with.
+
+    Its bytes are checked against the digest asked for and against the one that the registry announces.
+
+    Raises:
+        ManifestNotFoundError: the repository has no such tag or digest.
+        InvalidManifestError, DigestMismatchError: what came is no manifest, or not this one.
+        InvalidNameError, InvalidDigestError, TransportError, RegistryError, CancelledError: as for ``download``.
+    """
+    options = _options(options, None, user_agent, None)
+    check_reference(reference)
+    with _client(base_url, options, session, 1) as client:
+        source = Repository(client, repository)
+        return run_one(
+            lambda flow: source.fetch_manifest(reference, flow=flow),
+            retry=Retry(options.retry),
+            cancellation=cancel or Cancellation(),
+        )
+
+
+def digest_to_path(digest: str) -> str:
+    """Return the file name of a blob: ``sha256-<hex>``.
+
+    Raises:
+        InvalidDigestError: ``digest`` is anything but a digest.
+
+    >>> digest_to_path("sha256:" + 64 * "a") == "sha256-" + 64 * "a"
+    True
+    """
+    return Digest(digest).file_name
+
+
+def _options(
+    options: TransferOptions | None, concurrency: int | None, user_agent: str | None, stall_timeout: float | None
+) -> TransferOptions:
+    options = options or TransferOptions()
+    if concurrency is not None:
+        options = replace(options, concurrency=concurrency)
+    if stall_timeout is not None:
+        options = replace(options, stall_timeout=stall_timeout)
+    if user_agent is not None:
+        options = replace(options, transport=replace(options.transport, user_agent=user_agent))
+    return options
+
+
+def _client(base_url: str, options: TransferOptions, session: requests.Session | None, ceiling: int) -> Client:
+    return Client(base_url, options=options.transport, retry=options.retry, session=session, connections=ceiling + 1)
+
+
+def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
+    problems = []
+    for descriptor in descriptors:
+        try:
+            source.check_source(descriptor)
+        except SourceError as error:
+            problems.append(error)
+    if problems:
+        first = problems[0]
+        if len(problems) == 1:
+            raise first
+        raise SourceError(
+            f"{first} (and {len(problems) - 1} more files); nothing was sent", errno=first.errno
+        ) from first
+
+
+def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | None:
+    if raw is None:
+        if reference is not None:
+            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
+        return None
+    if len(raw) > MAX_MANIFEST:
+        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
+    if reference is not None:
+        check_reference(reference)
+    return Manifest(bytes(raw), media_type=media_type or "")
+
+
+def _push_manifest(
+    target: Repository, manifest: Manifest, reference: str, retry: Retry, cancellation: Cancellation
+) -> None:
+    def push(flow: WorkerFlow) -> None:
+        target.push_manifest(manifest.raw, reference, media_type=manifest.media_type or OCI_MANIFEST, flow=flow)
+
+    run_one(push, retry=retry, cancellation=cancellation)

@@ -1,0 +1,46 @@
+"""The command line: arguments, rendering and exit codes, nothing else.
+
+Exit codes: 0 done, 1 an error of the transfer, 2 wrong usage, 130 interrupted. Commands import what they need when they
+run: ``--help`` does not wait for an HTTP library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from transferkit._version import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="transferkit")
+def main() -> None:
+    """Move content-addressed data between registries and disk: fast, resumable, verified."""
+
+
+@main.command()
+@click.option(
+    "--path",
+    "paths",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="A file, or a folder of files, to move; may be given several times. Default: a generated model.",
+)
+@click.option("--tensors", default=2000, show_default=True, help="Small tensors of the generated model.")
+@click.option("--large", default=256, show_default=True, metavar="MIB", help="Size of its one large blob.")
+def demo(paths: tuple[Path, ...], tensors: int, large: int) -> None:
+    """Push files to a registry on this machine, pull them back, and verify every byte."""
+    from transferkit.cli.demo import run
+    from transferkit.errors import TransferKitError
+
+    try:
+        sound = run(list(paths), tensors=tensors, large=large * 1024 * 1024)
+    except TransferKitError as error:
+        raise click.ClickException(str(error)) from error
+    except ImportError as error:
+        raise click.ClickException(f"{error.name} is missing; install it with: pip install 'transferkit[server]'") from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if not sound:
+        raise SystemExit(1)

@@ -1,0 +1,96 @@
+"""Descriptors: what a piece of content is, without the content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from transferkit.content.digest import Digest
+from transferkit.errors import InvalidDescriptorError
+
+MAX_SIZE = 2**63 - 1  # OCI image specification v1.1: size is an int64
+OCTET_STREAM = "application/octet-stream"
+
+
+def check_size(size: object, what: str) -> int:
+    """Return ``size`` if it is a count of bytes that a file can have.
+
+    Raises:
+        InvalidDescriptorError: it is no ``int``, negative, or does not fit into 63 bits.
+    """
+    if type(size) is not int:
+        raise InvalidDescriptorError(f"the size of {what} is a number of bytes (int), not {type(size).__name__}")
+    if not 0 <= size <= MAX_SIZE:
+        raise InvalidDescriptorError(f"the size of {what} is {size}; it should be between 0 and 2^63-1 bytes")
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Digest and size of one piece of content, and what it is.
+
+    ``digest`` may be given as a plain ``str``; it is checked and kept as a :class:`Digest`. ``size`` is in bytes.
+
+    Raises:
+        InvalidDigestError, InvalidDescriptorError: the digest or the size is none.
+
+    Source: OCI image specification v1.1, descriptor.md.
+
+    >>> Descriptor("sha256:" + 64 * "a", 5).size
+    5
+    """
+
+    digest: Digest
+    size: int
+    media_type: str = field(default=OCTET_STREAM, kw_only=True)
+    annotations: tuple[tuple[str, str], ...] = field(default=(), kw_only=True, compare=False, repr=False)
+    """Pairs as a manifest has them, sorted; a tuple because a descriptor is hashable."""
+    source: str | None = field(default=None, kw_only=True, compare=False)
+    """A repository of the same registry that has the content already: an upload may mount it from there."""
+
+    def __post_init__(self) -> None:
+        digest = Digest(self.digest)
+        object.__setattr__(self, "digest", digest)
+        check_size(self.size, digest.short)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob as a user names it: digest, size in bytes and, for uploads, a repository to mount it from.
+
+    Raises:
+        InvalidDigestError, InvalidDescriptorError: the digest or the size is none.
+
+    >>> Blob(digest="sha256:" + 64 * "a", size=123, source="library/other").source
+    'library/other'
+    """
+
+    digest: str
+    size: int
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", Digest(self.digest))
+        check_size(self.size, Digest(self.digest).short)
+
+
+def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
+    """Return one descriptor for each digest, in the order of first appearance.
+
+    Raises:
+        InvalidDescriptorError: the same digest is listed with two sizes; one of them is a lie.
+    """
+    seen: dict[str, Descriptor] = {}
+    for blob in blobs:
+        if isinstance(blob, Descriptor):
+            descriptor = blob
+        elif isinstance(blob, Blob):
+            descriptor = Descriptor(Digest(blob.digest), blob.size, source=blob.source)
+        else:
+            raise InvalidDescriptorError(f"blobs are transferkit.Blob or Descriptor objects, not {type(blob).__name__}")
+        first = seen.setdefault(descriptor.digest, descriptor)
+        if first.size != descriptor.size:
+            raise InvalidDescriptorError(
+                f"{descriptor.digest.short} is listed twice, with {first.size} and with {descriptor.size} bytes"
+            )
+    return list(seen.values())

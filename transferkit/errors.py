@@ -1,0 +1,243 @@
+"""Every exception that transferkit raises, and nothing else.
+
+::
+
+    TransferKitError                    .retryable
+    ├── InvalidNameError(ValueError)
+    ├── InvalidDigestError(ValueError)
+    ├── InvalidDescriptorError(ValueError)
+    ├── InvalidManifestError(ValueError)
+    ├── NotFoundError(LookupError)
+    │   ├── BlobNotFoundError
+    │   └── ManifestNotFoundError
+    ├── VerificationError
+    │   ├── DigestMismatchError
+    │   └── SizeMismatchError
+    ├── TransportError
+    │   ├── ConnectError                no connection came about
+    │   ├── CertificateError            never retried
+    │   ├── ReadError                   the connection broke while reading
+    │   ├── WriteError                  the connection broke while sending
+    │   ├── TransportTimeout            a time limit of the transport ran out
+    │   ├── StalledError                open, but silent
+    │   └── SlowError                   far behind its siblings
+    ├── ProtocolError                   the peer broke the contract
+    ├── RegistryError                   .method .url .status .code .message .detail .retry_after
+    │   ├── UnauthorizedError
+    │   ├── DeniedError
+    │   ├── RateLimitedError
+    │   └── ServerError
+    ├── StorageError(OSError)           never retried
+    │   ├── OutOfSpaceError
+    │   └── SourceError                 a local file is missing, or not what its digest says
+    ├── RetriesExhaustedError           .attempts, caused by the last error
+    ├── IncompleteError                 .failures, by digest
+    └── CancelledError
+
+Each layer raises only its own family. A message says what happened, where (short digest, host, path) and what the user
+can do; it never holds a token, a password or a query string. All of them survive ``pickle``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rebuild(cls: type[TransferKitError], args: tuple[Any, ...], state: dict[str, Any]) -> TransferKitError:
+    error = cls.__new__(cls)
+    error.args = args
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
+
+
+class TransferKitError(Exception):
+    """The root of the tree: ``except TransferKitError`` catches whatever a call of this library raises on purpose.
+
+    ``retryable`` says whether the same operation may succeed when it is tried again; the retry loop asks nothing else.
+    """
+
+    retryable: bool = False
+
+    def __init__(self, message: str = "", *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def _state(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self._state())
+
+
+class InvalidNameError(TransferKitError, ValueError):
+    """A repository, tag or model name is not a name."""
+
+
+class InvalidDigestError(TransferKitError, ValueError):
+    """A text is not a digest; raised before it gets near a path or a URL."""
+
+
+class InvalidDescriptorError(TransferKitError, ValueError):
+    """A blob's size is negative, absurd, or contradicts another entry for the same digest."""
+
+
+class InvalidManifestError(TransferKitError, ValueError):
+    """A manifest does not parse, lacks what it needs, or claims to be two things at once."""
+
+
+class NotFoundError(TransferKitError, LookupError):
+    """What was asked for is not there."""
+
+
+class BlobNotFoundError(NotFoundError):
+    """The registry or the directory has no such blob."""
+
+
+class ManifestNotFoundError(NotFoundError):
+    """The registry has no such tag or manifest."""
+
+
+class VerificationError(TransferKitError):
+    """Bytes arrived, and they are not the bytes that were promised."""
+
+
+class DigestMismatchError(VerificationError):
+    """The content has another digest than the one it was asked for by."""
+
+
+class SizeMismatchError(VerificationError):
+    """The content is longer or shorter than its descriptor says."""
+
+
+class TransportError(TransferKitError):
+    """The network failed, before any answer could be judged."""
+
+    retryable = True
+
+
+class ConnectError(TransportError):
+    """No connection came about. Final for a host name that does not resolve, else retried."""
+
+
+class CertificateError(TransportError):
+    """The peer's certificate does not verify."""
+
+    retryable = False
+
+
+class ReadError(TransportError):
+    """The connection broke while an answer was read."""
+
+
+class WriteError(TransportError):
+    """The connection broke while a request was sent."""
+
+
+class TransportTimeout(TransportError):
+    """No connection, or no head of an answer, within the time allowed for it."""
+
+
+class StalledError(TransportError):
+    """The connection is open and nothing moves on it."""
+
+
+class SlowError(TransportError):
+    """The connection moves far less than its siblings do."""
+
+
+class ProtocolError(TransferKitError):
+    """The peer broke the contract of the protocol; the message says which side and how."""
+
+
+class RegistryError(TransferKitError):
+    """The registry answered, and the answer is a refusal.
+
+    ``url`` has neither query nor user name; ``code``, ``message`` and ``detail`` are the registry's own words, cut to a
+    bounded length; ``retry_after`` is in seconds, ``None`` where the answer did not say.
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        method: str = "",
+        url: str = "",
+        status: int = 0,
+        code: str = "",
+        message: str = "",
+        detail: str = "",
+        retry_after: float | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(text, retryable=retryable)
+        self.method = method
+        self.url = url
+        self.status = status
+        self.code = code
+        self.message = message
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class UnauthorizedError(RegistryError):
+    """401: the registry wants credentials, or does not accept the ones it got."""
+
+
+class DeniedError(RegistryError):
+    """403: the credentials are good and the action is not allowed."""
+
+
+class RateLimitedError(RegistryError):
+    """429: too many requests; ``retry_after`` has the registry's wish."""
+
+    retryable = True
+
+
+class ServerError(RegistryError):
+    """5xx: the registry failed."""
+
+    retryable = True
+
+
+class StorageError(TransferKitError, OSError):
+    """The local disk refused; ``errno`` says how. Never retried."""
+
+    def __init__(self, message: str = "", *, errno: int | None = None, retryable: bool | None = None) -> None:
+        super().__init__(message, retryable=retryable)
+        self.errno = errno
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "errno": self.errno}
+
+
+class OutOfSpaceError(StorageError):
+    """The disk, or the user's quota on it, is full."""
+
+
+class SourceError(StorageError):
+    """A local file that was to be sent is missing, unreadable, or not what its digest and size say."""
+
+
+class RetriesExhaustedError(TransferKitError):
+    """The last of several attempts failed too; ``__cause__`` is its error, ``attempts`` their number."""
+
+    def __init__(self, message: str = "", *, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class IncompleteError(TransferKitError):
+    """Some blobs failed and the others were moved; ``failures`` maps a digest to its error."""
+
+    def __init__(self, message: str = "", *, failures: dict[str, TransferKitError] | None = None) -> None:
+        super().__init__(message)
+        self.failures: dict[str, TransferKitError] = dict(failures or {})
+
+
+class CancelledError(TransferKitError):
+    """The user's :class:`~transferkit.Cancellation` was triggered; the message has its reason."""

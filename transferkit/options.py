@@ -1,0 +1,93 @@
+"""Options: every number that a user may turn, with its unit, its default and the reason for it.
+
+Frozen, so that a set of options can be shared by threads and calls. A keyword of a call beats the option of the same
+name. Knows no other module of the library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transferkit._version import __version__
+
+MIB = 1024 * 1024
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOptions:
+    """When a failed operation is tried again, and when it is given up.
+
+    A unit of work is given up when ``attempts`` attempts in a row brought no new byte *and* ``patience`` seconds have
+    passed since the last one. Between attempts it waits ``n*n`` * 10 ms, at most ``max_wait`` seconds, times a random
+    factor in [0.5, 1.5).
+    """
+
+    attempts: int = 6
+    patience: float = 30.0
+    max_wait: float = 5.0
+    max_retry_after: float = 300.0
+    """The longest ``Retry-After`` (seconds) that is waited for; a longer one fails at once and says the time."""
+    free_restarts: int = 3
+    """Stalls, and slow cuts, of a unit that do not count as attempts."""
+
+    def __post_init__(self) -> None:
+        _require(self.attempts >= 1, f"RetryOptions.attempts is at least 1, not {self.attempts}")
+        for name in ("patience", "max_wait", "max_retry_after", "free_restarts"):
+            _require(getattr(self, name) >= 0, f"RetryOptions.{name} is not negative, as {getattr(self, name)} is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportOptions:
+    """How connections are made and how long their silence is borne (seconds). There is no limit on the total time."""
+
+    connect_timeout: float = 10.0
+    response_timeout: float = 60.0
+    """From the end of the request to the head of the answer."""
+    commit_timeout: float = 900.0
+    """The same for the request that ends an upload: some registries hash 80 GB before they answer."""
+    storage_hosts: frozenset[str] = frozenset()
+    """Hosts (``host`` or ``host:port``) with private addresses that a registry elsewhere may redirect to."""
+    user_agent: str = f"transferkit/{__version__}"
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "response_timeout", "commit_timeout"):
+            _require(getattr(self, name) > 0, f"TransportOptions.{name} is more than 0 seconds")
+        _require("\r" not in self.user_agent and "\n" not in self.user_agent, "a user agent is one line")
+        _require(not isinstance(self.storage_hosts, str), "storage_hosts is a set of hosts, not one text")
+        object.__setattr__(self, "storage_hosts", frozenset(host.lower() for host in self.storage_hosts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferOptions:
+    """How a transfer runs. Sizes are in bytes, times in seconds.
+
+    >>> TransferOptions(concurrency=8).retry.attempts
+    6
+    """
+
+    concurrency: int | None = None
+    """A ceiling for blobs under way at once; by default 64 down and 32 up."""
+    resume_threshold: int = 64 * MIB
+    """Blobs of this size and more keep what has arrived when a transfer is interrupted."""
+    stall_timeout: float = 10.0
+    """A body that is silent for this long is cut and continued on a new connection."""
+    progress_interval: float = 0.1
+    """The least time between two calls of ``progress``."""
+    rehash_existing: bool = False
+    """Hash what is already in the destination, also where an earlier run is remembered to have verified it."""
+    durable: bool = False
+    """``fsync`` each blob before it gets its name, and the folder after."""
+    retry: RetryOptions = field(default_factory=RetryOptions)
+    transport: TransportOptions = field(default_factory=TransportOptions)
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None:
+            _require(1 <= self.concurrency <= 1024, f"concurrency is between 1 and 1024, not {self.concurrency}")
+        _require(self.resume_threshold >= 0, "resume_threshold is a number of bytes, not negative")
+        _require(self.stall_timeout > 0, "stall_timeout is more than 0 seconds")
+        _require(self.progress_interval >= 0, "progress_interval is not negative")

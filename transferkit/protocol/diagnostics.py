@@ -1,0 +1,146 @@
+"""What a refusal means: status and body of an error answer, in; one of our exceptions, out.
+
+Bodies come as OCI's ``{"errors": [...]}``, as Ollama's ``{"error": ..., "code": ...}``, as plain text and as HTML pages
+of a proxy. At most 64 KiB of one is ever read (``MAX_ERROR_BODY``), and a line of it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+
+from transferkit.errors import (
+    BlobNotFoundError,
+    DeniedError,
+    ManifestNotFoundError,
+    NotFoundError,
+    RateLimitedError,
+    RegistryError,
+    ServerError,
+    TransferKitError,
+    UnauthorizedError,
+)
+from transferkit.protocol.origin import redact
+
+MAX_ERROR_BODY = 64 * 1024
+_SHOWN = 300  # characters of the registry's own words
+# 408 and 425 say "again"; 499 and 522 come from proxies whose upstream did not answer (crane retries them too).
+_RETRYABLE = frozenset({408, 425, 499})
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """The registry's own words, bounded."""
+
+    code: str = ""
+    message: str = ""
+    detail: str = ""
+
+
+def _line(value: object) -> str:
+    text = (
+        value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    )
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _SHOWN])
+    return " ".join(printable.split())[:_SHOWN]
+
+
+def read_complaint(body: bytes, content_type: str = "") -> Complaint:
+    """Return what an error body says; never raises, whatever it holds.
+
+    >>> read_complaint(b'{"errors":[{"code":"DENIED","message":"no"}]}')
+    Complaint(code='DENIED', message='no', detail='')
+    """
+    text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict):
+        errors = data.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else data
+        if isinstance(first, dict):
+            message = first.get("message") or first.get("error") or ""
+            return Complaint(_line(first.get("code")), _line(message), _line(first.get("detail")))
+    if "html" in content_type.lower() or text.lstrip()[:1] == "<":
+        return Complaint(message="an HTML page, not a registry's answer")
+    return Complaint(message=_line(text))
+
+
+def read_retry_after(value: str | None, *, now: float) -> float | None:
+    """Return how many seconds a ``Retry-After`` asks for; ``now`` is the Unix time.
+
+    Both forms of RFC 9110 section 10.2.3. A past date or a negative number is 0; what does not parse is ``None``.
+
+    >>> read_retry_after("120", now=0), read_retry_after("-5", now=0), read_retry_after("soon", now=0)
+    (120.0, 0.0, None)
+    """
+    if value is None:
+        return None
+    text = value.strip()[:64]
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text)
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+        # A date without a zone is GMT by the RFC; naive ones would be read as local time.
+        seconds = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def refusal(
+    *,
+    method: str,
+    url: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: float,
+    max_retry_after: float,
+    what: str = "",
+) -> TransferKitError:
+    """Return the exception for an answer that is a refusal.
+
+    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family.
+    """
+    complaint = read_complaint(body, headers.get("content-type") or "")
+    place = redact(url)
+    words = ": ".join(word for word in (complaint.code, complaint.message) if word)
+    subject = f"{what}: " if what else ""
+    text = f"{subject}{method} {place} answered {status}{f' ({words})' if words else ''}"
+    if status == 404:
+        if place.rpartition("/")[0].endswith("/manifests"):  # not anywhere: a repository may be called manifests
+            return ManifestNotFoundError(text)
+        return BlobNotFoundError(text) if method in ("GET", "HEAD") else NotFoundError(text)
+    wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
+    kind: type[RegistryError] = RegistryError
+    retryable = status in _RETRYABLE
+    if status == 401:
+        kind, text = UnauthorizedError, f"{text}; pass auth=, token= or get_token="
+    elif status == 403:
+        kind = DeniedError
+    elif status == 429:
+        kind, retryable = RateLimitedError, True
+    elif status >= 500:
+        kind, retryable = ServerError, status not in (501, 505)
+    if wait is not None and wait > max_retry_after:
+        retryable = False
+        limit = f"RetryOptions(max_retry_after={max_retry_after:.0f})"
+        text = f"{text}; it asks to come back in {wait:.0f} s, more than {limit}"
+    return kind(
+        text,
+        method=method,
+        url=place,
+        status=status,
+        code=complaint.code,
+        message=complaint.message,
+        detail=complaint.detail,
+        retry_after=wait,
+        retryable=retryable,
+    )

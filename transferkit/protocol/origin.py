@@ -1,0 +1,149 @@
+"""The one URL policy: what may be sent where, and what may be asked for at all.
+
+A registry steers its client at five points: a redirect, the ``Location`` of an upload, the realm of a token, a ``Link``
+and a ``Content-Location``. Each of them comes here. The rules:
+
+1. Only http and https; never from https to http.
+2. Another origin (scheme, host, port) than the registry's own gets no Authorization, cookie, custom header or client
+   certificate.
+3. A host that is a literal private, loopback, link-local or unspecified address is refused, unless the registry itself
+   is such a literal or ``localhost``, or the host is the registry's own, or ``storage_hosts`` names it.
+4. Ten hops at most; no user name in a URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from transferkit.errors import ProtocolError
+
+MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
+_PORTS = {"http": 80, "https": 443}
+# RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port: what decides who may see a secret. The host is lower case, without a trailing dot."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """Return the origin of ``url``.
+
+        Raises:
+            ProtocolError: not http or https, no host, a user name, or blanks and control characters in it.
+        """
+        if any(c <= " " or c == "\x7f" or c == "\\" for c in url):
+            raise ProtocolError("a URL with blanks, control characters or backslashes is refused")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ProtocolError(f"a URL that does not parse is refused: {redact(url)}") from error
+        if parts.scheme not in _PORTS:
+            raise ProtocolError(f"only http and https URLs are followed, not {parts.scheme[:20]!r}")
+        if parts.username is not None or parts.password is not None:
+            raise ProtocolError("a URL with a user name in it is refused")
+        host = parts.hostname or ""
+        try:
+            # Two spellings of one internationalised name must be one origin.
+            host = host if host.isascii() else host.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise ProtocolError("a URL whose host is not a valid name is refused") from error
+        host = host.rstrip(".")  # only now: the encoding turns an ideographic full stop into one
+        if not host:
+            raise ProtocolError("a URL without a host is refused")
+        return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
+
+    @property
+    def netloc(self) -> str:
+        host = self._bracketed
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def _bracketed(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def in_hosts(self, hosts: frozenset[str]) -> bool:
+        """Tell whether ``hosts`` names this one, as ``host`` or ``host:port``; with brackets or without for IPv6."""
+        return not hosts.isdisjoint((self.host, self._bracketed, f"{self._bracketed}:{self.port}"))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.netloc}"
+
+
+def redact(url: str) -> str:
+    """Return ``url`` without user name, query and fragment: what may stand in an error or a log.
+
+    >>> redact("https://u:p@host/blob?X-Signature=secret")
+    'https://host/blob'
+    """
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:500]
+    except ValueError:
+        return "<a URL that does not parse>"
+
+
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that ``host`` spells, also as only the C library reads it (``0x7f.1``, ``2130706433``)."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    return mapped or address
+
+
+def is_private(host: str) -> bool:
+    """Tell whether ``host`` is a literal address that the public Internet does not route, or ``localhost``.
+
+    >>> [is_private(host) for host in ("10.1.2.3", "2130706433", "::ffff:169.254.169.254", "example.com")]
+    [True, True, True, False]
+    """
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    address = _literal(host)
+    if address is None:
+        return False
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return True
+    return not address.is_global or address.is_multicast
+
+
+def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozenset[str] = frozenset()) -> Origin:
+    """Return the origin of ``url`` if a request may go there.
+
+    ``registry`` is where the user pointed us, ``previous`` who named the URL, ``allowed`` the hosts (``host`` or
+    ``host:port``) that the user allows by ``storage_hosts``.
+
+    Raises:
+        ProtocolError: refused; the message says which rule and, where there is one, which option allows it.
+    """
+    origin = Origin.of(url)
+    if previous.scheme == "https" and origin.scheme == "http":
+        raise ProtocolError(f"{previous.host} sends us from https to http ({redact(url)}); refused")
+    if origin.host == registry.host or not is_private(origin.host) or is_private(registry.host):
+        return origin
+    if origin.in_hosts(allowed):
+        return origin
+    raise ProtocolError(
+        f"{registry.host} sends us to the private address {origin.netloc}; refused. If that is right, allow it with "
+        f"TransportOptions(storage_hosts={{{origin.netloc!r}}})"
+    )
+
+
+def join(base: str, location: str) -> str:
+    """Return the absolute URL of a ``Location`` that may be relative to the URL ``base`` it answers."""
+    return location if location.startswith(("http://", "https://")) else urljoin(base, location)

@@ -1,0 +1,59 @@
+"""What a finished transfer did."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+
+
+def human_bytes(count: float) -> str:
+    """Return ``count`` bytes as a person reads them.
+
+    >>> human_bytes(0), human_bytes(1536), human_bytes(5 * 1024**3)
+    ('0 B', '1.5 KiB', '5.0 GiB')
+    """
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The figures of one call. Sizes in bytes, times in seconds.
+
+    ``blobs`` counts distinct blobs asked for; ``skipped`` of them were at the target already and ``mounted`` were
+    linked there by the registry. ``bytes`` is the body traffic, attempts that were thrown away included. ``retried``
+    counts attempts after a first one. ``paths`` maps a digest to its file (downloads only).
+    """
+
+    blobs: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    mounted: int = 0
+    retried: int = 0
+    seconds: float = 0.0
+    paths: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def rate(self) -> float:
+        """Body bytes a second."""
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = [("blobs", str(self.blobs)), ("moved", human_bytes(self.bytes)), ("time", f"{self.seconds:.2f} s")]
+        rows.append(("rate", f"{human_bytes(self.rate)}/s"))
+        rows += [(name, str(getattr(self, name))) for name in ("skipped", "mounted", "retried") if getattr(self, name)]
+        return rows
+
+    def __repr__(self) -> str:
+        return f"<Report {', '.join(f'{name} {value}' for name, value in self._rows())}>"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in self._rows()
+        )
+        return f"<table>{cells}</table>"

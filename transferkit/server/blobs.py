@@ -1,0 +1,134 @@
+"""The blob endpoints: reading, whole or one range, and unlinking.
+
+Knows conditional and range requests (RFC 9110, sections 13 and 14). A blob's ``ETag`` is its digest: it never changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from werkzeug.wrappers import Request
+
+from transferkit.content.digest import Digest
+from transferkit.server.answers import Answer, Refusal
+from transferkit.server.incoming import BLOCK
+from transferkit.server.store import Repository
+
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))\Z", re.ASCII)
+
+
+def location_of(repository: Repository, digest: Digest) -> str:
+    return f"/v2/{repository.name}/blobs/{digest}"
+
+
+def read(repository: Repository, request: Request, digest: Digest) -> Answer:
+    """``GET`` and ``HEAD``."""
+    if not repository.has_blob(digest):
+        raise _unknown(digest)
+    try:
+        blocks = Blocks(repository.store.content(digest))
+    except FileNotFoundError:  # somebody tidied the directory up by hand
+        raise _unknown(digest) from None
+    try:
+        return _read(blocks, request, digest)
+    except BaseException:
+        blocks.close()
+        raise
+
+
+def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
+    size = blocks.size
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{digest}"', "Docker-Content-Digest": digest}
+    if "HTTP_IF_MATCH" in request.environ and not request.if_match.contains(digest):
+        raise Refusal(412, "BLOB_UNKNOWN", "the blob is another one than If-Match names", headers=headers)
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(digest):
+        blocks.close()
+        return Answer(304, headers)
+    start, stop, status = 0, size, 200
+    span = _span(request, digest, size)
+    if span is not None:
+        start, stop, status = *span, 206
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    headers["Content-Type"] = "application/octet-stream"
+    headers["Content-Length"] = str(stop - start)
+    blocks.select(start, stop)
+    body: bytes | Blocks = blocks
+    if request.method == "HEAD":
+        blocks.close()
+        body = b""
+    elif stop - start <= BLOCK:
+        body = blocks.whole()
+    return Answer(status, headers, body)
+
+
+def unlink(repository: Repository, digest: Digest) -> Answer:
+    """``DELETE``: this repository no longer has it; others may."""
+    if not repository.unlink_blob(digest):
+        raise _unknown(digest)
+    return Answer(202)
+
+
+class Blocks:
+    """An open file, or a part of it, as an iterable of bytes of bounded size. One reader.
+
+    A class and no generator: a generator that was never started does not run its ``finally``.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+        self.select(0, self.size)
+
+    def select(self, start: int, stop: int) -> None:
+        self._position, self._stop = start, stop
+
+    def __iter__(self) -> Blocks:
+        return self
+
+    def __next__(self) -> bytes:
+        wanted = min(BLOCK, self._stop - self._position)
+        if wanted == 0 or self._descriptor is None:
+            raise StopIteration
+        block = os.pread(self._descriptor, wanted, self._position)
+        if not block:
+            # The head has gone out with another length: all that can still be said is to hang up.
+            raise OSError("the file became shorter while it was sent")
+        self._position += len(block)
+        return block
+
+    def whole(self) -> bytes:
+        """Return it all, and close."""
+        try:
+            return b"".join(self)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _span(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:
+    """Return start and stop of the one range that was asked for, ``None`` for the whole.
+
+    Several ranges, other units and what does not parse get the whole: RFC 9110, section 14.2 allows that.
+    """
+    match = _RANGE.match(request.headers.get("Range", ""))
+    if match is None or ("HTTP_IF_RANGE" in request.environ and request.headers["If-Range"] != f'"{digest}"'):
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, stop = max(size - int(suffix), 0), size
+    else:
+        start, stop = int(first), min(int(last) + 1 if last else size, size)
+        if last and int(last) < int(first):
+            return None
+    if start >= stop:
+        raise Refusal(416, "RANGE_INVALID", f"the blob has {size} bytes", headers={"Content-Range": f"bytes */{size}"})
+    return start, stop
+
+
+def _unknown(digest: Digest) -> Refusal:
+    return Refusal(404, "BLOB_UNKNOWN", "the repository has no such blob", detail={"digest": digest})

@@ -1,0 +1,190 @@
+"""The manifest endpoints, and what is computed from manifests: tags and referrers.
+
+Knows what a manifest must hold for a registry to take it; keeps its bytes exactly as they came.
+Source: OCI distribution specification v1.1; OCI image specification v1.1, manifest.md and image-index.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from werkzeug.wrappers import Request
+
+from transferkit.content.digest import Digest
+from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.server.answers import Answer, Refusal, json_answer
+from transferkit.server.incoming import Incoming
+from transferkit.server.store import Repository, check_tag
+
+LIMIT = 4 * 1024 * 1024  # bytes: the least that the specification wants taken, and what other registries take at most
+
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\Z", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
+
+
+def read(repository: Repository, request: Request, reference: str) -> Answer:
+    """``GET`` and ``HEAD``."""
+    found = repository.manifest(_reference(reference))
+    if found is None:
+        raise _unknown(reference)
+    digest, media_type, raw = found
+    headers = {"ETag": f'"{digest}"', "Docker-Content-Digest": digest}
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(digest):
+        return Answer(304, headers)
+    return Answer(200, {**headers, "Content-Type": media_type}, raw)
+
+
+def put(repository: Repository, request: Request, reference: str) -> Answer:
+    """``PUT``: by tag, or by digest, which must be the one of the bytes."""
+    target = _reference(reference)
+    raw = Incoming(request.environ).whole(LIMIT)
+    document = _parse(raw)
+    digest = Digest.of(raw, target.algorithm if isinstance(target, Digest) else "sha256")
+    if isinstance(target, Digest) and target != digest:
+        raise Refusal(400, "DIGEST_INVALID", "the manifest has another digest", detail={"digest": digest})
+    media_type = _media_type(request, document)
+    try:
+        _check_references(repository, document)
+        subject = Digest(_object(document["subject"])["digest"]) if document.get("subject") is not None else None
+    except (InvalidDigestError, KeyError) as error:
+        raise _invalid(f"a descriptor has no valid digest: {error}") from error
+    repository.put_manifest(digest, media_type, raw, None if isinstance(target, Digest) else target)
+    headers = {"Location": f"/v2/{repository.name}/manifests/{digest}", "Docker-Content-Digest": digest}
+    if subject is not None:
+        headers["OCI-Subject"] = (
+            subject  # "it is in the referrers": without it, clients keep a tag for the same purpose
+        )
+    return Answer(201, headers)
+
+
+def delete(repository: Repository, reference: str) -> Answer:
+    """``DELETE``: a tag alone, or a manifest with all its tags."""
+    target = _reference(reference)
+    gone = repository.remove_manifest(target) if isinstance(target, Digest) else repository.remove_tag(target)
+    if not gone:
+        raise _unknown(reference)
+    return Answer(202)
+
+
+def tags(repository: Repository, request: Request) -> Answer:
+    """``GET .../tags/list``, in pages of ``n``, after ``last``."""
+    if not repository.exists():
+        raise Refusal(404, "NAME_UNKNOWN", "there is no such repository", detail={"name": repository.name})
+    last = request.args.get("last", "")
+    found = [tag for tag in repository.tags() if tag > last]
+    headers = {}
+    if "n" in request.args:
+        count = request.args["n"]
+        if _COUNT.match(count) is None:
+            raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
+        page = found[: int(count)]
+        if page and len(page) < len(found):
+            query = urlencode({"n": count, "last": page[-1]})
+            headers["Link"] = f'</v2/{repository.name}/tags/list?{query}>; rel="next"'
+        found = page
+    return json_answer({"name": repository.name, "tags": found}, headers=headers)
+
+
+def referrers(repository: Repository, request: Request, subject: Digest) -> Answer:
+    """``GET .../referrers/<digest>``: an index of the manifests that name it as their subject.
+
+    Computed by reading every manifest of the repository: nothing can get out of step.
+    """
+    wanted = request.args.get("artifactType")
+    entries = []
+    for digest in repository.manifests():
+        found = repository.manifest(digest)
+        if found is None:  # removed meanwhile
+            continue
+        _, media_type, raw = found
+        document = json.loads(raw)  # was parsed on its way in, one call deeper in the stack than here
+        if (document.get("subject") or {}).get("digest") != subject:
+            continue
+        kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
+        if wanted is not None and kind != wanted:
+            continue
+        entry = {"mediaType": media_type, "digest": digest, "size": len(raw), "artifactType": kind}
+        entry["annotations"] = document.get("annotations")
+        entries.append({key: value for key, value in entry.items() if value is not None})
+    return json_answer(
+        {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries},
+        headers=None if wanted is None else {"OCI-Filters-Applied": "artifactType"},
+        media_type=_INDEX,
+    )
+
+
+def _reference(text: str) -> Digest | str:
+    if ":" in text:
+        return Digest(text)
+    try:
+        return check_tag(text)
+    except InvalidNameError as error:
+        raise Refusal(400, "TAG_INVALID", str(error)) from error
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        # Decoded here: json would guess UTF-16 from bytes. RecursionError: "[[[[..." is cheap to send.
+        return _object(json.loads(raw.decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise _invalid("it is not JSON in UTF-8") from error
+
+
+def _media_type(request: Request, document: dict[str, Any]) -> str:
+    own = document.get("mediaType")
+    given = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    media_type = given or own or (_INDEX if "manifests" in document else _MANIFEST)
+    if not isinstance(media_type, str) or _MEDIA_TYPE.match(media_type) is None:
+        raise _invalid("its media type is none")
+    if own is not None and own != media_type:
+        raise _invalid("its mediaType is not its Content-Type")  # CVE-2021-41190: one document, two meanings
+    return media_type
+
+
+def _check_references(repository: Repository, document: dict[str, Any]) -> None:
+    missing = [digest for digest in _blobs(document) if not repository.has_blob(digest)]
+    missing += [digest for digest in _children(document) if not repository.has_manifest(digest)]
+    if missing:
+        message = "the manifest names content that the repository does not have"
+        raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", message, detail=[{"digest": digest} for digest in missing])
+
+
+def _blobs(document: dict[str, Any]) -> Iterator[Digest]:
+    if document.get("config") is not None:
+        yield Digest(_object(document["config"])["digest"])
+    for layer in _array(document.get("layers")):
+        if not _object(layer).get("urls"):  # a foreign layer lives elsewhere
+            yield Digest(layer["digest"])
+
+
+def _children(document: dict[str, Any]) -> Iterator[Digest]:
+    for child in _array(document.get("manifests")):
+        yield Digest(_object(child)["digest"])
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _invalid("a JSON object was expected")
+    return value
+
+
+def _array(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _invalid("a JSON array was expected")
+    return value
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal(400, "MANIFEST_INVALID", f"the manifest is invalid: {why}")
+
+
+def _unknown(reference: str) -> Refusal:
+    return Refusal(404, "MANIFEST_UNKNOWN", "there is no such manifest", detail={"reference": reference})

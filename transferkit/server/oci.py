@@ -1,0 +1,120 @@
+"""An OCI registry as a WSGI application: which request goes to which function, and how a failure is told.
+
+Enough of the OCI distribution specification v1.1 to push, pull, mount, tag, list, delete and refer. There is no
+authorization: whoever reaches it may do everything. Serve it to others behind something that asks for credentials.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Request
+
+from transferkit.content.digest import Digest
+from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.server import blobs, manifests, uploads
+from transferkit.server.answers import Answer, Refusal, json_answer
+from transferkit.server.sessions import Sessions
+from transferkit.server.store import Repository, Store
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_log = logging.getLogger(__name__)
+
+# One expression and no table of routes: werkzeug's routing alone took longer than everything else a small blob needs.
+# The name is held against its grammar later, so that a bad one is told so; DOTALL: a newline makes a bad name.
+_ROUTE = re.compile(r"/v2/(.+)/(blobs/uploads|blobs|manifests|tags|referrers)/([^/]*)\Z", re.DOTALL)
+
+
+class OCIRegistry:
+    """A registry over the directory ``store``, which is made if need be. Thread-safe; one process a directory.
+
+    Contents are stored once and linked per repository, so one repository does not see what only another one has.
+    Digests are verified before a content gets its name. ``patience`` is how many seconds a request waits for another
+    one that is writing to the same upload.
+
+    >>> import tempfile
+    >>> from werkzeug.test import Client
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     Client(OCIRegistry(directory)).get("/v2/").status
+    '200 OK'
+    """
+
+    def __init__(self, store: str | os.PathLike[str], *, patience: float = 2.0) -> None:
+        self._store = Store(store)
+        self._sessions = Sessions(patience=patience)
+
+    def __repr__(self) -> str:
+        return f"OCIRegistry({str(self._store.root)!r})"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._answer(Request(environ))(environ, start_response)
+
+    def _answer(self, request: Request) -> Answer:
+        try:
+            return self._dispatch(request)
+        except Refusal as refusal:
+            return refusal.answer()
+        except InvalidDigestError as error:
+            return Refusal(400, "DIGEST_INVALID", str(error)).answer()
+        except InvalidNameError as error:
+            return Refusal(400, "NAME_INVALID", str(error)).answer()
+        except OSError:
+            _log.exception("%s %r failed", request.method, request.path)
+            return Refusal(500, "UNKNOWN", "the store cannot be read or written").answer()
+
+    def _dispatch(self, request: Request) -> Answer:
+        path = request.path
+        if path in ("/v2/", "/v2"):
+            _allow(request, "GET", "HEAD")
+            return json_answer({})
+        match = _ROUTE.match(path)
+        if match is None:
+            raise Refusal(404, "UNSUPPORTED", "there is nothing at this path")
+        name, kind, reference = match.groups()
+        repository = self._store.repository(name)
+        if kind == "blobs/uploads" or (kind, reference) == ("blobs", "uploads"):
+            return self._upload(request, repository, "" if kind == "blobs" else reference)
+        if kind == "blobs":
+            method = _allow(request, "GET", "HEAD", "DELETE")
+            digest = Digest(reference)
+            return blobs.unlink(repository, digest) if method == "DELETE" else blobs.read(repository, request, digest)
+        if kind == "manifests":
+            method = _allow(request, "GET", "HEAD", "PUT", "DELETE")
+            if method == "PUT":
+                return manifests.put(repository, request, reference)
+            if method == "DELETE":
+                return manifests.delete(repository, reference)
+            return manifests.read(repository, request, reference)
+        _allow(request, "GET", "HEAD")
+        if kind == "referrers":
+            return manifests.referrers(repository, request, Digest(reference))
+        if reference != "list":
+            raise Refusal(404, "UNSUPPORTED", "there is nothing at this path")
+        return manifests.tags(repository, request)
+
+    def _upload(self, request: Request, repository: Repository, identifier: str) -> Answer:
+        if not identifier:
+            _allow(request, "POST")
+            return uploads.begin(self._sessions, repository, request)
+        method = _allow(request, "GET", "HEAD", "PATCH", "PUT", "DELETE")
+        if method == "PATCH":
+            return uploads.append(self._sessions, repository, request, identifier)
+        if method == "PUT":
+            return uploads.finish(self._sessions, repository, request, identifier)
+        if method == "DELETE":
+            return uploads.cancel(self._sessions, repository, request, identifier)
+        return uploads.status(self._sessions, repository, request, identifier)
+
+
+def _allow(request: Request, *methods: str) -> str:
+    if request.method not in methods:
+        raise Refusal(
+            405, "UNSUPPORTED", "this method does not go with this path", headers={"Allow": ", ".join(methods)}
+        )
+    return request.method

@@ -1,0 +1,141 @@
+"""The upload endpoints: mounting, one request, parts.
+
+Knows the rules of the specification and the headers; the bytes are the business of
+:mod:`~transferkit.server.sessions`. Source: OCI distribution specification v1.1, "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from urllib.parse import quote
+
+from werkzeug.wrappers import Request
+
+from transferkit.content.digest import Digest
+from transferkit.server.answers import Answer, Refusal
+from transferkit.server.blobs import location_of
+from transferkit.server.incoming import Incoming
+from transferkit.server.sessions import Session, Sessions
+from transferkit.server.store import Repository
+
+_CONTENT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{1,19})\Z", re.ASCII)
+_STATE = re.compile(r"([0-9a-f-]{36}) ([0-9]{1,19})\Z", re.ASCII)
+
+
+def begin(sessions: Sessions, repository: Repository, request: Request) -> Answer:
+    """``POST``: mount a blob, take it whole, or begin a session."""
+    incoming = Incoming(request.environ)
+    if "mount" in request.args:
+        digest = Digest(request.args["mount"])
+        # Without "from" a registry may look everywhere; this one does not tell a stranger what other repositories have.
+        source = request.args.get("from")
+        if source is not None and repository.store.repository(source).has_blob(digest):
+            repository.link_blob(digest)
+            return _created(repository, digest)
+    elif "digest" in request.args:
+        digest = Digest(request.args["digest"])
+        session = sessions.begin(repository)
+        try:
+            session.append(incoming.blocks())
+            # An empty body runs into this as well: only the empty blob has the empty blob's digest.
+            session.finish(digest)
+        finally:
+            sessions.end(session)
+        return _created(repository, digest)
+    session = sessions.begin(repository)
+    return Answer(202, _progress(session, 0))
+
+
+def status(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
+    """``GET``: how far the upload is."""
+    session = sessions.find(repository, identifier)
+    _offset(request, session)
+    return Answer(204, _progress(session, session.size))
+
+
+def append(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
+    """``PATCH``: the next part, or, without ``Content-Range``, a stream of whatever length."""
+    session = sessions.find(repository, identifier)
+    incoming = Incoming(request.environ)
+    with session.held():
+        _check_position(request, session, incoming)
+        session.append(incoming.blocks())
+        return Answer(202, _progress(session, session.size))
+
+
+def finish(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
+    """``PUT``: what is still missing, if anything, and the digest of it all."""
+    session = sessions.find(repository, identifier)
+    digest = Digest(request.args.get("digest", ""))
+    incoming = Incoming(request.environ)
+    with session.held():
+        if incoming:
+            _check_position(request, session, incoming)
+            session.append(incoming.blocks())
+        else:
+            _offset(request, session)
+        # From here on there is nothing to resume: the content is the promised one, or it never will be.
+        try:
+            session.finish(digest)
+        finally:
+            sessions.end(session)
+    return _created(repository, digest)
+
+
+def cancel(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
+    """``DELETE``: forget it."""
+    session = sessions.find(repository, identifier)
+    _offset(request, session)
+    with session.held():
+        sessions.end(session)
+    return Answer(204)
+
+
+def _created(repository: Repository, digest: Digest) -> Answer:
+    return Answer(201, {"Location": location_of(repository, digest), "Docker-Content-Digest": digest})
+
+
+def _progress(session: Session, size: int) -> dict[str, str]:
+    # The state names the offset, as the reference implementation has it: a client that sends a body again to an old
+    # location after part of it has arrived is told so, instead of having it appended. Its padding is percent-encoded:
+    # a client that drops the query, or takes it apart and encodes it anew, does not get far.
+    state = quote(base64.b64encode(f"{session.identifier} {size}".encode()), safe="")
+    return {
+        "Location": f"/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
+        "Docker-Upload-UUID": str(session.identifier),
+        "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
+    }
+
+
+def _offset(request: Request, session: Session) -> int:
+    """Return the offset that the location in the request was given out for."""
+    try:
+        state = base64.b64decode(request.args.get("_state", ""), validate=True).decode("ascii")
+    except ValueError:
+        state = ""
+    match = _STATE.match(state)
+    if match is None or match[1] != str(session.identifier):
+        raise Refusal(
+            400, "BLOB_UPLOAD_INVALID", "the location is not as it was given out: its query is missing or changed"
+        )
+    return int(match[2])
+
+
+def _check_position(request: Request, session: Session, incoming: Incoming) -> None:
+    position, size = _offset(request, session), session.size
+    text = request.headers.get("Content-Range")
+    if text is not None:
+        match = _CONTENT_RANGE.match(text)
+        if match is None or int(match[2]) < int(match[1]):
+            raise Refusal(400, "BLOB_UPLOAD_INVALID", "Content-Range is not <start>-<end>")
+        position = int(match[1])
+    if position != size:
+        raise Refusal(
+            416,
+            "BLOB_UPLOAD_INVALID",
+            f"the upload has {size} bytes, and this goes on at {position}",
+            headers=_progress(session, size),
+        )
+    if text is not None and match is not None:
+        incoming.expect(int(match[2]) - int(match[1]) + 1)

@@ -1,0 +1,1 @@
+"""Blob files: the only package that touches them. It knows nothing of the wire."""

@@ -1,0 +1,115 @@
+"""The few system calls that a blob's life takes, in one replaceable object, and what their errors mean.
+
+Tests hand in a disk that is full, that forgets what was not synced, or that counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
+
+
+class Disk:
+    """System calls on files. Stateless and thread-safe; every method raises ``OSError`` as the call does."""
+
+    def create(self, path: str) -> int:
+        """Open a new file for writing; it must not exist, not even as a symbolic link."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+
+    def reopen(self, path: str) -> int:
+        """Open a file for reading and writing, made if need be; never through a symbolic link."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+
+    def open(self, path: str) -> int:
+        """Open a file for reading."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def pwrite(self, fd: int, data: memoryview, offset: int) -> None:
+        """Write all of ``data``. A short write is how some file systems say that they are full: the rest asks again."""
+        written = os.pwrite(fd, data, offset)
+        while written < len(data):
+            count = os.pwrite(fd, data[written:], offset + written)
+            if count == 0:
+                raise OSError(errno.EIO, "the file system took no more bytes")
+            written += count
+
+    def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return os.preadv(fd, [buffer], offset)
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def sync_folder(self, path: str) -> None:
+        """Make the names in a folder durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        return os.stat(path)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return os.fstat(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+
+def is_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)
+
+
+def storage_error(error: OSError, doing: str, path: str) -> StorageError:
+    """Return our exception for a system call's error; ``doing`` and ``path`` say what could not be done, and where."""
+    if error.errno in _FULL:
+        return OutOfSpaceError(f"no space left {doing} {path}: free some, and run it again", errno=error.errno)
+    hint = {
+        errno.EACCES: "; check the permissions",
+        errno.EPERM: "; check the permissions",
+        errno.EROFS: "; the file system is read-only",
+        errno.ENOTDIR: "; a part of the path is a file",
+        errno.EMFILE: "; too many open files: raise the limit (ulimit -n) or lower concurrency",
+    }.get(error.errno or 0, "")
+    reason = error.strerror or str(error) or type(error).__name__
+    return StorageError(f"{doing} {path} failed: {reason}{hint}", errno=error.errno)
+
+
+@contextmanager
+def disk_errors(doing: str, path: str) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``StorageError`` that says what failed and where."""
+    try:
+        yield
+    except TransferKitError:
+        raise
+    except OSError as error:
+        raise storage_error(error, doing, path) from error

@@ -1,0 +1,128 @@
+"""Workers that take units of work until there are none, and a caller that waits for them.
+
+The executor lives inside one call. It cannot cancel what runs, so every way out cuts the flows of all workers first,
+which wakes them wherever they are blocked, and waits for them after: no thread is left behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from transferkit.cancellation import Cancellation
+from transferkit.errors import CancelledError, TransferKitError
+from transferkit.transfer.flow import WorkerFlow
+
+U = TypeVar("U")
+
+Work = Callable[[U, WorkerFlow], None]
+
+SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
+
+
+class Pool(Generic[U]):
+    """Runs ``work(unit, flow)`` for every unit, at most ``concurrency`` at once.
+
+    ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once.
+    """
+
+    def __init__(
+        self,
+        work: Work[U],
+        units: Iterable[U],
+        *,
+        concurrency: int,
+        cancellation: Cancellation,
+        executor: Callable[[int], Executor] | None = None,
+    ) -> None:
+        self._work = work
+        self._units = deque(units)
+        self._size = max(1, min(concurrency, len(self._units)))
+        self._cancellation = cancellation
+        self._executor = executor or _threads
+        self._finished = threading.Event()
+        self._stopping = threading.Event()
+        self._fatal: BaseException | None = None
+        self.lock = threading.Lock()
+        self._running = self._size
+        self.flows = [WorkerFlow() for _ in range(self._size)]
+
+    def run(self, tick: Callable[[], None], *, interval: float) -> None:
+        """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
+
+        Raises:
+            CancelledError: the cancellation was triggered.
+            BaseException: what ``work`` raised, or what a signal handler raised in this thread.
+        """
+        if not self._units:
+            return
+        with self._cancellation.watch(lambda: self.stop(self._cancellation.error())):
+            executor = self._executor(self._size)
+            try:
+                futures = [executor.submit(self._worker, flow) for flow in self.flows]
+                while not self._finished.wait(max(interval, SHORTEST)):
+                    tick()
+            except BaseException as error:
+                self.stop(CancelledError(f"stopped by {type(error).__name__}"))
+                raise
+            finally:
+                _shut_down(executor)
+            for future in futures:
+                future.result()  # a defect in the worker loop itself must not pass for success
+        if self._fatal is not None:
+            raise self._fatal
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, at most until the run is stopped."""
+        self._stopping.wait(seconds)
+
+    def stop(self, error: BaseException) -> None:
+        """End the run with ``error``; the first one stands. Workers are woken wherever they are blocked."""
+        # No lock around what follows: a signal handler may be the one who calls.
+        if self._fatal is None:
+            self._fatal = error
+        self._units.clear()
+        reason = error if isinstance(error, CancelledError) else CancelledError("stopped: another blob failed for good")
+        for flow in self.flows:
+            flow.cut(reason, final=True)
+        self._stopping.set()
+
+    def _worker(self, flow: WorkerFlow) -> None:
+        take = self._units.popleft  # atomic: the queue takes no lock
+        try:
+            while not self._stopping.is_set():
+                try:
+                    unit = take()
+                except IndexError:
+                    return
+                flow.begin()
+                self._work(unit, flow)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
+            if not (self._stopping.is_set() and isinstance(error, TransferKitError)):
+                self.stop(error)
+        finally:
+            with self.lock:
+                self._running -= 1
+                last = not self._running
+            if last:
+                self._finished.set()
+
+
+def _threads(size: int) -> Executor:
+    return ThreadPoolExecutor(size, thread_name_prefix="transferkit")
+
+
+def _shut_down(executor: Executor) -> None:
+    """Wait for the workers, which were woken; a second Ctrl-C must not leave them behind either."""
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            executor.shutdown(wait=True)
+            break
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted

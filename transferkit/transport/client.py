@@ -1,0 +1,151 @@
+"""A client of one registry: redirects under the URL policy, refusals as exceptions, time limits by kind of request.
+
+Knows origins, statuses and redirects. Does not know what a blob is, nor where bytes go.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+
+import requests
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import ProtocolError, TransportError
+from transferkit.options import RetryOptions, TransportOptions
+from transferkit.protocol import diagnostics
+from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact
+from transferkit.protocol.routes import check_base_url
+from transferkit.transport.body import Answer, Sender
+from transferkit.transport.sessions import Sessions
+
+logger = logging.getLogger(__name__)
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEPS_METHOD = frozenset({307, 308})
+
+
+class Client:
+    """Sends requests to one registry, and to where it redirects. A context manager; thread-safe.
+
+    Redirects are never automatic: each hop is checked by ``protocol.origin``, and only the registry's own origin sees
+    anything of the user's.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        options: TransportOptions | None = None,
+        retry: RetryOptions | None = None,
+        session: requests.Session | None = None,
+        connections: int = 64,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.base_url = check_base_url(base_url)
+        self.origin = Origin.of(self.base_url)
+        self.options = options or TransportOptions()
+        self._max_retry_after = (retry or RetryOptions()).max_retry_after
+        self._wall_clock = wall_clock
+        self._sessions = Sessions(session, connections=connections)
+        # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
+        self._headers = {"User-Agent": self.options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        flow: Flow,
+        ok: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        sender: Sender | None = None,
+        timeout: float | None = None,
+        what: str = "",
+    ) -> Answer:
+        """Send a request, follow its redirects, and return the answer, whose status is one of ``ok``.
+
+        ``url`` is a path of the registry's API or an absolute URL that ``locate`` returned. ``timeout`` is how long the
+        head of the answer may take, in seconds. ``what`` names the thing asked for in an error.
+
+        Raises:
+            RegistryError, NotFoundError: the answer is a refusal.
+            TransportError, ProtocolError: there is no answer, or none that may be followed.
+        """
+        target = self.base_url + url if url.startswith("/") else url
+        origin = Origin.of(target)
+        merged = {**self._headers, **headers} if headers else self._headers
+        limits = (self.options.connect_timeout, timeout or self.options.response_timeout)
+        for _hop in range(MAX_HOPS + 1):
+            answer = self._sessions.send(
+                method,
+                target,
+                headers=merged,
+                sender=sender,
+                timeout=limits,
+                trusted=origin == self.origin,
+                origin=str(origin),
+                flow=flow,
+            )
+            if answer.status in ok:
+                return answer
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or not location:
+                raise self._refusal(method, target, answer, what)
+            if method not in ("GET", "HEAD") and answer.status not in _KEEPS_METHOD:
+                answer.close()
+                raise ProtocolError(
+                    f"{origin} redirects a {method} with {answer.status}, which would turn it into a GET"
+                )
+            answer.finish()
+            following = join(target, location)
+            origin = check_step(self.origin, following, previous=origin, allowed=self.options.storage_hosts)
+            target = following
+            if sender is not None:
+                sender.rewind()
+            logger.debug("%s is redirected to %s", what or method, redact(target))
+        raise ProtocolError(f"{what or method}: more than {MAX_HOPS} redirects, beginning at {self.origin}")
+
+    def locate(self, base: str, location: str | None) -> str:
+        """Return the absolute URL of an upload's ``Location``, which answered a request to ``base`` (path or URL).
+
+        Raises:
+            ProtocolError: there is none, or the URL policy refuses it.
+        """
+        if not location:
+            raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
+        absolute = self.base_url + base if base.startswith("/") else base
+        url = join(absolute, location)
+        check_step(self.origin, url, previous=Origin.of(absolute), allowed=self.options.storage_hosts)
+        return url
+
+    def _refusal(self, method: str, url: str, answer: Answer, what: str) -> Exception:
+        with answer:
+            try:
+                body = answer.peek(diagnostics.MAX_ERROR_BODY)
+            except TransportError:
+                body = b""  # the status alone says enough
+        return diagnostics.refusal(
+            method=method,
+            url=url,
+            status=answer.status,
+            headers=answer.headers,
+            body=body,
+            now=self._wall_clock(),
+            max_retry_after=self._max_retry_after,
+            what=what,
+        )
+
+    def close(self) -> None:
+        """Close the connections; those of a user's session stay open."""
+        self._sessions.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.origin}>"
