@@ -29,6 +29,7 @@ ARTIFACT = "application/vnd.example.safetensors"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
 BLOCK = 1024 * 1024
+CLEAR = "\x1b[K"  # takes away the rest of a terminal's line
 
 Progress = Callable[[int, int], None]
 
@@ -189,7 +190,7 @@ def pull(
 
 def show_progress(completed: int, total: int) -> None:
     """Keep one line up to date, and take it away at the end."""
-    line = "\x1b[K" if completed == total else f"{completed / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+    line = CLEAR if completed == total else f"{completed / 1e6:,.1f} of {total / 1e6:,.1f} MB"
     print(f"{line}\r", end="", file=sys.stderr, flush=True)
 
 
@@ -212,7 +213,8 @@ def main(arguments: list[str] | None = None) -> None:
             path, digest, report = pull(args.base_url, args.repository, args.dest_dir, tag=args.tag, progress=progress)
             print(report, f"{digest}  {path}", sep="\n")  # the second line is one of sha256sum's
     except (FormatError, tk.TransferKitError, OSError) as error:
-        sys.exit(f"error: {error}")
+        # On a terminal the progress line may still be there.
+        sys.exit(f"{CLEAR if progress else ''}error: {error}")
 
 
 if __name__ == "__main__":

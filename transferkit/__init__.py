@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         WriteError,
     )
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+    from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Report
 
 _HOMES = {
@@ -96,11 +97,13 @@ _HOMES = {
         "WriteError",
     ),
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
+    "protocol.challenge": ("AuthChallenge",),
     "report": ("Report",),
 }
 _HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AuthChallenge",
     "Blob",
     "BlobNotFoundError",
     "Cancellation",

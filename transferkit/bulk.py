@@ -25,6 +25,7 @@ from transferkit.storage.directory import Directory
 from transferkit.transfer.copy import Copy, run_one
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.progress import ProgressCallback
+from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def download(
     repository: str,
     concurrency: int | None = None,
     progress: ProgressCallback | None = None,
+    auth: Auth | None = None,
+    token: str | None = None,
+    get_token: GetToken | None = None,
     session: requests.Session | None = None,
     user_agent: str | None = None,
     stall_timeout: float | None = None,
@@ -57,8 +61,9 @@ def download(
     that. Blobs that are in ``dest_dir`` already are verified once and skipped. A large one that was interrupted
     continues where it stopped. ``dest_dir`` is made if need be. Several calls, also of other processes, may share it.
 
-    ``progress(completed, total)`` gets bytes and is called from this thread. A keyword beats the option of the same
-    name.
+    ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
+    of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function
+    that brings one, called from a worker thread. A keyword beats the option of the same name.
 
     Raises:
         InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
@@ -81,7 +86,7 @@ def download(
     options = _options(options, concurrency, user_agent, stall_timeout)
     descriptors = unique(blobs)
     ceiling = options.concurrency or DOWNLOADS
-    with _client(base_url, options, session, ceiling) as client:
+    with _client(base_url, options, session, ceiling, auth, token, get_token) as client:
         source = Repository(client, repository)
         if not descriptors:
             return Report()
@@ -123,6 +128,9 @@ def upload(
     repository: str,
     concurrency: int | None = None,
     progress: ProgressCallback | None = None,
+    auth: Auth | None = None,
+    token: str | None = None,
+    get_token: GetToken | None = None,
     session: requests.Session | None = None,
     user_agent: str | None = None,
     stall_timeout: float | None = None,
@@ -149,7 +157,7 @@ def upload(
     descriptors = unique(blobs)
     ceiling = options.concurrency or UPLOADS
     parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
-    with _client(base_url, options, session, ceiling) as client:
+    with _client(base_url, options, session, ceiling, auth, token, get_token) as client:
         target = Repository(client, repository)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
@@ -177,6 +185,9 @@ def fetch_manifest(
     *,
     base_url: str,
     repository: str,
+    auth: Auth | None = None,
+    token: str | None = None,
+    get_token: GetToken | None = None,
     session: requests.Session | None = None,
     user_agent: str | None = None,
     cancel: Cancellation | None = None,
@@ -193,7 +204,7 @@ def fetch_manifest(
     """
     options = _options(options, None, user_agent, None)
     check_reference(reference)
-    with _client(base_url, options, session, 1) as client:
+    with _client(base_url, options, session, 1, auth, token, get_token) as client:
         source = Repository(client, repository)
         return run_one(
             lambda flow: source.fetch_manifest(reference, flow=flow),
@@ -227,8 +238,25 @@ def _options(
     return options
 
 
-def _client(base_url: str, options: TransferOptions, session: requests.Session | None, ceiling: int) -> Client:
-    return Client(base_url, options=options.transport, retry=options.retry, session=session, connections=ceiling + 1)
+def _client(
+    base_url: str,
+    options: TransferOptions,
+    session: requests.Session | None,
+    ceiling: int,
+    auth: Auth | None,
+    token: str | None,
+    get_token: GetToken | None,
+) -> Client:
+    return Client(
+        base_url,
+        options=options.transport,
+        retry=options.retry,
+        session=session,
+        connections=ceiling + 1,
+        auth=auth,
+        token=token,
+        get_token=get_token,
+    )
 
 
 def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:

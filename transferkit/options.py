@@ -50,6 +50,8 @@ class TransportOptions:
     """From the end of the request to the head of the answer."""
     commit_timeout: float = 900.0
     """The same for the request that ends an upload: some registries hash 80 GB before they answer."""
+    token_realms: frozenset[str] = frozenset()
+    """Token services (``host`` or ``host:port``), not on the registry's host, that may see user name and password."""
     storage_hosts: frozenset[str] = frozenset()
     """Hosts (``host`` or ``host:port``) with private addresses that a registry elsewhere may redirect to."""
     user_agent: str = f"transferkit/{__version__}"
@@ -58,8 +60,10 @@ class TransportOptions:
         for name in ("connect_timeout", "response_timeout", "commit_timeout"):
             _require(getattr(self, name) > 0, f"TransportOptions.{name} is more than 0 seconds")
         _require("\r" not in self.user_agent and "\n" not in self.user_agent, "a user agent is one line")
-        _require(not isinstance(self.storage_hosts, str), "storage_hosts is a set of hosts, not one text")
-        object.__setattr__(self, "storage_hosts", frozenset(host.lower() for host in self.storage_hosts))
+        for name in ("token_realms", "storage_hosts"):
+            hosts = getattr(self, name)
+            _require(not isinstance(hosts, str), f"{name} is a set of hosts, not one text")
+            object.__setattr__(self, name, frozenset(host.lower() for host in hosts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,9 +194,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_ends_a_process_that_is(state, tmp_path):
     place, call = STATES[state]
     with place() as (url, reached):
-        code = CHILD.format(
-            tests=os.path.dirname(__file__), call=call.__name__, url=url, folder=str(tmp_path / "d")
-        )
+        code = CHILD.format(tests=os.path.dirname(__file__), call=call.__name__, url=url, folder=str(tmp_path / "d"))
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert reached.wait(20)
         if state == "connecting":

@@ -206,9 +206,7 @@ def test_a_content_range_of_something_else_is_a_protocol_error(make_blobs, tmp_p
         def middle(environ, start_response):
             def start(status, headers, exc_info=None):
                 wrong = f"bytes {3 * MIB + 1}-{SIZE - 1}/{SIZE}"
-                return start_response(
-                    status, [(k, wrong if k == "Content-Range" else v) for k, v in headers], exc_info
-                )
+                return start_response(status, [(k, wrong if k == "Content-Range" else v) for k, v in headers], exc_info)
 
             return app(environ, start)
 

@@ -261,9 +261,7 @@ def change(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "requests_before"), [(remove, 0), (shorten, 0), (make_folder, 0), (change, None)]
-)
+@pytest.mark.parametrize(("spoil", "requests_before"), [(remove, 0), (shorten, 0), (make_folder, 0), (change, None)])
 def test_a_bad_source_file_is_named_and_no_manifest_goes_out(registry, blobs, source, spoil, requests_before):
     bad = source / tk.digest_to_path(blobs[4].digest)
     spoil(bad)

@@ -243,6 +243,7 @@ def test_a_wrong_size_is_told_apart_from_a_missing_blob(docker_registry: Any, tm
     assert sha256_files(tmp_path / "new") == {}
 
 
+@pytest.mark.timeout(300)  # docker-registry syncs each blob to disk: 10 s of a quiet machine, more of a busy one
 def test_thousands_of_small_blobs_make_the_round_trip(docker_registry: Any, tmp_path: Path) -> None:
     blobs = blob_files(tmp_path / "src", (os.urandom(4096) for _ in range(2000)))
 

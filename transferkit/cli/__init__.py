@@ -31,15 +31,17 @@ def main() -> None:
 @click.option("--large", default=256, show_default=True, metavar="MIB", help="Size of its one large blob.")
 def demo(paths: tuple[Path, ...], tensors: int, large: int) -> None:
     """Push files to a registry on this machine, pull them back, and verify every byte."""
-    from transferkit.cli.demo import run
     from transferkit.errors import TransferKitError
 
     try:
+        from transferkit.cli.demo import run
+
         sound = run(list(paths), tensors=tensors, large=large * 1024 * 1024)
     except TransferKitError as error:
         raise click.ClickException(str(error)) from error
     except ImportError as error:
-        raise click.ClickException(f"{error.name} is missing; install it with: pip install 'transferkit[server]'") from error
+        hint = "install it with: pip install 'transferkit[server]'"
+        raise click.ClickException(f"{error.name} is missing; {hint}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     if not sound:

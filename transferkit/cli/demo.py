@@ -40,17 +40,23 @@ def run(paths: list[Path], *, tensors: int, large: int) -> bool:
         total = sum(blob.size for blob in distinct.values())
         click.echo(f"{len(blobs)} files, {len(distinct)} distinct blobs, {human_bytes(total)}")
         with running_registry() as registry:
-            where = {"base_url": registry.url, "repository": REPOSITORY}
-            click.echo(f"a registry listens on {registry.url}")
+            url = registry.url
+            click.echo(f"a registry listens on {url}")
             with progress_bar("push", total) as progress:
                 pushed = upload(
-                    blobs, outbox, manifest=_manifest(blobs), manifest_ref="latest", progress=progress, **where
+                    blobs,
+                    outbox,
+                    base_url=url,
+                    repository=REPOSITORY,
+                    manifest=_manifest(blobs),
+                    manifest_ref="latest",
+                    progress=progress,
                 )
             _tell("pushed", pushed)
-            layers = fetch_manifest("latest", **where).layers
+            layers = fetch_manifest("latest", base_url=url, repository=REPOSITORY).layers
             registry.log.clear()
             with progress_bar("pull", total) as progress:
-                pulled = download(layers, inbox, progress=progress, **where)
+                pulled = download(layers, inbox, base_url=url, repository=REPOSITORY, progress=progress)
             _tell("pulled", pulled)
             click.echo(f"requests: {len(registry.log)} for {len(distinct)} blobs")
         wrong = [path for digest, path in pulled.paths.items() if not _same(Digest(digest), path)]

@@ -144,6 +144,32 @@ def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozens
     )
 
 
+# Registries whose token service has another name: the pairs that everybody meets. (registry, token service)
+_WELL_KNOWN_REALMS = frozenset(
+    {
+        ("registry-1.docker.io", "auth.docker.io"),
+        ("index.docker.io", "auth.docker.io"),
+        ("docker.io", "auth.docker.io"),
+        ("registry.gitlab.com", "gitlab.com"),
+        ("registry.redhat.io", "sso.redhat.com"),
+        ("registry.connect.redhat.com", "sso.redhat.com"),
+    }
+)
+
+
+def may_see_credentials(registry: Origin, realm: Origin, allowed: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a token service may see the user name and password of a registry.
+
+    On the registry's own host it may, on any port and with the same or a safer scheme; of the others only the
+    well-known pairs, and those that ``token_realms`` names (``host`` or ``host:port``).
+    """
+    if registry.scheme == "https" and realm.scheme != "https":
+        return False
+    if realm.host == registry.host or f"{realm.host}:{realm.port}" in allowed or realm.host in allowed:
+        return True
+    return realm.scheme == "https" and (registry.host, realm.host) in _WELL_KNOWN_REALMS
+
+
 def join(base: str, location: str) -> str:
     """Return the absolute URL of a ``Location`` that may be relative to the URL ``base`` it answers."""
     return location if location.startswith(("http://", "https://")) else urljoin(base, location)

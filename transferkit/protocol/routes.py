@@ -70,6 +70,17 @@ def check_reference(reference: str) -> str:
     return reference
 
 
+def pull_scope(repository: str) -> str:
+    """Return the permission to read, as the Docker token specification writes it."""
+    return f"repository:{repository}:pull"
+
+
+def push_scope(repository: str, source: str | None = None) -> str:
+    """Return the permission to write, and to read from the repository that a blob is mounted from."""
+    scope = f"repository:{repository}:pull,push"
+    return f"{scope} {pull_scope(source)}" if source else scope
+
+
 def blob(repository: str, digest: Digest) -> str:
     return f"/v2/{repository}/blobs/{digest}"
 

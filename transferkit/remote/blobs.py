@@ -63,6 +63,7 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
         headers={"Range": ranges.request_from(offset)} if offset else None,
         flow=flow,
         ok=_PARTIAL if offset else _WHOLE,
+        scope=routes.pull_scope(repository),
         what=what,
     )
     try:
@@ -90,15 +91,19 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
         raise
 
 
-def exists(client: Client, repository: str, descriptor: Descriptor, *, flow: Flow) -> bool:
+def exists(client: Client, repository: str, descriptor: Descriptor, *, flow: Flow, scope: str = "") -> bool:
     """Tell whether ``repository`` has the blob.
 
     Raises:
         RegistryError: any answer but "here" and "not here"; a server error says nothing about the blob.
     """
-    # 405: a registry without HEAD. The upload that follows asks again, in its own words.
     with client.open(
-        "HEAD", routes.blob(repository, descriptor.digest), flow=flow, ok=(200, 404, 405), what=descriptor.digest.short
+        "HEAD",
+        routes.blob(repository, descriptor.digest),
+        flow=flow,
+        ok=(200, 404, 405),  # 405: a registry without HEAD. The upload that follows asks again, in its own words.
+        scope=scope or routes.pull_scope(repository),
+        what=descriptor.digest.short,
     ) as answer:
         answer.finish()
         return answer.status == 200

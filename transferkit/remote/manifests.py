@@ -23,7 +23,13 @@ def fetch(client: Client, repository: str, reference: str, *, flow: Flow) -> Man
     """
     reference = routes.check_reference(reference)
     with client.open(
-        "GET", routes.manifest(repository, reference), headers=_ACCEPT, flow=flow, ok=(200,), what=reference
+        "GET",
+        routes.manifest(repository, reference),
+        headers=_ACCEPT,
+        flow=flow,
+        ok=(200,),
+        scope=routes.pull_scope(repository),
+        what=reference,
     ) as answer:
         encoding = answer.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
@@ -61,6 +67,7 @@ def push(client: Client, repository: str, raw: bytes, reference: str, *, media_t
             flow=flow,
             ok=(200, 201, 204),
             timeout=client.options.commit_timeout,
+            scope=routes.push_scope(repository),
             what=f"the manifest {reference}",
         ) as answer:
             said = answer.headers.get("docker-content-digest")

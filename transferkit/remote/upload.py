@@ -24,7 +24,9 @@ def push(client: Client, repository: str, descriptor: Descriptor, source: Fetche
         SourceError: the source is a local file that is not what its digest says; the registry never gets the last byte.
         RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold.
     """
-    if blobs.exists(client, repository, descriptor, flow=flow):
+    # One token serves the whole upload: HEAD, POST and PUT ask for the same scope.
+    scope = routes.push_scope(repository)
+    if blobs.exists(client, repository, descriptor, flow=flow, scope=scope):
         flow.settle(descriptor.size)
         return Outcome.PRESENT
     session = _begin(client, repository, descriptor, flow)
@@ -33,7 +35,7 @@ def push(client: Client, repository: str, descriptor: Descriptor, source: Fetche
         return Outcome.MOUNTED
     sender = Sender(descriptor.size, lambda: source.fetch(descriptor, flow=flow), flow)
     try:
-        _commit(client, session, descriptor, sender, flow)
+        _commit(client, session, descriptor, sender, scope, flow)
     except BaseException:
         sender.rewind()
         raise
@@ -47,7 +49,8 @@ def _begin(client: Client, repository: str, descriptor: Descriptor, flow: Flow) 
         path = routes.mount(repository, digest, routes.check_repository(descriptor.source))
     else:
         path = routes.uploads(repository)
-    with client.open("POST", path, headers=_EMPTY, flow=flow, ok=(201, 202), what=digest.short) as answer:
+    scope = routes.push_scope(repository, descriptor.source)
+    with client.open("POST", path, headers=_EMPTY, flow=flow, ok=(201, 202), scope=scope, what=digest.short) as answer:
         location = answer.headers.get("location")
         answer.finish()
         if answer.status == 201:
@@ -57,7 +60,7 @@ def _begin(client: Client, repository: str, descriptor: Descriptor, flow: Flow) 
     return client.locate(path, location)
 
 
-def _commit(client: Client, session: str, descriptor: Descriptor, sender: Sender, flow: Flow) -> None:
+def _commit(client: Client, session: str, descriptor: Descriptor, sender: Sender, scope: str, flow: Flow) -> None:
     with client.open(
         "PUT",
         commit_url(session, descriptor.digest),
@@ -67,6 +70,7 @@ def _commit(client: Client, session: str, descriptor: Descriptor, sender: Sender
         # 204 and 200 come from registries before the specification, and from storage behind a redirect.
         ok=(200, 201, 204),
         timeout=client.options.commit_timeout,
+        scope=scope,
         what=descriptor.digest.short,
     ) as answer:
         said = answer.headers.get("docker-content-digest", descriptor.digest)

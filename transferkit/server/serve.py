@@ -17,8 +17,9 @@ what is done about it here:
   sending side is closed first, and what comes is thrown away for a moment.
 - ``100 Continue`` is sent before the application is asked. Here, when it first reads: an early refusal spares the
   body.
-- The TLS handshake runs in the thread that accepts, where one silent client stops everybody. Here the first read
-  does it.
+- A new connection occupies a thread until its first request comes. Here it waits in the selector.
+- The TLS handshake runs in the thread that accepts, where one silent client stops everybody. Here it goes on whenever
+  the client has sent a part of it, and nobody waits for the rest.
 - Head and body of an answer are two packets. Here a small answer is one.
 - A body that the application yields for ``HEAD`` is sent; that is left to the application.
 - A stop takes up to 0.5 s for the selector, and up to the timeout of a connection for a thread that is sending.
@@ -121,19 +122,17 @@ class _Connection(HTTPConnection):
 
     def communicate(self) -> bool:
         try:
-            while super().communicate():  # type: ignore[no-untyped-call]  # cheroot's stubs have no types
-                if self.server.requests.qsize or not self._soon():
-                    return True
+            while self.rfile.has_data():  # or else it is new, or there was but a part of a TLS handshake
+                if not super().communicate():  # type: ignore[no-untyped-call]  # cheroot's stubs have no types
+                    return False
+                if self.server.requests.qsize:
+                    break
+                poll = select.poll()
+                poll.register(self.socket, select.POLLIN)
+                poll.poll(_SOON)
         except OSError:  # while it told the peer of another error: there is nobody to tell
-            pass
-        return False
-
-    def _soon(self) -> bool:
-        if self.rfile.has_data():
-            return True
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return bool(poll.poll(_SOON))
+            return False
+        return True
 
     def close(self) -> None:
         if self.unread:
@@ -174,7 +173,7 @@ class _Threads(ThreadPool):
 
 
 class _TLS(Adapter):
-    """Python's own TLS, with the handshake left to the first read."""
+    """Python's own TLS, with the handshake left to the reader."""
 
     def __init__(self, certificate: str, private_key: str) -> None:
         super().__init__(certificate, private_key)

@@ -8,6 +8,20 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class _Raw(socket.SocketIO):
+    ended = False
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        count = super().readinto(buffer)
+        # None is "nothing yet"; a buffered reader tells its callers the same of both.
+        self.ended = self.ended or count == 0
+        return count
 
 
 class Reader(io.BufferedReader):
@@ -16,15 +30,16 @@ class Reader(io.BufferedReader):
     bytes_read = 0  # for cheroot's statistics, which are off
 
     def __init__(self, sock: socket.socket) -> None:
-        super().__init__(socket.SocketIO(sock, "rb"))
+        self._received = _Raw(sock, "rb")
+        super().__init__(self._received)
         self._sock = sock
 
     def has_data(self) -> bool:
-        """Tell whether the next request is here already: in the buffer, or in the kernel."""
+        """Tell whether reading would find something at once, be it the end. A TLS handshake goes on meanwhile."""
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)
         try:
-            return bool(self.peek(1))
+            return bool(self.peek(1)) or self._received.ended
         except ssl.SSLWantReadError:
             return False
         except OSError:  # gone; the next read says so to those who handle it

@@ -161,8 +161,6 @@ class _Logged:
             return start_response(status, headers, exc_info)
 
         entry.body = self._application(environ, start)
-        if entry.length == 0:
-            entry.end()
         return entry
 
 
@@ -177,20 +175,18 @@ class _Entry:
         self._status = 0
         self._sent = 0
         self._ended = False
-        self.length: int | None = None
+        self._length: int | None = None
 
     def begin(self, status: int, headers: list[tuple[str, str]]) -> None:
         self._status = status
         lengths = [int(value) for name, value in headers if name.lower() == "content-length"]
-        if self._environ["REQUEST_METHOD"] == "HEAD" or status in (204, 304):
-            lengths = [0]
-        self.length = lengths[0] if lengths else None
+        self._length = lengths[0] if lengths else None
 
     def __iter__(self) -> Iterator[bytes]:
         for block in self.body:
             self._sent += len(block)
             # Before the last block is sent: the client may look into the log as soon as it has it.
-            if self._sent == self.length:
+            if self._sent == self._length:
                 self.end()
             yield block
 

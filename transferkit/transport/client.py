@@ -17,6 +17,7 @@ from transferkit.options import RetryOptions, TransportOptions
 from transferkit.protocol import diagnostics
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact
 from transferkit.protocol.routes import check_base_url
+from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.body import Answer, Sender
 from transferkit.transport.sessions import Sessions
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
+# One for a token that is missing, one for a token that ended while the request was under way.
+_CHALLENGES = 2
 
 
 class Client:
@@ -41,6 +44,10 @@ class Client:
         retry: RetryOptions | None = None,
         session: requests.Session | None = None,
         connections: int = 64,
+        auth: Auth | None = None,
+        token: str | None = None,
+        get_token: GetToken | None = None,
+        clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.base_url = check_base_url(base_url)
@@ -49,6 +56,15 @@ class Client:
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self._wall_clock = wall_clock
         self._sessions = Sessions(session, connections=connections)
+        self._auth = Authorizer(
+            self.origin,
+            self._ask_for_token,
+            auth=auth,
+            token=token,
+            get_token=get_token,
+            options=self.options,
+            clock=clock,
+        )
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self._headers = {"User-Agent": self.options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -62,12 +78,14 @@ class Client:
         headers: Mapping[str, str] | None = None,
         sender: Sender | None = None,
         timeout: float | None = None,
+        scope: str = "",
         what: str = "",
     ) -> Answer:
         """Send a request, follow its redirects, and return the answer, whose status is one of ``ok``.
 
         ``url`` is a path of the registry's API or an absolute URL that ``locate`` returned. ``timeout`` is how long the
-        head of the answer may take, in seconds. ``what`` names the thing asked for in an error.
+        head of the answer may take, in seconds. ``scope`` names the permission that the request needs: requests of one
+        scope share a token. ``what`` names the thing asked for in an error.
 
         Raises:
             RegistryError, NotFoundError: the answer is a refusal.
@@ -76,36 +94,65 @@ class Client:
         target = self.base_url + url if url.startswith("/") else url
         origin = Origin.of(target)
         merged = {**self._headers, **headers} if headers else self._headers
-        limits = (self.options.connect_timeout, timeout or self.options.response_timeout)
-        for _hop in range(MAX_HOPS + 1):
+        limit = timeout or self.options.response_timeout
+        hops = challenges = 0
+        while True:
+            trusted = origin == self.origin
+            authorization = self._auth.header(scope, flow) if trusted else None
             answer = self._sessions.send(
                 method,
                 target,
-                headers=merged,
+                headers={**merged, "Authorization": authorization} if authorization else merged,
                 sender=sender,
-                timeout=limits,
-                trusted=origin == self.origin,
+                timeout=(self.options.connect_timeout, limit),
+                trusted=trusted,
                 origin=str(origin),
                 flow=flow,
             )
             if answer.status in ok:
                 return answer
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
-                raise self._refusal(method, target, answer, what)
-            if method not in ("GET", "HEAD") and answer.status not in _KEEPS_METHOD:
-                answer.close()
-                raise ProtocolError(
-                    f"{origin} redirects a {method} with {answer.status}, which would turn it into a GET"
-                )
-            answer.finish()
-            following = join(target, location)
-            origin = check_step(self.origin, following, previous=origin, allowed=self.options.storage_hosts)
-            target = following
+            if answer.status == 401 and trusted and challenges < _CHALLENGES:
+                challenges += 1
+                refusal = self._refusal(method, target, answer, what)
+                if self._auth.answer(answer.headers, scope, authorization, flow) is None:
+                    raise refusal
+            else:
+                hops += 1
+                target, origin = self._follow(method, target, origin, answer, hops, what)
             if sender is not None:
                 sender.rewind()
-            logger.debug("%s is redirected to %s", what or method, redact(target))
-        raise ProtocolError(f"{what or method}: more than {MAX_HOPS} redirects, beginning at {self.origin}")
+
+    def _follow(
+        self, method: str, url: str, origin: Origin, answer: Answer, hops: int, what: str
+    ) -> tuple[str, Origin]:
+        """Return where a redirect leads; an answer that is none is a refusal."""
+        location = answer.headers.get("location")
+        if answer.status not in _REDIRECTS or not location:
+            raise self._refusal(method, url, answer, what)
+        if method not in ("GET", "HEAD") and answer.status not in _KEEPS_METHOD:
+            answer.close()
+            raise ProtocolError(f"{origin} redirects a {method} with {answer.status}, which would turn it into a GET")
+        answer.finish()
+        if hops > MAX_HOPS:
+            raise ProtocolError(f"{what or method}: more than {MAX_HOPS} redirects, beginning at {self.origin}")
+        target = join(url, location)
+        following = check_step(self.origin, target, previous=origin, allowed=self.options.storage_hosts)
+        logger.debug("%s is redirected to %s", what or method, redact(target))
+        return target, following
+
+    def _ask_for_token(self, url: str, headers: Mapping[str, str], flow: Flow) -> Answer:
+        """Send a request to a token service, whose URL the authorizer has checked. Its redirects are not followed."""
+        origin = Origin.of(url)
+        return self._sessions.send(
+            "GET",
+            url,
+            headers={**self._headers, **headers},
+            sender=None,
+            timeout=(self.options.connect_timeout, self.options.response_timeout),
+            trusted=origin == self.origin,
+            origin=str(origin),
+            flow=flow,
+        )
 
     def locate(self, base: str, location: str | None) -> str:
         """Return the absolute URL of an upload's ``Location``, which answered a request to ``base`` (path or URL).

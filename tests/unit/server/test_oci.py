@@ -1,4 +1,4 @@
-"""The registry as a whole: dispatch, names, refusals. A hostile text must end in a 4xx that says which rule it broke."""
+"""The registry as a whole: dispatch, names, refusals. Hostile text must end in a 4xx that says which rule it broke."""
 
 from __future__ import annotations
 

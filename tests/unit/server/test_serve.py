@@ -152,8 +152,9 @@ def test_a_body_is_invited_when_it_is_read(url: str) -> None:
         assert everything(sock).endswith(b"\r\n\r\nhello")
 
 
-def test_a_body_is_not_invited_when_it_is_not_read(url: str) -> None:
-    answer = exchange(url, b"POST /early HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")
+@pytest.mark.parametrize("expectation", [b"100-continue", b"100-Continue"])
+def test_a_body_is_not_invited_when_it_is_not_read(url: str, expectation: bytes) -> None:
+    answer = exchange(url, b"POST /early HTTP/1.1\r\nContent-Length: 5\r\nExpect: %b\r\n\r\n" % expectation)
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert b"Connection: close" in answer
 
@@ -211,6 +212,13 @@ def test_the_url_leads_to_the_server(host: str) -> None:
         pytest.skip(f"{host} cannot be bound here")
     with serving(echo, host=host) as url:
         assert exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"early")
+
+
+def test_only_the_threads_that_were_asked_for_run() -> None:
+    before = threading.active_count()
+    with serving(echo, threads=3) as url:
+        exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert threading.active_count() == before + 3 + 1  # and the one that waits for connections
 
 
 def test_a_port_that_is_taken_is_an_error(url: str) -> None:
@@ -327,8 +335,20 @@ def test_tls_serves_the_same(authority: trustme.CA, tls: tuple[str, str]) -> Non
     assert answers.endswith(b"\r\n\r\nend")
 
 
+def test_idle_tls_connections_occupy_no_thread(authority: trustme.CA, tls: tuple[str, str]) -> None:
+    with serving(echo, tls=tls, threads=1) as url, secured(url, authority) as first, secured(url, authority) as second:
+        for sock in (first, second, first, second):
+            sock.sendall(b"GET /early HTTP/1.1\r\n\r\n")
+            assert sock.recv(65536).endswith(b"\r\n\r\nearly")
+
+
+def test_silent_connections_occupy_no_thread() -> None:
+    with serving(echo, threads=1) as url, connected(url), connected(url):
+        assert exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"early")
+
+
 def test_a_client_that_is_silent_in_the_handshake_stops_nobody(authority: trustme.CA, tls: tuple[str, str]) -> None:
-    with serving(echo, tls=tls) as url:
+    with serving(echo, tls=tls, threads=1) as url:
         host, port = url.removeprefix("https://").split(":")
         with socket.create_connection((host, int(port))):
             with secured(url, authority) as sock:

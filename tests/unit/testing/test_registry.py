@@ -112,6 +112,26 @@ def test_a_record_cannot_be_changed(registry: RunningRegistry, session: requests
         registry.log[0].status = 500  # type: ignore[misc]  # that is the point
 
 
+def test_a_request_is_in_the_log_before_its_answer_has_ended() -> None:
+    looked = threading.Event()
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            assert looked.wait(10)
+
+    def slow_to_close(application: WSGIApplication) -> WSGIApplication:
+        def middleware(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", [("Content-Length", "2")])
+            return Body([b"o", b"k"])
+
+        return middleware
+
+    with running_registry(middleware=slow_to_close) as registry, requests.Session() as session:
+        assert session.get(f"{registry.url}/v2/").content == b"ok"
+        assert [request.sent for request in registry.log] == [2]
+        looked.set()
+
+
 def test_who_has_an_answer_finds_its_request_in_the_log(registry: RunningRegistry, session: requests.Session) -> None:
     small, large = push(registry, session, b"x"), push(registry, session, b"x" * 1_000_000)
     registry.log.clear()

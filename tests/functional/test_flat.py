@@ -1,0 +1,73 @@
+"""Nothing grows: threads, descriptors and memory stay flat, over many calls and over many blobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import transferkit as tk
+
+REPOSITORY = "library/model"
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+
+
+def test_fifty_transfers_leave_threads_and_descriptors_flat(registry, make_blobs, tmp_path):
+    blobs = make_blobs(tmp_path / "source", [10_000] * 8)
+    tk.upload(blobs, tmp_path / "source", base_url=registry.url, repository=REPOSITORY)
+    threads, files = [], []
+    for number in range(50):
+        tk.upload(blobs, tmp_path / "source", base_url=registry.url, repository=f"other/{number % 3}")
+        tk.download(blobs, tmp_path / f"d{number}", base_url=registry.url, repository=REPOSITORY)
+        threads.append(threading.active_count())
+        files.append(descriptors())
+
+    assert threads[0] == threads[-1]
+    # The registry is in this process too and holds a few connections that it has not seen close yet.
+    assert files[-1] <= files[0] + 20
+    assert max(files[25:]) <= max(files[:25]) + 5
+
+
+MANY = """
+import pathlib, sys
+import transferkit as tk
+url, listing, folder = sys.argv[1:]
+blobs = [tk.Blob(line.split()[0], int(line.split()[1])) for line in open(listing)]
+report = tk.download(blobs, folder, base_url=url, repository="library/model")
+# Not ru_maxrss: a child inherits the peak of the process that forked it.
+(peak,) = [line.split()[1] for line in pathlib.Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+print(report.blobs, peak)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_for_5000_blobs_stays_under_90_mb(registry, make_blobs, tmp_path):
+    blobs = make_blobs(tmp_path / "source", [512] * 5000)
+    # A file in the store and a mark in the repository are what a push would have made; 5,000 pushes take half a minute.
+    marks = registry.store / "repositories" / REPOSITORY / "_blobs"
+    marks.mkdir(parents=True)
+    for blob in blobs:
+        name = tk.digest_to_path(blob.digest)
+        os.link(tmp_path / "source" / name, registry.blob_path(blob.digest))
+        (marks / name).touch()
+    listing = tmp_path / "list"
+    listing.write_text("".join(f"{blob.digest} {blob.size}\n" for blob in blobs))
+    registry.log.clear()
+
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, registry.url, str(listing), str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+
+    count, peak_kib = map(int, done.stdout.split())
+    assert 5000 == count == len(registry.log)
+    assert peak_kib < 90_000

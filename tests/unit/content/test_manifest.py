@@ -1,0 +1,244 @@
+"""Manifests: raw bytes as received, and a strict reading of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.manifest import Manifest
+from transferkit.errors import InvalidManifestError
+
+A = "sha256:" + 64 * "a"
+B = "sha256:" + 64 * "b"
+C = "sha256:" + 64 * "c"
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+def manifest(media_type: str = "", **fields: Any) -> Manifest:
+    return Manifest(json.dumps({"schemaVersion": 2, **fields}).encode(), media_type=media_type)
+
+
+def refusal(raw: bytes, media_type: str = "") -> str:
+    with pytest.raises(InvalidManifestError) as caught:
+        Manifest(raw, media_type=media_type)
+    return str(caught.value)
+
+
+def test_a_manifest_has_its_descriptors() -> None:
+    result = manifest(
+        config={"mediaType": "application/vnd.oci.image.config.v1+json", "digest": A, "size": 7},
+        layers=[
+            {
+                "mediaType": "application/vnd.ollama.image.model",
+                "digest": B,
+                "size": 5,
+                "annotations": {"t": "x", "a": "y"},
+            },
+            {"digest": C, "size": 0},
+        ],
+        annotations={"org.opencontainers.image.title": "a model", "number": 5},
+    )
+    assert result.config == Descriptor(Digest(A), 7, media_type="application/vnd.oci.image.config.v1+json")
+    assert result.layers == (
+        Descriptor(Digest(B), 5, media_type="application/vnd.ollama.image.model"),
+        Descriptor(Digest(C), 0),
+    )
+    assert result.layers[0].annotations == (("a", "y"), ("t", "x"))
+    assert result.annotations == {"org.opencontainers.image.title": "a model"}
+    assert result.size == 12
+
+
+def test_the_raw_bytes_and_their_digest_are_as_received() -> None:
+    raw = b'{"schemaVersion": 2, "layers": []}'
+    result = Manifest(raw)
+    assert result.raw is raw
+    assert result.digest == "sha256:398978c14b2f065541bf5c6130ec60d229636193b0779712e008b80b26db4813"
+    assert Manifest(raw + b"\n").digest != result.digest
+
+
+def test_json_is_anew_each_time() -> None:
+    result = manifest(layers=[])
+    result.json()["layers"].append("mine")
+    assert result.json() == {"schemaVersion": 2, "layers": []}
+
+
+def test_a_manifest_without_anything_is_empty() -> None:
+    result = Manifest(b"{}")
+    assert (result.config, result.layers, result.annotations, result.size) == (None, (), {}, 0)
+    assert result.media_type == OCI_MANIFEST
+
+
+def test_null_is_as_good_as_absent() -> None:
+    result = manifest(config=None, layers=None, annotations=None, mediaType=None)
+    assert (result.config, result.layers, result.annotations) == (None, (), {})
+
+
+@pytest.mark.parametrize("annotations", [[], "text", 5, True])
+def test_annotations_of_another_kind_are_ignored(annotations: object) -> None:
+    assert manifest(annotations=annotations).annotations == {}
+    assert manifest(layers=[{"digest": A, "size": 1, "annotations": annotations}]).layers[0].annotations == ()
+
+
+def test_a_blob_that_is_config_and_layer_counts_once() -> None:
+    blob = {"digest": A, "size": 7}
+    assert manifest(config=blob, layers=[blob, blob, {"digest": B, "size": 5}]).size == 12
+
+
+def test_manifests_are_compared_and_hashed_by_what_was_received() -> None:
+    assert manifest(layers=[]) == manifest(layers=[])
+    assert hash(manifest(layers=[])) == hash(manifest(layers=[]))
+    assert manifest(layers=[]) != manifest(OCI_INDEX)
+
+
+def test_an_index_has_no_layers() -> None:
+    result = manifest(OCI_INDEX, mediaType=OCI_INDEX, manifests=[{"digest": A, "size": 7}])
+    assert (result.media_type, result.layers, result.config) == (OCI_INDEX, (), None)
+
+
+@pytest.mark.parametrize(
+    ("said", "own", "expected"),
+    [
+        (OCI_MANIFEST, None, OCI_MANIFEST),
+        (DOCKER_MANIFEST, DOCKER_MANIFEST, DOCKER_MANIFEST),
+        (DOCKER_INDEX, "", DOCKER_INDEX),
+        ("", OCI_MANIFEST, OCI_MANIFEST),
+        ("text/plain", DOCKER_MANIFEST, DOCKER_MANIFEST),
+        ("application/json", None, "application/json"),
+        ("", None, OCI_MANIFEST),
+        ("", "", OCI_MANIFEST),
+        ("", "application/vnd.example; v=1", "application/vnd.example; v=1"),
+    ],
+)
+def test_the_media_type_is_the_known_one_of_the_two(said: str, own: str | None, expected: str) -> None:
+    fields = {} if own is None else {"mediaType": own}
+    assert manifest(said, **fields).media_type == expected
+
+
+def test_a_media_type_that_contradicts_the_server_is_refused() -> None:
+    raw = json.dumps({"mediaType": OCI_INDEX, "manifests": []}).encode()
+    assert refusal(raw, OCI_MANIFEST) == f"the server calls the manifest {OCI_MANIFEST}, it calls itself {OCI_INDEX}"
+
+
+@pytest.mark.parametrize(
+    "media_type", ["a/b\r\nX-Evil: 1", "a/b\n", "\ta/b", " a/b", "a/\u00fc", "a/\ud800", "a/b\x00", "a/" + 254 * "b"]
+)
+def test_a_media_type_that_no_header_can_hold_is_refused(media_type: str) -> None:
+    raw = json.dumps({"mediaType": media_type}).encode()
+    assert refusal(raw).startswith("the manifest's media type ")
+    assert refusal(b"{}", media_type).startswith("the manifest's media type ")
+
+
+@pytest.mark.parametrize("media_type", [5, [], {}, True])
+def test_a_media_type_that_is_no_text_is_refused(media_type: object) -> None:
+    raw = json.dumps({"mediaType": media_type}).encode()
+    assert refusal(raw) == "the manifest's mediaType is not a text"
+
+
+@pytest.mark.parametrize("layers", [[], None])
+def test_layers_and_manifests_together_are_refused(layers: object) -> None:
+    raw = json.dumps({"layers": layers, "manifests": []}).encode()
+    assert refusal(raw) == "the manifest has both layers and manifests; it may mean two things, and is refused"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b"", "JSONDecodeError"),
+        (b"<html>", "JSONDecodeError"),
+        (b"{", "JSONDecodeError"),
+        (b"{} {}", "JSONDecodeError"),
+        (b'{"a": "\xff"}', "UnicodeDecodeError"),
+        (b'{"size": NaN}', "ValueError"),
+        (b'{"size": -Infinity}', "ValueError"),
+        (b'{"size": ' + 5000 * b"9" + b"}", "ValueError"),
+        (100_000 * b"[", "RecursionError"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_is_not_json_is_refused(raw: bytes, kind: str) -> None:
+    assert refusal(raw) == f"the manifest is not JSON: {kind}"
+
+
+@pytest.mark.parametrize(("raw", "kind"), [(b"null", "NoneType"), (b"[]", "list"), (b'"text"', "str"), (b"1", "int")])
+def test_what_is_not_an_object_is_refused(raw: bytes, kind: str) -> None:
+    assert refusal(raw) == f"the manifest is not a JSON object but {kind}"
+
+
+@pytest.mark.parametrize("layers", [{}, "text", 5, True])
+def test_layers_that_are_not_a_list_are_refused(layers: object) -> None:
+    assert refusal(json.dumps({"layers": layers}).encode()) == "the manifest's layers are not a list"
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "message"),
+    [
+        (None, "a descriptor in the manifest is not a JSON object"),
+        (A, "a descriptor in the manifest is not a JSON object"),
+        ({"mediaType": 5}, "a descriptor in the manifest has a mediaType that is not a text"),
+        (
+            {"digest": A, "size": 1, "mediaType": None},
+            "a descriptor in the manifest has a mediaType that is not a text",
+        ),
+        ({"size": 1}, "a descriptor in the manifest is malformed: a digest is a text such as "),
+        ({"digest": "sha256:../x", "size": 1}, "a descriptor in the manifest is malformed: 'sha256:../x' is not a "),
+        ({"digest": A}, "a descriptor in the manifest is malformed: the size of sha256:aaaaaaaaaaaa is a number of "),
+        (
+            {"digest": A, "size": -1},
+            "a descriptor in the manifest is malformed: the size of sha256:aaaaaaaaaaaa is -1;",
+        ),
+        (
+            {"digest": A, "size": 1e9},
+            "a descriptor in the manifest is malformed: the size of sha256:aaaaaaaaaaaa is a ",
+        ),
+        (
+            {"digest": A, "size": True},
+            "a descriptor in the manifest is malformed: the size of sha256:aaaaaaaaaaaa is a ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_malformed_layer_is_refused(descriptor: object, message: str) -> None:
+    assert refusal(json.dumps({"layers": [{"digest": B, "size": 1}, descriptor]}).encode()).startswith(message)
+
+
+@pytest.mark.parametrize("config", [[], "text", {}, {"digest": A}, False])
+def test_a_malformed_config_is_refused(config: object) -> None:
+    assert refusal(json.dumps({"config": config}).encode()).startswith("a descriptor in the manifest ")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([A, OCI_MANIFEST]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["config", "layers", "manifests", "digest", "size", "mediaType", "annotations"])
+            | st.text(),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    raw=st.binary() | JSON.map(lambda value: json.dumps(value).encode()), media_type=st.sampled_from(["", OCI_INDEX])
+)
+@settings(deadline=None, max_examples=200)
+def test_whatever_is_received_is_a_manifest_or_refused(raw: bytes, media_type: str) -> None:
+    try:
+        result = Manifest(raw, media_type=media_type)
+    except InvalidManifestError:
+        return
+    assert result.raw == raw
+    assert all(0 <= layer.size < 2**63 for layer in result.layers)

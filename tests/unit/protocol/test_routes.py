@@ -1,0 +1,205 @@
+"""Paths of the registry API, and what may stand in them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transferkit.content.digest import Digest
+from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.protocol import routes
+from transferkit.protocol.routes import check_base_url, check_reference, check_repository
+
+A = Digest("sha256:" + 64 * "a")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://registry.example.com", "https://registry.example.com"),
+        ("https://registry.example.com/", "https://registry.example.com"),
+        ("https://registry.example.com//", "https://registry.example.com"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("http://[::1]:5000/", "http://[::1]:5000"),
+        ("https://example.com/registry/", "https://example.com/registry"),
+        ("https://example.com.", "https://example.com."),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("HTTPS://Example.com", "HTTPS://Example.com"),
+        ("https://example.com:65535", "https://example.com:65535"),
+    ],
+)
+def test_a_base_url_loses_its_trailing_slash(url: str, expected: str) -> None:
+    assert check_base_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (None, "one ASCII text without blanks"),
+        (b"https://example.com", "one ASCII text without blanks"),
+        ("https://b\u00fccher.example", "one ASCII text without blanks"),
+        ("https://example.com/a b", "one ASCII text without blanks"),
+        (" https://example.com", "one ASCII text without blanks"),
+        ("https://example.com\n", "one ASCII text without blanks"),
+        ("https://example.com\x7f", "one ASCII text without blanks"),
+        ("https://example.com\\evil.example", "one ASCII text without blanks and backslashes"),
+        ("https://[::1", "does not parse"),
+        ("https://example.com:http", "does not parse"),
+        ("https://example.com:65536", "does not parse"),
+        ("https://user@example.com", "holds a user name"),
+        ("https://user:secret@example.com", "holds a user name"),
+        ("https://:secret@example.com", "holds a user name"),
+        ("https://@example.com", "holds a user name"),
+        ("https://user:1/secret@example.com", "holds a user name"),
+        ("user:secret@example.com", "holds a user name"),
+        ("https:/user:secret@example.com", "holds a user name"),
+        ("", "is not the base URL of a registry"),
+        ("registry.example.com", "is not the base URL of a registry"),
+        ("registry.example.com:5000", "is not the base URL of a registry"),
+        ("ftp://example.com", "is not the base URL of a registry"),
+        ("file:///etc/passwd", "is not the base URL of a registry"),
+        ("https://", "is not the base URL of a registry"),
+        ("https:///path", "is not the base URL of a registry"),
+        ("https://:5000", "is not the base URL of a registry"),
+        ("https://./", "is not the base URL of a registry"),
+        ("https://example.com:0", "is not the base URL of a registry"),
+        ("https://example.com?secret=1", "takes no query"),
+        ("https://example.com/?", "takes no query"),
+        ("https://example.com#secret", "takes no query"),
+        ("https://example.com/#", "takes no query"),
+        ("registry.example.com/?token=secret", "takes no query"),
+    ],
+)
+def test_what_is_no_base_url_is_refused_without_its_secrets(url: Any, message: str) -> None:
+    with pytest.raises(InvalidNameError, match=message) as caught:
+        check_base_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_refusal_of_a_base_url_is_bounded() -> None:
+    with pytest.raises(InvalidNameError) as caught:
+        check_base_url("x" * 10_000)
+    assert len(str(caught.value)) < 400
+
+
+@given(
+    scheme=st.sampled_from(["", "https:", "https:/", "https://", "http://", "ftp://", "//"]),
+    before=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
+    separator=st.sampled_from(["@", "?", "#"]),
+    after=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
+)
+@settings(deadline=None, max_examples=200)
+def test_no_secret_of_a_base_url_is_repeated(scheme: str, before: str, separator: str, after: str) -> None:
+    secret = f"{before}s3cret"
+    text = f"user:{secret}@host{after}" if separator == "@" else f"host/{separator}{secret}{after}"
+    with pytest.raises(InvalidNameError) as caught:
+        check_base_url(scheme + text)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "library/model", "ghcr.io/org/team/model", "a-b/c_d/e.f", "a__b", "a--b", "Mixed/Case", 255 * "a"]
+)
+def test_a_repository_name_is_taken(name: str) -> None:
+    assert check_repository(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        "..",
+        "../a",
+        "a/../b",
+        "a/./b",
+        ".a",
+        "a.",
+        "-a",
+        "a-",
+        "_a",
+        "a b",
+        "a\n",
+        "a\x00",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "a:b",
+        "a@b",
+        "a\\b",
+        "\u00fc",
+        "\u0661",
+        256 * "a",
+        None,
+        5,
+        b"a",
+    ],
+)
+def test_what_is_no_repository_name_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidNameError, match=r"is not a repository name; it should look like library/model$"):
+        check_repository(name)
+
+
+def test_a_repository_name_that_never_ends_is_refused_in_no_time_and_shown_in_part() -> None:
+    with pytest.raises(InvalidNameError) as caught:
+        check_repository("a-" * 100_000)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.text(st.sampled_from("aZ0._-/:@ \n\u00fc"), max_size=12))
+@settings(deadline=None, max_examples=300)
+def test_repository_names_are_parts_that_begin_and_end_with_a_letter_or_digit(name: str) -> None:
+    good = all(re.fullmatch("[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?", part) for part in name.split("/"))
+    if good:
+        assert check_repository(name) == name
+    else:
+        with pytest.raises(InvalidNameError):
+            check_repository(name)
+
+
+@pytest.mark.parametrize("reference", ["latest", "v1.2", "_", "A-b_c.d", "1", 128 * "a"])
+def test_a_tag_is_a_reference(reference: str) -> None:
+    assert check_reference(reference) == reference
+
+
+def test_a_digest_is_a_reference_and_comes_back_as_one() -> None:
+    result = check_reference("sha256:" + 64 * "a")
+    assert type(result) is Digest
+    assert result == A
+
+
+@pytest.mark.parametrize(
+    "reference", ["", ".a", "-a", "..", "a/b", "a b", "a\n", "a%", "a?b", "\u00fc", 129 * "a", None, 5, b"latest"]
+)
+def test_what_is_neither_tag_nor_digest_is_refused(reference: Any) -> None:
+    with pytest.raises(InvalidNameError, match="is neither a tag nor a digest"):
+        check_reference(reference)
+
+
+@pytest.mark.parametrize("reference", ["sha256:aa", "sha256:" + 64 * "A", "latest:latest", ":", "md5:" + 32 * "a"])
+def test_a_reference_with_a_colon_has_to_be_a_digest(reference: str) -> None:
+    with pytest.raises(InvalidDigestError):
+        check_reference(reference)
+
+
+def test_paths_are_those_of_the_specification() -> None:
+    assert routes.blob("library/model", A) == "/v2/library/model/blobs/sha256:" + 64 * "a"
+    assert routes.uploads("library/model") == "/v2/library/model/blobs/uploads/"
+    assert routes.manifest("library/model", "latest") == "/v2/library/model/manifests/latest"
+    assert routes.manifest("library/model", A) == "/v2/library/model/manifests/sha256:" + 64 * "a"
+
+
+@pytest.mark.parametrize(
+    ("source", "quoted"),
+    [("library/other", "library%2Fother"), ("a&b=c", "a%26b%3Dc"), ("a b#c?d", "a%20b%23c%3Fd"), ("\u00fc", "%C3%BC")],
+)
+def test_the_source_of_a_mount_is_quoted(source: str, quoted: str) -> None:
+    path = f"/v2/library/model/blobs/uploads/?mount=sha256:{64 * 'a'}&from={quoted}"
+    assert routes.mount("library/model", A, source) == path

@@ -1,0 +1,95 @@
+"""System calls: what is written is all written, and an error says what could not be done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from transferkit.errors import OutOfSpaceError, StorageError
+from transferkit.storage.disk import Disk, disk_errors, storage_error
+
+
+def test_a_short_write_is_continued(tmp_path, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:3], offset))
+    disk = Disk()
+    fd = disk.create(str(tmp_path / "f"))
+    disk.pwrite(fd, memoryview(b"0123456789"), 0)
+    disk.close(fd)
+
+    assert b"0123456789" == (tmp_path / "f").read_bytes()
+
+
+def test_a_disk_that_takes_nothing_more_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: 0)
+    disk = Disk()
+    fd = disk.create(str(tmp_path / "f"))
+    with pytest.raises(OSError, match="no more bytes"):
+        disk.pwrite(fd, memoryview(b"0123456789"), 0)
+    disk.close(fd)
+
+
+def test_a_new_file_is_never_an_old_one_nor_a_link(tmp_path):
+    (tmp_path / "old").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    disk = Disk()
+
+    for name in ("old", "link"):
+        with pytest.raises(FileExistsError):
+            disk.create(str(tmp_path / name))
+    with pytest.raises(OSError, match="symbolic"):
+        disk.reopen(str(tmp_path / "link"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_umask_decides_who_may_read(tmp_path):
+    old = os.umask(0o027)
+    try:
+        disk = Disk()
+        disk.close(disk.create(str(tmp_path / "f")))
+    finally:
+        os.umask(old)
+    assert 0o640 == stat.S_IMODE((tmp_path / "f").stat().st_mode)
+
+
+def test_lines_are_appended(tmp_path):
+    disk = Disk()
+    disk.append(str(tmp_path / "f"), b"one\n")
+    disk.append(str(tmp_path / "f"), b"two\n")
+
+    assert b"one\ntwo\n" == (tmp_path / "f").read_bytes()
+
+
+def test_a_folder_can_be_synced(tmp_path):
+    Disk().sync_folder(str(tmp_path))
+    with pytest.raises(OSError, match=r"."):
+        Disk().sync_folder(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        (errno.ENOSPC, OutOfSpaceError, "free some"),
+        (errno.EDQUOT, OutOfSpaceError, "free some"),
+        (errno.EACCES, StorageError, "check the permissions"),
+        (errno.EROFS, StorageError, "read-only"),
+        (errno.EMFILE, StorageError, "ulimit"),
+        (errno.EIO, StorageError, "Input/output error"),
+    ],
+)
+def test_an_error_says_what_where_and_what_to_do(code, kind, says):
+    error = storage_error(OSError(code, os.strerror(code)), "writing", "/data/x")
+
+    assert kind is type(error)
+    assert code == error.errno
+    assert "writing /data/x" in str(error)
+    assert says in str(error)
+    assert not error.retryable
+
+
+def test_our_own_errors_pass_unchanged():
+    with pytest.raises(OutOfSpaceError, match="mine"), disk_errors("writing", "/x"):
+        raise OutOfSpaceError("mine")

@@ -1,0 +1,132 @@
+"""What is remembered as verified, and what is not believed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from transferkit.content.digest import Digest
+from transferkit.errors import StorageError
+from transferkit.storage import index as module
+from transferkit.storage.disk import Disk
+from transferkit.storage.index import VerifiedIndex, boot_id
+
+A = Digest("sha256:" + 64 * "a")
+B = Digest("sha256:" + 64 * "b")
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "blob"
+    path.write_bytes(b"12345")
+    return path
+
+
+def make(tmp_path: Path, boot: str | None = "boot-1") -> VerifiedIndex:
+    return VerifiedIndex(str(tmp_path / "verified"), disk=Disk(), boot=boot)
+
+
+def test_a_row_is_known_to_the_next_run(tmp_path, file):
+    first = make(tmp_path)
+    first.add(A, file.stat(), durable=False)
+    first.flush()
+    second = make(tmp_path)
+
+    assert second.knows(A, file.stat())
+    assert not second.knows(B, file.stat())
+
+
+@pytest.mark.parametrize("change", ["size", "time", "inode"])
+def test_a_file_that_changed_is_not_known(tmp_path, file, change):
+    first = make(tmp_path)
+    first.add(A, file.stat(), durable=False)
+    first.flush()
+    before = file.stat()
+    if change == "size":
+        with file.open("ab") as opened:
+            opened.write(b"6")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "time":
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    else:
+        copy = file.with_name("copy")
+        copy.write_bytes(b"12345")
+        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+        copy.replace(file)
+
+    assert not make(tmp_path).knows(A, file.stat())
+
+
+def test_a_row_without_a_sync_counts_in_its_own_boot_only(tmp_path, file):
+    first = make(tmp_path, "boot-1")
+    first.add(A, file.stat(), durable=False)
+    first.add(B, file.stat(), durable=True)
+    first.flush()
+    after = make(tmp_path, "boot-2")
+
+    assert not after.knows(A, file.stat())
+    assert after.knows(B, file.stat())
+
+
+def test_without_a_boot_id_only_synced_rows_are_written(tmp_path, file):
+    first = make(tmp_path, None)
+    first.add(A, file.stat(), durable=False)
+    first.flush()
+    assert not (tmp_path / "verified").exists()
+
+    first.add(B, file.stat(), durable=True)
+    first.flush()
+    assert make(tmp_path, None).knows(B, file.stat())
+
+
+@pytest.mark.parametrize("line", ["", "1", "1 x 5 5 5 boot-1", "2 {a} {k} boot-1", "1 {a} {k} boot-1 more", "\xff\x00"])
+def test_a_line_that_does_not_parse_is_ignored(tmp_path, file, line):
+    status = file.stat()
+    key = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+    text = line.format(a=A, k=key) + f"\n1 {B} {key} boot-1\n"
+    (tmp_path / "verified").write_bytes(text.encode("latin-1"))
+    index = make(tmp_path)
+
+    assert not index.knows(A, status)
+    assert index.knows(B, status)
+
+
+def test_rows_are_written_in_batches(tmp_path, file):
+    index = make(tmp_path)
+    for number in range(module._BATCH + 1):
+        index.add(Digest(f"sha256:{number:064x}"), file.stat(), durable=False)
+
+    assert module._BATCH == len((tmp_path / "verified").read_text().splitlines())
+    index.flush()
+    assert module._BATCH + 1 == len((tmp_path / "verified").read_text().splitlines())
+
+
+def test_an_index_that_cannot_be_written_is_a_storage_error(tmp_path, file):
+    index = VerifiedIndex(str(tmp_path / "no" / "folder"), disk=Disk(), boot="b")
+    index.add(A, file.stat(), durable=False)
+
+    with pytest.raises(StorageError, match="writing the index"):
+        index.flush()
+
+
+def test_linux_names_its_boot(monkeypatch):
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    monkeypatch.setattr(module.sys, "platform", "plan9")
+    assert boot_id() is None
+
+
+def test_macos_names_its_boot(monkeypatch, tmp_path):
+    class Done:
+        stdout = "3C2A0E54-1B7F\n"
+
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr("subprocess.run", lambda *a, **k: Done)
+    assert "3C2A0E54-1B7F" == boot_id()
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("subprocess.run", failing)
+    assert boot_id() is None

@@ -1,0 +1,105 @@
+"""Options: their defaults, and the values that they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from transferkit._version import __version__
+from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+
+
+def test_defaults_are_as_documented() -> None:
+    assert dataclasses.asdict(TransferOptions()) == {
+        "concurrency": None,
+        "resume_threshold": 67_108_864,
+        "stall_timeout": 10.0,
+        "progress_interval": 0.1,
+        "rehash_existing": False,
+        "durable": False,
+        "retry": {"attempts": 6, "patience": 30.0, "max_wait": 5.0, "max_retry_after": 300.0, "free_restarts": 3},
+        "transport": {
+            "connect_timeout": 10.0,
+            "response_timeout": 60.0,
+            "commit_timeout": 900.0,
+            "storage_hosts": frozenset(),
+            "user_agent": f"transferkit/{__version__}",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (RetryOptions, "attempts", 0),
+        (RetryOptions, "patience", -0.1),
+        (RetryOptions, "patience", math.nan),
+        (RetryOptions, "max_wait", -1),
+        (RetryOptions, "max_retry_after", -1),
+        (RetryOptions, "free_restarts", -1),
+        (TransportOptions, "connect_timeout", 0),
+        (TransportOptions, "response_timeout", -1),
+        (TransportOptions, "commit_timeout", math.nan),
+        (TransportOptions, "user_agent", "a\r\nX-Evil: 1"),
+        (TransportOptions, "user_agent", "a\nb"),
+        (TransportOptions, "storage_hosts", "10.0.0.1"),
+        (TransferOptions, "concurrency", 0),
+        (TransferOptions, "concurrency", 1025),
+        (TransferOptions, "resume_threshold", -1),
+        (TransferOptions, "stall_timeout", 0),
+        (TransferOptions, "stall_timeout", math.nan),
+        (TransferOptions, "progress_interval", -0.1),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"is at least|not negative|is between|is more than|is one line|is a set"):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (RetryOptions, "attempts", 1),
+        (RetryOptions, "patience", 0.0),
+        (RetryOptions, "patience", math.inf),
+        (RetryOptions, "max_wait", 0),
+        (RetryOptions, "max_retry_after", 0),
+        (RetryOptions, "free_restarts", 0),
+        (TransportOptions, "connect_timeout", 0.001),
+        (TransferOptions, "concurrency", 1),
+        (TransferOptions, "concurrency", 1024),
+        (TransferOptions, "concurrency", None),
+        (TransferOptions, "resume_threshold", 0),
+        (TransferOptions, "progress_interval", 0),
+    ],
+)
+def test_a_value_at_the_border_is_taken(kind: Any, name: str, value: Any) -> None:
+    assert getattr(kind(**{name: value}), name) == value
+
+
+def test_the_refusal_names_the_option_and_the_value() -> None:
+    with pytest.raises(ValueError, match=r"^RetryOptions\.attempts is at least 1, not -3$"):
+        RetryOptions(attempts=-3)
+
+
+def test_storage_hosts_may_be_any_collection_and_have_no_case() -> None:
+    given: Any = ["MinIO.localhost:9000", "10.0.0.1"]
+    assert TransportOptions(storage_hosts=given).storage_hosts == frozenset({"minio.localhost:9000", "10.0.0.1"})
+
+
+@pytest.mark.parametrize("options", [RetryOptions(), TransportOptions(), TransferOptions()])
+def test_options_are_frozen_hashable_and_survive_pickle(options: Any) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(options, dataclasses.fields(options)[0].name, 1)
+    assert pickle.loads(pickle.dumps(options)) == options
+    assert hash(options) == hash(type(options)())
+
+
+def test_options_are_keyword_only() -> None:
+    make: Any = TransferOptions
+    with pytest.raises(TypeError):
+        make(8)

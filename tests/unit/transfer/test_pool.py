@@ -1,0 +1,392 @@
+"""The pool: every unit once, a ceiling, and no thread left behind on any way out.
+
+Workers meet at barriers and events, never at a time. An hour stands for "until somebody wakes it".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from transferkit.cancellation import Cancellation
+from transferkit.errors import CancelledError, DeniedError, ReadError
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.pool import Pool
+
+HOUR = 3600.0
+INTERVAL = 0.001
+LIMIT = 30.0  # seconds until a meeting that never happens fails the test
+
+
+class Serial(Executor):
+    """Runs what it is given at once, in the thread that gives it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_more_than_before() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() <= before
+
+
+def pool_of(
+    work: Callable[[Any, WorkerFlow], None],
+    units: Iterable[Any],
+    *,
+    concurrency: int = 4,
+    cancellation: Cancellation | None = None,
+    executor: Callable[[int], Executor] | None = None,
+) -> Pool[Any]:
+    return Pool(
+        work,
+        units,
+        concurrency=concurrency,
+        cancellation=cancellation or Cancellation(),
+        executor=executor,
+    )
+
+
+def nothing() -> None:
+    """What a caller does who does not care how far it is."""
+
+
+# -- work
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8, 1000])
+def test_every_unit_is_done_once(concurrency: int) -> None:
+    done: list[int] = []
+    pool_of(lambda unit, flow: done.append(unit), range(500), concurrency=concurrency).run(nothing, interval=INTERVAL)
+    assert sorted(done) == list(range(500))
+
+
+def test_one_worker_does_the_units_in_order() -> None:
+    done: list[int] = []
+    pool_of(lambda unit, flow: done.append(unit), range(50), concurrency=1).run(nothing, interval=INTERVAL)
+    assert done == list(range(50))
+
+
+def test_as_many_as_allowed_work_at_once_and_no_more() -> None:
+    meeting = threading.Barrier(4, timeout=LIMIT)
+    lock = threading.Lock()
+    active = 0
+    most = 0
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+        meeting.wait()  # only four at once get past here
+        with lock:
+            active -= 1
+
+    pool_of(work, range(40), concurrency=4).run(nothing, interval=INTERVAL)
+    assert most == 4
+
+
+@pytest.mark.parametrize(("concurrency", "units", "workers"), [(4, 10, 4), (8, 3, 3), (0, 3, 1), (8, 0, 1)])
+def test_there_are_no_more_workers_than_units(concurrency: int, units: int, workers: int) -> None:
+    assert len(pool_of(lambda unit, flow: None, range(units), concurrency=concurrency).flows) == workers
+
+
+def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
+    meeting = threading.Barrier(3, timeout=LIMIT)
+    seen: dict[int, set[int]] = {}
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        meeting.wait()
+        assert flow.peak() == 0
+        flow.moved(10)
+        seen.setdefault(threading.get_ident(), set()).add(id(flow))
+
+    pool = pool_of(work, range(9), concurrency=3)
+    pool.run(nothing, interval=INTERVAL)
+    assert all(len(flows) == 1 for flows in seen.values())
+    assert set().union(*seen.values()) == {id(flow) for flow in pool.flows}
+    assert sum(flow.progress for flow in pool.flows) == 90
+
+
+def test_nothing_to_do_is_no_work_at_all() -> None:
+    def never(*args: object) -> Any:
+        raise AssertionError("nobody is needed")
+
+    pool_of(never, [], executor=never).run(never, interval=INTERVAL)
+
+
+def test_the_caller_ticks_in_its_own_thread_while_work_goes_on() -> None:
+    ticked = threading.Event()
+    threads: set[int] = set()
+
+    def tick() -> None:
+        threads.add(threading.get_ident())
+        ticked.set()
+
+    pool_of(lambda unit, flow: _meet(ticked), [1]).run(tick, interval=INTERVAL)
+    assert threads == {threading.get_ident()}
+
+
+def test_an_interval_of_zero_ticks_too() -> None:
+    ticked = threading.Event()
+    pool_of(lambda unit, flow: _meet(ticked), [1]).run(ticked.set, interval=0.0)
+    assert ticked.is_set()
+
+
+def _meet(event: threading.Event) -> None:
+    assert event.wait(LIMIT)
+
+
+# -- executors
+
+
+def test_a_serial_executor_runs_the_same_code_without_threads() -> None:
+    threads: set[int] = set()
+    done: list[int] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        threads.add(threading.get_ident())
+        done.append(unit)
+
+    sizes: list[int] = []
+
+    def executor(size: int) -> Executor:
+        sizes.append(size)
+        return Serial()
+
+    pool_of(work, range(20), executor=executor).run(nothing, interval=INTERVAL)
+    assert done == list(range(20))
+    assert threads == {threading.get_ident()}
+    assert sizes == [4]
+
+
+def test_a_serial_executor_stops_at_the_first_error() -> None:
+    done: list[int] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        if unit == 3:
+            raise DeniedError("not you")
+        done.append(unit)
+
+    with pytest.raises(DeniedError, match="not you"):
+        pool_of(work, range(20), executor=lambda size: Serial()).run(nothing, interval=INTERVAL)
+    assert done == [0, 1, 2]
+
+
+def test_an_executor_that_cannot_start_a_worker_leaves_none_behind() -> None:
+    class Short(ThreadPoolExecutor):
+        left = 2
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("can't start new thread")
+            return super().submit(fn, *args, **kwargs)
+
+    pool: Pool[int] = pool_of(lambda unit, flow: pool.sleep(HOUR), range(20), executor=Short)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool.run(nothing, interval=INTERVAL)
+
+
+# -- errors
+
+
+@pytest.mark.parametrize("error", [DeniedError("not you"), ZeroDivisionError("a defect"), SystemExit(3)])
+def test_an_error_stops_the_rest_and_is_raised(error: BaseException) -> None:
+    meeting = threading.Barrier(4, timeout=LIMIT)
+    done: list[int] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        meeting.wait()
+        if unit == 0:
+            raise error
+        pool.sleep(HOUR)
+        flow.check()
+        done.append(unit)
+
+    pool = pool_of(work, range(100))
+    with pytest.raises(type(error)) as caught:
+        pool.run(nothing, interval=INTERVAL)
+    assert caught.value is error
+    assert done == []
+
+
+def test_an_error_cuts_the_flows_of_the_others_wherever_they_are_blocked() -> None:
+    meeting = threading.Barrier(3, timeout=LIMIT)
+    heard: list[str] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        woken = threading.Event()
+        flow.attach(woken.set)
+        meeting.wait()
+        if unit == 0:
+            raise DeniedError("not you")
+        assert woken.wait(LIMIT)
+        try:
+            flow.check()
+        except CancelledError as error:
+            heard.append(str(error))
+            raise
+
+    with pytest.raises(DeniedError):
+        pool_of(work, range(3)).run(nothing, interval=INTERVAL)
+    assert heard == ["stopped: another blob failed for good"] * 2
+
+
+def test_the_first_error_stands_whatever_the_others_raise_after() -> None:
+    meeting = threading.Barrier(3, timeout=LIMIT)
+    first = DeniedError("first")
+    after: list[BaseException] = [ReadError("woken"), ZeroDivisionError("a defect on the way out")]
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        meeting.wait()
+        if unit == 0:
+            raise first
+        pool.sleep(HOUR)
+        raise after[unit - 1]
+
+    pool = pool_of(work, range(3))
+    with pytest.raises(DeniedError) as caught:
+        pool.run(nothing, interval=INTERVAL)
+    assert caught.value is first
+
+
+# -- the ways out
+
+
+def test_cancelling_wakes_workers_that_sleep() -> None:
+    cancellation = Cancellation()
+    asleep = threading.Barrier(5, timeout=LIMIT)
+    ended: list[int] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        asleep.wait()
+        pool.sleep(HOUR)
+        ended.append(unit)
+        flow.check()
+
+    def tick() -> None:
+        if not cancellation.cancelled:
+            asleep.wait()
+            cancellation.cancel("the window was closed")
+
+    pool = pool_of(work, range(100), cancellation=cancellation)
+    with pytest.raises(CancelledError, match=r"^the window was closed$"):
+        pool.run(tick, interval=INTERVAL)
+    assert len(ended) == 4
+
+
+def test_cancelling_from_another_thread_wakes_the_caller_too() -> None:
+    cancellation = Cancellation()
+    working = threading.Event()
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        working.set()
+        pool.sleep(HOUR)
+        flow.check()
+
+    def cancel() -> None:
+        working.wait(LIMIT)
+        cancellation.cancel()
+
+    pool = pool_of(work, [1], cancellation=cancellation)
+    other = threading.Thread(target=cancel)
+    other.start()
+    with pytest.raises(CancelledError, match=r"^cancelled by the caller$"):
+        pool.run(nothing, interval=HOUR)
+    other.join()
+
+
+@pytest.mark.parametrize("executor", [None, lambda size: Serial()])
+def test_what_was_cancelled_before_does_no_work(executor: Callable[[int], Executor] | None) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel("too late")
+    done: list[int] = []
+    pool = pool_of(lambda unit, flow: done.append(unit), range(9), cancellation=cancellation, executor=executor)
+    with pytest.raises(CancelledError, match=r"^too late$"):
+        pool.run(nothing, interval=INTERVAL)
+    assert done == []
+
+
+def test_a_cancellation_can_be_used_for_the_next_run_while_it_is_open() -> None:
+    cancellation = Cancellation()
+    done: list[int] = []
+    for _ in range(2):
+        pool_of(lambda unit, flow: done.append(unit), range(3), cancellation=cancellation).run(
+            nothing, interval=INTERVAL
+        )
+    assert sorted(done) == [0, 0, 1, 1, 2, 2]
+
+
+def test_cancelling_after_the_end_harms_nobody() -> None:
+    cancellation = Cancellation()
+    pool_of(lambda unit, flow: None, range(3), cancellation=cancellation).run(nothing, interval=INTERVAL)
+    cancellation.cancel()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interruption_of_the_caller_propagates_after_all_workers_ended(kind: type[BaseException]) -> None:
+    working = threading.Barrier(5, timeout=LIMIT)
+    heard: list[str] = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        working.wait()
+        pool.sleep(HOUR)
+        try:
+            flow.check()
+        except CancelledError as error:
+            heard.append(str(error))
+            raise
+
+    def tick() -> None:
+        working.wait()
+        raise kind
+
+    pool = pool_of(work, range(100))
+    with pytest.raises(kind):
+        pool.run(tick, interval=INTERVAL)
+    assert heard == [f"stopped by {kind.__name__}"] * 4
+
+
+def test_a_second_interruption_leaves_no_worker_behind_either() -> None:
+    working = threading.Event()
+    ended: list[int] = []
+
+    class Interrupted(ThreadPoolExecutor):
+        times = 2
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            if self.times:
+                self.times -= 1
+                raise KeyboardInterrupt(f"while it shuts down, {self.times} to come")
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        working.set()
+        pool.sleep(HOUR)
+        ended.append(unit)
+
+    def tick() -> None:
+        _meet(working)
+        raise KeyboardInterrupt
+
+    pool = pool_of(work, [1], executor=Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(tick, interval=INTERVAL)
+    assert ended == [1]
+
+
+def test_sleeping_ends_at_once_after_a_stop() -> None:
+    pool = pool_of(lambda unit, flow: None, [1])
+    pool.stop(CancelledError("enough"))
+    pool.sleep(HOUR)
+    with pytest.raises(CancelledError, match="enough"):
+        pool.flows[0].check()

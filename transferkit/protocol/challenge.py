@@ -1,0 +1,100 @@
+"""``WWW-Authenticate``: what a registry wants to see, as data.
+
+Source: RFC 9110 section 11.6.1, and the Docker token specification. Values may be quoted or not, in any order, with
+commas inside the quotes; several challenges may stand in one header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transferkit.errors import ProtocolError
+
+_MAX_HEADER = 16 * 1024  # characters that are read; real ones have a few hundred
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_BLANKS = re.compile(r"[ \t,]*")
+_EQUALS = re.compile(r"[ \t]*=[ \t]*")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\Z)', re.DOTALL)
+_BARE = re.compile(r"[^\s,]*")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthChallenge:
+    """One challenge: its scheme in lower case, and its parameters.
+
+    >>> challenge = AuthChallenge.parse('Bearer realm="https://a/token",service="r",scope="repository:x:pull,push"')
+    >>> challenge.scheme, challenge.realm, challenge.service, challenge.scope
+    ('bearer', 'https://a/token', 'r', 'repository:x:pull,push')
+    """
+
+    scheme: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def realm(self) -> str:
+        return self.parameters.get("realm", "")
+
+    @property
+    def service(self) -> str:
+        return self.parameters.get("service", "")
+
+    @property
+    def scope(self) -> str:
+        """The scopes as the registry wrote them; several are separated by blanks."""
+        return self.parameters.get("scope", "")
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return tuple(self.scope.split())
+
+    @classmethod
+    def parse(cls, header: str) -> AuthChallenge:
+        """Return the first Bearer challenge of a header, else the first of any kind.
+
+        Raises:
+            ProtocolError: there is none in it.
+        """
+        challenges = parse_all(header)
+        if not challenges:
+            raise ProtocolError(f"the registry's WWW-Authenticate {header[:60]!r} holds no challenge")
+        return next((challenge for challenge in challenges if challenge.scheme == "bearer"), challenges[0])
+
+
+def parse_all(header: str) -> list[AuthChallenge]:
+    """Return the challenges of a header in their order; what does not parse is passed over. Never raises."""
+    text = header[:_MAX_HEADER]
+    found: list[tuple[str, dict[str, str]]] = []
+    at = 0
+    while True:
+        at = _end(_BLANKS, text, at)
+        token = _TOKEN.match(text, at)
+        if token is None:
+            if at >= len(text):
+                break
+            at += 1  # garbage: the next character may begin something
+            continue
+        at = token.end()
+        equals = _EQUALS.match(text, at)
+        if equals is None or not found:
+            # A name without "=" is a scheme; so is whatever comes first.
+            found.append((token.group().lower(), {}))
+            continue
+        at = equals.end()
+        quoted = _QUOTED.match(text, at)
+        if quoted is not None:
+            content, at = _ESCAPED.sub(r"\1", quoted.group(1)), quoted.end()
+        else:
+            begins, at = at, _end(_BARE, text, at)
+            content = text[begins:at]
+        found[-1][1].setdefault(token.group().lower(), content)
+    return [AuthChallenge(scheme, parameters) for scheme, parameters in found]
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Return where a pattern that may match nothing ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()

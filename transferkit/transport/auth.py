@@ -1,0 +1,215 @@
+"""Authentication, in one place: challenges in, an ``Authorization`` header for the registry's own origin out.
+
+Knows the token dance and who may see which secret. Tokens are kept per scope, and the cache itself lets one thread
+fetch while the others wait, so no caller can forget to. A request is sent at most twice more for a 401, then it is
+final.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import ProtocolError, UnauthorizedError
+from transferkit.options import TransportOptions
+from transferkit.protocol.challenge import AuthChallenge, parse_all
+from transferkit.protocol.origin import Origin, check_step, may_see_credentials, redact
+from transferkit.transport.body import Answer
+
+logger = logging.getLogger(__name__)
+
+Credentials: TypeAlias = "tuple[str, str]"
+Auth: TypeAlias = "Credentials | Callable[[str], Credentials | None]"
+GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
+Send: TypeAlias = "Callable[[str, Mapping[str, str], Flow], Answer]"
+
+MAX_TOKEN_ANSWER = 64 * 1024
+_LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
+_EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
+_WAIT = 0.05  # seconds between two looks at the flow while another thread fetches the token
+
+
+@dataclass(slots=True)
+class _Token:
+    header: str
+    ends: float
+
+
+class Authorizer:
+    """The credentials for one registry, and the tokens that they have brought. Thread-safe.
+
+    ``auth`` is (user, password) or a callable that is asked with the registry's host (``host`` or ``host:port``);
+    ``token`` is sent from the first request on; ``get_token(challenge)`` is called, from a worker thread, when a token
+    is needed.
+    """
+
+    def __init__(
+        self,
+        registry: Origin,
+        send: Send,
+        *,
+        auth: Auth | None = None,
+        token: str | None = None,
+        get_token: GetToken | None = None,
+        options: TransportOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._send = send
+        self._auth = auth
+        self._given = bearer(token) if token is not None else None
+        self._get_token = get_token
+        self._options = options or TransportOptions()
+        self._clock = clock
+        self._tokens: dict[str, _Token] = {}
+        self._challenges: dict[str, list[AuthChallenge]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def header(self, scope: str, flow: Flow) -> str | None:
+        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted.
+
+        A token that is about to end is renewed first.
+        """
+        token = self._tokens.get(scope)
+        if token is None:
+            return self._given
+        if self._clock() < token.ends:
+            return token.header
+        return self._renew(self._challenges[scope], scope, token.header, flow)
+
+    def answer(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
+        """Return a new ``Authorization`` after a 401 with these headers, ``None`` where there is no other to be had.
+
+        ``rejected`` is what the refused request had. However many threads come with the same one, one asks.
+
+        Raises:
+            UnauthorizedError: the token service refuses.
+            ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
+        """
+        challenges = parse_all(refusal.get("www-authenticate", ""))
+        if not any(challenge.scheme in ("bearer", "basic") for challenge in challenges):
+            return None
+        return self._renew(challenges, scope, rejected, flow)
+
+    def _renew(self, challenges: list[AuthChallenge], scope: str, rejected: str | None, flow: Flow) -> str | None:
+        with self._lock:
+            lock = self._locks.setdefault(scope, threading.Lock())
+        while not lock.acquire(timeout=_WAIT):
+            flow.check()
+        try:
+            token = self._tokens.get(scope)
+            if token is not None and token.header != rejected:
+                return token.header  # another thread was here first
+            fresh = self._fetch(challenges, flow)
+            if fresh is None or (fresh.header == rejected and fresh.ends == float("inf")):
+                return None
+            self._tokens[scope] = fresh
+            self._challenges[scope] = challenges
+            return fresh.header
+        finally:
+            lock.release()
+
+    def _fetch(self, challenges: list[AuthChallenge], flow: Flow) -> _Token | None:
+        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+        wanted = by_scheme.get("bearer")
+        if wanted is not None:
+            if self._get_token is not None:
+                return _Token(bearer(self._get_token(wanted)), float("inf"))
+            credentials = self._credentials()
+            if wanted.realm and (credentials is not None or self._given is None):
+                return self._dance(wanted, credentials, flow)
+        credentials = self._credentials()
+        if "basic" in by_scheme and credentials is not None:
+            return _Token(basic(*credentials), float("inf"))
+        return None
+
+    def _credentials(self) -> Credentials | None:
+        found = self._auth(self._registry.netloc) if callable(self._auth) else self._auth
+        if found is not None and (len(found) != 2 or not all(isinstance(part, str) for part in found)):
+            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+        return found
+
+    def _dance(self, challenge: AuthChallenge, credentials: Credentials | None, flow: Flow) -> _Token:
+        """Ask the token service of a challenge; with the user's name and password only where it may see them."""
+        realm = urljoin(f"{self._registry}/", challenge.realm)
+        origin = check_step(self._registry, realm, previous=self._registry, allowed=self._options.storage_hosts)
+        trusted = may_see_credentials(self._registry, origin, self._options.token_realms)
+        headers = {"Authorization": basic(*credentials)} if credentials is not None and trusted else {}
+        began = self._clock()
+        with self._send(_token_url(realm, challenge), headers, flow) as answer:
+            if answer.status != 200:
+                raise self._refused(answer.status, origin, credentials is not None, trusted)
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                raise ProtocolError(f"the token service {origin} sent an encoded answer")
+            text, lifetime = read_token(answer.read(MAX_TOKEN_ANSWER), str(origin))
+        logger.debug("a token of %s for %s, %.0f s", redact(realm), challenge.scope[:200], lifetime)
+        return _Token(bearer(text), began + lifetime * (1 - _EARLY))
+
+    def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> Exception:
+        text = f"the token service {origin} of {self._registry.netloc} answered {status}"
+        if status >= 500 or status == 429:
+            # Its trouble, not the credentials': worth another try.
+            return UnauthorizedError(text, url=str(origin), status=status, retryable=True)
+        if has_credentials and not trusted:
+            text += (
+                "; user name and password were not sent to it, because it is on another host than the registry. If "
+                f"that is right, allow it with TransportOptions(token_realms={{{origin.netloc!r}}})"
+            )
+        elif not has_credentials:
+            text += "; pass auth=, token= or get_token="
+        return UnauthorizedError(text, url=str(origin), status=status)
+
+    def __repr__(self) -> str:
+        return f"<Authorizer for {self._registry}>"
+
+
+def _token_url(realm: str, challenge: AuthChallenge) -> str:
+    parts = urlsplit(realm)
+    pairs = [("service", challenge.service)] if challenge.service else []
+    pairs += [("scope", scope) for scope in challenge.scopes]
+    query = "&".join(part for part in (parts.query, urlencode(pairs)) if part)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def read_token(raw: bytes, origin: str) -> tuple[str, float]:
+    """Return the token in a token service's answer, and how many seconds it is good for.
+
+    Raises:
+        ProtocolError: there is none in it.
+    """
+    try:
+        data: Any = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the token service {origin} sent an answer that is not JSON") from error
+    text = (data.get("token") or data.get("access_token")) if isinstance(data, dict) else None
+    if not isinstance(text, str) or not text:
+        raise ProtocolError(f"the token service {origin} sent an answer without a token")
+    lifetime = data.get("expires_in")
+    if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not 0 < lifetime < 10**9:
+        lifetime = _LIFETIME
+    return text, float(lifetime)
+
+
+def bearer(token: str) -> str:
+    """Return the header of a token.
+
+    Raises:
+        ProtocolError: it holds blanks or control characters; it could smuggle in another header.
+    """
+    if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
+        raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
+    return f"Bearer {token}"
+
+
+def basic(user: str, password: str) -> str:
+    """Return the header of a user name and password (RFC 7617, UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
