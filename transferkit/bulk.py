@@ -109,6 +109,7 @@ def download(
             retry=Retry(options.retry),
             progress=progress,
             progress_interval=options.progress_interval,
+            stall_timeout=options.stall_timeout,
             present=present,
             cancellation=cancel,
             logger=logger,
@@ -171,6 +172,7 @@ def upload(
             retry=retry,
             progress=progress,
             progress_interval=options.progress_interval,
+            stall_timeout=options.stall_timeout,
             cancellation=cancellation,
             logger=logger,
         )

@@ -113,12 +113,12 @@ class Retry:
         *,
         position: Callable[[], int],
         sleep: Callable[[float], None],
-        on_retry: Callable[[TransferKitError], None] | None = None,
+        on_retry: Callable[[TransferKitError, float], None] | None = None,
     ) -> T:
         """Run ``attempt`` until it succeeds, fails for good, or is given up.
 
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between attempts and may raise;
-        ``on_retry`` hears of each failure that will be tried again.
+        ``on_retry`` hears of each failure that will be tried again, and after how many seconds.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
@@ -155,7 +155,7 @@ class Retry:
         def before_sleep(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             if on_retry is not None and isinstance(error, TransferKitError):
-                on_retry(error)
+                on_retry(error, state.upcoming_sleep)
 
         loop = tenacity.Retrying(
             sleep=sleep,

@@ -26,7 +26,9 @@ def test_defaults_are_as_documented() -> None:
             "connect_timeout": 10.0,
             "response_timeout": 60.0,
             "commit_timeout": 900.0,
+            "token_realms": frozenset(),
             "storage_hosts": frozenset(),
+            "token_realms": frozenset(),
             "user_agent": f"transferkit/{__version__}",
         },
     }
@@ -47,6 +49,7 @@ def test_defaults_are_as_documented() -> None:
         (TransportOptions, "user_agent", "a\r\nX-Evil: 1"),
         (TransportOptions, "user_agent", "a\nb"),
         (TransportOptions, "storage_hosts", "10.0.0.1"),
+        (TransportOptions, "token_realms", "auth.example.com"),
         (TransferOptions, "concurrency", 0),
         (TransferOptions, "concurrency", 1025),
         (TransferOptions, "resume_threshold", -1),
@@ -86,9 +89,10 @@ def test_the_refusal_names_the_option_and_the_value() -> None:
         RetryOptions(attempts=-3)
 
 
-def test_storage_hosts_may_be_any_collection_and_have_no_case() -> None:
-    given: Any = ["MinIO.localhost:9000", "10.0.0.1"]
-    assert TransportOptions(storage_hosts=given).storage_hosts == frozenset({"minio.localhost:9000", "10.0.0.1"})
+@pytest.mark.parametrize("name", ["storage_hosts", "token_realms"])
+def test_hosts_may_be_any_collection_and_have_no_case(name: str) -> None:
+    given: Any = {name: ["MinIO.localhost:9000", "10.0.0.1"]}
+    assert getattr(TransportOptions(**given), name) == frozenset({"minio.localhost:9000", "10.0.0.1"})
 
 
 @pytest.mark.parametrize("options", [RetryOptions(), TransportOptions(), TransferOptions()])

@@ -33,12 +33,15 @@ class Stage:
         self.position = 0
         self.attempts = 0
         self.waits: list[float] = []
-        self.heard: list[TransferKitError] = []
+        self.heard: list[tuple[str, float]] = []
         self.retry = Retry(options, clock=lambda: self.now, rng=rng)
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.now += seconds
+
+    def hear(self, error: TransferKitError, wait: float) -> None:
+        self.heard.append((str(error), wait))
 
     def run(self, errors: Iterable[Exception | None], *, lasting: float = 0.0, bringing: int = 0) -> str:
         """Fail with each of ``errors``, ``None`` being a success; each attempt lasts and brings new bytes as told."""
@@ -53,7 +56,7 @@ class Stage:
                 raise error
             return "done"
 
-        return self.retry.call(attempt, position=lambda: self.position, sleep=self.sleep, on_retry=self.heard.append)
+        return self.retry.call(attempt, position=lambda: self.position, sleep=self.sleep, on_retry=self.hear)
 
 
 def for_ever() -> Iterator[Exception]:
@@ -279,11 +282,12 @@ def test_what_sleep_raises_ends_the_loop() -> None:
 # -- the rest
 
 
-def test_each_failure_that_is_tried_again_is_heard_of_before_the_wait() -> None:
+def test_each_failure_that_is_tried_again_is_heard_of_with_its_wait() -> None:
     stage = Stage(RetryOptions(attempts=3, patience=0.0))
     with pytest.raises(RetriesExhaustedError):
         stage.run(for_ever())
-    assert [str(error) for error in stage.heard] == ["cut off 1", "cut off 2"]
+    assert stage.heard == [("cut off 1", 0.01), ("cut off 2", 0.04)]
+    assert stage.waits == [0.01, 0.04]
 
 
 def test_nobody_needs_to_listen() -> None:

@@ -35,6 +35,12 @@ class Flow(Protocol):
     def detach(self, abort: Abort) -> None:
         """Take ``abort`` back, known or not; once this has returned it is not called any more. Never raises."""
 
+    def begin_body(self) -> None:
+        """Say that from now on bytes should move: silence is a stall."""
+
+    def end_body(self) -> None:
+        """Say that silence is no stall any more. Without a body under way it does nothing."""
+
     def moved(self, count: int) -> None:
         """Count bytes that have just been moved. Raises as ``check`` does, before it counts."""
 

@@ -93,6 +93,23 @@ def parse_all(header: str) -> list[AuthChallenge]:
     return [AuthChallenge(scheme, parameters) for scheme, parameters in found]
 
 
+def merge_scopes(*scopes: str) -> tuple[str, ...]:
+    """Return scopes with one entry for each resource, which has the actions of all.
+
+    A challenge names what this one request lacks; the rest of the job is known here, and one token should do for it.
+
+    >>> merge_scopes("repository:a:pull", "repository:a:pull,push", "registry:catalog:*")
+    ('repository:a:pull,push', 'registry:catalog:*')
+    """
+    actions: dict[str, dict[str, None]] = {}
+    for scope in scopes:
+        resource, colon, names = scope.rpartition(":")
+        kept = actions.setdefault(resource if colon else scope, {})
+        if colon:
+            kept.update(dict.fromkeys(names.split(",")))
+    return tuple(f"{resource}:{','.join(names)}" if names else resource for resource, names in actions.items())
+
+
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return where a pattern that may match nothing ends."""
     match = pattern.match(text, at)

@@ -165,7 +165,7 @@ def may_see_credentials(registry: Origin, realm: Origin, allowed: frozenset[str]
     """
     if registry.scheme == "https" and realm.scheme != "https":
         return False
-    if realm.host == registry.host or f"{realm.host}:{realm.port}" in allowed or realm.host in allowed:
+    if realm.host == registry.host or realm.in_hosts(allowed):
         return True
     return realm.scheme == "https" and (registry.host, realm.host) in _WELL_KNOWN_REALMS
 

@@ -133,6 +133,7 @@ def receive(ingest: Ingest, source: Fetcher, flow: Flow) -> None:
     filled = 0
     try:
         with source.fetch(descriptor, offset=ingest.offset, flow=flow) as body:
+            flow.begin_body()
             if body.offset != ingest.offset:
                 # The source cannot resume. What was there is fetched again, and is no progress any more.
                 ingest.restart()
@@ -156,3 +157,5 @@ def receive(ingest: Ingest, source: Fetcher, flow: Flow) -> None:
     except BaseException:
         flow.settle(ingest.interrupt())
         raise
+    finally:
+        flow.end_body()

@@ -36,7 +36,7 @@ class Faults:
     """Bytes a second down, each of them alone, from ``trickle_after`` on."""
     trickle_after: int = 0
     reset_after: int | None = None
-    """So many bytes down, then RST to both sides, as soon as they have arrived."""
+    """So many bytes down, then RST to both sides, as soon as they have arrived, or 5 seconds later."""
     reset_after_up: int | None = None
     """So many bytes up, then RST to both sides."""
     close_after: int | None = None

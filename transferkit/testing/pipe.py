@@ -84,6 +84,8 @@ class Pipe:
                 self._wake_at(due)
                 return
             given = self._give(block, now)
+            if not self._tunnel.is_open:  # it ended in there, and nothing is held any more
+                return
             self._held_bytes -= given
             if given < len(block):
                 self._held[0] = (due, block[given:])
@@ -112,7 +114,8 @@ class Pipe:
     def _give(self, block: memoryview, now: float) -> int:
         given = 0
         while given < len(block) and self._tunnel.is_open and not self.silent:
-            allowed = len(block) - given if self._plain else self._allowance(len(block) - given, now)
+            rate = self._rate()
+            allowed = len(block) - given if self._plain else self._allowance(len(block) - given, rate, now)
             if allowed == 0:
                 break
             piece = block[given : given + allowed]
@@ -126,7 +129,8 @@ class Pipe:
             given += sent
             self.count += sent
             if not self._plain:
-                self._pay(sent, now)
+                if rate is not None:
+                    self._not_before = max(self._not_before, now - _CATCH_UP) + sent / rate[0]
                 self.check_end()
             if sent < allowed:
                 self.blocked = True
@@ -142,23 +146,17 @@ class Pipe:
             return course.bandwidth, max(1, int(course.bandwidth * _STEP))
         return None
 
-    def _allowance(self, wanted: int, now: float) -> int:
+    def _allowance(self, wanted: int, rate: tuple[float, int] | None, now: float) -> int:
         course, position = self._course, self.count - self._base
         for mark in (course.end_after, course.trickle_after if course.trickle is not None else None):
             if mark is not None and mark > position:
                 wanted = min(wanted, mark - position)
-        rate = self._rate()
         if rate is None:
             return wanted
         if now < self._not_before:
             self._wake_at(self._not_before)
             return 0
         return min(wanted, rate[1])
-
-    def _pay(self, sent: int, now: float) -> None:
-        rate = self._rate()
-        if rate is not None:
-            self._not_before = max(self._not_before, now - _CATCH_UP) + sent / rate[0]
 
     def _damaged(self, piece: memoryview) -> memoryview | bytearray:
         if self._course.corrupt_at is None:

@@ -10,7 +10,7 @@ import struct
 
 LINGER = 5.0
 """Seconds in which a peer may answer a clean end with its own: closing with unread bytes would be a reset."""
-TAKE = 1.0
+TAKE = 5.0
 """Seconds that a reset waits for the peer's system to take what was sent before it."""
 
 

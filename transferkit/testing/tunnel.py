@@ -94,7 +94,8 @@ class Tunnel:
 
     def broke(self, peer: socket.socket) -> None:
         """A peer is gone: tell the other one in the same way."""
-        self._reset("reset by client" if peer is self._client else "reset by server")
+        other = self._server if peer is self._client else self._client
+        self._reset("reset by client" if peer is self._client else "reset by server", drain=(other,))
 
     def end(self, end: End, pipe: Pipe) -> None:
         """Carry out the end of a course."""
@@ -103,13 +104,13 @@ class Tunnel:
         if end == "silent":
             pipe.silent = True
         elif end == "reset":
-            self._reset("reset")
+            self._reset("reset", drain=(self._client, self._server))
         else:
             self._close_cleanly()
 
     def cut(self) -> None:
         """Reset both sides now."""
-        self._reset("cut")
+        self._reset("cut", drain=(self._client, self._server) if self.is_open else ())
 
     def close(self) -> None:
         """Let go of everything at once."""
@@ -171,21 +172,21 @@ class Tunnel:
         if self.ended is None:
             self.ended = ended
 
-    def _reset(self, ended: Ended) -> None:
+    def _reset(self, ended: Ended, *, drain: tuple[socket.socket, ...] = ()) -> None:
         self._mark(ended)
         self.is_open = False
         self._unwatch()
         self.up.drop()
         self.down.drop()
-        self._reset_when_taken(time.monotonic() + TAKE)
+        self._reset_when_taken(drain, time.monotonic() + TAKE)
 
-    def _reset_when_taken(self, deadline: float) -> None:
-        # RST overtakes what the kernel has not delivered, and a test counts bytes: wait until there is none left.
+    def _reset_when_taken(self, drain: tuple[socket.socket, ...], deadline: float) -> None:
+        # RST overtakes what the system has not delivered, and a test counts bytes: wait until there is none left.
         if self.is_closed:
             return
         now = time.monotonic()
-        if now < deadline and (undelivered(self._client) or undelivered(self._server)):
-            self.loop.later(now + 0.001, lambda: self._reset_when_taken(deadline))
+        if now < deadline and any(map(undelivered, drain)):
+            self.loop.later(now + 0.001, lambda: self._reset_when_taken(drain, deadline))
             return
         for sock in (self._client, self._server):
             reset_on_close(sock)

@@ -22,6 +22,7 @@ from transferkit.errors import (
     ConnectError,
     DigestMismatchError,
     IncompleteError,
+    RateLimitedError,
     RetriesExhaustedError,
     StorageError,
     TransferKitError,
@@ -32,6 +33,9 @@ from transferkit.retry import Retry
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.progress import Progress, ProgressCallback
+from transferkit.transfer.speed import SMALLEST, Speeds
+from transferkit.transfer.throttle import Throttle
+from transferkit.transfer.watchdog import Watchdog
 
 T = TypeVar("T")
 
@@ -43,6 +47,8 @@ def is_fatal(error: TransferKitError) -> bool:
     """Tell whether an error ends the whole copy: it would be the same for every other blob."""
     if isinstance(error, RetriesExhaustedError):
         return isinstance(error.__cause__, ConnectError)
+    if isinstance(error, RateLimitedError):
+        return not error.retryable  # it asks for a longer wait than the user allows
     return isinstance(error, _FATAL) or (isinstance(error, ConnectError) and not error.retryable)
 
 
@@ -74,6 +80,7 @@ class Copy:
         cancellation: Cancellation | None = None,
         executor: Callable[[int], Executor] | None = None,
         logger: logging.Logger | None = None,
+        stall_timeout: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logger = logger or logging.getLogger(__name__)
@@ -94,6 +101,10 @@ class Copy:
             cancellation=cancellation or Cancellation(),
             executor=executor,
         )
+        flows = self._pool.flows
+        self._speeds = Speeds()
+        self._throttle = Throttle(flows, sleep=self._pool.sleep, clock=clock)
+        self._watchdog = Watchdog(flows, self._speeds, stall_timeout=stall_timeout, clock=clock)
 
     def run(self) -> Report:
         """Copy everything and return what was done.
@@ -106,7 +117,9 @@ class Copy:
         began = self._clock()
         flows = self._pool.flows
         self._progress.tick(flows, always=True)
-        self._pool.run(lambda: self._progress.tick(flows), interval=self._interval)
+        if self._pool.has_work:
+            with self._watchdog:
+                self._pool.run(lambda: self._progress.tick(flows), interval=self._interval)
         self._progress.tick(flows, always=True)
         totals = self._totals
         if totals.failures:
@@ -126,6 +139,7 @@ class Copy:
         def attempt() -> Outcome:
             nonlocal mismatches
             flow.begin_attempt()
+            self._throttle.enter(flow)
             flow.check()
             try:
                 return self._target.push(descriptor, self._source, flow=flow)
@@ -135,11 +149,13 @@ class Copy:
                 error.retryable = mismatches == 1
                 raise
 
-        def again(error: TransferKitError) -> None:
+        def again(error: TransferKitError, wait: float) -> None:
+            self._throttle.note(error, flow, wait)
             with self._pool.lock:
                 self._totals.retried += 1
-            self._logger.debug("%s: trying again after: %s", descriptor.digest.short, error)
+            self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
 
+        began = self._clock() if descriptor.size >= SMALLEST else 0.0
         try:
             outcome = self._retry.call(attempt, position=flow.peak, sleep=self._pool.sleep, on_retry=again)
         except CancelledError:
@@ -152,6 +168,10 @@ class Copy:
         else:
             if outcome is not Outcome.MOVED:
                 self._count(outcome)
+            elif began:
+                self._speeds.record(descriptor.size, self._clock() - began)
+        finally:
+            flow.busy = False
 
     def _count(self, outcome: Outcome) -> None:
         with self._pool.lock:  # "+=" on an attribute is not atomic

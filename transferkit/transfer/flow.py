@@ -14,14 +14,33 @@ BUFFER = 256 * 1024
 class WorkerFlow:
     """The ``Flow`` of one worker thread, reused from unit to unit.
 
+    ``body`` numbers the body that is under way, 0 between bodies; ``busy`` says that an attempt runs.
+
     The worker alone writes the counters, so counting takes no lock; whoever sums them up reads a figure that was true a
     moment ago. ``cut`` may come from any thread.
     """
 
-    __slots__ = ("_aborts", "_buffer", "_cut", "_final", "_kept", "_lock", "_peak", "_start", "_wasted", "progress")
+    __slots__ = (
+        "_aborts",
+        "_bodies",
+        "_buffer",
+        "_cut",
+        "_final",
+        "_kept",
+        "_lock",
+        "_peak",
+        "_start",
+        "_wasted",
+        "body",
+        "busy",
+        "progress",
+    )
 
     def __init__(self) -> None:
         self.progress = 0
+        self.body = 0
+        self.busy = False
+        self._bodies = 0
         self._start = 0
         self._peak = 0
         self._kept = 0
@@ -56,6 +75,13 @@ class WorkerFlow:
         with self._lock:
             self._aborts.pop(abort, None)
 
+    def begin_body(self) -> None:
+        self._bodies += 1
+        self.body = self._bodies
+
+    def end_body(self) -> None:
+        self.body = 0
+
     def moved(self, count: int) -> None:
         if self._cut is not None:
             raise self._cut
@@ -79,6 +105,7 @@ class WorkerFlow:
 
     def begin_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
+        self.body = 0
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:
@@ -102,3 +129,9 @@ class WorkerFlow:
             self._final = final
             for abort in list(self._aborts):
                 abort()
+
+    def cut_body(self, body: int, error: TransferKitError) -> None:
+        """Cut the body with this number (``body``), and no other that may have come in its place."""
+        with self._lock:
+            if self.body == body:
+                self.cut(error, final=False)

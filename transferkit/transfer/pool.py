@@ -75,6 +75,11 @@ class Pool(Generic[U]):
         if self._fatal is not None:
             raise self._fatal
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there are units that no worker has taken."""
+        return bool(self._units)
+
     def sleep(self, seconds: float) -> None:
         """Wait, at most until the run is stopped."""
         self._stopping.wait(seconds)

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.options import TransportOptions
-from transferkit.protocol.challenge import AuthChallenge, parse_all
+from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
 from transferkit.protocol.origin import Origin, check_step, may_see_credentials, redact
 from transferkit.transport.body import Answer
 
@@ -109,7 +109,7 @@ class Authorizer:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
-            fresh = self._fetch(challenges, flow)
+            fresh = self._fetch(challenges, scope, flow)
             if fresh is None or (fresh.header == rejected and fresh.ends == float("inf")):
                 return None
             self._tokens[scope] = fresh
@@ -118,7 +118,7 @@ class Authorizer:
         finally:
             lock.release()
 
-    def _fetch(self, challenges: list[AuthChallenge], flow: Flow) -> _Token | None:
+    def _fetch(self, challenges: list[AuthChallenge], scope: str, flow: Flow) -> _Token | None:
         by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
         wanted = by_scheme.get("bearer")
         if wanted is not None:
@@ -126,7 +126,7 @@ class Authorizer:
                 return _Token(bearer(self._get_token(wanted)), float("inf"))
             credentials = self._credentials()
             if wanted.realm and (credentials is not None or self._given is None):
-                return self._dance(wanted, credentials, flow)
+                return self._dance(wanted, scope, credentials, flow)
         credentials = self._credentials()
         if "basic" in by_scheme and credentials is not None:
             return _Token(basic(*credentials), float("inf"))
@@ -138,14 +138,15 @@ class Authorizer:
             raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
         return found
 
-    def _dance(self, challenge: AuthChallenge, credentials: Credentials | None, flow: Flow) -> _Token:
+    def _dance(self, challenge: AuthChallenge, scope: str, credentials: Credentials | None, flow: Flow) -> _Token:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
         realm = urljoin(f"{self._registry}/", challenge.realm)
         origin = check_step(self._registry, realm, previous=self._registry, allowed=self._options.storage_hosts)
         trusted = may_see_credentials(self._registry, origin, self._options.token_realms)
         headers = {"Authorization": basic(*credentials)} if credentials is not None and trusted else {}
         began = self._clock()
-        with self._send(_token_url(realm, challenge), headers, flow) as answer:
+        url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
+        with self._send(url, headers, flow) as answer:
             if answer.status != 200:
                 raise self._refused(answer.status, origin, credentials is not None, trusted)
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
@@ -172,10 +173,10 @@ class Authorizer:
         return f"<Authorizer for {self._registry}>"
 
 
-def _token_url(realm: str, challenge: AuthChallenge) -> str:
+def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
     parts = urlsplit(realm)
-    pairs = [("service", challenge.service)] if challenge.service else []
-    pairs += [("scope", scope) for scope in challenge.scopes]
+    pairs = [("service", service)] if service else []
+    pairs += [("scope", scope) for scope in scopes]
     query = "&".join(part for part in (parts.query, urlencode(pairs)) if part)
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 

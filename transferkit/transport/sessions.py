@@ -125,7 +125,11 @@ class _Wakeable:
             twin = sock.dup()
             abort = abort_of(twin)
             twins.append((twin, abort))
-            flow.attach(abort)
+            try:
+                flow.attach(abort)
+            except BaseException:
+                sock.close()  # nobody else knows it yet
+                raise
             return sock
 
         self._new_conn = remember  # type: ignore[method-assign]  # for this one call

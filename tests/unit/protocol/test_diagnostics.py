@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -164,6 +165,16 @@ def test_whatever_is_in_a_body_is_read_without_an_error(body: bytes, content_typ
 )
 def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
     assert read_retry_after(value, now=1_445_412_420.0) == seconds
+
+
+def test_a_date_without_a_zone_is_gmt_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert read_retry_after("Wed, 21 Oct 2015 07:28:00", now=1_445_412_420.0) == 60.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 DATES = st.builds(

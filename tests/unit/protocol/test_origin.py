@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import ProtocolError
-from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, is_private, join, redact
+from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, is_private, join, may_see_credentials, redact
 
 REGISTRY = Origin("https", "registry.example.com", 443)
 PLAIN = Origin("http", "registry.example.com", 80)
@@ -220,6 +220,7 @@ def test_anything_can_be_redacted(url: str) -> None:
         "registry.localhost",
         "127.0.0.1",
         "127.1.2.3",
+        "127.0.0.1%eth0",
         "0.0.0.0",
         "0.1.2.3",
         "10.0.0.1",
@@ -451,6 +452,69 @@ def test_a_step_to_a_url_that_is_not_plain_is_refused(url: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         check_step(REGISTRY, url, previous=REGISTRY, allowed=frozenset({"cdn.example.com"}))
     assert "secret" not in str(caught.value)
+
+
+# -- who may see user name and password
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        ("https://registry.example.com", "https://registry.example.com/token"),
+        ("https://registry.example.com", "https://REGISTRY.example.com.:8443/token"),
+        ("http://registry.example.com", "http://registry.example.com:8080/token"),
+        ("http://registry.example.com", "https://registry.example.com/token"),
+        ("https://registry-1.docker.io", "https://auth.docker.io/token"),
+        ("https://index.docker.io", "https://auth.docker.io/token"),
+        ("https://docker.io", "https://auth.docker.io/token"),
+        ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth"),
+        ("https://registry.redhat.io", "https://sso.redhat.com/token"),
+        ("https://registry.connect.redhat.com", "https://sso.redhat.com/token"),
+        ("http://registry-1.docker.io", "https://auth.docker.io/token"),
+    ],
+)
+def test_a_token_service_of_the_registry_may_see_its_credentials(registry: str, realm: str) -> None:
+    assert may_see_credentials(Origin.of(registry), Origin.of(realm))
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        ("https://registry.example.com", "http://registry.example.com/token"),
+        ("https://registry.example.com", "https://auth.example.com/token"),
+        ("https://registry.example.com", "https://registry.example.com.evil.example/token"),
+        ("https://registry.example.com", "https://auth.docker.io/token"),
+        ("https://registry-1.docker.io", "http://auth.docker.io/token"),
+        ("http://registry-1.docker.io", "http://auth.docker.io/token"),
+        ("https://registry-1.docker.io", "https://auth.docker.io.evil.example/token"),
+        ("https://registry-1.docker.io", "https://gitlab.com/token"),
+        ("https://auth.docker.io", "https://registry-1.docker.io/token"),
+        ("http://localhost:5000", "http://127.0.0.1:5000/token"),
+        ("http://localhost:5000", "http://169.254.169.254/token"),
+    ],
+)
+def test_another_token_service_may_not(registry: str, realm: str) -> None:
+    assert not may_see_credentials(Origin.of(registry), Origin.of(realm))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "realm", "expected"),
+    [
+        ("auth.example.com", "https://auth.example.com/token", True),
+        ("auth.example.com", "https://auth.example.com:8443/token", True),
+        ("auth.example.com:8443", "https://auth.example.com:8443/token", True),
+        ("[fd00::1]:8443", "https://[fd00::1]:8443/token", True),
+        ("fd00::1", "https://[fd00::1]/token", True),
+        ("auth.example.com:8443", "https://auth.example.com/token", False),
+        ("example.com", "https://auth.example.com/token", False),
+        ("auth.example.com", "http://auth.example.com/token", False),
+    ],
+)
+def test_a_token_service_that_the_user_names_may(allowed: str, realm: str, expected: bool) -> None:
+    assert may_see_credentials(REGISTRY, Origin.of(realm), frozenset({allowed})) is expected
+
+
+# -- following
 
 
 def test_a_chain_of_hops_has_an_end() -> None:

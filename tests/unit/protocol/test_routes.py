@@ -196,6 +196,14 @@ def test_paths_are_those_of_the_specification() -> None:
     assert routes.manifest("library/model", A) == "/v2/library/model/manifests/sha256:" + 64 * "a"
 
 
+def test_scopes_are_those_of_the_token_specification() -> None:
+    assert routes.pull_scope("library/model") == "repository:library/model:pull"
+    assert routes.push_scope("library/model") == "repository:library/model:pull,push"
+    assert routes.push_scope("library/model", "library/other") == (
+        "repository:library/model:pull,push repository:library/other:pull"
+    )
+
+
 @pytest.mark.parametrize(
     ("source", "quoted"),
     [("library/other", "library%2Fother"), ("a&b=c", "a%26b%3Dc"), ("a b#c?d", "a%20b%23c%3Fd"), ("\u00fc", "%C3%BC")],

@@ -300,6 +300,54 @@ def test_the_first_final_cut_stands() -> None:
     assert woken == [1]
 
 
+# -- bodies
+
+
+def test_each_body_has_a_number_of_its_own_and_none_is_zero() -> None:
+    flow = WorkerFlow()
+    assert flow.body == 0
+    numbers = []
+    for _ in range(3):
+        flow.begin_body()
+        numbers.append(flow.body)
+        flow.end_body()
+        assert flow.body == 0
+    flow.end_body()
+    assert numbers == [1, 2, 3]
+
+
+def test_a_new_attempt_has_no_body_yet() -> None:
+    flow = WorkerFlow()
+    flow.begin_body()
+    flow.begin_attempt()
+    assert flow.body == 0
+    flow.begin_body()
+    assert flow.body == 2
+
+
+def test_the_body_that_is_meant_is_cut_until_the_next_attempt() -> None:
+    flow = WorkerFlow()
+    woken: list[int] = []
+    flow.begin_body()
+    flow.attach(lambda: woken.append(1))
+    flow.cut_body(1, StalledError("silent"))
+    assert woken == [1]
+    with pytest.raises(StalledError, match="silent"):
+        flow.moved(1)
+    flow.begin_attempt()
+    flow.check()
+
+
+def test_another_body_than_the_one_that_is_meant_is_left_alone() -> None:
+    flow = WorkerFlow()
+    flow.begin_body()
+    flow.end_body()
+    flow.cut_body(1, StalledError("too late"))
+    flow.begin_body()
+    flow.cut_body(1, StalledError("too late"))
+    flow.check()
+
+
 def test_the_last_of_several_passing_cuts_stands() -> None:
     flow = WorkerFlow()
     flow.cut(StalledError(), final=False)

@@ -116,6 +116,14 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
     assert sum(flow.progress for flow in pool.flows) == 90
 
 
+def test_there_is_work_until_all_of_it_is_taken() -> None:
+    pool = pool_of(lambda unit, flow: None, range(9))
+    assert pool.has_work
+    pool.run(nothing, interval=INTERVAL)
+    assert not pool.has_work
+    assert not pool_of(lambda unit, flow: None, []).has_work
+
+
 def test_nothing_to_do_is_no_work_at_all() -> None:
     def never(*args: object) -> Any:
         raise AssertionError("nobody is needed")

@@ -1,0 +1,97 @@
+"""One thread that looks at all flows and cuts those whose body is silent, or far behind its siblings.
+
+It sees body bytes only: the wait for the head of an answer has a limit of its own. Its cut wakes the worker where it is
+blocked; the retry loop then goes on, on a new connection, from what is in place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from transferkit.errors import SlowError, StalledError
+from transferkit.report import human_bytes
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.speed import Speeds
+
+PERIOD = 0.25  # seconds between two looks
+WINDOW = 5.0  # seconds: slowness is judged over the last ones
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was seen of one body."""
+
+    body: int
+    position: int
+    moved_at: float
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+class Watchdog:
+    """Watches the flows of one run, as a context manager. ``look`` is all it does; the thread only calls it."""
+
+    def __init__(
+        self,
+        flows: Sequence[WorkerFlow],
+        speeds: Speeds,
+        *,
+        stall_timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._flows = flows
+        self._speeds = speeds
+        self._stall_timeout = stall_timeout
+        self._clock = clock
+        self._watches: dict[int, _Watch] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="transferkit-watchdog")
+
+    def look(self, now: float) -> None:
+        """Look at every flow once; ``now`` is the clock's time in seconds."""
+        for number, flow in enumerate(self._flows):
+            body = flow.body
+            if not body:
+                self._watches.pop(number, None)
+                continue
+            watch = self._watches.get(number)
+            position = flow.progress
+            if watch is None or watch.body != body:
+                self._watches[number] = watch = _Watch(body, position, now)
+            if position != watch.position:
+                watch.position, watch.moved_at = position, now
+            watch.seen.append((now, position))
+            if now - watch.moved_at >= self._stall_timeout:
+                flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
+            else:
+                self._judge(flow, watch, now)
+
+    def _judge(self, flow: WorkerFlow, watch: _Watch, now: float) -> None:
+        seen = watch.seen
+        # The oldest look that is kept is the youngest that is a whole window ago.
+        while len(seen) > 1 and now - seen[1][0] >= WINDOW:
+            seen.popleft()
+        began, before = seen[0]
+        if now - began < WINDOW:
+            return
+        rate = (watch.position - before) / (now - began)
+        if self._speeds.is_slow(rate):
+            median = self._speeds.median() or 0.0
+            text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
+            flow.cut_body(watch.body, SlowError(text))
+
+    def _run(self) -> None:
+        period = min(PERIOD, self._stall_timeout / 4)
+        while not self._stop.wait(period):
+            self.look(self._clock())
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
