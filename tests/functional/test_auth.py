@@ -150,7 +150,7 @@ def test_a_realm_on_a_foreign_host_gets_no_password_and_the_error_names_the_opti
     """CVE-2026-48978, CVE-2025-51471."""
     service = TokenService(need_password=True)
     with guarded(service, "localhost") as registry:
-        with pytest.raises(tk.UnauthorizedError, match="token_realms=.*localhost") as caught:
+        with pytest.raises(tk.UnauthorizedError, match=r"token_realms=.*localhost") as caught:
             upload(registry, blobs, source, auth=USER)
 
     assert {None} == {authorization for authorization, _ in service.asked}

@@ -150,7 +150,7 @@ def test_an_error_survives_copy(error: TransferKitError) -> None:
 def test_an_attribute_set_later_survives_pickle() -> None:
     error = DigestMismatchError("another digest")
     error.retryable = True
-    error.__notes__ = ["while fetching a layer"]
+    vars(error)["__notes__"] = ["while fetching a layer"]
     again = pickle.loads(pickle.dumps(error))
     assert again.retryable is True
     assert again.__notes__ == ["while fetching a layer"]

@@ -28,7 +28,6 @@ def test_defaults_are_as_documented() -> None:
             "commit_timeout": 900.0,
             "token_realms": frozenset(),
             "storage_hosts": frozenset(),
-            "token_realms": frozenset(),
             "user_agent": f"transferkit/{__version__}",
         },
     }

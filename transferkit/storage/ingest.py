@@ -85,8 +85,11 @@ class Ingest:
                 f"{wanted.digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
             )
 
-    def interrupt(self) -> int:
-        """Tell how many bytes survive that the attempt is broken off here: none, for a small blob."""
+    def interrupt(self, rest: memoryview) -> int:
+        """Break the attempt off, ``rest`` being what has arrived and is not written yet; tell how many bytes survive.
+
+        None do, for a small blob.
+        """
         return 0
 
     def restart(self) -> None:
@@ -155,7 +158,7 @@ def receive(ingest: Ingest, source: Fetcher, flow: Flow) -> None:
                 whole, filled = filled, 0
                 ingest.append(buffer[:whole])
     except BaseException:
-        flow.settle(ingest.interrupt())
+        flow.settle(ingest.interrupt(buffer[:filled]))
         raise
     finally:
         flow.end_body()

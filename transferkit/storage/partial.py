@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
+from transferkit.errors import TransferKitError
 from transferkit.storage.disk import Disk, disk_errors
 from transferkit.storage.ingest import Ingest
 
@@ -28,7 +29,11 @@ _POLL = 0.05  # seconds between two looks at a lock that another process holds
 class PartialIngest(Ingest):
     """An ingest into a file that is kept when the attempt breaks off."""
 
-    def interrupt(self) -> int:
+    def interrupt(self, rest: memoryview) -> int:
+        try:
+            self.append(rest)
+        except TransferKitError:
+            pass  # the error that broke the attempt off is the one to be told
         return self.offset
 
     def restart(self) -> None:

@@ -83,7 +83,12 @@ def test_annotations_and_the_source_do_not_make_another_descriptor() -> None:
 
 
 def test_unique_keeps_the_order_and_the_first_of_each_digest() -> None:
-    blobs = [Blob(B, 2, source="library/other"), Descriptor(Digest(A), 1), Blob(B, 2), Blob(A, 1)]
+    blobs: list[Blob | Descriptor] = [
+        Blob(B, 2, source="library/other"),
+        Descriptor(Digest(A), 1),
+        Blob(B, 2),
+        Blob(A, 1),
+    ]
     result = unique(blobs)
     assert result == [Descriptor(Digest(B), 2), Descriptor(Digest(A), 1)]
     assert [descriptor.source for descriptor in result] == ["library/other", None]

@@ -234,7 +234,7 @@ JSON = st.recursive(
 @given(
     raw=st.binary() | JSON.map(lambda value: json.dumps(value).encode()), media_type=st.sampled_from(["", OCI_INDEX])
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_whatever_is_received_is_a_manifest_or_refused(raw: bytes, media_type: str) -> None:
     try:
         result = Manifest(raw, media_type=media_type)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import ProtocolError
-from transferkit.protocol.challenge import AuthChallenge, parse_all
+from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
 
 DOCKER = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"'
 
@@ -66,3 +66,17 @@ def test_no_text_makes_the_parser_raise(text):
 
 def test_a_flood_is_read_to_its_bound_only():
     assert 5462 >= len(parse_all("a, " * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        ([], ()),
+        (["repository:a/b:pull"], ("repository:a/b:pull",)),
+        (["repository:a:pull", "repository:a:pull,push"], ("repository:a:pull,push",)),
+        (["repository:a:push", "repository:b:pull"], ("repository:a:push", "repository:b:pull")),
+        (["repository:localhost:5000/a:pull", "odd"], ("repository:localhost:5000/a:pull", "odd")),
+    ],
+)
+def test_scopes_of_one_resource_become_one(scopes, expected):
+    assert expected == merge_scopes(*scopes)

@@ -123,7 +123,7 @@ ERRORS = st.recursive(
     body=st.binary() | st.text().map(str.encode) | ERRORS.map(lambda value: json.dumps(value).encode()),
     content_type=st.sampled_from(["", "application/json", "text/html"]) | st.text(),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_whatever_is_in_a_body_is_read_without_an_error(body: bytes, content_type: str) -> None:
     complaint = read_complaint(body, content_type)
     for text in (complaint.code, complaint.message, complaint.detail):
@@ -200,7 +200,7 @@ DATES = st.builds(
     ),
     now=st.floats(0, 4e9),
 )
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 def test_retry_after_never_raises_and_is_a_time_to_wait(value: str | None, now: float) -> None:
     seconds = read_retry_after(value, now=now)
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0.0)

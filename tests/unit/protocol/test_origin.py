@@ -120,7 +120,7 @@ LABEL = st.from_regex("[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
     scheme=st.sampled_from(["http", "https"]),
     named=st.booleans(),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_case_dots_and_the_default_port_do_not_matter(
     labels: list[str], upper: set[int], dots: int, scheme: str, named: bool
 ) -> None:
@@ -133,7 +133,7 @@ def test_case_dots_and_the_default_port_do_not_matter(
 
 @given(st.text() | st.text().map("https://{}/".format) | st.text(st.sampled_from("htps:/[]@.%\u00fc\u3002\u33021aF")))
 @example("https://\u00df/")
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_whatever_a_peer_sends_is_an_origin_or_refused(url: str) -> None:
     try:
         origin = Origin.of(url)
@@ -194,7 +194,7 @@ def test_what_is_shown_is_bounded() -> None:
     part=st.text(),
     where=st.sampled_from(["user", "password", "query", "part"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_no_user_name_and_no_query_is_ever_shown(scheme: str, user: str, query: str, part: str, where: str) -> None:
     secret = {name: "s3cret" if name == where else "" for name in ("user", "password", "query", "part")}
     url = (
@@ -205,7 +205,7 @@ def test_no_user_name_and_no_query_is_ever_shown(scheme: str, user: str, query: 
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_anything_can_be_redacted(url: str) -> None:
     assert len(redact(url)) <= 500
 
@@ -291,7 +291,7 @@ def test_names_and_public_addresses_are_not_private(host: str) -> None:
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_any_text_is_private_or_not(host: str) -> None:
     assert is_private(host) in (True, False)
 

@@ -92,7 +92,7 @@ def test_the_refusal_of_a_base_url_is_bounded() -> None:
     separator=st.sampled_from(["@", "?", "#"]),
     after=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_no_secret_of_a_base_url_is_repeated(scheme: str, before: str, separator: str, after: str) -> None:
     secret = f"{before}s3cret"
     text = f"user:{secret}@host{after}" if separator == "@" else f"host/{separator}{secret}{after}"
@@ -154,7 +154,7 @@ def test_a_repository_name_that_never_ends_is_refused_in_no_time_and_shown_in_pa
 
 
 @given(st.text(st.sampled_from("aZ0._-/:@ \n\u00fc"), max_size=12))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_repository_names_are_parts_that_begin_and_end_with_a_letter_or_digit(name: str) -> None:
     good = all(re.fullmatch("[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?", part) for part in name.split("/"))
     if good:

@@ -20,6 +20,8 @@ from transferkit.testing import FaultProxy, Faults, fault_proxy, random_faults, 
 
 PATTERN = bytes(range(251)) * 40_000  # 10 MB; 251 is prime: a shifted block is seen
 
+PROMPT = 2.0  # seconds: it takes milliseconds, on an idle machine; every wait in the code is longer
+
 
 class Peer(socketserver.ThreadingTCPServer):
     """A server with three words: ``send N``, ``quit``, and ``eat``, after which it tells how much it ate."""
@@ -348,17 +350,16 @@ def test_hundreds_of_connections_are_one_thread(peer: Peer) -> None:
 
 def test_the_way_out_is_quick_and_leaves_nothing(peer: Peer) -> None:
     threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
-    with fault_proxy(peer.target, Faults(bandwidth=1000)) as proxy:
-        socks = [connect(proxy) for _ in range(8)]
-        for sock in socks:
-            sock.sendall(b"send 10000000\n")
-        wait_for(lambda: len(proxy.connections) == 8 and all(record.down for record in proxy.connections))
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 0.3
-    assert {"proxy closed"} == {record.ended for record in proxy.connections}
-    for sock in socks:
-        assert read(sock)[1] in ("reset", "end")
-        sock.close()
+    with contextlib.ExitStack() as stack:
+        with fault_proxy(peer.target, Faults(bandwidth=1000)) as proxy:
+            socks = [stack.enter_context(connect(proxy)) for _ in range(8)]
+            for sock in socks:
+                sock.sendall(b"send 10000000\n")
+            wait_for(lambda: len(proxy.connections) == 8 and all(record.down for record in proxy.connections))
+            begin = time.monotonic()
+        assert time.monotonic() - begin < PROMPT
+        assert {"proxy closed"} == {record.ended for record in proxy.connections}
+        assert {"reset", "end"} >= {read(sock)[1] for sock in socks}
     wait_for(lambda: len(peer.endings) == 8)
     wait_for(lambda: threading.active_count() == threads and len(os.listdir("/dev/fd")) == descriptors)
 

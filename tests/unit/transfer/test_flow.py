@@ -102,7 +102,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_traffic_is_just_what_was_moved_and_progress_is_where_it_was_settled(operations: list[tuple[str, int]]) -> None:
     flow = WorkerFlow()
     flow.begin()

@@ -1,0 +1,183 @@
+"""Silent and slow bodies are cut, on an injected clock; nobody else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from transferkit.errors import SlowError, StalledError
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.speed import Speeds
+from transferkit.transfer.watchdog import Watchdog
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def flow():
+    flow = WorkerFlow()
+    flow.begin()
+    return flow
+
+
+def watch(flow, speeds=None, stall_timeout=10.0) -> Watchdog:
+    return Watchdog([flow], speeds or Speeds(), stall_timeout=stall_timeout)
+
+
+def fast_siblings(rate: float = 10 * MIB) -> Speeds:
+    speeds = Speeds()
+    for _ in range(5):
+        speeds.record(int(rate), 1.0)
+    return speeds
+
+
+def run(dog: Watchdog, flow: WorkerFlow, seconds: float, rate: int, *, start: float = 0.0) -> None:
+    """Let ``rate`` bytes a second move for some time, with a look every quarter of a second."""
+    for step in range(int(seconds * 4)):
+        flow.moved(rate // 4)
+        dog.look(start + (step + 1) / 4)
+
+
+def test_a_silent_body_is_cut_after_the_stall_timeout(flow):
+    dog = watch(flow)
+    flow.begin_body()
+    flow.moved(5)
+    dog.look(0.0)
+    dog.look(9.9)
+    flow.check()
+
+    dog.look(10.0)
+
+    with pytest.raises(StalledError, match="no byte for 10 s"):
+        flow.check()
+
+
+def test_a_cut_wakes_the_worker_and_ends_with_the_attempt(flow):
+    woken = []
+    dog = watch(flow)
+    flow.attach(lambda: woken.append(True))
+    flow.begin_body()
+    dog.look(0.0)
+    dog.look(10.0)
+    assert [True] == woken
+
+    flow.begin_attempt()
+    flow.check()
+
+
+def test_a_byte_now_and_then_is_no_stall(flow):
+    dog = watch(flow)
+    flow.begin_body()
+    for second in range(0, 100, 9):
+        flow.moved(1)
+        dog.look(float(second))
+
+    flow.check()
+
+
+def test_outside_a_body_silence_is_no_stall(flow):
+    dog = watch(flow)
+    dog.look(0.0)
+    dog.look(1000.0)
+    flow.begin_body()
+    dog.look(1001.0)
+    flow.end_body()
+    dog.look(2000.0)
+
+    flow.check()
+
+
+def test_the_next_body_has_a_clock_of_its_own(flow):
+    dog = watch(flow)
+    flow.begin_body()
+    dog.look(0.0)
+    flow.begin_body()
+    dog.look(9.0)
+    dog.look(18.0)
+
+    flow.check()
+
+
+def test_a_cut_that_comes_too_late_does_not_hit_the_next_body(flow):
+    flow.begin_body()
+    old = flow.body
+    flow.begin_body()
+    flow.cut_body(old, StalledError("late"))
+
+    flow.check()
+
+
+def test_a_body_far_behind_its_siblings_is_cut_after_five_seconds(flow):
+    dog = watch(flow, fast_siblings())
+    flow.begin_body()
+    dog.look(0.0)
+    run(dog, flow, 4.75, 50_000)
+    flow.check()
+
+    dog.look(5.0)
+
+    with pytest.raises(SlowError, match=r"where others have 10.0 MiB/s"):
+        flow.check()
+
+
+def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
+    dog = watch(flow, fast_siblings())
+    flow.begin_body()
+    dog.look(0.0)
+    run(dog, flow, 60, 10 * MIB)
+
+    with pytest.raises(SlowError):
+        run(dog, flow, 6, 50_000, start=60)
+
+
+def test_a_tenth_of_the_median_is_not_slow(flow):
+    dog = watch(flow, fast_siblings())
+    flow.begin_body()
+    dog.look(0.0)
+    run(dog, flow, 30, MIB + 4)
+
+    flow.check()
+
+
+@pytest.mark.parametrize(
+    "speeds", [Speeds(), fast_siblings(200_000)], ids=["too few samples", "a link that is slow for all"]
+)
+def test_nobody_is_judged(flow, speeds):
+    dog = watch(flow, speeds)
+    flow.begin_body()
+    dog.look(0.0)
+    run(dog, flow, 30, 400)
+
+    flow.check()
+
+
+def test_small_blobs_are_no_samples():
+    speeds = Speeds()
+    for _ in range(30):
+        speeds.record(99_999, 0.001)
+        speeds.record(10**6, 0.0)
+    assert speeds.median() is None
+
+    for _ in range(5):
+        speeds.record(100_000, 1.0)
+    assert 100_000 == speeds.median()
+
+
+def test_the_median_is_that_of_the_last_thirty():
+    speeds = Speeds()
+    for rate in [10**6] * 100 + [10**7] * 30:
+        speeds.record(rate, 1.0)
+
+    assert 10**7 == speeds.median()
+
+
+def test_the_thread_looks_by_itself_and_ends_with_the_block(flow):
+    import threading
+
+    before = threading.active_count()
+    flow.begin_body()
+    woken = threading.Event()
+    flow.attach(woken.set)
+    with watch(flow, stall_timeout=0.05):
+        assert woken.wait(5)
+
+    assert before == threading.active_count()
