@@ -55,6 +55,8 @@ class TransportOptions:
     storage_hosts: frozenset[str] = frozenset()
     """Hosts (``host`` or ``host:port``) with private addresses that a registry elsewhere may redirect to."""
     user_agent: str = f"transferkit/{__version__}"
+    direct: bool = True
+    """Use our own HTTP/1 reader where no proxy and no session of the user's is in the way; else ``http.client``."""
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "response_timeout", "commit_timeout"):

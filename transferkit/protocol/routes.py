@@ -10,7 +10,8 @@ import re
 from urllib.parse import quote, urlsplit
 
 from transferkit.content.digest import Digest
-from transferkit.errors import InvalidNameError
+from transferkit.errors import InvalidNameError, ProtocolError
+from transferkit.protocol.origin import Origin
 
 _COMPONENT = r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z", re.ASCII)
@@ -41,6 +42,10 @@ def check_base_url(url: str) -> str:
         raise InvalidNameError(f"the base URL does not parse; {example}") from error
     if parts.scheme not in ("http", "https") or not (parts.hostname or "").strip(".") or port == 0:
         raise InvalidNameError(f"{url[:200]!r} is not the base URL of a registry; {example}")
+    try:
+        Origin.of(url)
+    except ProtocolError as error:
+        raise InvalidNameError(f"{url[:200]!r} is not the base URL of a registry: {error}") from error
     return url.rstrip("/")
 
 

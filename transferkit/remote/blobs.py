@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.errors import ProtocolError, ReadError, SizeMismatchError
+from transferkit.errors import ProtocolError, SizeMismatchError
 from transferkit.protocol import ranges, routes
 from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
@@ -15,40 +13,7 @@ _WHOLE = (200,)
 _PARTIAL = (200, 206, 416)
 
 
-class BlobBody:
-    """The body of a blob on its way from a registry; ``offset`` tells where in the blob it begins."""
-
-    __slots__ = ("_answer", "_left", "_what", "offset")
-
-    def __init__(self, answer: Answer, offset: int, what: str) -> None:
-        self.offset = offset
-        self._answer = answer
-        self._left = answer.length
-        self._what = what
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = self._answer.readinto(buffer)
-        left = self._left
-        if left is not None:
-            # After the head's promise was kept there is one more read, which gives the connection back.
-            self._left = left = left - count
-            if (count == 0 and left > 0) or left < 0:
-                raise ReadError(f"{self._what}: the connection closed {left} bytes before the end")
-        return count
-
-    def close(self) -> None:
-        self._answer.close()
-
-    def __enter__(self) -> BlobBody:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._answer.close()
-
-
-def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: int, flow: Flow) -> BlobBody:
+def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: int, flow: Flow) -> Answer:
     """Open a blob of ``repository`` from ``offset`` on.
 
     Raises:
@@ -85,7 +50,8 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
                 f"{what}: {client.origin} announces {answer.length} bytes, expected {descriptor.size - begins}"
                 + (f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else "")
             )
-        return BlobBody(answer, begins, what)
+        answer.offset = begins
+        return answer
     except BaseException:
         answer.close()
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Outcome
+from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome
 from transferkit.content.manifest import Manifest
 from transferkit.protocol.routes import check_repository
 from transferkit.remote import blobs, manifests, upload
@@ -22,7 +22,7 @@ class Repository:
         self.client = client
         self.name = check_repository(name)
 
-    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> blobs.BlobBody:
+    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
         """Open a blob from ``offset`` on; one request where the registry does not redirect."""
         return blobs.fetch(self.client, self.name, descriptor, offset=offset, flow=flow)
 

@@ -101,8 +101,7 @@ class Directory:
         Raises:
             StorageError: it is a file, or not writable.
         """
-        with disk_errors("making the folder", self._partial):
-            self._disk.make_folder(self._partial)
+        self._make_partial()
         if not os.access(self._partial, os.W_OK | os.X_OK):
             raise StorageError(f"{self._partial} is not writable; check the permissions", errno=errno.EACCES)
 
@@ -248,6 +247,9 @@ class Directory:
     def _make_partial(self) -> None:
         with disk_errors("making the folder", self._partial):
             self._disk.make_folder(self._partial)
+        # makedirs takes a link to a folder for one, and what is in there may be anybody's.
+        if os.path.islink(self._partial):
+            raise StorageError(f"{self._partial} is a symbolic link; remove it", errno=errno.ELOOP)
 
     def close(self) -> None:
         """Write down what was verified.

@@ -49,7 +49,8 @@ class Faults:
     corrupt_at: int | None = None
     """The lowest bit of this byte down (the first is 0) is flipped."""
     refuse: bool = False
-    """The connection is reset at once, and the server never hears of it."""
+    """The connection is reset at once, and the server never hears of it. The client's ``connect`` fails, or the first
+    thing it does after."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

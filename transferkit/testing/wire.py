@@ -53,6 +53,8 @@ def answer(status: int = 200, body: bytes = b"", headers: HeaderFields = ()) -> 
 def informational(status: int = 103, headers: HeaderFields = ()) -> bytes:
     """Return a 1xx head, to be joined with the answer that it comes before.
 
+    Not every client knows more of them than 100: ``http.client`` takes a 103 for the answer.
+
     >>> informational(102) + answer(204)
     b'HTTP/1.1 102 Processing\\r\\n\\r\\nHTTP/1.1 204 No Content\\r\\n\\r\\n'
     """

@@ -7,14 +7,16 @@ which wakes them wherever they are blocked, and waits for them after: no thread 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.growth import PERIOD, Growth
 
 U = TypeVar("U")
 
@@ -47,7 +49,7 @@ class Pool(Generic[U]):
         self._stopping = threading.Event()
         self._fatal: BaseException | None = None
         self.lock = threading.Lock()
-        self._running = self._size
+        self._running = 0
         self.flows = [WorkerFlow() for _ in range(self._size)]
 
     def run(self, tick: Callable[[], None], *, interval: float) -> None:
@@ -61,10 +63,18 @@ class Pool(Generic[U]):
             return
         with self._cancellation.watch(lambda: self.stop(self._cancellation.error())):
             executor = self._executor(self._size)
+            growth = Growth(self._size)
+            futures: list[Future[None]] = []
+            ticked = time.monotonic()
             try:
-                futures = [executor.submit(self._worker, flow) for flow in self.flows]
-                while not self._finished.wait(max(interval, SHORTEST)):
-                    tick()
+                self._start(executor, growth.workers, futures)
+                while not self._finished.wait(max(interval, SHORTEST) if growth.done else PERIOD):
+                    if not growth.done and self._units:
+                        self._start(executor, growth.look(), futures)
+                    now = time.monotonic()
+                    if growth.done or now - ticked >= interval:
+                        ticked = now
+                        tick()
             except BaseException as error:
                 self.stop(CancelledError(f"stopped by {type(error).__name__}"))
                 raise
@@ -74,6 +84,13 @@ class Pool(Generic[U]):
                 future.result()  # a defect in the worker loop itself must not pass for success
         if self._fatal is not None:
             raise self._fatal
+
+    def _start(self, executor: Executor, workers: int, futures: list[Future[None]]) -> None:
+        """Start workers until there are ``workers`` of them."""
+        flows = self.flows[len(futures) : workers]
+        with self.lock:
+            self._running += len(flows)
+        futures += [executor.submit(self._worker, flow) for flow in flows]
 
     @property
     def has_work(self) -> bool:

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
-from transferkit.protocol.origin import Origin, check_step, may_see_credentials, redact
+from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact
 from transferkit.transport.body import Answer
 
 logger = logging.getLogger(__name__)
@@ -140,8 +140,10 @@ class Authorizer:
 
     def _dance(self, challenge: AuthChallenge, scope: str, credentials: Credentials | None, flow: Flow) -> _Token:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
-        realm = urljoin(f"{self._registry}/", challenge.realm)
-        origin = check_step(self._registry, realm, previous=self._registry, allowed=self._options.storage_hosts)
+        realm = join(f"{self._registry}/", challenge.realm)
+        # Who may see the password may be asked, also at a private address.
+        allowed = self._options.storage_hosts | self._options.token_realms
+        origin = check_step(self._registry, realm, previous=self._registry, allowed=allowed)
         trusted = may_see_credentials(self._registry, origin, self._options.token_realms)
         headers = {"Authorization": basic(*credentials)} if credentials is not None and trusted else {}
         began = self._clock()

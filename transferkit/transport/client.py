@@ -15,7 +15,7 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, TransportError
 from transferkit.options import RetryOptions, TransportOptions
 from transferkit.protocol import diagnostics
-from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact
+from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
 from transferkit.protocol.routes import check_base_url
 from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.body import Answer, Sender
@@ -55,7 +55,9 @@ class Client:
         self.options = options or TransportOptions()
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self._wall_clock = wall_clock
-        self._sessions = Sessions(session, connections=connections)
+        self._sessions = Sessions(session, connections=connections, direct=self.options.direct)
+        self._prefix = self.base_url.partition("://")[2].partition("/")[2]
+        self._prefix = f"/{self._prefix}" if self._prefix else ""
         self._auth = Authorizer(
             self.origin,
             self._ask_for_token,
@@ -91,22 +93,25 @@ class Client:
             RegistryError, NotFoundError: the answer is a refusal.
             TransportError, ProtocolError: there is no answer, or none that may be followed.
         """
-        target = self.base_url + url if url.startswith("/") else url
-        origin = Origin.of(target)
+        if url.startswith("/"):
+            # Our own path, on the registry: nothing of it needs to be taken apart.
+            target, origin, path = self.base_url + url, self.origin, self._prefix + url
+        else:
+            target, origin, path = url, Origin.of(url), target_of(url)
         merged = {**self._headers, **headers} if headers else self._headers
         limit = timeout or self.options.response_timeout
         hops = challenges = 0
+        trusted = origin == self.origin
         while True:
-            trusted = origin == self.origin
             authorization = self._auth.header(scope, flow) if trusted else None
             answer = self._sessions.send(
                 method,
-                target,
+                origin,
+                path,
                 headers={**merged, "Authorization": authorization} if authorization else merged,
                 sender=sender,
                 timeout=(self.options.connect_timeout, limit),
                 trusted=trusted,
-                origin=str(origin),
                 flow=flow,
             )
             if answer.status in ok:
@@ -119,6 +124,10 @@ class Client:
             else:
                 hops += 1
                 target, origin = self._follow(method, target, origin, answer, hops, what)
+                path = target_of(target)
+                # Nobody else may choose what is asked with the user's credentials: who has been elsewhere comes back
+                # without (CVE-2024-45336, of Go).
+                trusted = trusted and origin == self.origin
             if sender is not None:
                 sender.rewind()
 
@@ -145,12 +154,12 @@ class Client:
         origin = Origin.of(url)
         return self._sessions.send(
             "GET",
-            url,
+            origin,
+            target_of(url),
             headers={**self._headers, **headers},
             sender=None,
             timeout=(self.options.connect_timeout, self.options.response_timeout),
             trusted=origin == self.origin,
-            origin=str(origin),
             flow=flow,
         )
 

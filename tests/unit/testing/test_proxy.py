@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 import trustme
 
-from transferkit.testing import FaultProxy, Faults, fault_proxy, random_faults, running_registry
+from transferkit.testing import (
+    FaultProxy,
+    Faults,
+    Reset,
+    answer,
+    fault_proxy,
+    random_faults,
+    running_registry,
+    scripted_server,
+)
 
 PATTERN = bytes(range(251)) * 40_000  # 10 MB; 251 is prime: a shifted block is seen
 
@@ -163,7 +172,9 @@ def test_a_clean_end_in_the_middle(peer: Peer) -> None:
         with connect(proxy) as sock:
             sock.sendall(b"send 10000000\n")
             assert (PATTERN[:5000], "end") == read(sock)
-            sock.sendall(b"more")  # is thrown away; it is not answered with a reset
+            for _ in range(10):  # is thrown away, and not answered with a reset, which would break the pipe
+                sock.sendall(b"more")
+                time.sleep(0.005)
             assert (b"", "end") == read(sock)
         assert ("closed", 5000) == (proxy.connections[0].ended, proxy.connections[0].down)
 
@@ -321,6 +332,21 @@ def test_what_one_side_breaks_is_broken_for_the_other(peer: Peer) -> None:
             read(sock, 1000)  # the rest stays unread: closing is a reset
         wait_for(lambda: peer.endings == ["reset"])
         assert proxy.connections[0].ended == "reset by client"
+
+
+def test_a_reset_of_the_server_reaches_the_client() -> None:
+    with scripted_server([[answer(200, b"x" * 100), Reset()]]) as server, fault_proxy(server.url) as proxy:
+        with connect(proxy) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert read(sock)[1] == "reset"
+        assert proxy.connections[0].ended == "reset by server"
+
+
+def test_a_port_that_was_taken_meanwhile_is_an_error_of_the_caller(peer: Peer) -> None:
+    with fault_proxy(peer.target) as proxy:
+        with pytest.raises(OSError, match="in use"), contextlib.ExitStack() as stack:
+            with proxy.down():
+                stack.enter_context(socket.create_server((proxy.host, proxy.port)))
 
 
 def test_an_error_of_the_users_function_comes_out_of_the_with(peer: Peer) -> None:

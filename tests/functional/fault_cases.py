@@ -1,0 +1,110 @@
+"""What a row of the fault matrix says: a fault, and how a call that meets it has to end. Values only.
+
+A row stands for its product: each kind of content, plain and over TLS, the fault once and for ever. The tables are in
+the modules beside this one, and ``test_fault_matrix.py`` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import transferkit as tk
+from transferkit.testing import FaultRule
+
+Expected = tuple[type[BaseException], ...]
+
+SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 16 * 1024 * 1024}
+"""Bytes of each kind; ``rest`` is a large one of which an earlier run has left a part."""
+PLANTED = 500_000
+RESUMABLE = 600_000
+MANY = 6
+"""Blobs of the kind ``many``, each as large as a small one."""
+
+RIGHT: Expected = ()
+"""The right bytes, and no error."""
+
+
+def final(kind: type[BaseException]) -> Expected:
+    """The blob fails for good."""
+    return (tk.IncompleteError, kind)
+
+
+def gave_up(kind: type[BaseException]) -> Expected:
+    """The blob fails again and again."""
+    return (tk.IncompleteError, tk.RetriesExhaustedError, kind)
+
+
+def whole_call(*kinds: type[BaseException]) -> Expected:
+    """The error is raised as it is: it would be the same for every blob."""
+    return kinds
+
+
+UNREACHABLE = whole_call(tk.RetriesExhaustedError, tk.ConnectError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A row. ``arm(rig)`` sets the fault; ``once`` and ``ever`` say how the call ends, ``None`` where that is no case."""
+
+    name: str
+    arm: Callable[[Any], None]
+    once: Expected | None = None
+    ever: Expected | None = None
+    kinds: tuple[str, ...] = ("small", "large")
+    schemes: tuple[str, ...] = ("plain",)
+    requests: tuple[int | None, int | None] = (None, None)
+    """How many requests the registry answers: with the fault once, for ever."""
+    silent: bool = False
+    """The fault is silence, which takes short limits of time to notice."""
+    mounts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One case of the product."""
+
+    case: Case
+    kind: str
+    scheme: str
+    times: int | None
+    expected: Expected
+    requests: int | None
+
+
+def product(cases: Iterable[Case]) -> list[Any]:
+    """Return the parameters of a test, with readable ids."""
+    runs = []
+    for case in cases:
+        for kind in case.kinds:
+            for scheme in case.schemes:
+                for word, times, expected, requests in (
+                    ("once", 1, case.once, case.requests[0]),
+                    ("ever", None, case.ever, case.requests[1]),
+                ):
+                    if expected is not None:
+                        run = Run(
+                            case=case, kind=kind, scheme=scheme, times=times, expected=expected, requests=requests
+                        )
+                        runs.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}"))
+    ids = [param.id for param in runs]
+    assert len(ids) == len(set(ids)), sorted(name for name in ids if ids.count(name) > 1)
+    return runs
+
+
+def http(action: Any, *, skip: int = 0, **match: Any) -> Callable[[Any], None]:
+    """Let the registry answer wrongly to the requests that match."""
+    return lambda rig: rig.faults.set(FaultRule(action, times=rig.times, skip=skip, **match))
+
+
+def wire(kind: str, place: str | int) -> Callable[[Any], None]:
+    """Let the network do this at a place: a number of bytes, or a word that the rig translates."""
+    return lambda rig: rig.break_wire(**{kind: rig.position(place) if isinstance(place, str) else place})
+
+
+def says(step: Callable[[bytes], Any], **options: Any) -> Callable[[Any], None]:
+    """Let a server say what ``step`` makes of the bytes that were asked for."""
+    return lambda rig: rig.script(step, **options)

@@ -1,0 +1,144 @@
+"""docker-registry on an S3 store, which sends whoever wants a blob there: a 307 to a signed URL on another port."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import bcrypt
+import pytest
+
+import transferkit as tk
+from transferkit.testing import Faults, ScriptedServer, fault_proxy
+
+pytestmark = pytest.mark.integration
+
+MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WHERE = "library/model"
+USER = ("alice", "s3cret:with colon")
+BASIC = "Basic " + base64.b64encode(b"alice:s3cret:with colon").decode()
+
+AssertStored = Callable[[Path, list[tk.Blob]], None]
+
+
+def raw_get(url: str, headers: dict[str, str]) -> tuple[int, str | None, bytes]:
+    parts = urlsplit(url)
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=10)) as connection:
+        connection.request("GET", url.removeprefix(f"http://{parts.netloc}"), headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Location"], answer.read()
+
+
+def sent_by_us(storage: ScriptedServer) -> list[Any]:
+    """The requests that came to the storage from here; the others are docker-registry's own."""
+    return [request for request in storage.requests if request.headers["user-agent"].startswith("transferkit/")]
+
+
+@pytest.mark.timeout(600)  # the model may have to be fetched first
+def test_a_real_model_makes_the_round_trip_over_redirects(
+    tensors: ModuleType, s3_store: Any, run_docker_registry: Any, minilm: Path, tmp_path: Path
+) -> None:
+    with run_docker_registry(tmp_path / "server", storage=s3_store.storage("model")) as registry:
+        pushed = tensors.push(minilm, registry.url, WHERE, tag="v1")
+        path, digest, pulled = tensors.pull(registry.url, WHERE, tmp_path / "new", tag="v1")
+
+    assert digest == MODEL_SHA256
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == MODEL_SHA256
+    assert (pushed.blobs, pushed.bytes, pushed.retried) == (105, 90_868_376, 0)
+    assert (pulled.blobs, pulled.bytes, pulled.retried) == (105, 90_868_376, 0)
+    assert registry.blobs() == {}  # nothing on its own disk
+
+
+def test_the_storage_sees_no_credentials(
+    s3_store: Any,
+    run_docker_registry: Any,
+    recording_proxy: Any,
+    make_blobs: Any,
+    assert_stored: AssertStored,
+    tmp_path: Path,
+) -> None:
+    blobs = make_blobs(tmp_path / "src", [1, 1000, 100_000, 300_000])
+    users = tmp_path / "htpasswd"
+    users.write_bytes(b"alice:" + bcrypt.hashpw(USER[1].encode(), bcrypt.gensalt(rounds=4, prefix=b"2a")))
+    with recording_proxy(s3_store.url) as storage:
+        with run_docker_registry(
+            tmp_path / "server",
+            storage=s3_store.storage("credentials", endpoint=storage.url),
+            auth={"htpasswd": {"realm": "basic", "path": str(users)}},
+        ) as registry:
+            where = {"base_url": registry.url, "repository": WHERE, "auth": USER}
+            tk.upload(blobs, tmp_path / "src", **where)
+            tk.download(blobs, tmp_path / "new", **where)
+            path = f"/v2/{WHERE}/blobs/{blobs[2].digest}"
+            status, location, _ = raw_get(f"{registry.url}{path}", {"Authorization": BASIC})
+
+    assert_stored(tmp_path / "new", blobs)
+    # It is what it should be: a redirect to the storage, by a signed URL.
+    assert status == 307
+    assert location is not None
+    assert location.startswith(f"{storage.url}/registry/credentials/")
+    assert "X-Amz-Signature=" in location
+
+    seen = sent_by_us(storage)
+    assert [request.method for request in seen] == ["GET"] * len(blobs)
+    assert all("X-Amz-Signature=" in request.target for request in seen)
+    for request in seen:
+        assert not {"authorization", "cookie", "proxy-authorization"} & set(request.headers)
+    for secret in (USER[1], BASIC[6:]):
+        assert not any(secret in f"{request.target} {request.headers}" for request in storage.requests)
+
+
+def test_an_interrupted_blob_goes_on_at_its_byte_over_the_redirect(
+    s3_store: Any,
+    run_docker_registry: Any,
+    recording_proxy: Any,
+    make_blobs: Any,
+    assert_stored: AssertStored,
+    tmp_path: Path,
+) -> None:
+    size = 6_000_000
+    (blob,) = make_blobs(tmp_path / "src", [size])
+    options = tk.TransferOptions(resume_threshold=1_000_000)
+    partial = tmp_path / "new" / ".partial" / f"sha256-{blob.digest[7:]}"
+    with recording_proxy(s3_store.url) as storage, fault_proxy(storage.url) as network:
+        with run_docker_registry(
+            tmp_path / "server", storage=s3_store.storage("resume", endpoint=network.url)
+        ) as registry:
+            where = {"base_url": registry.url, "repository": WHERE}
+            tk.upload([blob], tmp_path / "src", **where)
+
+            # Silent in the middle, so that the end of the first run is no matter of time.
+            network.set(Faults(silent_after=2_500_000))
+            cancel = tk.Cancellation()
+
+            def stop(completed: int, total: int) -> None:
+                if completed > 2_000_000:
+                    cancel.cancel("enough")
+
+            with pytest.raises(tk.CancelledError):
+                tk.download([blob], tmp_path / "new", **where, options=options, progress=stop, cancel=cancel)
+            kept = partial.stat().st_size
+
+            network.set(Faults())
+            before = {record.number: record.down for record in network.connections}
+            figures: list[tuple[int, int]] = []
+            report = tk.download(
+                [blob], tmp_path / "new", **where, options=options, progress=lambda *figure: figures.append(figure)
+            )
+            brought = sum(record.down - before.get(record.number, 0) for record in network.connections)
+
+    assert 1_000_000 < kept < 2_500_000
+    assert report.bytes == size - kept
+    assert figures[-1] == (size, size)
+    # On the wire: the rest, and some heads of answers, docker-registry's own included.
+    assert size - kept < brought < size - kept + 50_000
+    assert [request.headers.get("range") for request in sent_by_us(storage)] == [None, f"bytes={kept}-"]
+    assert_stored(tmp_path / "new", [blob])
+    assert not partial.exists()

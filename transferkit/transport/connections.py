@@ -1,0 +1,224 @@
+"""Connections that can be woken: urllib3's, taught to tell a flow where they are blocked.
+
+Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests, answers and refusals it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+from transferkit.content.interfaces import Abort, Flow
+
+BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
+_SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
+
+# Which flow a connection made by this thread belongs to. urllib3 hands nothing of ours down to where the socket is
+# made, and a pool's connections are shared by threads, so the thread is the only thing that links the two.
+_thread = threading.local()
+
+
+def abort_of(sock: socket.socket) -> Abort:
+    """Return what wakes every thread that is blocked on ``sock``, in whatever it does there.
+
+    Closing a socket wakes nobody. ``SSLSocket.shutdown`` wakes, and drops the TLS layer on the way: the next read would
+    hand out ciphertext as if it were content. So it is the base class's, which leaves the TLS layer alone.
+    """
+
+    def abort() -> None:
+        try:
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more: nobody is blocked on it
+
+    return abort
+
+
+@contextmanager
+def connecting_for(flow: Flow) -> Iterator[None]:
+    """Say that the connections which this thread makes or uses in the block are the flow's."""
+    _thread.flow = flow
+    try:
+        yield
+    finally:
+        _thread.flow = None
+
+
+def _current() -> Flow | None:
+    return getattr(_thread, "flow", None)
+
+
+class _Wakeable:
+    """Mixed into urllib3's connections: from connect to the end of the answer, the flow knows how to wake us."""
+
+    sock: Any
+    timeout: Any
+    send_timeout = 60.0
+    held: tuple[Flow, Abort] | None = None
+    abort: Abort
+    """Wakes whoever is blocked on this connection; there from ``connect`` on."""
+    limit: float | None = None
+
+    def hold(self, flow: Flow) -> None:
+        """Let ``flow`` wake whoever is blocked on this connection."""
+        self.release()
+        self.held = (flow, self.abort)
+        flow.attach(self.abort)
+
+    def release(self) -> None:
+        """Forget the flow: the connection is done with it, and another one may get it next."""
+        if self.held is not None:
+            flow, abort = self.held
+            self.held = None
+            flow.detach(abort)
+
+    def close(self) -> None:
+        self.release()
+        super().close()  # type: ignore[misc]  # the mixed-in connection has it
+
+    def _new_conn(self) -> socket.socket:
+        flow = _current()
+        if flow is None:
+            return cast(socket.socket, super()._new_conn())  # type: ignore[misc]  # the mixed-in connection has it
+        connection = cast(HTTPConnection, self)
+        host, port = connection._dns_host, connection.port
+        try:
+            addresses = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
+        except OSError as error:
+            raise NameResolutionError(host, connection, cast(socket.gaierror, error)) from error
+        last: OSError = OSError(f"{host} has no address")
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in connection.socket_options or ():
+                    sock.setsockopt(*option)
+                if connection.source_address:
+                    sock.bind(connection.source_address)
+                self._connect(sock, address, flow)
+            except OSError as error:
+                sock.close()
+                last = error
+                continue
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+        if isinstance(last, TimeoutError):
+            raise ConnectTimeoutError(connection, f"no connection to {host} within {self.timeout} s") from last
+        raise NewConnectionError(connection, f"cannot connect to {host}: {last}") from last
+
+    def _connect(self, sock: socket.socket, address: Any, flow: Flow) -> None:
+        """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
+        deadline = time.monotonic() + float(self.timeout)
+        sock.setblocking(False)
+        # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.
+        sock.connect_ex(address)
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        while not poll.poll(_SLICE * 1000):
+            flow.check()
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"timed out after {self.timeout} s")
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        sock.settimeout(float(self.timeout))
+
+    def connect(self) -> None:
+        flow = _current()
+        if flow is None:
+            super().connect()  # type: ignore[misc]  # the mixed-in connection has it
+            return
+        # wrap_socket() takes the descriptor out of the plain socket, so a handshake is woken by a second one.
+        twins: list[tuple[socket.socket, Abort]] = []
+        make = self._new_conn
+
+        def remember() -> socket.socket:
+            sock = make()
+            twin = sock.dup()
+            abort = abort_of(twin)
+            twins.append((twin, abort))
+            try:
+                flow.attach(abort)
+            except BaseException:
+                sock.close()  # nobody else knows it yet
+                raise
+            return sock
+
+        self._new_conn = remember  # type: ignore[method-assign]  # for this one call
+        try:
+            super().connect()  # type: ignore[misc]  # as above
+        finally:
+            del self._new_conn
+            for twin, abort in twins:
+                flow.detach(abort)
+                twin.close()
+        self.abort = abort_of(self.sock)
+        self.hold(flow)
+        self.sock.settimeout(self.send_timeout)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        flow = _current()
+        if flow is not None and self.sock is not None:
+            self.hold(flow)
+            # The pool has just set the connect timeout here; sendall() takes it as the limit for a whole block.
+            self.timeout = self.send_timeout
+        super().request(*args, **kwargs)  # type: ignore[misc]  # as above
+
+
+class _Connection(_Wakeable, HTTPConnection):
+    pass
+
+
+class _TLSConnection(_Wakeable, HTTPSConnection):
+    pass
+
+
+class _ReleasingPool:
+    """Mixed into urllib3's pools: a connection forgets its flow before another thread can have it."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.release()
+        super()._put_conn(conn)  # type: ignore[misc]  # the mixed-in pool has it
+
+
+class _Pool(_ReleasingPool, HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(_ReleasingPool, HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+_POOLS = {"http": _Pool, "https": _TLSPool}
+
+
+class WakeableAdapter(HTTPAdapter):
+    """A ``requests`` adapter whose pool is shared by all threads, blocks when it is used up, and can be woken."""
+
+    def __init__(self, *, connections: int) -> None:
+        # max_retries=0: there is one retry loop, and it is not here.
+        super().__init__(pool_connections=16, pool_maxsize=connections, max_retries=0, pool_block=True)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = _POOLS
+        return manager

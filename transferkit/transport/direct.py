@@ -1,0 +1,437 @@
+"""The direct way: our own request heads and a strict reader of answers, on connections that urllib3 has made.
+
+What a small blob costs is Python, not the network: ``Session.get`` runs 1,200 calls for each, this way under a
+hundred. The request head is one ``sendall``, the answer's head and the first of its body one ``recv_into``; the rest of
+the body goes straight into the worker's buffer. Connecting, TLS and its verification stay urllib3's. What is unusual in
+an answer (chunked, HTTP/1.0, no length) is read by ``http.client`` from the same bytes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from urllib3 import HTTPConnectionPool
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import ProtocolError, ReadError, TransferKitError
+from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
+from transferkit.transport.body import Answer, Sender
+from transferkit.transport.connections import connecting_for
+from transferkit.transport.failures import convert, foreign_errors
+
+IDLE = 90.0  # seconds after which an unused connection is not trusted any more
+_MAX_INTERIM = 16  # 1xx answers before the real one
+_SAFE = frozenset({"GET", "HEAD"})
+_NO_BODY = frozenset({204, 304})
+
+
+class Direct:
+    """Exchanges requests for answers with the hosts of one client. Thread-safe.
+
+    Idle connections are kept here, the last used first: its congestion window is the widest.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[HTTPConnectionPool, deque[tuple[Any, float]]] = {}
+        self._local = threading.local()
+
+    def exchange(
+        self,
+        pool: HTTPConnectionPool,
+        method: str,
+        target: str,
+        *,
+        host: str,
+        headers: Mapping[str, str],
+        sender: Sender | None,
+        timeout: tuple[float, float],
+        verify: object,
+        place: str,
+        flow: Flow,
+    ) -> Answer:
+        """Send one request and return the answer once its head is there.
+
+        ``target`` is path and query, byte for byte; ``timeout`` is (to connect, to the head of the answer) in seconds.
+
+        Raises:
+            TransportError, ProtocolError: no answer came, or none that HTTP knows.
+        """
+        request = _request_head(method, target, host, headers, sender)
+        connection = self._take(pool)
+        while True:
+            reused = connection.sock is not None
+            try:
+                if not reused:
+                    self._connect(connection, timeout[0], verify, place, flow)
+                return self._converse(pool, connection, method, request, sender, timeout[1], place, flow)
+            except _StaleConnection as error:
+                # Closed by the server while it was idle, and nothing of an answer came: that is no failure of the
+                # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
+                connection.close()
+                if not reused or method not in _SAFE:
+                    raise ReadError(f"{place} closed the connection without an answer") from error.__cause__
+                connection = pool._new_conn()
+            except BaseException:
+                connection.close()
+                raise
+
+    def _take(self, pool: HTTPConnectionPool) -> Any:
+        idle = self._idle.get(pool)
+        while idle:
+            try:
+                connection, since = idle.pop()
+            except IndexError:
+                break  # another thread was quicker
+            if time.monotonic() - since < IDLE:
+                return connection
+            connection.close()
+        return pool._new_conn()
+
+    def give_back(self, pool: HTTPConnectionPool, connection: Any) -> None:
+        """Keep a connection for the next request; the flow that it served must have let go of it."""
+        self._idle.setdefault(pool, deque()).append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop()[0].close()
+
+    def _connect(self, connection: Any, timeout: float, verify: object, place: str, flow: Flow) -> None:
+        connection.timeout = timeout
+        with connecting_for(flow), foreign_errors(flow, place, verify, None):
+            connection.connect()
+        connection.limit = None
+
+    def _converse(
+        self,
+        pool: HTTPConnectionPool,
+        connection: Any,
+        method: str,
+        request: bytes,
+        sender: Sender | None,
+        timeout: float,
+        place: str,
+        flow: Flow,
+    ) -> Answer:
+        flow.attach(connection.abort)
+        try:
+            _limit(connection, timeout)
+            sock = connection.sock
+            early = False
+            try:
+                sock.sendall(request)
+                if sender is not None:
+                    early = _send_body(sock, sender)
+            except TransferKitError:
+                raise
+            except OSError as error:
+                flow.check()
+                if sender is not None and sender.error is not None:
+                    raise sender.error from error
+                if sender is None:
+                    raise _StaleConnection from error
+                # It may have answered, and closed, before it had the whole body: 401, 413 and 507 do.
+                early = True
+                try:
+                    head, rest = self._read_head(sock, method, place, flow)
+                except (TransferKitError, _StaleConnection):
+                    flow.check()
+                    raise convert(error, place, None, sending=True) from error
+            else:
+                head, rest = self._read_head(sock, method, place, flow)
+            return _answer(self, pool, connection, method, head, rest, place, flow, reusable=not early)
+        except BaseException:
+            flow.detach(connection.abort)
+            raise
+
+    def _read_head(self, sock: socket.socket, method: str, place: str, flow: Flow) -> tuple[Head, bytes]:
+        """Read until the head of the final answer is complete; return it and what came after it."""
+        try:
+            buffer = self._local.buffer
+        except AttributeError:
+            buffer = self._local.buffer = memoryview(bytearray(MAX_HEAD))
+        try:
+            count = sock.recv_into(buffer)
+        except OSError as error:
+            flow.check()
+            if isinstance(error, ConnectionError):
+                raise _StaleConnection from error
+            raise convert(error, place, None, sending=False) from error
+        flow.check()
+        if not count:
+            raise _StaleConnection
+        data = bytes(buffer[:count])
+        for _ in range(_MAX_INTERIM):
+            end = data.find(END)
+            while end < 0:
+                if len(data) >= MAX_HEAD:
+                    raise ProtocolError(f"{place} sent an answer whose head is longer than {MAX_HEAD} bytes")
+                more = _receive(sock, buffer, place, flow)
+                if not more:
+                    if not data.startswith(b"HTTP/"):
+                        raise ProtocolError(f"{place} sent an answer that is not HTTP: {data[:60]!r}")
+                    raise ReadError(f"{place} closed the connection within the head of its answer")
+                data += more
+                end = data.find(END)
+            if end > MAX_HEAD:
+                raise ProtocolError(f"{place} sent an answer whose head is longer than {MAX_HEAD} bytes")
+            head, data = read_head(data[: end + 4]), data[end + 4 :]
+            if head.status >= 200:
+                return head, data
+            if head.status == 101:
+                raise ProtocolError(f"{place} switches protocols (101), which nobody asked for")
+        raise ProtocolError(f"{place} sent {_MAX_INTERIM} interim answers and no final one")
+
+
+class _StaleConnection(Exception):
+    """The connection ended before a byte of an answer came."""
+
+
+class DirectAnswer(Answer):
+    """An answer with an announced length, or with no body: the common kind."""
+
+    __slots__ = ("_connection", "_direct", "_flow", "_left", "_pool", "_rest", "_reusable", "_sock")
+
+    def __init__(
+        self,
+        direct: Direct,
+        pool: HTTPConnectionPool,
+        connection: Any,
+        head: Head,
+        length: int,
+        rest: bytes,
+        place: str,
+        flow: Flow,
+        reusable: bool,
+    ) -> None:
+        self.status = head.status
+        self.headers = head.fields
+        self.length = length
+        self.offset = 0
+        self.place = place
+        self._direct = direct
+        self._pool = pool
+        self._connection = connection
+        self._sock = connection.sock
+        self._flow = flow
+        self._left = length
+        # Bytes behind the body belong to nobody: the content stands, the connection goes.
+        self._reusable = reusable and len(rest) <= length
+        self._rest: memoryview | None = memoryview(rest)[:length] if rest else None
+        if not length:
+            self._release()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        left = self._left
+        if not left:
+            return 0
+        size = min(len(buffer), left)
+        rest = self._rest
+        if rest is not None:
+            count = min(size, len(rest))
+            buffer[:count] = rest[:count]
+            self._rest = rest[count:] if count < len(rest) else None
+        else:
+            try:
+                count = self._sock.recv_into(buffer, size)
+            except OSError as error:
+                self._flow.check()
+                raise convert(error, self.place, None, sending=False) from error
+            # Before anything is counted or written: a woken read looks like a clean end, or worse.
+            self._flow.check()
+            if not count:
+                raise ReadError(f"{self.place} closed the connection {left} bytes before the end")
+        self._left = left = left - count
+        if not left:
+            self._release()
+        return count
+
+    def _release(self) -> None:
+        """Part with the connection: everything that was announced has been read."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._flow.detach(connection.abort)
+            if self._reusable:
+                self._direct.give_back(self._pool, connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._flow.detach(connection.abort)
+            connection.close()
+
+
+class ReplayedAnswer(Answer):
+    """An answer without a plain length, read by ``http.client`` from what is here already, and then the socket."""
+
+    __slots__ = ("_connection", "_direct", "_flow", "_pool", "_response", "_reusable")
+
+    def __init__(
+        self,
+        direct: Direct,
+        pool: HTTPConnectionPool,
+        connection: Any,
+        method: str,
+        head: Head,
+        rest: bytes,
+        place: str,
+        flow: Flow,
+        reusable: bool,
+    ) -> None:
+        self.status = head.status
+        self.headers = head.fields
+        self.length = None
+        self.offset = 0
+        self.place = place
+        self._direct = direct
+        self._pool = pool
+        self._connection = connection
+        self._flow = flow
+        self._reusable = reusable
+        replay: Any = _Replay(_head_bytes(head) + rest, connection.sock)  # makefile is all that is asked of a socket
+        self._response = http.client.HTTPResponse(replay, method=method)
+        with foreign_errors(flow, place, None, None):
+            self._response.begin()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        with foreign_errors(self._flow, self.place, None, None):
+            try:
+                data = self._response.read1(len(buffer))
+            except (http.client.HTTPException, ValueError) as error:
+                self._flow.check()
+                text = f"{self.place} sent a body that is cut off or malformed: {type(error).__name__}"
+                raise ReadError(text) from error
+        self._flow.check()
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._flow.detach(connection.abort)
+            # The reader may hold bytes of the next answer, or have met the end: such connections are rare enough.
+            self._response.close()
+            connection.close()
+
+
+class _Replay:
+    """A "socket" that first repeats what was read from the real one."""
+
+    def __init__(self, data: bytes, sock: socket.socket) -> None:
+        self._raw = _ReplayRaw(data, sock)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self._raw)
+
+
+class _ReplayRaw(io.RawIOBase):
+    def __init__(self, data: bytes, sock: socket.socket) -> None:
+        self._data = memoryview(data)
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._data
+        if data:
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            self._data = data[count:]
+            return count
+        return self._sock.recv_into(buffer)
+
+
+def _answer(
+    direct: Direct,
+    pool: HTTPConnectionPool,
+    connection: Any,
+    method: str,
+    head: Head,
+    rest: bytes,
+    place: str,
+    flow: Flow,
+    *,
+    reusable: bool,
+) -> Answer:
+    chunked = head.chunked
+    length = head.length
+    if method == "HEAD" or head.status in _NO_BODY:
+        chunked, length = False, 0
+    if chunked or length is None:
+        return ReplayedAnswer(direct, pool, connection, method, head, rest, place, flow, reusable=False)
+    reusable = reusable and head.keeps_alive
+    return DirectAnswer(direct, pool, connection, head, length, rest, place, flow, reusable)
+
+
+def _head_bytes(head: Head) -> bytes:
+    lines = [f"HTTP/1.{head.minor} {head.status} "]
+    lines += [f"{name}: {head.fields[name]}" for name in ("transfer-encoding", "connection") if name in head.fields]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _request_head(method: str, target: str, host: str, headers: Mapping[str, str], sender: Sender | None) -> bytes:
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ProtocolError("a header field holds a line break, and is not sent")
+    if sender is not None:
+        fields += f"Content-Length: {sender.length}\r\n"
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode("latin-1")
+
+
+def _receive(sock: socket.socket, buffer: memoryview, place: str, flow: Flow) -> bytes:
+    try:
+        count = sock.recv_into(buffer)
+    except OSError as error:
+        flow.check()
+        raise convert(error, place, None, sending=False) from error
+    flow.check()
+    return bytes(buffer[:count])
+
+
+def _limit(connection: Any, seconds: float) -> None:
+    """Bound how long one call on the socket may block."""
+    if connection.limit == seconds:
+        return
+    sock = connection.sock
+    if isinstance(sock, ssl.SSLSocket) or sys.platform == "win32":
+        sock.settimeout(seconds)
+    else:
+        # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small blob.
+        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+    connection.limit = seconds
+
+
+def _send_body(sock: socket.socket, sender: Sender) -> bool:
+    """Send a body; stop, and tell so, when the server answers before it has all of it."""
+    if isinstance(sock, ssl.SSLSocket):
+        # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
+        for piece in sender:
+            sock.sendall(piece)
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    pieces = iter(sender)
+    for piece in pieces:
+        if poll.poll(0):
+            pieces.close()  # type: ignore[attr-defined]  # a generator
+            return True
+        sock.sendall(piece)
+    return False

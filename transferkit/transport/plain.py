@@ -1,0 +1,154 @@
+"""The ordinary way: a request through a ``requests`` session, and the answer that it returns.
+
+For sessions of the user's, for proxies, and for whatever the direct way leaves alone.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from requests.structures import CaseInsensitiveDict
+
+from transferkit.content.interfaces import Abort, Flow
+from transferkit.errors import ProtocolError, ReadError
+from transferkit.transport.body import Answer, Sender
+from transferkit.transport.connections import abort_of, connecting_for
+from transferkit.transport.failures import foreign_errors
+
+
+class PlainAnswer(Answer):
+    """An answer of requests'."""
+
+    __slots__ = ("_abort", "_flow", "_left", "_raw", "_response")
+
+    def __init__(self, response: requests.Response, *, place: str, flow: Flow) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self.offset = 0
+        self.place = place
+        self._response: requests.Response | None = response
+        self._raw: Any = response.raw
+        self._flow = flow
+        self._abort: Abort | None = None
+        try:
+            self.length = self._left = self._announced()
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
+        """Let the flow wake a connection that it does not know yet.
+
+        A session of the user's hides its connections, and one that ends with this answer has let go of its flow
+        already; urllib3's answer still knows the socket.
+        """
+        connection = getattr(self._raw, "_connection", None)
+        sock = getattr(getattr(self._raw, "_sock_shutdown", None), "__self__", None)
+        if getattr(connection, "held", None) is None and isinstance(sock, socket.socket):
+            self._abort = abort_of(sock)
+            self._flow.attach(self._abort)
+
+    def _detach(self) -> None:
+        if self._abort is not None:
+            self._flow.detach(self._abort)
+            self._abort = None
+
+    def _announced(self) -> int | None:
+        value = self.headers.get("content-length")
+        if value is None or "transfer-encoding" in self.headers:
+            return None
+        # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
+        values = {part.strip() for part in value.split(",")}
+        text = values.pop()
+        if values or not (text.isascii() and text.isdigit()):
+            raise ProtocolError(f"{self.place} sent an answer with the Content-Length {value[:60]!r}")
+        return int(text)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        with foreign_errors(self._flow, self.place, None, None):
+            data: bytes = self._raw.read1(len(buffer))
+        self._flow.check()
+        count = len(data)
+        if not count:
+            self._detach()
+        if count > len(buffer):
+            raise ProtocolError(f"{self.place} sent an encoded body")
+        buffer[:count] = data
+        if self._left is not None:
+            self._left -= count
+            if not count and self._left > 0 and self._request_method() != "HEAD":
+                raise ReadError(f"{self.place} closed the connection {self._left} bytes before the end")
+        return count
+
+    def _request_method(self) -> str | None:
+        request = self._response.request if self._response is not None else None
+        return request.method if request is not None else None
+
+    def close(self) -> None:
+        if self._response is None:
+            return
+        self._detach()
+        self._response.close()
+        self._response = None
+
+
+def send_plain(
+    session: requests.Session,
+    own: bool,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    sender: Sender | None,
+    timeout: tuple[float, float],
+    trusted: bool,
+    settings: Mapping[str, Any],
+    place: str,
+    flow: Flow,
+) -> PlainAnswer:
+    """Send one request through ``session``, our own or the user's.
+
+    A session of the user's gives its headers, cookies and ``auth`` to a ``trusted`` URL only.
+
+    Raises:
+        TransportError, ProtocolError: no answer came, or none that HTTP knows.
+    """
+    theirs = trusted and not own
+    request = _prepare(session, method, url, headers, sender, theirs)
+    with connecting_for(flow), foreign_errors(flow, place, settings["verify"], sender):
+        if own:
+            response = session.get_adapter(url).send(request, stream=True, timeout=timeout, **settings)
+        else:
+            response = session.send(request, stream=True, timeout=timeout, allow_redirects=False, **settings)
+    return PlainAnswer(response, place=place, flow=flow)
+
+
+def _prepare(
+    session: requests.Session,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    sender: Sender | None,
+    theirs: bool,
+) -> requests.PreparedRequest:
+    merged: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+    if theirs:
+        merged.update({k: v for k, v in session.headers.items() if isinstance(v, str)})
+    merged.update(headers)
+    # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
+    request = requests.Request(
+        method,
+        url,
+        headers=merged,
+        auth=session.auth if theirs and "authorization" not in merged else None,
+        cookies=session.cookies if theirs else None,
+    ).prepare()
+    request.url = url  # byte for byte as given: requests would re-quote a signed URL
+    if sender is not None:
+        request.headers["Content-Length"] = str(sender.length)
+        request.body = iter(sender) if sender.length else None  # type: ignore[assignment]  # urllib3 takes any iterable
+    return request
