@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs build clean
+.PHONY: demo test lint docs build bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m transferkit demo
@@ -28,6 +28,10 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,test,lint,docs]'
 	touch $@
+
+# Full size, about an hour: make bench, or a part of it: make bench ARGS='--rows small --size 0.1'
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks --json build/benchmarks.json --svg build/benchmarks.svg $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info

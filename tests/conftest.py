@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import transferkit as tk
 from transferkit.testing.registry import RunningRegistry, running_registry
+from transferkit.transport.sessions import Sessions
 
 MakeBlobs = Callable[..., list[tk.Blob]]
 
@@ -45,6 +49,21 @@ def registry() -> Iterator[RunningRegistry]:
 def impatient() -> tk.TransferOptions:
     """Options under which a failure is final after two attempts, at once."""
     return tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01))
+
+
+@pytest.fixture(autouse=True)
+def _transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TRANSFERKIT_TEST_TRANSPORT=plain in the environment, every client of the run goes the ordinary way."""
+    chosen = os.environ.get("TRANSFERKIT_TEST_TRANSPORT", "")
+    if chosen not in ("", "direct", "plain"):
+        pytest.exit(f"TRANSFERKIT_TEST_TRANSPORT is plain or direct, not {chosen!r}", returncode=4)
+    if chosen == "plain":
+
+        @functools.wraps(Sessions)
+        def plain(*args: Any, direct: bool, **keywords: Any) -> Sessions:
+            return Sessions(*args, direct=False, **keywords)
+
+        monkeypatch.setattr("transferkit.transport.client.Sessions", plain)
 
 
 @pytest.fixture(autouse=True)

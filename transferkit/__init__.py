@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transferkit._version import __version__
 
 if TYPE_CHECKING:
-    from transferkit.bulk import digest_to_path, download, fetch_manifest, upload
+    from transferkit.bulk import digest_to_path, discard, download, fetch_manifest, partials, plan, upload
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest
@@ -55,10 +55,12 @@ if TYPE_CHECKING:
     )
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
-    from transferkit.report import Report
+    from transferkit.report import Plan, Report
+    from transferkit.storage.leftovers import PartialFile
+    from transferkit.trace import Trace
 
 _HOMES = {
-    "bulk": ("digest_to_path", "download", "fetch_manifest", "upload"),
+    "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest",),
@@ -78,6 +80,8 @@ _HOMES = {
         "ManifestNotFoundError",
         "NotFoundError",
         "OutOfSpaceError",
+        "PartialFile",
+        "Plan",
         "ProtocolError",
         "RateLimitedError",
         "ReadError",
@@ -89,6 +93,7 @@ _HOMES = {
         "SourceError",
         "StalledError",
         "StorageError",
+        "Trace",
         "TransferKitError",
         "TransportError",
         "TransportTimeout",
@@ -98,7 +103,9 @@ _HOMES = {
     ),
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
-    "report": ("Report",),
+    "report": ("Plan", "Report"),
+    "storage.leftovers": ("PartialFile",),
+    "trace": ("Trace",),
 }
 _HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -123,6 +130,8 @@ __all__ = [
     "ManifestNotFoundError",
     "NotFoundError",
     "OutOfSpaceError",
+    "PartialFile",
+    "Plan",
     "ProtocolError",
     "RateLimitedError",
     "ReadError",
@@ -136,6 +145,7 @@ __all__ = [
     "SourceError",
     "StalledError",
     "StorageError",
+    "Trace",
     "TransferKitError",
     "TransferOptions",
     "TransportError",
@@ -146,8 +156,11 @@ __all__ = [
     "WriteError",
     "__version__",
     "digest_to_path",
+    "discard",
     "download",
     "fetch_manifest",
+    "partials",
+    "plan",
     "upload",
 ]
 

@@ -19,9 +19,11 @@ from transferkit.errors import InvalidManifestError, SourceError
 from transferkit.options import TransferOptions
 from transferkit.protocol.routes import check_reference
 from transferkit.remote.repository import Repository
-from transferkit.report import Report
+from transferkit.report import Plan, Report
 from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
+from transferkit.storage.leftovers import DAY, PartialFile
+from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.copy import Copy, run_one
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.progress import ProgressCallback
@@ -53,6 +55,7 @@ def download(
     stall_timeout: float | None = None,
     logger: logging.Logger | None = None,
     cancel: Cancellation | None = None,
+    trace: Trace = NULL_TRACE,
     options: TransferOptions | None = None,
 ) -> Report:
     """Download blobs into a folder, as ``sha256-<hex>`` files, and return what was done.
@@ -90,17 +93,14 @@ def download(
         source = Repository(client, repository)
         if not descriptors:
             return Report()
-        target = Directory(
-            dest_dir,
-            resume_threshold=options.resume_threshold,
-            rehash=options.rehash_existing,
-            durable=options.durable,
-        )
+        target = _directory(dest_dir, options)
         target.prepare()
         present: list[Descriptor] = []
         missing: list[Descriptor] = []
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
+        # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
+        target.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
         copy = Copy(
             missing,
             source,
@@ -108,8 +108,8 @@ def download(
             concurrency=ceiling,
             retry=Retry(options.retry),
             progress=progress,
-            progress_interval=options.progress_interval,
-            stall_timeout=options.stall_timeout,
+            options=options,
+            trace=trace,
             present=present,
             cancellation=cancel,
             logger=logger,
@@ -137,6 +137,7 @@ def upload(
     stall_timeout: float | None = None,
     logger: logging.Logger | None = None,
     cancel: Cancellation | None = None,
+    trace: Trace = NULL_TRACE,
     options: TransferOptions | None = None,
     manifest: bytes | None = None,
     manifest_ref: str | None = None,
@@ -159,7 +160,7 @@ def upload(
     ceiling = options.concurrency or UPLOADS
     parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
     with _client(base_url, options, session, ceiling, auth, token, get_token) as client:
-        target = Repository(client, repository)
+        target = Repository(client, repository, part_size=options.part_size)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
         retry = Retry(options.retry)
@@ -171,8 +172,8 @@ def upload(
             concurrency=ceiling,
             retry=retry,
             progress=progress,
-            progress_interval=options.progress_interval,
-            stall_timeout=options.stall_timeout,
+            options=options,
+            trace=trace,
             cancellation=cancellation,
             logger=logger,
         )
@@ -215,6 +216,64 @@ def fetch_manifest(
         )
 
 
+def plan(
+    blobs: Iterable[Blob | Descriptor],
+    dest_dir: Path,
+    *,
+    cancel: Cancellation | None = None,
+    options: TransferOptions | None = None,
+) -> Plan:
+    """Tell what ``download`` of these blobs into this folder would move, without a request and without moving a byte.
+
+    Files of unknown origin in the folder are hashed, and remembered, as ``download`` does it.
+
+    Raises:
+        InvalidDigestError, InvalidDescriptorError: an argument is malformed.
+        StorageError: the folder cannot be read.
+        CancelledError: ``cancel`` was triggered.
+    """
+    options = options or TransferOptions()
+    descriptors = unique(blobs)
+    target = _directory(dest_dir, options)
+    missing = run_one(
+        lambda flow: [descriptor for descriptor in descriptors if not target.exists(descriptor, flow=flow)],
+        retry=Retry(options.retry),
+        cancellation=cancel or Cancellation(),
+    )
+    if os.path.isdir(target.path):
+        target.close()
+    needed, free = target.room_for(missing)
+    return Plan(
+        blobs=len(descriptors),
+        present=len(descriptors) - len(missing),
+        bytes=sum(descriptor.size - target.received(descriptor) for descriptor in missing),
+        needed=needed,
+        free=free,
+    )
+
+
+def partials(dest_dir: Path) -> list[PartialFile]:
+    """Return what interrupted downloads have left in a folder, to be continued by the next one; oldest first.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    return Directory(dest_dir).partials()
+
+
+def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than: float = DAY) -> list[PartialFile]:
+    """Remove what interrupted downloads have left in a folder, and return it.
+
+    Only files that were not written for ``older_than`` seconds (by default a day), of these ``digests`` or of all;
+    what a running download holds is left alone.
+
+    Raises:
+        InvalidDigestError: one of the digests is none.
+        StorageError: a file cannot be removed.
+    """
+    return Directory(dest_dir).discard(digests, older_than=older_than)
+
+
 def digest_to_path(digest: str) -> str:
     """Return the file name of a blob: ``sha256-<hex>``.
 
@@ -238,6 +297,15 @@ def _options(
     if user_agent is not None:
         options = replace(options, transport=replace(options.transport, user_agent=user_agent))
     return options
+
+
+def _directory(path: Path, options: TransferOptions) -> Directory:
+    return Directory(
+        path,
+        resume_threshold=options.resume_threshold,
+        rehash=options.rehash_existing,
+        durable=options.durable,
+    )
 
 
 def _client(

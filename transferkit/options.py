@@ -54,6 +54,8 @@ class TransportOptions:
     """Token services (``host`` or ``host:port``), not on the registry's host, that may see user name and password."""
     storage_hosts: frozenset[str] = frozenset()
     """Hosts (``host`` or ``host:port``) with private addresses that a registry elsewhere may redirect to."""
+    ollama_hosts: frozenset[str] = frozenset()
+    """Registries (``host`` or ``host:port``) that speak Ollama's dialect, besides ollama.ai and ollama.com."""
     user_agent: str = f"transferkit/{__version__}"
     direct: bool = True
     """Use our own HTTP/1 reader where no proxy and no session of the user's is in the way; else ``http.client``."""
@@ -62,7 +64,7 @@ class TransportOptions:
         for name in ("connect_timeout", "response_timeout", "commit_timeout"):
             _require(getattr(self, name) > 0, f"TransportOptions.{name} is more than 0 seconds")
         _require("\r" not in self.user_agent and "\n" not in self.user_agent, "a user agent is one line")
-        for name in ("token_realms", "storage_hosts"):
+        for name in ("token_realms", "storage_hosts", "ollama_hosts"):
             hosts = getattr(self, name)
             _require(not isinstance(hosts, str), f"{name} is a set of hosts, not one text")
             object.__setattr__(self, name, frozenset(host.lower() for host in hosts))
@@ -78,6 +80,17 @@ class TransferOptions:
 
     concurrency: int | None = None
     """A ceiling for blobs under way at once; by default 64 down and 32 up."""
+    body_concurrency: int | None = None
+    """A ceiling for bodies that move at once; by default that of the blobs."""
+    max_bandwidth: float | None = None
+    """Bytes a second, shared by all threads of the call and both directions; by default no limit."""
+    chunk_threshold: int = 64 * MIB
+    """Blobs larger than this are fetched in chunks, in parallel, where the registry honours ranges."""
+    chunk_size: int | None = None
+    """Size of these chunks; by default the next power of two after a 500th of the blob, 8 to 64 MiB."""
+    part_size: int | None = None
+    """Larger blobs are uploaded in parts of this size, at least 1 MiB; by default in one request, but where the registry
+    refuses that."""
     resume_threshold: int = 64 * MIB
     """Blobs of this size and more keep what has arrived when a transfer is interrupted."""
     stall_timeout: float = 10.0
@@ -94,6 +107,11 @@ class TransferOptions:
     def __post_init__(self) -> None:
         if self.concurrency is not None:
             _require(1 <= self.concurrency <= 1024, f"concurrency is between 1 and 1024, not {self.concurrency}")
+        for name in ("body_concurrency", "max_bandwidth", "chunk_size"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} is at least 1, not {value}")
+        _require(self.chunk_threshold >= 0, "chunk_threshold is a number of bytes, not negative")
+        _require(self.part_size is None or self.part_size >= MIB, f"part_size is at least 1 MiB, not {self.part_size}")
         _require(self.resume_threshold >= 0, "resume_threshold is a number of bytes, not negative")
         _require(self.stall_timeout > 0, "stall_timeout is more than 0 seconds")
         _require(self.progress_interval >= 0, "progress_interval is not negative")

@@ -22,12 +22,33 @@ def human_bytes(count: float) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a download would do. Sizes in bytes.
+
+    ``blobs`` distinct blobs were asked for, ``present`` of them are in place, verified; ``bytes`` are to be moved, what
+    is left of interrupted ones being counted as in place. ``needed`` bytes of disk will be taken, ``free`` are there.
+    """
+
+    blobs: int = 0
+    present: int = 0
+    bytes: int = 0
+    needed: int = 0
+    free: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for it."""
+        return self.needed <= self.free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The figures of one call. Sizes in bytes, times in seconds.
 
     ``blobs`` counts distinct blobs asked for; ``skipped`` of them were at the target already and ``mounted`` were
     linked there by the registry. ``bytes`` is the body traffic, attempts that were thrown away included. ``retried``
-    counts attempts after a first one. ``paths`` maps a digest to its file (downloads only).
+    counts attempts after a first one, ``healed`` those of them that a silent or slow connection was cut for. ``paths``
+    maps a digest to its file (downloads only).
     """
 
     blobs: int = 0
@@ -35,6 +56,7 @@ class Report:
     skipped: int = 0
     mounted: int = 0
     retried: int = 0
+    healed: int = 0
     seconds: float = 0.0
     paths: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -46,7 +68,11 @@ class Report:
     def _rows(self) -> list[tuple[str, str]]:
         rows = [("blobs", str(self.blobs)), ("moved", human_bytes(self.bytes)), ("time", f"{self.seconds:.2f} s")]
         rows.append(("rate", f"{human_bytes(self.rate)}/s"))
-        rows += [(name, str(getattr(self, name))) for name in ("skipped", "mounted", "retried") if getattr(self, name)]
+        rows += [
+            (name, str(getattr(self, name)))
+            for name in ("skipped", "mounted", "retried", "healed")
+            if getattr(self, name)
+        ]
         return rows
 
     def __repr__(self) -> str:

@@ -68,6 +68,7 @@ class Run:
     """One case of the product."""
 
     case: Case
+    direction: str
     kind: str
     scheme: str
     times: int | None
@@ -75,7 +76,7 @@ class Run:
     requests: int | None
 
 
-def product(cases: Iterable[Case]) -> list[Any]:
+def product(direction: str, cases: Iterable[Case]) -> list[Any]:
     """Return the parameters of a test, with readable ids."""
     runs = []
     for case in cases:
@@ -87,7 +88,13 @@ def product(cases: Iterable[Case]) -> list[Any]:
                 ):
                     if expected is not None:
                         run = Run(
-                            case=case, kind=kind, scheme=scheme, times=times, expected=expected, requests=requests
+                            case=case,
+                            direction=direction,
+                            kind=kind,
+                            scheme=scheme,
+                            times=times,
+                            expected=expected,
+                            requests=requests,
                         )
                         runs.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}"))
     ids = [param.id for param in runs]

@@ -137,7 +137,13 @@ RETRY_AFTER = [
 
 LIES = [
     both("range-ignored", ignore_range(), RIGHT, kinds=("rest",), schemes=BOTH, requests=(1, 1)),
-    both("range-refused", respond(416), RIGHT, kinds=("rest",), requests=(2, None)),
+    Case(
+        name="range-refused",
+        arm=http(respond(416), where=lambda environ: "HTTP_RANGE" in environ, **GET),
+        ever=RIGHT,
+        kinds=("rest",),
+        requests=(None, 2),
+    ),
     both("range-start+1", shift_range(start=1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
     both("range-start-1", shift_range(start=-1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
     both("range-total+1", shift_range(total=1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
@@ -203,7 +209,7 @@ STORAGE = [
         requests=(2, 2),
     ),
     Case(name="storage-hangs-up", arm=to_storage(hang_up()), once=RIGHT, ever=gave_up(tk.ReadError), kinds=ALL),
-    both("redirect-loop", redirect(lambda e: e["PATH_INFO"]), final(tk.ProtocolError), requests=(None, 11)),
+    get("redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11)),
     Case(
         name="redirect-down",
         arm=leads(lambda rig, environ: rig.storage.url + environ["PATH_INFO"]),
@@ -279,7 +285,7 @@ WIRE = [
         schemes=("tls",),
         kinds=("small",),
     ),
-    Case(name="wire-refused", arm=wire("refuse", 1), once=RIGHT, ever=gave_up(tk.ReadError)),
+    Case(name="wire-refused", arm=wire("refuse", 1), once=RIGHT, schemes=BOTH),
     Case(name="wire-late", arm=wire("latency", 0.05), ever=RIGHT, kinds=ALL, schemes=BOTH),
     Case(name="nobody-there", arm=lambda rig: rig.unplug(), ever=UNREACHABLE, schemes=BOTH),
 ]

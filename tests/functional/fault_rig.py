@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import os
 import random
 import shutil
@@ -19,12 +18,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import trustme
-from fault_cases import MANY, PLANTED, SIZES
+from fault_cases import MANY, PLANTED, RESUMABLE, SIZES
 
 import transferkit as tk
-from transferkit.testing import Faults, HTTPFaults, answer, fault_proxy, running_registry, scripted_server
+from transferkit.testing import (
+    Faults,
+    FaultRule,
+    HTTPFaults,
+    answer,
+    fault_proxy,
+    running_registry,
+    scripted_server,
+    truncate,
+)
 
 REPOSITORY = "library/model"
+PUSHED = "pushed/model"
+MOUNTED = "mounted/model"
 
 
 class Place:
@@ -41,6 +51,8 @@ class Place:
     def calm(self) -> None:
         self.faults.set()
         self.proxy.set(())
+        # One that reads nothing from its client does not see that the client is gone.
+        self.proxy.cut()
 
 
 class World:
@@ -62,6 +74,8 @@ class World:
             "plain": Place(stack, "plain", None),
             "tls": Place(stack, "tls", (str(chain), str(key))),
         }
+        # The same without our own reader of answers, through urllib3 and http.client.
+        self.places["client"] = self.places["plain"]
         self.storage = Place(stack, "plain", None)
         self._write()
 
@@ -77,10 +91,23 @@ class World:
                 self.blobs[kind].append(tk.Blob(digest, size))
 
     def publish(self) -> None:
-        """Put all contents into all registries."""
+        """Put all contents into all registries, and keep what an interrupted download leaves in its folder."""
         blobs = list({blob.digest: blob for kind in self.blobs.values() for blob in kind}.values())
         for place in (*self.places.values(), self.storage):
             tk.upload(blobs, self.sources, base_url=place.url, repository=REPOSITORY)
+        place, blobs = self.places["plain"], self.blobs["rest"]
+        place.faults.set(FaultRule(truncate(PLANTED), method="GET"))
+        options = tk.TransferOptions(resume_threshold=RESUMABLE, retry=tk.RetryOptions(attempts=1, patience=0))
+        try:
+            tk.download(blobs, self.rest, base_url=place.url, repository=REPOSITORY, options=options)
+        except tk.IncompleteError:
+            pass
+        place.calm()
+
+    @property
+    def rest(self) -> Path:
+        """A folder with a part of the blob ``rest``, and nothing else."""
+        return self.folder / "rest"
 
     def data(self, blob: tk.Blob) -> bytes:
         return (self.sources / tk.digest_to_path(blob.digest)).read_bytes()
@@ -110,9 +137,9 @@ class World:
 
 
 class Rig:
-    """What one case sees of the world, and sets in it."""
+    """What one case sees of the world, and sets in it. ``folder`` is not there yet, and the case's own."""
 
-    def __init__(self, world: World, run, stack: ExitStack, monkeypatch, source: Path) -> None:
+    def __init__(self, world: World, run, stack: ExitStack, monkeypatch, folder: Path) -> None:
         self.world = world
         self.place = world.places[run.scheme]
         self.storage = world.storage
@@ -121,7 +148,8 @@ class Rig:
         self.times = run.times
         self.run = run
         self.blobs = world.blobs[run.kind]
-        self.source = source
+        self.source = world.sources
+        self.folder = folder
         self.monkeypatch = monkeypatch
         self.scripted = None
         self._stack = stack
@@ -152,6 +180,44 @@ class Rig:
         self._stack.enter_context(self.place.proxy.down())
 
     @property
+    def repository(self) -> str:
+        return REPOSITORY if self.run.direction == "down" else PUSHED
+
+    def name_the_registry(self) -> None:
+        """Call the registry by a name: from there on, a private address is somewhere else."""
+        real = socket.getaddrinfo
+
+        def resolve(host, *rest, **more):
+            return real("127.0.0.1" if host == "registry.example" else host, *rest, **more)
+
+        self.monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        self.url = self.url.replace("127.0.0.1", "registry.example")
+
+    def unlink_source(self) -> None:
+        """Take the blobs out of the repository that they are mounted from."""
+        for blob in self.blobs:
+            name = tk.digest_to_path(blob.digest)
+            (self.place.registry.store / "repositories" / MOUNTED / "_blobs" / name).unlink()
+
+    def own_source(self) -> Path:
+        """Give the case a folder of its own to upload from, whose files it may spoil."""
+        shutil.copytree(self.source, self.folder)
+        self.source = self.folder
+        return self.source
+
+    def serve_uploads(self, step, **options) -> None:
+        """Let a server play a registry, up to the PUT of a blob."""
+
+        def script(request):
+            if request.method == "PUT":
+                return step() if callable(step) else step
+            if request.method == "POST":
+                return answer(202, headers={"Location": "/v2/x/blobs/uploads/1"})
+            return answer(404)
+
+        self.serve(script, **options)
+
+    @property
     def closed_port(self) -> int:
         with socket.create_server(("127.0.0.1", 0)) as server:
             return server.getsockname()[1]
@@ -180,20 +246,10 @@ def nothing_left():
     yield
     deadline = time.monotonic() + 8
     while threading.active_count() > threads or len(os.listdir("/proc/self/fd")) > files:
+        now = len(os.listdir("/proc/self/fd"))
         if time.monotonic() > deadline:
-            paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]]
-            raise AssertionError(f"{threads} threads before, now {threading.enumerate()}; {files} files, now {paths}")
+            raise AssertionError(f"{threads} threads before, now {threading.enumerate()}; {files} files, now {now}")
         time.sleep(0.002)
-
-
-def plant(folder: Path, blob: tk.Blob, data: bytes) -> None:
-    """Write a partial file and its state, as an earlier run of this boot would have left them."""
-    partial = folder / ".partial" / tk.digest_to_path(blob.digest)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(data)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    state = {"version": 1, "digest": blob.digest, "size": blob.size, "boot": boot}
-    Path(f"{partial}.json").write_text(json.dumps(state), encoding="ascii")
 
 
 def chain(error: BaseException | None) -> tuple[type[BaseException], ...]:
@@ -217,8 +273,14 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def forget(place: Place, blobs: list[tk.Blob]) -> None:
-    """Take contents out of a registry's store, with all repositories that pushes have made."""
-    for blob in blobs:
-        place.registry.blob_path(blob.digest).unlink(missing_ok=True)
+def forget_pushes(place: Place) -> None:
+    """Take the repository that is pushed to out of a registry, and what only that one has."""
     shutil.rmtree(place.registry.store / "repositories" / "pushed", ignore_errors=True)
+    for file in (place.registry.store / "blobs").iterdir():
+        if not linked(place, REPOSITORY, file.name):
+            file.unlink()
+
+
+def linked(place: Place, repository: str, name: str) -> bool:
+    """Tell whether a repository has a blob of that file name."""
+    return (place.registry.store / "repositories" / repository / "_blobs" / name).exists()

@@ -283,7 +283,7 @@ def raw_server(answer: bytes):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", tk.ReadError, True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhel", tk.SizeMismatchError, False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello you", tk.SizeMismatchError, False),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhel", tk.SizeMismatchError, False),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhel", tk.SizeMismatchError, True),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello you", tk.SizeMismatchError, False),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello you\r\n0\r\n\r\n",

@@ -7,6 +7,8 @@ progress never passes the total and ends there when all went well, and the next 
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from contextlib import ExitStack
 from importlib import util
@@ -26,9 +28,10 @@ def beside(name):
 
 
 cases, rigs = beside("fault_cases"), beside("fault_rig")
-downloads = beside("fault_downloads")
+downloads, uploads = beside("fault_downloads"), beside("fault_uploads")
 
-DOWNLOADS = cases.product(downloads.CASES)
+DOWNLOADS = cases.product("down", downloads.CASES)
+UPLOADS = cases.product("up", uploads.CASES)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,7 @@ def options_for(run) -> tk.TransferOptions:
             connect_timeout=0.4 if run.case.silent else 10.0,
             response_timeout=0.4 if run.case.silent else 10.0,
             commit_timeout=0.4 if run.case.silent else 10.0,
+            direct=run.scheme != "client",
         ),
     )
 
@@ -70,11 +74,11 @@ def test_a_download_ends_in_the_right_bytes_or_the_documented_error(run, world, 
     place = world.places[run.scheme]
     marks = run.case.name.startswith("wire-") and world.marks(place, run.kind)
     if run.kind == "rest":
-        rigs.plant(folder, blobs[0], world.data(blobs[0])[: cases.PLANTED])
+        shutil.copytree(world.rest, folder)
     place.log.clear()
     with rigs.nothing_left():
         with ExitStack() as stack:
-            rig = rigs.Rig(world, run, stack, monkeypatch, world.sources)
+            rig = rigs.Rig(world, run, stack, monkeypatch, tmp_path / "own")
             stack.callback(place.calm)
             stack.callback(world.storage.calm)
             run.case.arm(rig)
@@ -111,3 +115,55 @@ def test_a_download_ends_in_the_right_bytes_or_the_documented_error(run, world, 
     assert 0 == again.retried
     assert {name: name for name in names} == rigs.digests(folder)
     assert {"verified"} == {file.name for file in (folder / ".partial").iterdir()}
+
+
+@pytest.mark.parametrize("run", UPLOADS)
+def test_an_upload_ends_in_the_right_bytes_or_the_documented_error(run, world, tmp_path, monkeypatch):
+    calls, error = [], None
+    place = world.places[run.scheme]
+    rigs.forget_pushes(place)
+    blobs = [tk.Blob(b.digest, b.size, source=rigs.MOUNTED if run.case.mounts else None) for b in world.blobs[run.kind]]
+    if run.case.mounts:
+        tk.upload(world.blobs[run.kind], world.sources, base_url=place.url, repository=rigs.MOUNTED)
+    place.log.clear()
+    with rigs.nothing_left():
+        with ExitStack() as stack, monkeypatch.context() as patch:
+            rig = rigs.Rig(world, run, stack, patch, tmp_path / "own")
+            stack.callback(place.calm)
+            run.case.arm(rig)
+            try:
+                tk.upload(
+                    blobs,
+                    rig.source,
+                    base_url=rig.url,
+                    repository=rigs.PUSHED,
+                    concurrency=1,
+                    options=options_for(run),
+                    progress=lambda *figures: calls.append(figures),
+                )
+            except tk.TransferKitError as caught:
+                error = caught
+
+    assert run.expected == rigs.chain(error), repr(error)
+    check_progress(calls, blobs, succeeded=error is None)
+    names = {tk.digest_to_path(blob.digest) for blob in blobs}
+    if error is None and rig.scripted is None:
+        assert all(rigs.linked(place, rigs.PUSHED, name) for name in names)
+    check_store(place)
+    if run.requests is not None:
+        assert run.requests == len(place.log)
+
+    again = tk.upload(
+        blobs, world.sources, base_url=place.url, repository=rigs.PUSHED, options=options_for(run), concurrency=1
+    )
+    assert 0 == again.retried
+    assert all(rigs.linked(place, rigs.PUSHED, name) for name in names)
+    check_store(place)
+
+
+def check_store(place):
+    """Whatever a registry has is whole, and whatever its repository speaks of is there."""
+    stored = rigs.digests(place.registry.store / "blobs")
+    assert {name: name for name in stored} == stored
+    links = place.registry.store / "repositories" / rigs.PUSHED / "_blobs"
+    assert set(os.listdir(links) if links.exists() else ()) <= set(stored)

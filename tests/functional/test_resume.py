@@ -41,8 +41,9 @@ def plant(folder: Path, blob: tk.Blob, data: bytes, **changes) -> Path:
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.write_bytes(data)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    state = {"version": 1, "digest": blob.digest, "size": blob.size, "boot": boot, **changes}
-    Path(f"{partial}.json").write_text(json.dumps(state))
+    header = {"version": 2, "digest": blob.digest, "size": blob.size, "boot": boot, **changes}
+    rows = [[0, min(len(data), blob.size) - 1]] if data else []
+    Path(f"{partial}.json").write_text("".join(json.dumps(line) + "\n" for line in [header, *rows]))
     return partial
 
 

@@ -7,11 +7,13 @@ descriptor) are interfaces of their own, found by a type test, never flags on th
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
+from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 
 Abort = Callable[[], None]
 
@@ -55,6 +57,10 @@ class Body(Protocol):
     offset: int
     """Where in the content this body begins; 0 although another was asked for: the source cannot resume."""
 
+    @property
+    def length(self) -> int | None:
+        """How many bytes follow in all, from ``offset`` on; None where the source does not say."""
+
     def readinto(self, buffer: memoryview, /) -> int:
         """Read what has arrived, at most the buffer.
 
@@ -81,6 +87,34 @@ class Fetcher(Protocol):
         """
 
 
+@runtime_checkable
+class RangeFetcher(Protocol):
+    """The extra power of a source whose blobs can be read in parts. Thread-safe."""
+
+    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
+        """Open the bytes of ``chunk``, or all of the content (``offset`` 0, the blob's ``length``) where the source has
+        no ranges: the caller goes on with one stream.
+
+        Raises:
+            BlobNotFoundError: it is not here.
+        """
+
+
+@runtime_checkable
+class ChunkLister(Protocol):
+    """The extra power of a source that knows the digests of a blob's parts. Thread-safe."""
+
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Iterator[tuple[Chunk, Digest]]:
+        """Yield the parts in order as they become known, without gaps, from the first byte to the last.
+
+        Nothing is yielded where the source has no such list.
+
+        Raises:
+            ProtocolError: the list is a lie.
+            TransferKitError: it broke off; where that is retryable, it may be read again from its start.
+        """
+
+
 class Pusher(Protocol):
     """Content can be stored here. Thread-safe."""
 
@@ -92,6 +126,54 @@ class Pusher(Protocol):
         """
 
 
+class LargeIngest(Protocol):
+    """A large blob on its way into a target, filled from several threads; what is in place survives the process."""
+
+    @property
+    def hashed(self) -> int:
+        """How many bytes from the first one on are in place and hashed."""
+
+    @property
+    def in_place(self) -> int:
+        """How many bytes are in place."""
+
+    def missing_in(self, chunk: Chunk) -> list[Chunk]:
+        """Return the ranges of ``chunk`` that are not in place."""
+
+    def write_at(self, offset: int, data: memoryview, *, final: bool = True) -> None:
+        """Write ``data`` at ``offset``. ``final``: it will be taken back only together with everything else."""
+
+    def record(self, start: int, end: int) -> None:
+        """Say that the bytes from ``start`` to ``end``, inclusive, are in place."""
+
+    def follow(self, flow: Flow) -> None:
+        """Hash what is in place next to what is hashed; at once, where another thread is at it."""
+
+    def commit(self, flow: Flow) -> None:
+        """Check size and digest, and make the content visible. A failure leaves everything as it was.
+
+        Raises:
+            VerificationError: it is not the content.
+        """
+
+    def restart(self) -> None:
+        """Throw away what is in place, and go on from the first byte."""
+
+    def discard(self) -> None:
+        """Throw everything away, and close. Never raises."""
+
+    def close(self) -> None:
+        """Keep what is in place for the next run, and close. Never raises; more than once is fine."""
+
+
+@runtime_checkable
+class Ingester(Protocol):
+    """The extra power of a target that large blobs can be brought to in chunks. Thread-safe."""
+
+    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> LargeIngest | None:
+        """Open a blob for its chunks; ``None``: the content is here. Waits while another process is at it."""
+
+
 class Storage(Fetcher, Pusher, Protocol):
     """A place that content is read from, stored in and looked up in. Thread-safe."""
 
@@ -100,11 +182,22 @@ class Storage(Fetcher, Pusher, Protocol):
 
 
 @runtime_checkable
-class Local(Protocol):
-    """The extra power of a body that is a file: its descriptor can be handed to the kernel."""
+class Seekable(Protocol):
+    """The extra power of a body that can go on reading at another place."""
+
+    def seek(self, offset: int, *, flow: Flow) -> None:
+        """Let the next read begin at ``offset``; what has to be hashed before is read on the way."""
+
+
+@runtime_checkable
+class Local(Seekable, Protocol):
+    """The extra power of a body that is a file, and known to be right: its descriptor can be handed to the kernel."""
 
     def fileno(self) -> int:
         """Return the open file's descriptor, positioned nowhere in particular: read with an explicit offset."""
+
+    def confirm(self) -> None:
+        """Raise where the file is not any more what it was when it was opened."""
 
 
 class Outcome(enum.Enum):

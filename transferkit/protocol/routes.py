@@ -90,6 +90,11 @@ def blob(repository: str, digest: Digest) -> str:
     return f"/v2/{repository}/blobs/{digest}"
 
 
+def chunksums(repository: str, digest: Digest) -> str:
+    """Ollama's: the digests of a blob's parts. No part of the specification."""
+    return f"/v2/{repository}/chunksums/{digest}"
+
+
 def uploads(repository: str) -> str:
     return f"/v2/{repository}/blobs/uploads/"
 

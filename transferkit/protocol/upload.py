@@ -1,17 +1,51 @@
-"""The session URL of an upload: where the next request of it goes.
+"""The rules of an upload: where its next request goes, how far its session is, and Ollama's own additions.
 
 Source: OCI distribution specification v1.1, "Pushing blobs": a ``Location`` may be absolute or relative and may have a
-query, which must be kept; the digest is added to it.
+query, which must be kept; the digest is added to it. Ollama's additions: its public client, August 2026.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from transferkit.content.digest import Digest
+from transferkit.errors import ProtocolError
+from transferkit.protocol.origin import Origin
+
+MIB = 1024 * 1024
+SMALLEST_PART = MIB  # bytes; nginx takes no larger body where nobody has told it so (client_max_body_size)
+
+# The specification writes "0-<end>"; some registries put a "bytes=" before it.
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})\Z", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
+_OLLAMA = ("ollama.ai", "ollama.com")
+_SIGNED = "x-signed-header-"
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
+# Never a registry's to choose: the user's secrets, and what frames the request. An S3 signature covers Host and often
+# Content-Length; ours are the same ones, or the storage refuses them.
+_NEVER_ECHOED = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 
 
-def commit_url(location: str, digest: Digest) -> str:
+def commit_url(location: str, digest: Digest, *, etag: str = "") -> str:
     """Return the URL whose ``PUT`` ends the session at ``location`` (absolute).
 
     >>> commit_url("http://r/v2/a/blobs/uploads/1?_state=x%3D", Digest("sha256:" + 64 * "a"))[-83:-64]
@@ -19,4 +53,90 @@ def commit_url(location: str, digest: Digest) -> str:
     """
     parts = urlsplit(location)
     query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
+    if etag:
+        query += f"&etag={etag}"
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def part_range(start: int, end: int) -> str:
+    """Return the ``Content-Range`` of a part; ``end`` is exclusive, and the header has neither unit nor total.
+
+    >>> part_range(0, 10)
+    '0-9'
+    """
+    return f"{start}-{end - 1}"
+
+
+def received(value: str | None, *, sent: int) -> int | None:
+    """Return how many bytes the ``Range`` of a session says are there, ``None`` where it says nothing intelligible.
+
+    ``sent`` is the number of bytes that have been sent. An empty session is "0-0", as is one of a single byte: without
+    a byte there is no range to write. It is taken for empty, unless just one byte was sent; where that is wrong, the
+    next part is out of order (416), and nothing is lost but time.
+
+    >>> received("bytes=0-9", sent=10), received("0-0", sent=10), received("0-0", sent=1), received("all", sent=1)
+    (10, 0, 1, None)
+    """
+    match = _RANGE.match(value.strip()) if value is not None else None
+    if match is None:
+        return None
+    count = int(match[1]) + 1
+    return 0 if count == 1 and sent != 1 else count
+
+
+def smallest_part(value: str | None) -> int:
+    """Return what ``OCI-Chunk-Min-Length`` asks for; 0 where it is missing or no number.
+
+    >>> smallest_part("5242880"), smallest_part(None), smallest_part("much")
+    (5242880, 0, 0)
+    """
+    return int(value) if value is not None and _LENGTH.match(value.strip()) else 0
+
+
+# -- Ollama's
+
+
+def is_ollama(origin: Origin, hosts: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a registry speaks Ollama's dialect: one of the well-known ones, or one that ``hosts`` names.
+
+    >>> is_ollama(Origin("https", "registry.ollama.ai", 443)), is_ollama(Origin("https", "notollama.ai", 443))
+    (True, False)
+    """
+    return any(origin.host == host or origin.host.endswith(f".{host}") for host in _OLLAMA) or origin.in_hosts(hosts)
+
+
+def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what a direct upload must repeat: each ``X-Signed-Header-<Name>`` of an answer as ``<Name>``.
+
+    Names of ``headers`` are in lower case. What is the user's own, and what frames the request, is left out.
+
+    Raises:
+        ProtocolError: a name or a value could be read as more than one field.
+
+    >>> signed_headers({"x-signed-header-content-md5": "abc", "x-signed-header-cookie": "a=b", "etag": "1"})
+    {'Content-Md5': 'abc'}
+    """
+    echoed = {}
+    for field, value in headers.items():
+        name = field[len(_SIGNED) :]
+        if not field.startswith(_SIGNED) or name in _NEVER_ECHOED:
+            continue
+        if _FIELD_NAME.match(name) is None or any((c < " " and c != "\t") or c == "\x7f" for c in value):
+            raise ProtocolError(f"the registry wants a malformed header field to be sent: {name[:60]!r}")
+        # One spelling, so that it takes the place of a field of ours.
+        echoed["-".join(word.capitalize() for word in name.split("-"))] = value
+    return echoed
+
+
+def ollama_part(size: int, *, smallest: int, largest: int) -> int:
+    """Return the length of the parts of a blob of ``size`` bytes: a 16th of it, within limits.
+
+    >>> [ollama_part(size, smallest=100, largest=1000) for size in (0, 3200, 3215, 10**6)]
+    [100, 200, 200, 1000]
+    """
+    return min(max(size // 16, smallest), largest)
+
+
+def composite_etag(parts: Sequence[bytes]) -> str:
+    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"

@@ -32,9 +32,7 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
         what=what,
     )
     try:
-        encoding = answer.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            raise ProtocolError(f"{what}: {client.origin} sent the blob with Content-Encoding {encoding[:40]!r}")
+        refuse_encoding(answer, what)
         if answer.status == 416:
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
             answer.finish()
@@ -44,17 +42,37 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
                 answer.headers.get("content-range"), start=offset, end=descriptor.size - 1, total=descriptor.size
             )
         begins = offset if answer.status == 206 else 0
-        if answer.length is not None and answer.length != descriptor.size - begins:
-            kind = answer.headers.get("content-type", "").partition(";")[0][:60]
-            raise SizeMismatchError(
-                f"{what}: {client.origin} announces {answer.length} bytes, expected {descriptor.size - begins}"
-                + (f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else "")
-            )
+        check_length(answer, descriptor.size - begins, what)
         answer.offset = begins
         return answer
     except BaseException:
         answer.close()
         raise
+
+
+def refuse_encoding(answer: Answer, what: str) -> None:
+    """Hold an answer to the bytes of the blob themselves.
+
+    Raises:
+        ProtocolError: it is compressed or otherwise encoded.
+    """
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise ProtocolError(f"{what}: {answer.place} sent the blob with Content-Encoding {encoding[:40]!r}")
+
+
+def check_length(answer: Answer, expected: int, what: str) -> None:
+    """Hold an answer to a length, where it announces one.
+
+    Raises:
+        SizeMismatchError: it announces another.
+    """
+    if answer.length is not None and answer.length != expected:
+        kind = answer.headers.get("content-type", "").partition(";")[0][:60]
+        raise SizeMismatchError(
+            f"{what}: {answer.place} announces {answer.length} bytes, expected {expected}"
+            + (f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else "")
+        )
 
 
 def exists(client: Client, repository: str, descriptor: Descriptor, *, flow: Flow, scope: str = "") -> bool:

@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome
 from transferkit.content.manifest import Manifest
 from transferkit.protocol.routes import check_repository
-from transferkit.remote import blobs, manifests, upload
+from transferkit.remote import blobs, chunks, manifests
+from transferkit.remote.location import BlobLocation
+from transferkit.remote.upload import Uploads
 from transferkit.transport.client import Client
 
 
 class Repository:
     """One repository of a registry, as a ``Fetcher``, a ``Pusher`` and a home of manifests. Thread-safe.
 
+    It is a ``RangeFetcher`` and a ``ChunkLister`` besides; where the parts of a blob are to be had is remembered until
+    ``forget``. ``part_size`` (bytes) makes larger blobs go up in parts.
+
     Raises:
         InvalidNameError: ``name`` is not the name of a repository.
     """
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
         self.client = client
         self.name = check_repository(name)
+        self._uploads = Uploads(client, name, part_size=part_size)
+        self._locations: dict[Digest, BlobLocation] = {}
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
         """Open a blob from ``offset`` on; one request where the registry does not redirect."""
         return blobs.fetch(self.client, self.name, descriptor, offset=offset, flow=flow)
+
+    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
+        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges."""
+        state = self._location(descriptor)
+        return chunks.fetch_range(self.client, self.name, descriptor, chunk, flow=flow, state=state)
+
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Iterator[tuple[Chunk, Digest]]:
+        """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
+        state = self._location(descriptor)
+        return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state)
+
+    def forget(self, descriptor: Descriptor) -> None:
+        """Forget where the parts of a blob are: it is done."""
+        self._locations.pop(descriptor.digest, None)
+
+    def _location(self, descriptor: Descriptor) -> BlobLocation:
+        location = self._locations.get(descriptor.digest)
+        if location is None:
+            fresh = BlobLocation(self.client.origin, self.name, descriptor)
+            location = self._locations.setdefault(descriptor.digest, fresh)
+        return location
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
@@ -32,7 +63,7 @@ class Repository:
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here: it is there already, or mounted, or sent."""
-        return upload.push(self.client, self.name, descriptor, source, flow=flow)
+        return self._uploads.push(descriptor, source, flow=flow)
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest:
         """Fetch the manifest of a tag or digest, verified."""

@@ -1,79 +1,232 @@
-"""Pushing one blob: is it there, can it be mounted, else one session and one streamed request.
+"""Pushing blobs: is it there, can it be mounted, else one session and one streamed request, or parts of it.
 
-At most three requests for a blob that has to be sent: HEAD, POST, PUT.
+At most three requests for a blob that is sent in one: HEAD, POST, PUT. Parts are sent where the user wants them, and
+where the registry refuses the one request (413). A session outlives the attempt that began it: the next one asks the
+registry how far it is, and goes on from there.
 """
 
 from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
-from transferkit.errors import ProtocolError
+from transferkit.errors import (
+    DeniedError,
+    NotFoundError,
+    ProtocolError,
+    RegistryError,
+    TransferKitError,
+    UnauthorizedError,
+)
 from transferkit.protocol import routes
-from transferkit.protocol.upload import commit_url
-from transferkit.remote import blobs
-from transferkit.transport.body import Sender
+from transferkit.protocol.upload import SMALLEST_PART, commit_url, is_ollama, part_range, smallest_part
+from transferkit.remote import blobs, ollama
+from transferkit.remote.parts import OCTETS, Content, Job, PartDropped, Session, StartAgain, ask, send_parts
 from transferkit.transport.client import Client
 
-_EMPTY = {"Content-Length": "0"}
+_PART = 64 * SMALLEST_PART  # where nobody says: below the 100 MB that the common proxies before registries take
+# Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
+_WORTH_RESUMING = 1024 * 1024
+_SESSIONS = (
+    4  # that one attempt may begin: one refused with 413, one that drops parts, one that is gone, and a good one
+)
+_OUT_OF_ORDER = 4  # answers (416) in a row that may say "not there": the rest of a broken request may still arrive
 
 
-def push(client: Client, repository: str, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
-    """Make one attempt to bring ``descriptor``'s content from ``source`` into ``repository``.
+class Uploads:
+    """The uploads to one repository, with what was learnt from them. Thread-safe, for one thread a blob."""
 
-    Raises:
-        SourceError: the source is a local file that is not what its digest says; the registry never gets the last byte.
-        RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold.
-    """
-    # One token serves the whole upload: HEAD, POST and PUT ask for the same scope.
-    scope = routes.push_scope(repository)
-    if blobs.exists(client, repository, descriptor, flow=flow, scope=scope):
+    def __init__(self, client: Client, repository: str, *, part_size: int | None = None) -> None:
+        self._client = client
+        self._repository = repository
+        self._part_size = part_size
+        self._is_ollama = is_ollama(client.origin, client.options.ollama_hosts)
+        self._under_way: dict[Digest, Session | ollama.OllamaSession] = {}
+        # What holds for all blobs of the registry. Two threads may learn it at the same time, and learn the same.
+        self._refused: int | None = None  # the shortest body that it refused with 413
+        self._takes_parts = True
+
+    def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
+        """Make one attempt to bring ``descriptor``'s content from ``source`` into the repository.
+
+        Raises:
+            SourceError: the source is a local file that is not what its digest says; the registry never gets the last
+                byte.
+            RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
+                that is worth another attempt, it goes on from what the registry has then.
+        """
+        # One token serves the whole upload: all requests ask for the same scope.
+        scope = routes.push_scope(self._repository)
+        try:
+            if blobs.exists(self._client, self._repository, descriptor, flow=flow, scope=scope):
+                outcome = Outcome.PRESENT
+            else:
+                with Content(source, descriptor, flow) as content:
+                    job = Job(self._client, self._repository, descriptor, content, scope, flow)
+                    outcome = self._push(job)
+        except BaseException as error:
+            session = self._under_way.get(descriptor.digest)
+            if session is not None and isinstance(error, TransferKitError) and error.retryable:
+                # The count stays as it is until the registry has said what of it is there.
+                session.resumed = True
+            else:
+                self._under_way.pop(descriptor.digest, None)
+                flow.settle(0)
+            raise
+        self._under_way.pop(descriptor.digest, None)
         flow.settle(descriptor.size)
-        return Outcome.PRESENT
-    session = _begin(client, repository, descriptor, flow)
-    if session is None:
-        flow.settle(descriptor.size)
-        return Outcome.MOUNTED
-    sender = Sender(descriptor.size, lambda: source.fetch(descriptor, flow=flow), flow)
-    try:
-        _commit(client, session, descriptor, sender, scope, flow)
-    except BaseException:
-        sender.rewind()
-        raise
-    return Outcome.MOVED
+        return outcome
 
+    def _push(self, job: Job) -> Outcome:
+        sessions = 0
+        while True:
+            session = self._go_on(job)
+            if session is None:
+                sessions += 1
+                begun = self._begin(job)
+                if isinstance(begun, Outcome):
+                    return begun
+                session = begun
+                if job.descriptor.size >= _WORTH_RESUMING:
+                    self._under_way[job.descriptor.digest] = session
+            job.flow.settle(session.confirmed)
+            try:
+                if isinstance(session, Session):
+                    self._send(job, session)
+                else:
+                    ollama.send(job, session)
+                return Outcome.MOVED
+            except StartAgain as again:
+                self._under_way.pop(job.descriptor.digest, None)
+                if sessions == _SESSIONS:
+                    raise again.error from again.error.__cause__
+                job.flow.settle(0)
 
-def _begin(client: Client, repository: str, descriptor: Descriptor, flow: Flow) -> str | None:
-    """Begin a session and return its URL, or ``None`` where the registry mounted the blob instead."""
-    digest = descriptor.digest
-    if descriptor.source:
-        path = routes.mount(repository, digest, routes.check_repository(descriptor.source))
-    else:
-        path = routes.uploads(repository)
-    scope = routes.push_scope(repository, descriptor.source)
-    with client.open("POST", path, headers=_EMPTY, flow=flow, ok=(201, 202), scope=scope, what=digest.short) as answer:
-        location = answer.headers.get("location")
-        answer.finish()
+    def _go_on(self, job: Job) -> Session | ollama.OllamaSession | None:
+        """Return the session that an earlier attempt began, where it can be gone on with."""
+        session = self._under_way.get(job.descriptor.digest)
+        # Ollama's sessions tell nobody how far they are; the storage behind them has whole parts.
+        if isinstance(session, Session) and not ask(job, session):
+            del self._under_way[job.descriptor.digest]
+            return None
+        return session
+
+    def _begin(self, job: Job) -> Session | ollama.OllamaSession | Outcome:
+        """Begin a session, unless the registry mounts the blob instead."""
+        if self._is_ollama:
+            return ollama.begin(job)
+        descriptor, client = job.descriptor, self._client
+        path = routes.uploads(self._repository)
+        if descriptor.source:
+            source = routes.check_repository(descriptor.source)
+            path = routes.mount(self._repository, descriptor.digest, source)
+        with client.open(
+            "POST",
+            path,
+            headers={"Content-Length": "0"},
+            flow=job.flow,
+            ok=(201, 202),
+            scope=routes.push_scope(self._repository, descriptor.source),
+            what=job.what,
+        ) as answer:
+            answer.finish()
         if answer.status == 201:
             if not descriptor.source:
-                raise ProtocolError(f"{digest.short}: {client.origin} says 201 to an upload that was only begun")
-            return None
-    return client.locate(path, location)
+                raise ProtocolError(f"{job.what}: {client.origin} says 201 to an upload that was only begun")
+            return Outcome.MOUNTED
+        minimum = smallest_part(answer.headers.get("oci-chunk-min-length"))
+        return Session(
+            url=client.locate(answer.url, answer.headers.get("location")),
+            minimum=minimum,
+            part=self._part(descriptor.size, minimum),
+        )
+
+    def _part(self, size: int, minimum: int) -> int:
+        """Return the length of a blob's parts, 0 for a single request."""
+        demanded = self._demands_parts(size)
+        wanted = self._part_size is not None and size > self._part_size and self._takes_parts
+        if not (demanded or wanted):
+            return 0
+        part = self._part_size or _PART
+        while self._refused is not None and part >= self._refused and part > SMALLEST_PART:
+            part = max(part // 4, SMALLEST_PART)
+        return max(part, minimum)
+
+    def _demands_parts(self, size: int) -> bool:
+        return self._refused is not None and size >= self._refused
+
+    def _send(self, job: Job, session: Session) -> None:
+        """Send what the registry does not have, and end the session.
+
+        Raises:
+            StartAgain: another session is needed.
+        """
+        for left in reversed(range(_OUT_OF_ORDER)):
+            try:
+                if session.part:
+                    send_parts(job, session)
+                self._finish(job, session)
+                return
+            except PartDropped as error:
+                self._give_up_parts(job, error, str(error))
+            except (RegistryError, NotFoundError) as error:
+                if left and _status(error) == 416:
+                    session.resumed = True  # what it has is not what was counted here
+                    if ask(job, session):
+                        job.flow.settle(session.confirmed)
+                        continue
+                self._judge(job, session, error)
+                raise
+
+    def _finish(self, job: Job, session: Session) -> None:
+        """End the session, with what is missing in the body."""
+        size, start = job.descriptor.size, session.confirmed
+        url = commit_url(session.url, job.descriptor.digest)
+        if start == size and start:
+            job.commit(url)
+            return
+        sender = job.sender(start, size)
+        session.sent = size
+        job.commit(
+            url, headers={**OCTETS, "Content-Range": part_range(start, size)} if start else OCTETS, sender=sender
+        )
+
+    def _judge(self, job: Job, session: Session, error: RegistryError | NotFoundError) -> None:
+        """Find out whether a refusal is one of the blob, or of the way it was sent; return where it is final.
+
+        Raises:
+            StartAgain: another session, or another way, may be taken.
+        """
+        status = _status(error)
+        if error.retryable or isinstance(error, (UnauthorizedError, DeniedError)):
+            return
+        if status == 413:
+            length = job.descriptor.size - session.confirmed
+            if not session.part and length > SMALLEST_PART:
+                self._refused = min(length, self._refused or length)
+                if not self._takes_parts:
+                    self._give_up_parts(job, error, "does not take them")
+                raise StartAgain(error) from error
+        elif session.resumed or (status == 404 and session.confirmed):
+            # It is gone, or holds something else than we take it for.
+            raise StartAgain(error) from error
+        elif session.part:
+            self._give_up_parts(job, error, f"refuses them ({status})")
+
+    def _give_up_parts(self, job: Job, error: TransferKitError, how: str) -> None:
+        """Send no more parts to this registry.
+
+        Raises:
+            StartAgain: a single request is still to be tried.
+            ProtocolError: it has refused that already.
+        """
+        self._takes_parts = False
+        if self._demands_parts(job.descriptor.size):
+            raise ProtocolError(
+                f"{job.what}: {self._client.origin} wants an upload in parts (413), and {how}"
+            ) from error
+        raise StartAgain(error) from error
 
 
-def _commit(client: Client, session: str, descriptor: Descriptor, sender: Sender, scope: str, flow: Flow) -> None:
-    with client.open(
-        "PUT",
-        commit_url(session, descriptor.digest),
-        headers={"Content-Type": "application/octet-stream"},
-        sender=sender,
-        flow=flow,
-        # 204 and 200 come from registries before the specification, and from storage behind a redirect.
-        ok=(200, 201, 204),
-        timeout=client.options.commit_timeout,
-        scope=scope,
-        what=descriptor.digest.short,
-    ) as answer:
-        said = answer.headers.get("docker-content-digest", descriptor.digest)
-        answer.finish()
-    if said != descriptor.digest:
-        raise ProtocolError(f"{descriptor.digest.short}: {client.origin} stored it as {said[:80]!r}")
+def _status(error: RegistryError | NotFoundError) -> int:
+    return error.status if isinstance(error, RegistryError) else 404

@@ -24,17 +24,26 @@ def location_of(repository: Repository, digest: Digest) -> str:
 
 def read(repository: Repository, request: Request, digest: Digest) -> Answer:
     """``GET`` and ``HEAD``."""
-    if not repository.has_blob(digest):
-        raise _unknown(digest)
-    try:
-        blocks = Blocks(repository.store.content(digest))
-    except FileNotFoundError:  # somebody tidied the directory up by hand
-        raise _unknown(digest) from None
+    blocks = open_blob(repository, digest)
     try:
         return _read(blocks, request, digest)
     except BaseException:
         blocks.close()
         raise
+
+
+def open_blob(repository: Repository, digest: Digest) -> Blocks:
+    """Open a blob of this repository.
+
+    Raises:
+        Refusal: 404, it has no such blob.
+    """
+    if not repository.has_blob(digest):
+        raise _unknown(digest)
+    try:
+        return Blocks(repository.store.content(digest))
+    except FileNotFoundError:  # somebody tidied the directory up by hand
+        raise _unknown(digest) from None
 
 
 def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
-from transferkit.server import blobs, manifests, uploads
+from transferkit.server import blobs, chunksums, manifests, uploads
 from transferkit.server.answers import Answer, Refusal, json_answer
 from transferkit.server.sessions import Sessions
 from transferkit.server.store import Repository, Store
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 # One expression and no table of routes: werkzeug's routing alone took longer than everything else a small blob needs.
 # The name is held against its grammar later, so that a bad one is told so; DOTALL: a newline makes a bad name.
-_ROUTE = re.compile(r"/v2/(.+)/(blobs/uploads|blobs|manifests|tags|referrers)/([^/]*)\Z", re.DOTALL)
+_ROUTE = re.compile(r"/v2/(.+)/(blobs/uploads|blobs|manifests|tags|referrers|chunksums)/([^/]*)\Z", re.DOTALL)
 
 
 class OCIRegistry:
@@ -38,6 +38,9 @@ class OCIRegistry:
     Digests are verified before a content gets its name. ``patience`` is how many seconds a request waits for another
     one that is writing to the same upload.
 
+    Besides, it lists the digests of a blob's parts, as Ollama's registry does, unless ``chunksums`` is false;
+    ``chunk_size`` is how many bytes each part has, by default 8 to 64 MiB, by the size of the blob.
+
     >>> import tempfile
     >>> from werkzeug.test import Client
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -45,8 +48,19 @@ class OCIRegistry:
     '200 OK'
     """
 
-    def __init__(self, store: str | os.PathLike[str], *, patience: float = 2.0) -> None:
+    def __init__(
+        self,
+        store: str | os.PathLike[str],
+        *,
+        patience: float = 2.0,
+        chunksums: bool = True,
+        chunk_size: int | None = None,
+    ) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size is a number of bytes, not {chunk_size}")
         self._store = Store(store)
+        self._chunksums = chunksums
+        self._chunk_size = chunk_size
         self._sessions = Sessions(patience=patience)
 
     def __repr__(self) -> str:
@@ -92,9 +106,11 @@ class OCIRegistry:
                 return manifests.delete(repository, reference)
             return manifests.read(repository, request, reference)
         _allow(request, "GET", "HEAD")
+        if kind == "chunksums" and self._chunksums:
+            return chunksums.read(repository, request, Digest(reference), self._chunk_size)
         if kind == "referrers":
             return manifests.referrers(repository, request, Digest(reference))
-        if reference != "list":
+        if kind == "chunksums" or reference != "list":
             raise Refusal(404, "UNSUPPORTED", "there is nothing at this path")
         return manifests.tags(repository, request)
 

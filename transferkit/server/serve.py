@@ -42,6 +42,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cheroot import wsgi
+from cheroot.errors import FatalSSLAlert
 from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
@@ -184,6 +185,12 @@ class _TLS(Adapter):
         return sock
 
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
+        try:
+            # Of a client that has reset it already, Python makes an object that fails, and that nobody can close.
+            sock.getpeername()
+        except OSError as error:
+            sock.close()
+            raise FatalSSLAlert(*error.args) from error
         wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         return wrapped, self.get_environ()
 

@@ -3,6 +3,7 @@
 ::
 
     blobs/sha256-<hex>                                  every content, manifests too
+    blobs/sha256-<hex>.chunks-<bytes>                   the digests of its parts, each of that many bytes
     repositories/<name>/_blobs/sha256-<hex>             an empty file: this repository has that blob
     repositories/<name>/_manifests/sha256-<hex>         the media type of a manifest of this repository
     repositories/<name>/_tags/<tag>                     the digest that the tag points to
@@ -69,6 +70,10 @@ class Store:
     def content(self, digest: Digest) -> str:
         """Return the path of a content; nothing says that it is there."""
         return os.path.join(self._blobs, digest.file_name)
+
+    def chunksums(self, digest: Digest, chunk_size: int) -> str:
+        """Return the path of the list of a content's chunks; nothing says that it is there."""
+        return f"{self.content(digest)}.chunks-{chunk_size}"
 
     def write(self, path: str, data: bytes) -> None:
         """Make a file appear whole."""

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from types import TracebackType
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest, Hasher
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
-from transferkit.errors import SourceError, StorageError, VerificationError
+from transferkit.errors import OutOfSpaceError, SourceError, StorageError, VerificationError
+from transferkit.report import human_bytes
 from transferkit.storage.disk import Disk, disk_errors, is_file, storage_error
 from transferkit.storage.index import VerifiedIndex, boot_id
 from transferkit.storage.ingest import Ingest, receive, temporary_name
-from transferkit.storage.partial import BlobLock, open_partial
+from transferkit.storage.leftovers import PartialFile, find_partials, remove_partials
+from transferkit.storage.lock import BlobLock
+from transferkit.storage.partial import Partial, PartialIngest
+from transferkit.storage.state import State
 
 PARTIAL = ".partial"
 INDEX = "verified"
@@ -25,7 +30,8 @@ INDEX = "verified"
 class FileBody:
     """A blob's file, read in order and, unless it is known to be verified, hashed on the way.
 
-    The last bytes are handed out only after the whole digest was found right.
+    The last bytes are handed out only after the whole digest was found right, and the file unchanged since it was
+    opened. What was hashed once is not hashed again where a reader goes back.
     """
 
     def __init__(self, fd: int, descriptor: Descriptor, path: str, disk: Disk, hasher: Hasher | None) -> None:
@@ -36,26 +42,59 @@ class FileBody:
         self._disk = disk
         self._hasher = hasher
         self._at = 0
+        self._hashed = 0 if hasher is not None else descriptor.size
+        try:
+            self._began = _version(self.status())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def length(self) -> int | None:
+        return self._descriptor.size - self.offset
 
     def readinto(self, buffer: memoryview, /) -> int:
-        left = self._descriptor.size - self._at
-        if not left:
+        size, at = self._descriptor.size, self._at
+        if at == size:
             return 0
+        known = at < self._hashed
         with disk_errors("reading", self._path):
-            count = self._disk.preadv(self._fd, buffer[:left], self._at)
+            count = self._disk.preadv(self._fd, buffer[: (self._hashed if known else size) - at], at)
         if not count:
             raise SourceError(f"{self._path} became shorter while it was read")
-        if self._hasher is not None:
+        self._at = at = at + count
+        if not known and self._hasher is not None:
             self._hasher.update(buffer[:count])
-            if count == left and not self._descriptor.digest.matches(self._hasher):
+            self._hashed = at
+            if at == size and not self._descriptor.digest.matches(self._hasher):
                 raise SourceError(
                     f"the content of {self._path} does not match its digest {self._descriptor.digest.short}"
                 )
-        self._at += count
+        if at == size:
+            self.confirm()
         return count
 
-    def fileno(self) -> int:
-        return self._fd
+    def seek(self, offset: int, *, flow: Flow) -> None:
+        """Let the next read begin at ``offset``; what lies before, and was not hashed yet, is hashed first."""
+        if offset > self._hashed:
+            self._at = self._hashed
+            while self._at < offset:
+                flow.check()
+                self.readinto(flow.buffer[: offset - self._at])
+        self._at = offset
+
+    def confirm(self) -> None:
+        """See that the file is what it was when it was opened.
+
+        Raises:
+            SourceError: it is not.
+        """
+        if _version(self.status()) != self._began:
+            raise SourceError(f"{self._path} changed while it was read")
+
+    def status(self) -> os.stat_result:
+        with disk_errors("reading", self._path):
+            return self._disk.fstat(self._fd)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -69,6 +108,16 @@ class FileBody:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+
+class VerifiedFileBody(FileBody):
+    """A file that is known to be verified: the kernel may send it, without a look at its bytes."""
+
+    def __init__(self, fd: int, descriptor: Descriptor, path: str, disk: Disk) -> None:
+        super().__init__(fd, descriptor, path, disk, None)
+
+    def fileno(self) -> int:
+        return self._fd
 
 
 class Directory:
@@ -134,7 +183,7 @@ class Directory:
             with self._read(descriptor, path, hashed=True) as body:
                 while body.readinto(flow.buffer):
                     flow.check()
-                status = self._disk.fstat(body.fileno())
+                status = body.status()
         except SourceError:
             return False
         self._index.add(descriptor.digest, status, durable=False)
@@ -161,20 +210,29 @@ class Directory:
             raise SourceError(f"{path} is not readable; check the permissions", errno=errno.EACCES)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
-        """Open a blob's file. It is read from its first byte whatever ``offset`` says, to be hashed.
+        """Open a blob's file. Where it is not known to be verified, what lies before ``offset`` is hashed first.
 
         Raises:
-            SourceError: it is missing or of another size; while reading: it does not match its digest.
+            SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
         """
         self.check_source(descriptor)
-        return self._read(descriptor, self.blob_path(descriptor.digest), hashed=not self.knows(descriptor))
+        body = self._read(descriptor, self.blob_path(descriptor.digest), hashed=not self.knows(descriptor))
+        try:
+            body.seek(offset, flow=flow)
+        except BaseException:
+            body.close()
+            raise
+        body.offset = offset
+        return body
 
     def _read(self, descriptor: Descriptor, path: str, *, hashed: bool) -> FileBody:
         try:
             fd = self._disk.open(path)
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-        return FileBody(fd, descriptor, path, self._disk, descriptor.digest.hasher() if hashed else None)
+        if hashed:
+            return FileBody(fd, descriptor, path, self._disk, descriptor.digest.hasher())
+        return VerifiedFileBody(fd, descriptor, path, self._disk)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring the content here, verified.
@@ -194,34 +252,54 @@ class Directory:
         return Outcome.MOVED
 
     def _push_large(self, descriptor: Descriptor, source: Fetcher, flow: Flow) -> Outcome:
+        partial = self.ingest(descriptor, flow=flow)
+        if partial is None:
+            flow.settle(descriptor.size)
+            return Outcome.PRESENT
+        try:
+            ingest = PartialIngest(partial, flow)
+            if ingest.offset < descriptor.size:
+                receive(ingest, source, flow)
+            partial.commit(flow)
+        except VerificationError:
+            # An earlier run's bytes may be to blame: without them the next attempt finds out.
+            partial.discard()
+            flow.settle(0)
+            raise
+        finally:
+            partial.close()
+        return Outcome.MOVED
+
+    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Partial | None:
+        """Open the partial file of a large blob, to be filled and committed; ``None``: the content is here.
+
+        Waits while another process, or thread, is at the same blob.
+
+        Raises:
+            StorageError: the disk refused.
+        """
         self._make_partial()
-        with BlobLock(self._partial, descriptor, self._disk, flow) as lock:
+        lock = BlobLock(self._partial, descriptor, self._disk)
+        lock.acquire(flow)
+        try:
             # Whoever held the lock may have finished the blob.
             if self.exists(descriptor, flow=flow):
                 lock.retire()
-                flow.settle(descriptor.size)
-                return Outcome.PRESENT
-            ingest = open_partial(
+                lock.release()
+                return None
+            return Partial(
                 descriptor,
                 disk=self._disk,
-                folder=self._partial,
+                path=f"{self._partial}/{descriptor.digest.file_name}",
                 final=self.blob_path(descriptor.digest),
                 boot=self._boot,
                 durable=self._durable,
-                flow=flow,
+                lock=lock,
+                remember=lambda status: self._index.add(descriptor.digest, status, durable=self._durable),
             )
-            with ingest:
-                try:
-                    if ingest.offset < descriptor.size:
-                        receive(ingest, source, flow)
-                    self._commit(ingest, flow)
-                except VerificationError:
-                    # An earlier run's bytes may be to blame: without them the next attempt finds out.
-                    ingest.discard()
-                    flow.settle(0)
-                    raise
-            lock.retire()
-        return Outcome.MOVED
+        except BaseException:
+            lock.release()
+            raise
 
     def _commit(self, ingest: Ingest, flow: Flow) -> None:
         try:
@@ -251,6 +329,63 @@ class Directory:
         if os.path.islink(self._partial):
             raise StorageError(f"{self._partial} is a symbolic link; remove it", errno=errno.ELOOP)
 
+    def has_file(self, descriptor: Descriptor) -> bool:
+        """Tell whether a file of the right size is there, whatever is in it."""
+        try:
+            status = self._disk.stat(self.blob_path(descriptor.digest))
+        except (OSError, ValueError):
+            return False
+        return is_file(status) and status.st_size == descriptor.size
+
+    def received(self, descriptor: Descriptor) -> int:
+        """Return how many bytes of a blob an interrupted download has left that the next one will not fetch again."""
+        path = f"{self._partial}/{descriptor.digest.file_name}"
+        state = State(f"{path}.json", descriptor, disk=self._disk, boot=self._boot)
+        return state.load().total if os.path.isfile(path) else 0
+
+    def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
+        """Return how many bytes these blobs will still take on the disk, and how many are free.
+
+        Raises:
+            StorageError: the file system does not say.
+        """
+        needed = 0
+        for descriptor in descriptors:
+            needed += descriptor.size
+            if descriptor.size >= self._resume_threshold:
+                try:
+                    status = self._disk.stat(f"{self._partial}/{descriptor.digest.file_name}")
+                except OSError:
+                    continue
+                needed -= min(descriptor.size, getattr(status, "st_blocks", 0) * 512)
+        folder = self.path
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        with disk_errors("asking for the free space of", folder):
+            return needed, self._disk.free(folder)
+
+    def check_room(self, descriptors: Iterable[Descriptor]) -> None:
+        """Check that these blobs will fit.
+
+        Raises:
+            OutOfSpaceError: they will not; the message has the figures.
+        """
+        needed, free = self.room_for(descriptors)
+        if needed > free:
+            raise OutOfSpaceError(
+                f"{self.path} has {human_bytes(free)} left, and {human_bytes(needed)} are needed: free some, and run "
+                "it again; nothing was fetched",
+                errno=errno.ENOSPC,
+            )
+
+    def partials(self) -> list[PartialFile]:
+        """Return what interrupted downloads have left, oldest first."""
+        return find_partials(self._partial, disk=self._disk)
+
+    def discard(self, digests: Iterable[str] | None, *, older_than: float) -> list[PartialFile]:
+        """Remove what interrupted downloads have left, and return it."""
+        return remove_partials(self._partial, digests, older_than=older_than, disk=self._disk)
+
     def close(self) -> None:
         """Write down what was verified.
 
@@ -261,6 +396,10 @@ class Directory:
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_wrongly_empty(descriptor: Descriptor) -> bool:

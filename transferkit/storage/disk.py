@@ -73,11 +73,29 @@ class Disk:
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 
+    def open_append(self, path: str) -> int:
+        """Open a file for lines that are added to its end; never through a symbolic link."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Write all of ``data`` with one call; a line is short enough for that on every file system.
+
+        Raises:
+            OSError: it was cut short, which is how some file systems say that they are full.
+        """
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def free(self, path: str) -> int:
+        """Return how many bytes a user may still write to the file system of ``path``."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
     def append(self, path: str, data: bytes) -> None:
         """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
-            os.write(fd, data)
+            self.write(fd, data)
         finally:
             os.close(fd)
 
@@ -87,6 +105,14 @@ class Disk:
 
 def is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
+
+
+def remove_quietly(disk: Disk, path: str) -> None:
+    """Remove a file of ours, if it is there and can be removed."""
+    try:
+        disk.unlink(path)
+    except OSError:
+        pass  # gone already; a file that cannot be removed is found and reported by whoever needs its name
 
 
 def storage_error(error: OSError, doing: str, path: str) -> StorageError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from types import TracebackType
+from typing import Protocol
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
@@ -126,7 +127,18 @@ def temporary_name(folder: str, descriptor: Descriptor) -> str:
     return f"{folder}/{descriptor.digest.file_name}.{secrets.token_hex(8)}"
 
 
-def receive(ingest: Ingest, source: Fetcher, flow: Flow) -> None:
+class Sequential(Protocol):
+    """An ingest that is filled in order."""
+
+    descriptor: Descriptor
+    offset: int
+
+    def append(self, data: memoryview) -> None: ...
+    def interrupt(self, rest: memoryview) -> int: ...
+    def restart(self) -> None: ...
+
+
+def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
     """Read the rest of the content from ``source`` into ``ingest``, which stays open.
 
     What was counted and does not survive a failure is taken back, so that progress stays exact.
@@ -157,6 +169,12 @@ def receive(ingest: Ingest, source: Fetcher, flow: Flow) -> None:
             if filled:
                 whole, filled = filled, 0
                 ingest.append(buffer[:whole])
+            if body.length is None and ingest.offset < descriptor.size:
+                # Nobody said how long it would be: an early end may be a connection that was cut.
+                raise SizeMismatchError(
+                    f"{descriptor.digest.short}: {ingest.offset} bytes arrived, {descriptor.size} were expected",
+                    retryable=True,
+                )
     except BaseException:
         flow.settle(ingest.interrupt(buffer[:filled]))
         raise

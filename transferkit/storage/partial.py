@@ -1,35 +1,271 @@
 """Partial files of large blobs: what has arrived survives the process, and is continued by the next one.
 
-``.partial/sha256-<hex>`` is the content so far, and ``.partial/sha256-<hex>.json`` says what it is: digest, size and
-the boot it was written in. A state that does not parse, or that speaks of something else, is
-discarded, never trusted. A lock keeps two processes from fetching the same bytes; nothing rests on it: the prefix is
-hashed again before it is continued, and the whole digest comes last.
+``.partial/sha256-<hex>`` is the content so far, possibly with holes; its state is beside it (``storage.state``).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-from typing import Any
+import threading
+from collections.abc import Callable
 
-from filelock import FileLock, Timeout
-
+from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.errors import TransferKitError
-from transferkit.storage.disk import Disk, disk_errors
-from transferkit.storage.ingest import Ingest
+from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
+from transferkit.storage.disk import Disk, disk_errors, remove_quietly, storage_error
+from transferkit.storage.lock import BlobLock
+from transferkit.storage.state import State, close_quietly
 
-_VERSION = 1
-_MAX_STATE = 1024 * 1024  # bytes: more is no state of ours
-_POLL = 0.05  # seconds between two looks at a lock that another process holds
+SYNC_EVERY = 256 * 1024 * 1024  # bytes between two syncs: what a power cut may cost
 
 
-class PartialIngest(Ingest):
-    """An ingest into a file that is kept when the attempt breaks off."""
+class Partial:
+    """An open partial file, which several threads fill at once; the digest of the whole follows what is in place.
+
+    ``write_at`` may come from any thread, for ranges that do not overlap. ``hashed`` bytes from the first on are in
+    place and hashed: bytes that are written just there are hashed from memory, the others once, through the page cache, by
+    ``follow``.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        *,
+        disk: Disk,
+        path: str,
+        final: str,
+        boot: str | None,
+        durable: bool,
+        lock: BlobLock,
+        remember: Callable[[os.stat_result], None],
+    ) -> None:
+        self._lock_file: BlobLock | None = lock
+        self._remember = remember
+        self.descriptor = descriptor
+        self.hashed = 0
+        self.reread = 0
+        """Bytes that were hashed through the page cache, for who wants to know."""
+        self._disk = disk
+        self._path = path
+        self._state = State(f"{path}.json", descriptor, disk=disk, boot=boot)
+        self._final = final
+        self._durable = durable
+        self._hasher = descriptor.digest.hasher()
+        self._lock = threading.Lock()
+        self._hashing = threading.Lock()
+        self._ranges = Ranges()
+        self._unsynced = 0
+        self._fd = -1
+        try:
+            with disk_errors("opening", path):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        ranges = self._state.load()
+        if not ranges.total:
+            # Whatever stands there, a planted symbolic link included, is nothing that can be continued.
+            remove_quietly(self._disk, self._path)
+        self._fd = self._disk.reopen(self._path)
+        there = self._disk.fstat(self._fd).st_size
+        if there > self.descriptor.size or any(end >= there for _, end in ranges.to_list()):
+            ranges = Ranges()
+            self._disk.truncate(self._fd, 0)
+        self._ranges = ranges
+        self._unsynced = ranges.total
+        self._state.rewrite(ranges)
+
+    # -- filling
+
+    @property
+    def in_place(self) -> int:
+        """How many bytes are there."""
+        return self._ranges.total
+
+    def missing(self) -> list[Chunk]:
+        """Return the ranges that are not there."""
+        with self._lock:
+            return self._ranges.missing(self.descriptor.size)
+
+    def missing_in(self, chunk: Chunk) -> list[Chunk]:
+        """Return the ranges of ``chunk`` that are not there."""
+        with self._lock:
+            return self._ranges.missing_in(chunk)
+
+    def write_at(self, offset: int, data: memoryview, *, final: bool = True) -> None:
+        """Write ``data`` at ``offset``. With ``final`` nothing will have to be taken back but the whole.
+
+        Raises:
+            SizeMismatchError: it goes past the end.
+            StorageError: the disk refused.
+        """
+        end = offset + len(data)
+        if end > self.descriptor.size:
+            raise SizeMismatchError(
+                f"{self.descriptor.digest.short}: more than the {self.descriptor.size} bytes that were expected"
+            )
+        if not data:
+            return
+        try:
+            self._disk.pwrite(self._fd, data, offset)
+        except OSError as error:
+            raise storage_error(error, "writing", self._path) from error
+        # At the frontier, and nobody else is: hash what is in the processor's cache, not what is on its way to disk.
+        if final and offset == self.hashed and self._hashing.acquire(blocking=False):
+            try:
+                if offset == self.hashed:
+                    self._hasher.update(data)
+                    self.hashed = end
+            finally:
+                self._hashing.release()
+
+    def record(self, start: int, end: int) -> None:
+        """Say that ``start`` to ``end`` (inclusive) is written and right, for this run and for the next.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with self._lock:
+            self._ranges.add(start, end)
+            self._state.add(start, end)
+            self._unsynced += end - start + 1
+            if self._unsynced < SYNC_EVERY:
+                return
+            rows, self._unsynced = self._state.rows, 0
+        # Make what these rows say survive a power cut. Others write on meanwhile, and add rows that this is not about.
+        with disk_errors("syncing", self._path):
+            self._disk.fsync(self._fd)
+        self._state.sync(rows)
+
+    # -- hashing
+
+    def follow(self, flow: Flow) -> None:
+        """Hash what is in place next to what is hashed; returns at once where another thread is at it.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        while self._is_behind() and self._hashing.acquire(blocking=False):
+            try:
+                self._catch_up(flow)
+            finally:
+                self._hashing.release()
+
+    def _is_behind(self) -> bool:
+        return self.hashed < self._ranges.contiguous_from(self.hashed)
+
+    def _catch_up(self, flow: Flow) -> None:
+        buffer = flow.buffer
+        while True:
+            with self._lock:
+                until = self._ranges.contiguous_from(self.hashed)
+            if self.hashed >= until:
+                return
+            while self.hashed < until:
+                flow.check()
+                room = min(len(buffer), until - self.hashed)
+                with disk_errors("reading", self._path):
+                    count = self._disk.preadv(self._fd, buffer[:room], self.hashed)
+                if not count:
+                    raise SizeMismatchError(f"{self._path} became shorter while it was filled")
+                self._hasher.update(buffer[:count])
+                self.hashed += count
+                self.reread += count
+
+    # -- ending
+
+    def commit(self, flow: Flow) -> None:
+        """Check size and digest, give the file its name, and close it.
+
+        Raises:
+            SizeMismatchError: something is missing; the file stays, to be continued.
+            DigestMismatchError: it is not the content; the file stays, and the caller decides.
+            StorageError: the disk refused.
+        """
+        wanted = self.descriptor
+        with self._hashing:
+            self._catch_up(flow)
+        if self.hashed != wanted.size:
+            raise SizeMismatchError(f"{wanted.digest.short}: {self.in_place} of {wanted.size} bytes are in place")
+        if not wanted.digest.matches(self._hasher):
+            raise DigestMismatchError(
+                f"{wanted.digest.short}: the content that arrived has the digest "
+                f"{wanted.digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
+            )
+        with disk_errors("storing", self._final):
+            if self._disk.fstat(self._fd).st_size != wanted.size:
+                self._disk.truncate(self._fd, wanted.size)
+            if self._durable:
+                self._disk.fsync(self._fd)
+            status = self._disk.fstat(self._fd)
+            fd, self._fd = self._fd, -1
+            # Before the rename: NFS and some quotas report a full disk here.
+            self._disk.close(fd)
+            self._disk.rename(self._path, self._final)
+            if self._durable:
+                self._disk.sync_folder(os.path.dirname(self._final))
+        self._state.remove()
+        self._remember(status)
+        if self._lock_file is not None:
+            self._lock_file.retire()
+        self.close()
+
+    def restart(self) -> None:
+        """Begin again at the first byte: nothing of what is there is believed any more.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with self._hashing, self._lock, disk_errors("emptying", self._path):
+            self._ranges = Ranges()
+            self._hasher = self.descriptor.digest.hasher()
+            self.hashed = self._unsynced = 0
+            self._disk.truncate(self._fd, 0)
+            self._state.rewrite(self._ranges)
+
+    def close(self) -> None:
+        """Close, and keep what is there for the next run. Never raises; more than once is fine."""
+        fd, self._fd = self._fd, -1
+        close_quietly(self._disk, fd)
+        self._state.close()
+        lock, self._lock_file = self._lock_file, None
+        if lock is not None:
+            lock.release()
+
+    def discard(self) -> None:
+        """Close, and remove the file and its state. Never raises."""
+        self._state.remove()
+        remove_quietly(self._disk, self._path)
+        self.close()
+
+
+class PartialIngest:
+    """A partial file that is filled by one body from its first missing byte on. One thread's."""
+
+    def __init__(self, partial: Partial, flow: Flow) -> None:
+        self.descriptor = partial.descriptor
+        self._partial = partial
+        partial.follow(flow)
+        self.offset = partial.hashed
+        flow.settle(self.offset)
+
+    def append(self, data: memoryview) -> None:
+        """Write the next bytes, and hash them.
+
+        Raises:
+            SizeMismatchError: the content is longer than its descriptor says; the surplus is not written.
+            StorageError: the disk refused.
+        """
+        if data:
+            self._partial.write_at(self.offset, data)
+            self._partial.record(self.offset, self.offset + len(data) - 1)
+            self.offset += len(data)
 
     def interrupt(self, rest: memoryview) -> int:
+        """Break the attempt off; ``rest`` has arrived and is not written yet. Tell how many bytes survive."""
         try:
             self.append(rest)
         except TransferKitError:
@@ -37,136 +273,6 @@ class PartialIngest(Ingest):
         return self.offset
 
     def restart(self) -> None:
-        super().restart()
-        with disk_errors("emptying", self._path):
-            self._disk.truncate(self._fd, 0)
-
-    def commit(self) -> os.stat_result:
-        path = self._path
-        status = super().commit()
-        remove_quietly(self._disk, f"{path}.json")
-        return status
-
-    def discard(self) -> None:
-        """Remove the file and its state: what is in it is not what was wanted."""
-        path = self._path
-        self.abort()
-        if path:
-            remove_quietly(self._disk, path)
-            remove_quietly(self._disk, f"{path}.json")
-
-    def abort(self) -> None:
-        """Close, and keep what is there for the next run."""
-        fd, self._fd = self._fd, -1
-        self._path = ""
-        try:
-            if fd >= 0:
-                self._disk.close(fd)
-        except OSError:
-            pass  # what it says about the data is found out by the hash of the prefix
-
-    def resume(self, flow: Flow) -> None:
-        """Hash what is there, and go on after it.
-
-        Raises:
-            StorageError: the file cannot be read.
-        """
-        with disk_errors("reading", self._path):
-            there = self._disk.fstat(self._fd).st_size
-            if there > self.descriptor.size:
-                self._disk.truncate(self._fd, 0)
-                return
-            buffer = flow.buffer
-            while self.offset < there:
-                flow.check()
-                room = min(len(buffer), there - self.offset)
-                count = self._disk.preadv(self._fd, buffer[:room], self.offset)
-                if not count:
-                    break
-                self._hasher.update(buffer[:count])
-                self.offset += count
-        flow.settle(self.offset)
-
-
-def remove_quietly(disk: Disk, path: str) -> None:
-    try:
-        disk.unlink(path)
-    except OSError:
-        pass  # gone already; a file that cannot be removed is found and reported by whoever needs its name
-
-
-def open_partial(
-    descriptor: Descriptor, *, disk: Disk, folder: str, final: str, boot: str | None, durable: bool, flow: Flow
-) -> PartialIngest:
-    """Open the partial file of a blob, with what an earlier run left in it, hashed.
-
-    The caller holds the lock of the blob.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    path = f"{folder}/{descriptor.digest.file_name}"
-    state = {"version": _VERSION, "digest": descriptor.digest, "size": descriptor.size, "boot": boot}
-    usable = boot is not None and _read_state(f"{path}.json") == state
-    with disk_errors("opening", path):
-        if not usable:
-            # Whatever stands there, a planted symbolic link included, is nothing that can be continued.
-            remove_quietly(disk, path)
-            _write_state(disk, f"{path}.json", state)
-        fd = disk.reopen(path)
-    ingest = PartialIngest(descriptor, disk=disk, path=path, fd=fd, final=final, durable=durable)
-    try:
-        ingest.resume(flow)
-    except BaseException:
-        ingest.abort()
-        raise
-    return ingest
-
-
-def _read_state(path: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            return json.loads(file.read(_MAX_STATE))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _write_state(disk: Disk, path: str, state: dict[str, Any]) -> None:
-    temporary = f"{path}.{secrets.token_hex(8)}"
-    fd = disk.create(temporary)
-    try:
-        try:
-            disk.pwrite(fd, memoryview(json.dumps(state).encode("ascii")), 0)
-        finally:
-            disk.close(fd)
-        disk.rename(temporary, path)
-    except BaseException:
-        remove_quietly(disk, temporary)
-        raise
-
-
-class BlobLock:
-    """The lock on one blob's partial file, between processes and threads; waiting for it can be cancelled."""
-
-    def __init__(self, folder: str, descriptor: Descriptor, disk: Disk, flow: Flow) -> None:
-        self._disk = disk
-        self._path = f"{folder}/{descriptor.digest.file_name}.lock"
-        self._flow = flow
-        self._lock = FileLock(self._path, thread_local=False)
-
-    def __enter__(self) -> BlobLock:
-        with disk_errors("locking", self._path):
-            while True:
-                try:
-                    self._lock.acquire(timeout=_POLL, poll_interval=_POLL)
-                except Timeout:
-                    self._flow.check()
-                else:
-                    return self
-
-    def retire(self) -> None:
-        """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
-        remove_quietly(self._disk, self._path)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        """Begin again at the first byte."""
+        self._partial.restart()
+        self.offset = 0

@@ -7,57 +7,33 @@ for each of them ends the copy at once.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Fetcher, Outcome, Pusher
-from transferkit.errors import (
-    CancelledError,
-    CertificateError,
-    ConnectError,
-    DigestMismatchError,
-    IncompleteError,
-    RateLimitedError,
-    RetriesExhaustedError,
-    StorageError,
-    TransferKitError,
-    UnauthorizedError,
-)
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
+from transferkit.content.interfaces import Fetcher, Ingester, Outcome, Pusher, RangeFetcher
+from transferkit.errors import CancelledError, IncompleteError, TransferKitError
+from transferkit.options import TransferOptions
 from transferkit.report import Report
 from transferkit.retry import Retry
-from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool
+from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.agenda import Agenda, Unit
+from transferkit.transfer.attempts import Attempts, Outcomes, is_fatal
+from transferkit.transfer.bandwidth import Bandwidth
+from transferkit.transfer.flow import BUFFER, WorkerFlow
+from transferkit.transfer.large import LargeBlobs
+from transferkit.transfer.pool import Pool, Queue
 from transferkit.transfer.progress import Progress, ProgressCallback
+from transferkit.transfer.ranged import total_chunks
 from transferkit.transfer.speed import SMALLEST, Speeds
 from transferkit.transfer.throttle import Throttle
 from transferkit.transfer.watchdog import Watchdog
 
 T = TypeVar("T")
-
-# The same for every blob: the disk, the credentials and the certificate will not get better for the next one.
-_FATAL = (StorageError, UnauthorizedError, CertificateError)
-
-
-def is_fatal(error: TransferKitError) -> bool:
-    """Tell whether an error ends the whole copy: it would be the same for every other blob."""
-    if isinstance(error, RetriesExhaustedError):
-        return isinstance(error.__cause__, ConnectError)
-    if isinstance(error, RateLimitedError):
-        return not error.retryable  # it asks for a longer wait than the user allows
-    return isinstance(error, _FATAL) or (isinstance(error, ConnectError) and not error.retryable)
-
-
-@dataclass(slots=True)
-class _Totals:
-    skipped: int = 0
-    mounted: int = 0
-    retried: int = 0
-    failures: dict[str, TransferKitError] = field(default_factory=dict)
 
 
 class Copy:
@@ -74,37 +50,68 @@ class Copy:
         *,
         concurrency: int,
         retry: Retry,
+        options: TransferOptions | None = None,
         progress: ProgressCallback | None = None,
-        progress_interval: float = 0.1,
+        trace: Trace = NULL_TRACE,
         present: Sequence[Descriptor] = (),
         cancellation: Cancellation | None = None,
         executor: Callable[[int], Executor] | None = None,
         logger: logging.Logger | None = None,
-        stall_timeout: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._logger = logger or logging.getLogger(__name__)
+        options = options or TransferOptions()
+        logger = logger or logging.getLogger(__name__)
         self._source = source
         self._target = target
-        self._retry = retry
         self._clock = clock
-        self._interval = progress_interval
-        self._totals = _Totals(skipped=len(present))
+        self._interval = options.progress_interval
+        self._outcomes = Outcomes(trace, logger, skipped=len(present))
         self._blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
-        self._progress = Progress(progress, total, present=there, logger=self._logger)
-        self._pool: Pool[Descriptor] = Pool(
-            self._copy_one,
-            descriptors,
-            concurrency=concurrency,
+        self._progress = Progress(progress, total, present=there, logger=logger)
+        in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
+        threshold = options.chunk_threshold if in_chunks else MAX_SIZE
+        self._agenda = Agenda(descriptors, is_large=lambda descriptor: descriptor.size > threshold)
+        self._pool: Pool[Unit] = Pool(
+            self._work,
+            self._agenda,
+            concurrency=min(concurrency, total_chunks(descriptors, threshold)),
             cancellation=cancellation or Cancellation(),
             executor=executor,
+            make_flow=self._flow_maker(options),
         )
-        flows = self._pool.flows
         self._speeds = Speeds()
-        self._throttle = Throttle(flows, sleep=self._pool.sleep, clock=clock)
-        self._watchdog = Watchdog(flows, self._speeds, stall_timeout=stall_timeout, clock=clock)
+        self._throttle = Throttle(self._pool.flows, sleep=self._pool.sleep, clock=clock)
+        self._watchdog = Watchdog(self._pool.flows, self._speeds, stall_timeout=options.stall_timeout, clock=clock)
+        self._attempts = Attempts(retry, self._throttle, self._outcomes, sleep=self._pool.sleep, logger=logger)
+        self._large: LargeBlobs | None = None
+        if isinstance(source, RangeFetcher) and isinstance(target, Ingester):
+            self._large = LargeBlobs(
+                source,
+                target,
+                agenda=self._agenda,
+                attempts=self._attempts,
+                outcomes=self._outcomes,
+                speeds=self._speeds,
+                copy_whole=self._copy_whole,
+                chunk_size=options.chunk_size,
+                sleep=self._pool.sleep,
+                logger=logger,
+                clock=clock,
+            )
+
+    def _flow_maker(self, options: TransferOptions) -> Callable[[int], WorkerFlow]:
+        """Return what makes the flows: with the limits that all of them share."""
+        limit = options.max_bandwidth
+        bandwidth = (
+            Bandwidth(limit, sleep=lambda seconds: self._pool.sleep(seconds), clock=self._clock) if limit else None
+        )
+        # Under a limit, a worker that reads much at once would wait long for it: 50 turns a second are smooth enough.
+        buffer = max(4096, min(BUFFER, int(limit / 50))) if limit else BUFFER
+        count = options.body_concurrency
+        bodies = threading.BoundedSemaphore(count) if count else None
+        return lambda number: WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=buffer)
 
     def run(self) -> Report:
         """Copy everything and return what was done.
@@ -115,77 +122,64 @@ class Copy:
             CancelledError, KeyboardInterrupt: the copy was ended from outside.
         """
         began = self._clock()
-        flows = self._pool.flows
-        self._progress.tick(flows, always=True)
+        self._tick(always=True)
         if self._pool.has_work:
-            with self._watchdog:
-                self._pool.run(lambda: self._progress.tick(flows), interval=self._interval)
-        self._progress.tick(flows, always=True)
-        totals = self._totals
-        if totals.failures:
-            raise _incomplete(totals.failures, self._blobs)
+            try:
+                with self._watchdog:
+                    self._pool.run(self._tick, interval=self._interval)
+            finally:
+                # No worker is left: what is in place stays there for the next run.
+                for blob in self._agenda.unfinished():
+                    blob.ingest.close()
+        self._tick(always=True)
+        outcomes = self._outcomes
+        if outcomes.failures:
+            raise _incomplete(outcomes.failures, self._blobs)
         return Report(
             blobs=self._blobs,
-            bytes=sum(flow.traffic for flow in flows),
-            skipped=totals.skipped,
-            mounted=totals.mounted,
-            retried=totals.retried,
+            bytes=sum(flow.traffic for flow in self._pool.flows),
+            skipped=outcomes.skipped,
+            mounted=outcomes.mounted,
+            retried=outcomes.retried,
+            healed=outcomes.healed,
             seconds=self._clock() - began,
         )
 
-    def _copy_one(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
-        mismatches = 0
+    def _tick(self, *, always: bool = False) -> None:
+        self._progress.tick(self._pool.flows, taken_back=self._outcomes.taken_back, always=always)
 
-        def attempt() -> Outcome:
-            nonlocal mismatches
-            flow.begin_attempt()
-            self._throttle.enter(flow)
-            flow.check()
-            try:
-                return self._target.push(descriptor, self._source, flow=flow)
-            except DigestMismatchError as error:
-                # Once more: a proxy may have spoiled it. Twice the same is the registry's own content.
-                mismatches += 1
-                error.retryable = mismatches == 1
-                raise
+    def _work(self, unit: Unit, flow: WorkerFlow) -> None:
+        if isinstance(unit, Descriptor) and (self._large is None or not self._agenda.is_large(unit)):
+            self._copy_whole(unit, flow)
+        elif self._large is not None:
+            self._large.work(unit, flow)
 
-        def again(error: TransferKitError, wait: float) -> None:
-            self._throttle.note(error, flow, wait)
-            with self._pool.lock:
-                self._totals.retried += 1
-            self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
-
+    def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
+        """Copy a blob as one stream."""
+        self._outcomes.started(descriptor)
         began = self._clock() if descriptor.size >= SMALLEST else 0.0
         try:
-            outcome = self._retry.call(attempt, position=flow.peak, sleep=self._pool.sleep, on_retry=again)
+            outcome = self._attempts.run(
+                descriptor, lambda: self._target.push(descriptor, self._source, flow=flow), flow, position=flow.position
+            )
         except CancelledError:
             raise
         except TransferKitError as error:
             flow.settle(0)
             if is_fatal(error):
                 raise
-            self._totals.failures[descriptor.digest] = error
+            self._outcomes.failed(descriptor, error)
         else:
-            if outcome is not Outcome.MOVED:
-                self._count(outcome)
-            elif began:
+            if began and outcome is Outcome.MOVED:
                 self._speeds.record(descriptor.size, self._clock() - began)
-        finally:
-            flow.busy = False
-
-    def _count(self, outcome: Outcome) -> None:
-        with self._pool.lock:  # "+=" on an attribute is not atomic
-            if outcome is Outcome.PRESENT:
-                self._totals.skipped += 1
-            else:
-                self._totals.mounted += 1
+            self._outcomes.ended(descriptor, outcome)
 
 
 def run_one(work: Callable[[WorkerFlow], T], *, retry: Retry, cancellation: Cancellation) -> T:
     """Do one thing that is no blob, with the same retries, in a worker that can be cancelled and interrupted."""
     results: list[T] = []
 
-    def unit(_: None, flow: WorkerFlow) -> None:
+    def unit(_: bool, flow: WorkerFlow) -> None:
         def attempt() -> T:
             flow.begin_attempt()
             flow.check()
@@ -193,7 +187,7 @@ def run_one(work: Callable[[WorkerFlow], T], *, retry: Retry, cancellation: Canc
 
         results.append(retry.call(attempt, position=flow.peak, sleep=pool.sleep))
 
-    pool: Pool[None] = Pool(unit, [None], concurrency=1, cancellation=cancellation)
+    pool: Pool[bool] = Pool(unit, Queue([True]), concurrency=1, cancellation=cancellation)
     pool.run(lambda: None, interval=1.0)
     return results[0]
 

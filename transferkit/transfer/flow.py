@@ -6,9 +6,11 @@ import threading
 
 from transferkit.content.interfaces import Abort
 from transferkit.errors import TransferKitError
+from transferkit.transfer.bandwidth import Bandwidth
 
 # 256 KiB: below this, system calls led the profile of large blobs; 64 threads of it are 16 MiB.
 BUFFER = 256 * 1024
+_LOOK = 0.05  # seconds between two looks at a cut while the worker waits for others' bodies to end
 
 
 class WorkerFlow:
@@ -22,21 +24,36 @@ class WorkerFlow:
 
     __slots__ = (
         "_aborts",
+        "_bandwidth",
         "_bodies",
         "_buffer",
         "_cut",
         "_final",
+        "_gate",
         "_kept",
         "_lock",
         "_peak",
+        "_size",
         "_start",
         "_wasted",
         "body",
         "busy",
+        "number",
         "progress",
     )
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        number: int = 0,
+        *,
+        bandwidth: Bandwidth | None = None,
+        bodies: threading.Semaphore | None = None,
+        buffer: int = BUFFER,
+    ) -> None:
+        self.number = number
+        self._bandwidth = bandwidth
+        self._gate = bodies
+        self._size = buffer
         self.progress = 0
         self.body = 0
         self.busy = False
@@ -55,7 +72,7 @@ class WorkerFlow:
     @property
     def buffer(self) -> memoryview:
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(BUFFER))
+            self._buffer = memoryview(bytearray(self._size))
         return self._buffer
 
     # -- what the operation sees
@@ -76,16 +93,34 @@ class WorkerFlow:
             self._aborts.pop(abort, None)
 
     def begin_body(self) -> None:
+        if self._gate is not None and not self.body:
+            while not self._gate.acquire(timeout=_LOOK):
+                self.check()
         self._bodies += 1
         self.body = self._bodies
 
     def end_body(self) -> None:
+        if self._gate is not None and self.body:
+            self._gate.release()
         self.body = 0
 
     def moved(self, count: int) -> None:
         if self._cut is not None:
             raise self._cut
         self.progress += count
+        if self._bandwidth is not None:
+            self._wait_for_bandwidth(self._bandwidth, count)
+
+    def _wait_for_bandwidth(self, bandwidth: Bandwidth, count: int) -> None:
+        # A body that waits for its turn is not silent: the watchdog must not see it.
+        body, self.body = self.body, 0
+        try:
+            bandwidth.moved(count)
+        finally:
+            if body:
+                self._bodies += 1
+                self.body = self._bodies
+        self.check()
 
     def settle(self, position: int) -> None:
         before = self.progress - self._start
@@ -105,11 +140,15 @@ class WorkerFlow:
 
     def begin_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
-        self.body = 0
+        self.end_body()
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:
                     self._cut = None
+
+    def position(self) -> int:
+        """How many bytes of this unit are counted."""
+        return self.progress - self._start
 
     def peak(self) -> int:
         """The furthest byte of this unit that was ever reached."""

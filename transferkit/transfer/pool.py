@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
@@ -19,10 +19,43 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.growth import PERIOD, Growth
 
 U = TypeVar("U")
+U_co = TypeVar("U_co", covariant=True)
 
 Work = Callable[[U, WorkerFlow], None]
 
 SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
+
+
+class Units(Protocol[U_co]):
+    """Where a pool takes its units of work from. Thread-safe."""
+
+    def take(self, worker: int) -> U_co | None:
+        """Return the next unit for a worker; ``None``: there is nothing left for it. May wait."""
+
+    def stop(self) -> None:
+        """Hand out nothing more; called from any thread, and from signal handlers."""
+
+    def __bool__(self) -> bool:
+        """Whether there is something left."""
+
+
+class Queue(Generic[U]):
+    """Units in their order."""
+
+    def __init__(self, units: Iterable[U]) -> None:
+        self._units = deque(units)
+
+    def take(self, worker: int) -> U | None:
+        try:
+            return self._units.popleft()  # atomic: the queue takes no lock
+        except IndexError:
+            return None
+
+    def stop(self) -> None:
+        self._units.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._units)
 
 
 class Pool(Generic[U]):
@@ -34,15 +67,16 @@ class Pool(Generic[U]):
     def __init__(
         self,
         work: Work[U],
-        units: Iterable[U],
+        units: Units[U],
         *,
         concurrency: int,
         cancellation: Cancellation,
         executor: Callable[[int], Executor] | None = None,
+        make_flow: Callable[[int], WorkerFlow] = WorkerFlow,
     ) -> None:
         self._work = work
-        self._units = deque(units)
-        self._size = max(1, min(concurrency, len(self._units)))
+        self._units = units
+        self._size = max(1, concurrency)
         self._cancellation = cancellation
         self._executor = executor or _threads
         self._finished = threading.Event()
@@ -50,7 +84,7 @@ class Pool(Generic[U]):
         self._fatal: BaseException | None = None
         self.lock = threading.Lock()
         self._running = 0
-        self.flows = [WorkerFlow() for _ in range(self._size)]
+        self.flows = [make_flow(number) for number in range(self._size)]
 
     def run(self, tick: Callable[[], None], *, interval: float) -> None:
         """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
@@ -106,19 +140,18 @@ class Pool(Generic[U]):
         # No lock around what follows: a signal handler may be the one who calls.
         if self._fatal is None:
             self._fatal = error
-        self._units.clear()
+        self._units.stop()
         reason = error if isinstance(error, CancelledError) else CancelledError("stopped: another blob failed for good")
         for flow in self.flows:
             flow.cut(reason, final=True)
         self._stopping.set()
 
     def _worker(self, flow: WorkerFlow) -> None:
-        take = self._units.popleft  # atomic: the queue takes no lock
+        number = flow.number
         try:
             while not self._stopping.is_set():
-                try:
-                    unit = take()
-                except IndexError:
+                unit = self._units.take(number)
+                if unit is None:
                     return
                 flow.begin()
                 self._work(unit, flow)

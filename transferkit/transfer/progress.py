@@ -24,11 +24,11 @@ class Progress:
         self._complained = False
         self._last = -1
 
-    def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
+    def tick(self, flows: Iterable[WorkerFlow], *, taken_back: int = 0, always: bool = False) -> None:
         """Tell the callback how far it is, if that has changed."""
         if self._callback is None:
             return
-        completed = self._present + sum(flow.progress for flow in flows)
+        completed = self._present + sum(flow.progress for flow in flows) - taken_back
         if completed == self._last and not always:
             return
         self._last = completed

@@ -3,34 +3,71 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, TypeVar
 
-from transferkit.content.interfaces import Body, Flow
+from transferkit.content.interfaces import Body, Flow, Local
 from transferkit.errors import ProtocolError, ReadError
+
+T = TypeVar("T")
 
 # Bytes between two counts of what was sent. A slow link must be seen to move: 256 KiB in the 10 s of a stall would ask
 # for 26 KB/s of every connection.
 PIECE = 64 * 1024
+NO_BODY = frozenset({204, 304})  # statuses of answers that have none, as every answer to HEAD: RFC 9112, section 6.3
+EXTENT = 1024 * 1024  # bytes that the kernel is asked to send at most; it takes what there is room for
+
+
+@dataclass(slots=True)
+class Extent:
+    """A piece of a file, for the kernel to send: who asked for it says in ``sent`` how much of it went out.
+
+    -1 says that the kernel cannot send from this file.
+    """
+
+    fd: int
+    offset: int
+    count: int
+    sent: int = 0
 
 
 class Sender:
-    """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's."""
+    """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    def __init__(self, length: int, open_body: Callable[[], Body], flow: Flow) -> None:
+    ``start`` is where in the content they begin; ``open_body`` opens it there.
+    """
+
+    def __init__(
+        self, length: int, open_body: Callable[[], AbstractContextManager[Body]], flow: Flow, *, start: int = 0
+    ) -> None:
         self.length = length
+        self.start = start
         self.error: BaseException | None = None
         self._open = open_body
         self._flow = flow
 
     def rewind(self) -> None:
         """Take back what was sent: the body starts again from its first byte."""
-        self._flow.settle(0)
+        self._flow.settle(self.start)
 
     def __iter__(self) -> Iterator[memoryview]:
+        return self.pieces()
+
+    def pieces(self) -> Generator[memoryview, None, None]:
+        """Yield the body in pieces of the worker's buffer."""
+        return self._guarded(self._pieces())
+
+    def extents(self) -> Generator[memoryview | Extent, None, None]:
+        """Yield the body as pieces of a file where it is one that need not be hashed, else as ``pieces`` does."""
+        return self._guarded(self._pieces(by_kernel=True))
+
+    def _guarded(self, pieces: Iterator[T]) -> Generator[T, None, None]:
         # urllib3 takes every OSError for the connection's; what the source raised is kept to be raised again as it was.
         try:
-            yield from self._pieces()
+            yield from pieces
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -39,12 +76,16 @@ class Sender:
         finally:
             self._flow.end_body()
 
-    def _pieces(self) -> Iterator[memoryview]:
+    def _pieces(self, *, by_kernel: bool = False) -> Iterator[Any]:
         flow = self._flow
         buffer = flow.buffer
         with self._open() as body:
             flow.begin_body()
             left = self.length
+            if by_kernel and isinstance(body, Local):
+                left = yield from self._extents(body)
+                if left:
+                    body.seek(self.start + self.length - left, flow=flow)
             while left:
                 filled = 0
                 room = min(len(buffer), left)
@@ -59,12 +100,31 @@ class Sender:
                     flow.moved(len(piece))
                 left -= filled
 
+    def _extents(self, body: Local) -> Generator[Extent, None, int]:
+        """Return how many bytes are left for somebody else to send."""
+        at, end = self.start, self.start + self.length
+        while at < end:
+            count = min(EXTENT, end - at)
+            if at + count == end:
+                body.confirm()  # before the last byte is sent
+            extent = Extent(body.fileno(), at, count)
+            yield extent
+            if extent.sent < 0:
+                break
+            if not extent.sent:
+                body.confirm()  # a file that has become shorter ends early
+            at += extent.sent
+            self._flow.moved(extent.sent)
+        body.confirm()
+        return end - at
+
 
 class BytesBody:
     """A short body that is in memory."""
 
     def __init__(self, data: bytes) -> None:
         self.offset = 0
+        self.length: int | None = len(data)
         self._left = memoryview(data)
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -92,7 +152,7 @@ class Answer(ABC):
     ``offset`` is where in the content the body begins, for whoever knows.
     """
 
-    __slots__ = ("headers", "length", "offset", "place", "status")
+    __slots__ = ("headers", "length", "offset", "place", "status", "url")
 
     status: int
     headers: Mapping[str, str]
@@ -100,6 +160,8 @@ class Answer(ABC):
     offset: int
     place: str
     """The origin it came from, as an error names it."""
+    url: str
+    """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:

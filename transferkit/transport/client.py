@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import requests
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
+_EXPIRED = frozenset({400, 401, 403})  # how S3, Azure, GCS and R2 say that a signature is too old
 # One for a token that is missing, one for a token that ended while the request was under way.
 _CHALLENGES = 2
 
@@ -53,6 +55,8 @@ class Client:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
         self.options = options or TransportOptions()
+        self.learnt: dict[str, Any] = {}
+        """What the layers above have found out about this registry; they alone know what it means."""
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self._wall_clock = wall_clock
         self._sessions = Sessions(session, connections=connections, direct=self.options.direct)
@@ -82,12 +86,14 @@ class Client:
         timeout: float | None = None,
         scope: str = "",
         what: str = "",
+        anonymous: bool = False,
     ) -> Answer:
         """Send a request, follow its redirects, and return the answer, whose status is one of ``ok``.
 
         ``url`` is a path of the registry's API or an absolute URL that ``locate`` returned. ``timeout`` is how long the
         head of the answer may take, in seconds. ``scope`` names the permission that the request needs: requests of one
-        scope share a token. ``what`` names the thing asked for in an error.
+        scope share a token. ``what`` names the thing asked for in an error. ``anonymous`` sends nothing of the user's
+        even to the registry's own origin: to a URL that is signed.
 
         Raises:
             RegistryError, NotFoundError: the answer is a refusal.
@@ -100,8 +106,10 @@ class Client:
             target, origin, path = url, Origin.of(url), target_of(url)
         merged = {**self._headers, **headers} if headers else self._headers
         limit = timeout or self.options.response_timeout
+        began = target, origin, path
         hops = challenges = 0
-        trusted = origin == self.origin
+        asked_again = False
+        trusted = origin == self.origin and not anonymous
         while True:
             authorization = self._auth.header(scope, flow) if trusted else None
             answer = self._sessions.send(
@@ -115,12 +123,19 @@ class Client:
                 flow=flow,
             )
             if answer.status in ok:
+                answer.url = target
                 return answer
             if answer.status == 401 and trusted and challenges < _CHALLENGES:
                 challenges += 1
                 refusal = self._refusal(method, target, answer, what)
                 if self._auth.answer(answer.headers, scope, authorization, flow) is None:
                     raise refusal
+            elif answer.status in _EXPIRED and hops and origin != self.origin and sender is None and not asked_again:
+                # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
+                answer.finish()
+                asked_again = True
+                target, origin, path = began
+                trusted = origin == self.origin
             else:
                 hops += 1
                 target, origin = self._follow(method, target, origin, answer, hops, what)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -58,6 +60,17 @@ def connecting_for(flow: Flow) -> Iterator[None]:
 
 def _current() -> Flow | None:
     return getattr(_thread, "flow", None)
+
+
+def _close_half_made(error: BaseException) -> None:
+    """Close the TLS socket that Python begins to make of a connection, where that is reset in the same moment.
+
+    Python 3.11 leaves it open and to nobody but the traceback, which lives as long as the error that we raise.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        half_made = frame.f_locals.get("self")
+        if isinstance(half_made, ssl.SSLSocket):
+            half_made.close()
 
 
 class _Wakeable:
@@ -160,6 +173,9 @@ class _Wakeable:
         self._new_conn = remember  # type: ignore[method-assign]  # for this one call
         try:
             super().connect()  # type: ignore[misc]  # as above
+        except OSError as error:
+            _close_half_made(error)
+            raise
         finally:
             del self._new_conn
             for twin, abort in twins:

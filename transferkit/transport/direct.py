@@ -8,8 +8,10 @@ an answer (chunked, HTTP/1.0, no length) is read by ``http.client`` from the sam
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
+import os
 import select
 import socket
 import ssl
@@ -19,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from urllib3 import HTTPConnectionPool
@@ -26,14 +29,18 @@ from urllib3 import HTTPConnectionPool
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, ReadError, TransferKitError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
-from transferkit.transport.body import Answer, Sender
+from transferkit.transport.body import NO_BODY, Answer, Extent, Sender
 from transferkit.transport.connections import connecting_for
 from transferkit.transport.failures import convert, foreign_errors
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _MAX_INTERIM = 16  # 1xx answers before the real one
 _SAFE = frozenset({"GET", "HEAD"})
-_NO_BODY = frozenset({204, 304})
+# macOS has another sendfile, which takes part of an extent and raises.
+_KERNEL_SENDS = sys.platform == "linux"
+_BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
+_BEGINNING = b"HTTP/1."
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
 class Direct:
@@ -110,7 +117,7 @@ class Direct:
 
     def _connect(self, connection: Any, timeout: float, verify: object, place: str, flow: Flow) -> None:
         connection.timeout = timeout
-        with connecting_for(flow), foreign_errors(flow, place, verify, None):
+        with connecting_for(flow), foreign_errors(flow, place, verify, None, connecting=True):
             connection.connect()
         connection.limit = None
 
@@ -125,15 +132,15 @@ class Direct:
         place: str,
         flow: Flow,
     ) -> Answer:
-        flow.attach(connection.abort)
         try:
+            flow.attach(connection.abort)
             _limit(connection, timeout)
             sock = connection.sock
             early = False
             try:
                 sock.sendall(request)
                 if sender is not None:
-                    early = _send_body(sock, sender)
+                    early = _send_body(sock, sender, timeout)
             except TransferKitError:
                 raise
             except OSError as error:
@@ -176,17 +183,16 @@ class Direct:
         for _ in range(_MAX_INTERIM):
             end = data.find(END)
             while end < 0:
+                # Else the wait for a rest that never comes would be all that the caller hears of.
+                if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+                    raise ProtocolError(f"{place} sent an answer that is not HTTP/1: {data[:60]!r}")
                 if len(data) >= MAX_HEAD:
                     raise ProtocolError(f"{place} sent an answer whose head is longer than {MAX_HEAD} bytes")
                 more = _receive(sock, buffer, place, flow)
                 if not more:
-                    if not data.startswith(b"HTTP/"):
-                        raise ProtocolError(f"{place} sent an answer that is not HTTP: {data[:60]!r}")
                     raise ReadError(f"{place} closed the connection within the head of its answer")
                 data += more
                 end = data.find(END)
-            if end > MAX_HEAD:
-                raise ProtocolError(f"{place} sent an answer whose head is longer than {MAX_HEAD} bytes")
             head, data = read_head(data[: end + 4]), data[end + 4 :]
             if head.status >= 200:
                 return head, data
@@ -316,6 +322,8 @@ class ReplayedAnswer(Answer):
                 text = f"{self.place} sent a body that is cut off or malformed: {type(error).__name__}"
                 raise ReadError(text) from error
         self._flow.check()
+        if len(data) > len(buffer):  # http.client takes "-5" for the size of a chunk
+            raise ReadError(f"{self.place} sent a body that is cut off or malformed")
         buffer[: len(data)] = data
         return len(data)
 
@@ -370,7 +378,7 @@ def _answer(
 ) -> Answer:
     chunked = head.chunked
     length = head.length
-    if method == "HEAD" or head.status in _NO_BODY:
+    if method == "HEAD" or head.status in NO_BODY:
         chunked, length = False, 0
     if chunked or length is None:
         return ReplayedAnswer(direct, pool, connection, method, head, rest, place, flow, reusable=False)
@@ -390,7 +398,10 @@ def _request_head(method: str, target: str, host: str, headers: Mapping[str, str
         raise ProtocolError("a header field holds a line break, and is not sent")
     if sender is not None:
         fields += f"Content-Length: {sender.length}\r\n"
-    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode("latin-1")
+    try:
+        return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
 
 
 def _receive(sock: socket.socket, buffer: memoryview, place: str, flow: Flow) -> bytes:
@@ -419,19 +430,59 @@ def _limit(connection: Any, seconds: float) -> None:
     connection.limit = seconds
 
 
-def _send_body(sock: socket.socket, sender: Sender) -> bool:
+def _send_body(sock: socket.socket, sender: Sender, patience: float) -> bool:
     """Send a body; stop, and tell so, when the server answers before it has all of it."""
     if isinstance(sock, ssl.SSLSocket):
         # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
-        for piece in sender:
-            sock.sendall(piece)
+        with closing(sender.pieces()) as blocks:
+            for block in blocks:
+                sock.sendall(block)
         return False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    pieces = iter(sender)
-    for piece in pieces:
-        if poll.poll(0):
-            pieces.close()  # type: ignore[attr-defined]  # a generator
-            return True
-        sock.sendall(piece)
+    # Closed on every way out: a body that ends when its garbage is collected would end the next one's watch.
+    with closing(sender.extents() if _KERNEL_SENDS and sender.length >= _BY_KERNEL else sender.pieces()) as pieces:
+        for piece in pieces:
+            if isinstance(piece, Extent):
+                if _send_extent(sock, piece, patience):
+                    return True
+                continue
+            if poll.poll(0) and not _is_interim(sock):
+                return True
+            sock.sendall(piece)
     return False
+
+
+def _send_extent(sock: socket.socket, extent: Extent, patience: float) -> bool:
+    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
+
+    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    events = poll.poll(patience * 1000)
+    if events and events[0][1] & select.POLLIN:
+        if not _is_interim(sock):
+            return True
+        poll.modify(sock, select.POLLOUT)
+        events = poll.poll(patience * 1000)
+    if not events:
+        raise TimeoutError("timed out")
+    sock.setblocking(False)
+    try:
+        extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        # The connection's, or the file's: reading it in the ordinary way will tell what is wrong with that.
+        if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
+            raise
+        extent.sent = -1
+    finally:
+        sock.setblocking(True)
+    return False
+
+
+def _is_interim(sock: socket.socket) -> bool:
+    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
+    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)

@@ -40,8 +40,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         queue += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
 
 
-def convert(error: BaseException, origin: str, verify: object, *, sending: bool) -> TransferKitError:
-    """Return our exception for a foreign one; ``sending`` says that it came while a body was sent."""
+def convert(
+    error: BaseException, origin: str, verify: object, *, sending: bool, connecting: bool = False
+) -> TransferKitError:
+    """Return our exception for a foreign one.
+
+    ``sending`` says that it came while a body was sent, ``connecting`` that there was no connection yet.
+    """
     causes = list(_causes(error))
     detail = str(causes[-1])[:_SHOWN] or type(causes[-1]).__name__
     for cause in causes:
@@ -65,15 +70,19 @@ def convert(error: BaseException, origin: str, verify: object, *, sending: bool)
     # BlockingIOError is how the kernel's own time limit on a socket (SO_RCVTIMEO) shows.
     if isinstance(error, (failures.Timeout, urllib3.exceptions.TimeoutError, TimeoutError, BlockingIOError)):
         return TransportTimeout(f"{origin} did not answer in time")
-    if isinstance(error, (failures.SSLError, urllib3.exceptions.SSLError, ssl.SSLError)):
+    # Without a setting for certificates it is a connection that stood: a damaged record is a broken connection.
+    if verify is not None and isinstance(error, (failures.SSLError, urllib3.exceptions.SSLError, ssl.SSLError)):
         return ConnectError(f"TLS with {origin} failed: {detail}")
     if isinstance(error, (failures.InvalidURL, failures.InvalidHeader, failures.InvalidSchema, failures.MissingSchema)):
         return ProtocolError(f"a request to {origin} cannot be made: {type(error).__name__}")
     for cause in causes:
         if isinstance(cause, (urllib3.exceptions.HeaderParsingError, urllib3.exceptions.DecodeError)):
             return ProtocolError(f"{origin} sent an answer that is not HTTP: {type(cause).__name__}")
-        if type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol"):
+        # HTTPException itself is what http.client raises for too many fields.
+        if type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol", "HTTPException"):
             return ProtocolError(f"{origin} sent an answer that is not HTTP: {type(cause).__name__}")
+    if connecting:
+        return ConnectError(f"cannot connect to {origin}: {detail}")
     kind = WriteError if sending and any(isinstance(cause, BrokenPipeError) for cause in causes) else ReadError
     return kind(f"the connection to {origin} broke: {detail}")
 
@@ -89,7 +98,9 @@ _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ss
 
 
 @contextmanager
-def foreign_errors(flow: Flow, origin: str, verify: object, sender: Sender | None) -> Iterator[None]:
+def foreign_errors(
+    flow: Flow, origin: str, verify: object, sender: Sender | None, *, connecting: bool = False
+) -> Iterator[None]:
     """Turn what the HTTP libraries raise into ours: first what the flow says, then what the body's source raised."""
     try:
         yield
@@ -99,4 +110,4 @@ def foreign_errors(flow: Flow, origin: str, verify: object, sender: Sender | Non
         flow.check()
         if sender is not None and sender.error is not None:
             raise sender.error from error
-        raise convert(error, origin, verify, sending=sender is not None) from error
+        raise convert(error, origin, verify, sending=sender is not None, connecting=connecting) from error

@@ -14,7 +14,7 @@ from requests.structures import CaseInsensitiveDict
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError, ReadError
-from transferkit.transport.body import Answer, Sender
+from transferkit.transport.body import NO_BODY, Answer, Sender
 from transferkit.transport.connections import abort_of, connecting_for
 from transferkit.transport.failures import foreign_errors
 
@@ -59,6 +59,8 @@ class PlainAnswer(Answer):
 
     def _announced(self) -> int | None:
         value = self.headers.get("content-length")
+        if self._request_method() == "HEAD" or self.status in NO_BODY:
+            return 0  # whatever it announces
         if value is None or "transfer-encoding" in self.headers:
             return None
         # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
@@ -80,7 +82,7 @@ class PlainAnswer(Answer):
         buffer[:count] = data
         if self._left is not None:
             self._left -= count
-            if not count and self._left > 0 and self._request_method() != "HEAD":
+            if not count and self._left > 0:
                 raise ReadError(f"{self.place} closed the connection {self._left} bytes before the end")
         return count
 

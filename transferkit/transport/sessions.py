@@ -104,7 +104,9 @@ class Sessions:
         place = str(origin)
         url = f"{place}/"
         # requests types the values of this dictionary as a union of all that may be in it.
-        merged: dict[str, Any] = dict(self._session.merge_environment_settings(url, {}, None, None, None))
+        # Its verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
+        verify = self._session.verify
+        merged: dict[str, Any] = dict(self._session.merge_environment_settings(url, {}, None, verify, None))
         settings = {
             "verify": merged["verify"],
             "cert": merged["cert"] if trusted else None,

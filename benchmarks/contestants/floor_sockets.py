@@ -1,0 +1,87 @@
+"""A floor: bare sockets, a request line and two headers, SHA-256 and a file. No check that a client must make."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import threading
+from collections import deque
+
+from benchmarks.contestants.job import Job, parse, run
+
+BUFFER = 256 * 1024
+
+
+class Worker:
+    """One connection, one buffer."""
+
+    def __init__(self, job: Job) -> None:
+        host, _, port = job.host.partition(":")
+        self.job = job
+        self.connection: socket.socket = socket.create_connection((host, int(port)))
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if job.url.startswith("https:"):
+            context = ssl.create_default_context(cafile=str(job.ca) if job.ca else None)
+            self.connection = context.wrap_socket(self.connection, server_hostname=host)
+        self.view = memoryview(bytearray(BUFFER))
+
+    def fetch(self, hexdigest: str, size: int) -> None:
+        path = f"/v2/{self.job.repository}/blobs/sha256:{hexdigest}"
+        self.connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.job.host}\r\n\r\n".encode())
+        view = self.view
+        have, end = 0, -1
+        while end < 0:
+            got = self.connection.recv_into(view[have:])
+            if not got:
+                raise ConnectionError("closed within the head")
+            have += got
+            end = bytes(view[: min(have, 4096)]).find(b"\r\n\r\n")
+        if bytes(view[9:12]) != b"200":
+            raise ConnectionError(bytes(view[:end]).decode())
+        sha256 = hashlib.sha256()
+        with open(self.job.path(hexdigest), "wb", buffering=0) as out:
+            block = view[end + 4 : have]
+            while True:
+                sha256.update(block)
+                out.write(block)
+                size -= len(block)
+                if size <= 0:
+                    break
+                got = self.connection.recv_into(view)
+                if not got:
+                    raise ConnectionError("closed within the body")
+                block = view[:got]
+        if size or sha256.hexdigest() != hexdigest:
+            raise ConnectionError(f"{hexdigest}: other bytes")
+
+
+def main() -> None:
+    job = parse()
+    queue = deque(job.blobs)
+    failures: list[BaseException] = []
+
+    def work_off() -> None:
+        try:
+            worker = Worker(job)
+            while not failures:
+                worker.fetch(*queue.popleft())
+        except IndexError:
+            pass  # all done
+        except BaseException as error:  # noqa: BLE001  # told by the main thread
+            failures.append(error)
+
+    def work() -> None:
+        threads = [threading.Thread(target=work_off) for _ in range(min(job.threads, len(queue)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    run(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Write the page of the documentation from the JSON of a run: ``python -m benchmarks.report RESULTS.json PAGE.rst``.
+
+The chart goes beside the page. Nothing tells which machine it was but its size: no host name, no path.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.chart import chart
+from benchmarks.goals import goals
+from benchmarks.results import Results
+from benchmarks.table import heading, row_table, simple_table
+
+INTRODUCTION = """
+Made by ``make bench``; anyone can run it. Absolute figures say little: another machine has others, and so has the same
+one an hour later. The ratios hold, because the contestants ran in turn, in one run.
+
+``wall`` is the time of a whole process with its start, as a median; ``call`` is what a program that runs already waits
+for. ``RSS`` is the peak of the process's memory (10 MB is the least that can be seen). ``ratio`` is a multiple of the
+wall time of transferkit. Every file was hashed after each run. *bare sockets* and *SHA-256 alone* are floors for
+orientation: the first checks nothing that a client must check, the second moves nothing. Client and server share the
+cores.
+"""
+
+
+def page(results: Results, image: str) -> str:
+    parts = [heading("Benchmarks", "="), INTRODUCTION.strip(), heading("The machine", "-")]
+    parts.append("\n".join(f"* {name}: {text}" for name, text in [*results.machine.items(), *results.versions.items()]))
+    size = "." if results.scale == 1 else f", at {results.scale:g} of the full size: the goals are meant for that."
+    parts.append(f"Medians of {results.runs} runs{size}")
+    parts += [heading("Goals", "-"), goals_table(results)]
+    parts += [heading("Times", "-"), f".. image:: {image}\n   :alt: Seconds of each contestant, as in the tables below"]
+    parts += [row_table(row, line="^") for row in results.rows]
+    return "\n\n".join(parts) + "\n"
+
+
+def goals_table(results: Results) -> str:
+    """Return every goal with its verdict and its figures."""
+    return simple_table(
+        ("row", "goal", "verdict", "figures"),
+        [(goal.row, goal.text, goal.verdict, goal.figures or "-") for goal in goals(results)],
+        texts=4,
+    )
+
+
+def main() -> None:
+    source, target = Path(sys.argv[1]), Path(sys.argv[2])
+    results = Results.from_json(json.loads(source.read_text()))
+    picture = target.with_suffix(".svg")
+    picture.write_text(chart(results))
+    target.write_text(page(results, picture.name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The rows of the benchmark: which data, against which server, in which direction, by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.data import WORKLOADS, Workload
+from benchmarks.results import OURS
+
+# Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does.
+_FILES = (OURS, "requests, threads", "aria2c", "pooch", "bare sockets", "SHA-256 alone")
+_PULL = (OURS, "requests, sequential", "aria2c", "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
+_PUSH = (OURS, "requests, sequential", "oras", "python-dxf", "skopeo", "SHA-256 alone")
+_DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSpec:
+    name: str
+    workload: Workload
+    server: str
+    """``loopback``, ``cdn``, ``tls`` or ``registry``."""
+    contestants: tuple[str, ...] = _FILES
+    action: str = "download"
+    threads: int = 16
+    """For the contestants that have to be told."""
+    on_disk: bool = False
+
+    def title(self, count: int, size: int) -> str:
+        blobs = "a real model" if self.workload.count == 0 else f"{count:,} blobs of {human(size)}"
+        server = {"cdn": "loopback with 20 ms and 40 MB/s a connection", "registry": "docker-registry"}
+        where = ", to a disk" if self.on_disk else ""
+        return f"{blobs}, {self.action}, {server.get(self.server, self.server)}{where}"
+
+
+def human(size: int) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:g} {unit}"
+        size = size // 1024 if size % 1024 == 0 else round(size / 1024)
+    return f"{size:g} GiB"
+
+
+def _rows() -> list[RowSpec]:
+    rows = []
+    for name in ("small", "medium", "large"):
+        for server, threads in (("loopback", 16), ("cdn", 64), ("tls", 16)):
+            workload = WORKLOADS[name]
+            rows.append(RowSpec(name=f"{name}-{server}", workload=workload, server=server, threads=threads))
+    rows.append(RowSpec(name="real-loopback", workload=WORKLOADS["real"], server="loopback"))
+    rows.append(RowSpec(name="real-cdn", workload=WORKLOADS["real"], server="cdn", threads=64))
+    for name in ("small", "medium"):
+        for action, contestants in (("download", _PULL), ("upload", _PUSH)):
+            rows.append(
+                RowSpec(
+                    name=f"registry-{name}-{action}",
+                    workload=WORKLOADS[name],
+                    server="registry",
+                    action=action,
+                    contestants=contestants,
+                )
+            )
+    for name in ("small", "large"):
+        workload = WORKLOADS[name]
+        rows.append(RowSpec(name=f"disk-{name}", workload=workload, server="loopback", contestants=_DISK, on_disk=True))
+    for name in ("small", "large"):
+        bar = (OURS, "transferkit, bar")
+        rows.append(RowSpec(name=f"bar-{name}", workload=WORKLOADS[name], server="loopback", contestants=bar))
+    for name in ("1k", "10k", "100k"):
+        only = (OURS, "bare sockets")
+        workload = WORKLOADS[f"tiny-{name}"]
+        rows.append(RowSpec(name=f"growth-{name}", workload=workload, server="loopback", contestants=only))
+    return rows
+
+
+ROWS = {row.name: row for row in _rows()}
+
+
+def select(wanted: str) -> list[RowSpec]:
+    """Return the rows that a list names, in their own order; ``small`` stands for all that begin with ``small-``.
+
+    Raises:
+        ValueError: a name that is no row.
+
+    >>> [row.name for row in select("large-cdn,registry-small")]
+    ['large-cdn', 'registry-small-download', 'registry-small-upload']
+    """
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if not names or names == ["all"]:
+        return list(ROWS.values())
+    chosen = set()
+    for name in names:
+        found = {row for row in ROWS if row == name or row.startswith(f"{name}-")}
+        if not found:
+            raise ValueError(f"there is no row {name!r}; there are {', '.join(ROWS)}")
+        chosen |= found
+    return [row for row in ROWS.values() if row.name in chosen]

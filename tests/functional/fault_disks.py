@@ -1,0 +1,221 @@
+"""The fault matrix, disks: every call that fails, what others have planted, locks that nobody grants."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fault_cases import RIGHT, Expected, whole_call
+
+import transferkit as tk
+from transferkit.storage.disk import Disk
+
+FULL = {"ENOSPC": errno.ENOSPC, "EDQUOT": errno.EDQUOT}
+CODES = {**FULL, "EIO": errno.EIO, "EROFS": errno.EROFS, "EACCES": errno.EACCES}
+
+
+class FailingDisk(Disk):
+    """A disk on which one kind of call fails, from the n-th on."""
+
+    def __init__(self, call: str, code: int, first: int) -> None:
+        self.failed = 0
+        self._calls = 0
+        self._lock = threading.Lock()
+        real = getattr(self, call)
+
+        def failing(*arguments):
+            with self._lock:
+                self._calls += 1
+                fails = self._calls >= first
+                self.failed += fails
+            if fails:
+                if call == "close":
+                    real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
+                raise OSError(code, os.strerror(code))
+            return real(*arguments)
+
+        setattr(self, call, failing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRun:
+    """A call of a disk that fails with a code, from the n-th of its kind on."""
+
+    direction: str
+    call: str
+    first: int
+    code: int
+    kind: str
+    expected: Expected
+
+
+# What a call's failure ends in: nothing at all (a cache that is not written, a look that finds nothing), or an error.
+HARMLESS = None
+DOWN = {
+    # call: kinds of content for which its failure is an error, and those for which it goes by
+    "make_folder": (("small", "large", "rest"), ()),
+    "create": (("small",), ()),
+    "reopen": (("large", "rest"), ()),
+    "pwrite": (("small", "large", "rest"), ()),
+    "preadv": (("rest",), ("small",)),
+    "fstat": (("small", "large", "rest"), ()),
+    "fsync": (("small", "large", "rest"), ()),
+    "close": (("small", "large"), ()),
+    "rename": (("small", "large", "rest"), ()),
+    "sync_folder": (("small", "large", "rest"), ()),
+    "append": (("small", "large", "rest"), ()),
+    "stat": ((), ("small", "large", "rest")),
+    "unlink": ((), ("small", "large", "rest")),
+}
+LATER = {"pwrite": {"large": (2, 3), "rest": (2,)}}
+"""Besides the first call, these."""
+UP = {
+    "stat": tk.SourceError,
+    "open": tk.SourceError,
+    "preadv": tk.StorageError,
+    "close": None,
+}
+
+
+def error_of(code: int) -> Expected:
+    return whole_call(tk.OutOfSpaceError if code in FULL.values() else tk.StorageError)
+
+
+def calls():
+    runs = []
+    for call, (fatal, harmless) in DOWN.items():
+        for kind in (*fatal, *harmless):
+            for first in (1, *LATER.get(call, {}).get(kind, ())):
+                for name, code in CODES.items():
+                    expected = error_of(code) if kind in fatal else RIGHT
+                    run = DiskRun(
+                        direction="down", call=call, first=first, code=code, kind=kind, expected=expected
+                    )
+                    runs.append(pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}"))
+    for call, kind_of_error in UP.items():
+        for kind in ("small", "large"):
+            for name in ("EIO", "EACCES"):
+                expected = RIGHT if kind_of_error is None else whole_call(kind_of_error)
+                run = DiskRun(
+                    direction="up", call=call, first=1, code=CODES[name], kind=kind, expected=expected
+                )
+                runs.append(pytest.param(run, id=f"up-{call}-{kind}-{name}"))
+    return runs
+
+
+# -- what others have planted: a function of the folder, the name and the right bytes, and how a download ends
+
+
+def file_of(make):
+    """Plant a file whose content is made of the right one."""
+
+    def plant(folder: Path, place: Path, data: bytes) -> None:
+        place.write_bytes(make(data))
+
+    return plant
+
+
+def link_to(make):
+    """Plant a symbolic link to a file outside, which must stay as it is."""
+
+    def plant(folder: Path, place: Path, data: bytes) -> None:
+        outside = folder.parent / "precious"
+        if make is not None:
+            outside.write_bytes(make(data))
+        place.symlink_to(outside)
+
+    return plant
+
+
+def a_folder(folder: Path, place: Path, data: bytes) -> None:
+    place.mkdir()
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:] if data else b"x"
+
+
+def same(data: bytes) -> bytes:
+    return data
+
+
+BLOCKED = whole_call(tk.StorageError)
+ALL = ("small", "large")
+PLANTED = [
+    # name, where ({} is the blob's name), what, kinds, how it ends
+    ("final-wrong", "{}", file_of(flipped), (*ALL, "empty"), RIGHT),
+    ("final-zeros", "{}", file_of(lambda data: bytes(len(data))), ALL, RIGHT),
+    ("final-shorter", "{}", file_of(lambda data: data[:-1]), ALL, RIGHT),
+    ("final-longer", "{}", file_of(lambda data: data + b"x"), (*ALL, "empty"), RIGHT),
+    ("final-right", "{}", file_of(same), (*ALL, "empty"), RIGHT),
+    ("final-folder", "{}", a_folder, (*ALL, "empty"), BLOCKED),
+    ("final-link-right", "{}", link_to(same), ALL, RIGHT),
+    ("final-link-wrong", "{}", link_to(flipped), ALL, RIGHT),
+    ("final-link-nowhere", "{}", link_to(None), ALL, RIGHT),
+    ("partial-link", ".partial/{}", link_to(lambda data: b"keep me"), ALL, RIGHT),
+    ("partial-wrong", ".partial/{}", file_of(flipped), ALL, RIGHT),
+    ("partial-longer", ".partial/{}", file_of(lambda data: data + b"x"), ALL, RIGHT),
+    ("partial-folder", ".partial/{}", a_folder, ("large",), BLOCKED),
+    ("state-link", ".partial/{}.json", link_to(lambda data: b"keep me"), ALL, RIGHT),
+    ("state-garbage", ".partial/{}.json", file_of(lambda data: b"[" * 9000), ALL, RIGHT),
+    ("state-folder", ".partial/{}.json", a_folder, ("large",), BLOCKED),
+    ("lock-link", ".partial/{}.lock", link_to(lambda data: b"keep me"), ("large",), BLOCKED),
+    ("lock-folder", ".partial/{}.lock", a_folder, ("large",), BLOCKED),
+    ("lock-there", ".partial/{}.lock", file_of(lambda data: b"123"), ALL, RIGHT),
+    ("index-link", ".partial/verified", link_to(lambda data: b"keep me"), ALL, BLOCKED),
+    ("index-garbage", ".partial/verified", file_of(lambda data: b"\xff\n1 sha256:x\n" * 999), ALL, RIGHT),
+    ("index-folder", ".partial/verified", a_folder, ALL, BLOCKED),
+    ("partial-is-file", ".partial", file_of(lambda data: b"keep me"), ALL, BLOCKED),
+    ("partial-is-link", ".partial", link_to(None), ALL, BLOCKED),
+]
+
+
+def planted():
+    return [
+        pytest.param(where, plant, kind, ends, id=f"{name}-{kind}")
+        for name, where, plant, kinds, ends in PLANTED
+        for kind in kinds
+    ]
+
+
+# -- locks
+
+
+def no_flock(code):
+    """A file system whose locks answer with this error."""
+
+    def arm(monkeypatch) -> None:
+        def flock(fd, operation):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return arm
+
+
+def not_implemented(monkeypatch) -> None:
+    """What older releases of filelock make of a missing flock."""
+    import filelock
+
+    def acquire(self, *arguments, **options):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+
+
+LOCKS = [
+    pytest.param(arm, kind, ends, id=f"lock-{name}-{kind}")
+    for name, arm, ends in [
+        ("ENOSYS", no_flock(errno.ENOSYS), RIGHT),
+        ("EOPNOTSUPP", no_flock(errno.EOPNOTSUPP), RIGHT),
+        ("ENOLCK", no_flock(errno.ENOLCK), RIGHT),
+        ("not-implemented", not_implemented, RIGHT),
+        ("EIO", no_flock(errno.EIO), BLOCKED),
+    ]
+    for kind in ("large", "rest")
+]

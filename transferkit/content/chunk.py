@@ -1,0 +1,220 @@
+"""Chunks: parts of a blob, and sets of them.
+
+Knows the text ``start-end`` (inclusive) of the chunksums list and of HTTP ranges, and how large a chunk should be. Does
+not know where the bytes come from or go to.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transferkit.content.descriptor import MAX_SIZE, check_size
+from transferkit.errors import InvalidDescriptorError
+
+MIN_CHUNK = 8 * 1024 * 1024  # below this a request's round trip shows next to its bytes
+MAX_CHUNK = 64 * 1024 * 1024  # above this a failed chunk costs too much, and the last ones make a long tail
+PARTS = 500  # how many chunks a blob between those bounds is cut into, at most
+MAX_RANGES = 1_000_000  # ranges that a saved state may have: 16 MB, far more than workers can leave apart
+
+# "+1" is refused here although Go's ParseInt takes it; no more digits than a few zeros before 2^63.
+_RANGE = re.compile(r"([0-9]{1,40})-([0-9]{1,40})\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The bytes from ``start`` to ``end`` of a blob, ``end`` inclusive, as HTTP and the chunksums list count.
+
+    Raises:
+        InvalidDescriptorError: not ``0 <= start <= end < 2**63``.
+
+    >>> Chunk(0, 9).size
+    10
+    >>> str(Chunk(0, 9))
+    '0-9'
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if type(self.start) is not int or type(self.end) is not int:
+            raise InvalidDescriptorError("a chunk's start and end are numbers of bytes (int)")
+        if not 0 <= self.start <= self.end <= MAX_SIZE:
+            raise InvalidDescriptorError(
+                f"{self.start}-{self.end} is no range of bytes; it should be start-end with 0 <= start <= end < 2^63"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Chunk:
+        """Read ``start-end``: ASCII digits on both sides of one hyphen, nothing else.
+
+        Raises:
+            InvalidDescriptorError: the text is anything else.
+
+        >>> Chunk.parse("5-9")
+        Chunk(start=5, end=9)
+        """
+        match = _RANGE.match(text)
+        if match is None:
+            raise InvalidDescriptorError(f"{text[:80]!r} is no range of bytes; it should look like 0-1023")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def size(self) -> int:
+        """How many bytes the chunk has; at least one."""
+        return self.end - self.start + 1
+
+    def __str__(self) -> str:
+        return f"{self.start}-{self.end}"
+
+
+def chunk_size(size: int) -> int:
+    """Return how large the chunks of a blob of ``size`` bytes are: a power of two between 8 and 64 MiB.
+
+    It is the next power of two after a 500th of the blob: few enough requests for a large one, and chunks enough for
+    all workers for a small one.
+
+    >>> chunk_size(80 * 1024**3) // 1024**2
+    64
+    """
+    part = -(-size // PARTS)
+    return min(max(1 << max(part - 1, 0).bit_length(), MIN_CHUNK), MAX_CHUNK)
+
+
+def partition(size: int, chunk_size: int, skip: Ranges | None = None) -> Iterator[Chunk]:
+    """Cut a blob of ``size`` bytes into chunks of ``chunk_size`` bytes, the last one what is left, in order.
+
+    Each byte is in exactly one of them; those of ``skip`` are in none. Lazy: ``skip`` is asked as it goes on.
+
+    Raises:
+        InvalidDescriptorError: the size is none, or the chunk size is not positive.
+
+    >>> [str(chunk) for chunk in partition(25, 10)]
+    ['0-9', '10-19', '20-24']
+    """
+    check_size(size, "a blob")
+    if chunk_size < 1:
+        raise InvalidDescriptorError(f"a chunk size of {chunk_size} bytes cuts nothing")
+    return _partition(size, chunk_size, skip)
+
+
+def _partition(size: int, step: int, skip: Ranges | None) -> Iterator[Chunk]:
+    for start in range(0, size, step):
+        chunk = Chunk(start, min(start + step, size) - 1)
+        if skip is None:
+            yield chunk
+        else:
+            yield from skip.missing_in(chunk)
+
+
+class Ranges:
+    """A set of bytes of a blob, kept as sorted ranges that neither overlap nor touch. Not thread-safe.
+
+    16 bytes a range, however many chunks went into it; each call takes a binary search and the ranges that it meets.
+
+    >>> done = Ranges()
+    >>> done.add(0, 9); done.add(20, 29); done.add(10, 14)
+    >>> done.to_list(), done.total, [str(chunk) for chunk in done.missing(40)]
+    ([[0, 14], [20, 29]], 25, ['15-19', '30-39'])
+    """
+
+    __slots__ = ("_ends", "_starts", "_total")
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._ends = array("q")  # inclusive, one for each start
+        self._total = 0
+
+    @classmethod
+    def from_list(cls, pairs: object) -> Ranges:
+        """Return the set that :meth:`to_list` wrote.
+
+        Raises:
+            InvalidDescriptorError: it is not a list of ``[start, end]`` pairs in order, or too long.
+        """
+        if not isinstance(pairs, list) or len(pairs) > MAX_RANGES:
+            raise InvalidDescriptorError(f"ranges are a list of at most {MAX_RANGES} [start, end] pairs")
+        ranges = cls()
+        before = -1
+        for pair in pairs:
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise InvalidDescriptorError("ranges are a list of [start, end] pairs")
+            chunk = Chunk(*pair)
+            if chunk.start <= before:
+                raise InvalidDescriptorError(f"the range {chunk} does not come after {before}")
+            ranges.add(chunk.start, chunk.end)
+            before = chunk.end
+        return ranges
+
+    def to_list(self) -> list[list[int]]:
+        """Return the ranges as ``[start, end]`` pairs, in order, ``end`` inclusive: fit for JSON."""
+        return [[start, end] for start, end in zip(self._starts, self._ends, strict=True)]
+
+    def add(self, start: int, end: int) -> None:
+        """Put the bytes from ``start`` to ``end``, inclusive, into the set; some may be in it already.
+
+        Raises:
+            InvalidDescriptorError: they are no range.
+        """
+        Chunk(start, end)
+        # All ranges that overlap or touch the new one become one with it.
+        low = bisect_left(self._ends, start - 1)
+        high = bisect_right(self._starts, end + 1)
+        if low < high:
+            start = min(start, self._starts[low])
+            end = max(end, self._ends[high - 1])
+        self._total += end - start + 1
+        self._total -= sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
+        self._starts[low:high] = array("q", (start,))
+        self._ends[low:high] = array("q", (end,))
+
+    def covers(self, chunk: Chunk) -> bool:
+        """Tell whether each byte of ``chunk`` is in the set."""
+        at = bisect_right(self._starts, chunk.start) - 1
+        return at >= 0 and self._ends[at] >= chunk.end
+
+    def missing_in(self, chunk: Chunk) -> list[Chunk]:
+        """Return the parts of ``chunk`` that are not in the set, in order."""
+        missing = []
+        position = chunk.start
+        for at in range(bisect_left(self._ends, chunk.start), len(self._starts)):
+            if self._starts[at] > chunk.end:
+                break
+            if self._starts[at] > position:
+                missing.append(Chunk(position, self._starts[at] - 1))
+            position = self._ends[at] + 1
+        if position <= chunk.end:
+            missing.append(Chunk(position, chunk.end))
+        return missing
+
+    def missing(self, size: int) -> list[Chunk]:
+        """Return what a blob of ``size`` bytes still lacks, in order."""
+        return self.missing_in(Chunk(0, size - 1)) if size else []
+
+    def contiguous_from_zero(self) -> int:
+        """Return how many bytes are in the set from the first one on without a gap."""
+        return self.contiguous_from(0)
+
+    def contiguous_from(self, start: int) -> int:
+        """Return the first byte from ``start`` on that is not in the set."""
+        at = bisect_right(self._starts, start) - 1
+        return max(start, self._ends[at] + 1) if at >= 0 else start
+
+    @property
+    def total(self) -> int:
+        """How many bytes are in the set."""
+        return self._total
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranges):
+            return NotImplemented
+        return self._starts == other._starts and self._ends == other._ends
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"<Ranges: {self._total} bytes in {len(self._starts)} ranges>"

@@ -1,0 +1,91 @@
+"""What earlier runs have left in a folder: partial files, listed and removed when asked for, never silently."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from transferkit.content.digest import Digest
+from transferkit.errors import InvalidDigestError
+from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.lock import is_locked
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialFile:
+    """A blob that an interrupted download has left, to be continued.
+
+    ``path`` is the file, ``stored`` how many bytes it takes on the disk, ``age`` the seconds since it was last written.
+    """
+
+    digest: Digest
+    path: str
+    stored: int
+    age: float
+
+
+def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = time.time) -> list[PartialFile]:
+    """Return the partial files in ``folder`` (a ``.partial`` one), oldest first.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    found: list[PartialFile] = []
+    now = wall_clock()
+    try:
+        with disk_errors("reading", folder), os.scandir(folder) as entries:
+            for entry in entries:
+                # sha256-<hex>, or sha256-<hex>.<random> of a small blob whose process was killed
+                try:
+                    digest = Digest.from_file_name(entry.name.partition(".")[0])
+                except InvalidDigestError:
+                    continue
+                if entry.name.endswith((".json", ".lock")):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if is_file(status):
+                    stored = getattr(status, "st_blocks", 0) * 512
+                    found.append(
+                        PartialFile(digest=digest, path=entry.path, stored=stored, age=max(0.0, now - status.st_mtime))
+                    )
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=lambda partial: -partial.age)
+
+
+def remove_partials(
+    folder: str,
+    digests: Iterable[str] | None,
+    *,
+    older_than: float,
+    disk: Disk,
+    wall_clock: Callable[[], float] = time.time,
+) -> list[PartialFile]:
+    """Remove partial files that are older than ``older_than`` seconds, of these digests or of all; return them.
+
+    One that a running download holds is left alone.
+
+    Raises:
+        InvalidDigestError: one of the digests is none.
+        StorageError: a file cannot be removed.
+    """
+    wanted = None if digests is None else {Digest(digest) for digest in digests}
+    removed = []
+    for partial in find_partials(folder, disk=disk, wall_clock=wall_clock):
+        if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
+            continue
+        name = f"{folder}/{partial.digest.file_name}"
+        if is_locked(f"{name}.lock"):
+            continue
+        for path in {partial.path, *((f"{name}.json", f"{name}.lock") if partial.path == name else ())}:
+            with disk_errors("removing", path):
+                try:
+                    disk.unlink(path)
+                except FileNotFoundError:
+                    continue
+        removed.append(partial)
+    return removed

@@ -1,0 +1,68 @@
+"""The lock on one blob between processes and threads. Nothing rests on it but the saving of bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from filelock import FileLock, Timeout
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.interfaces import Flow
+from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+
+_POLL = 0.05  # seconds between two looks at a lock that another process holds
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
+
+
+class BlobLock:
+    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it."""
+
+    def __init__(self, folder: str, descriptor: Descriptor, disk: Disk) -> None:
+        self._disk = disk
+        self._path = f"{folder}/{descriptor.digest.file_name}.lock"
+        self._lock = FileLock(self._path, thread_local=False)
+
+    def acquire(self, flow: Flow) -> None:
+        """Wait until it is ours; the wait can be cancelled.
+
+        Raises:
+            StorageError: the lock's file cannot be made.
+        """
+        with disk_errors("locking", self._path):
+            while True:
+                try:
+                    self._lock.acquire(timeout=_POLL, poll_interval=_POLL)
+                except Timeout:
+                    flow.check()
+                except NotImplementedError:
+                    return  # a file system without flock: two processes may fetch the same bytes, to the same places
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    return
+                else:
+                    return
+
+    def retire(self) -> None:
+        """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
+        remove_quietly(self._disk, self._path)
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        self._lock.release()
+
+
+def is_locked(path: str) -> bool:
+    """Tell whether somebody holds the lock in this file right now."""
+    if not os.path.exists(path):
+        return False
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):
+        return False  # no locks here: nobody can hold one
+    lock.release()
+    return False

@@ -1,0 +1,145 @@
+"""The state of a partial file: what it is the beginning of, and which ranges of it are in place.
+
+A first line says what it is (digest, size, the boot it was written in); it is replaced atomically when the file is
+opened. Then comes a line for each range that was written, appended, and now and then one that says how many of those
+before it were synced. After a crash of the process all lines count, after a power cut the synced ones. A state that
+does not parse, or that speaks of something else, is discarded, never trusted; a last line that is torn is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from transferkit.content.chunk import Ranges
+from transferkit.content.descriptor import Descriptor
+from transferkit.errors import InvalidDescriptorError
+from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+
+VERSION = 2
+_MAX_STATE = 64 * 1024 * 1024  # bytes: the rows of a blob of 800 GB
+
+
+class State:
+    """The state file of one blob. Not thread-safe, but for ``sync``, beside which rows may be added."""
+
+    def __init__(self, path: str, descriptor: Descriptor, *, disk: Disk, boot: str | None) -> None:
+        self.path = path
+        self.rows = 0
+        self._descriptor = descriptor
+        self._disk = disk
+        self._boot = boot
+        self._fd = -1
+
+    def load(self) -> Ranges:
+        """Return what an earlier run has left that can be believed."""
+        try:
+            with open(self.path, "rb") as file:
+                text = file.read(_MAX_STATE + 1)
+        except OSError:
+            return Ranges()
+        first, _, rest = text.partition(b"\n")
+        header = _parse(first)
+        if len(text) > _MAX_STATE or not isinstance(header, dict) or {**header, "boot": self._boot} != self._header():
+            return Ranges()
+        rows, synced = self._read_rows(rest)
+        same_boot = self._boot is not None and header.get("boot") == self._boot
+        ranges = Ranges()
+        try:
+            for start, end in rows if same_boot else rows[:synced]:
+                if end >= self._descriptor.size:
+                    return Ranges()
+                ranges.add(start, end)
+        except InvalidDescriptorError:
+            return Ranges()
+        return ranges
+
+    @staticmethod
+    def _read_rows(text: bytes) -> tuple[list[tuple[int, int]], int]:
+        """Return the rows up to the first that does not parse, and how many of them were synced."""
+        rows: list[tuple[int, int]] = []
+        synced = 0
+        # The last piece is what follows the last line end: nothing, or a line that was torn.
+        for line in text.split(b"\n")[:-1]:
+            row = _parse(line)
+            if isinstance(row, list) and len(row) == 2 and all(type(n) is int for n in row):
+                rows.append((row[0], row[1]))
+            elif isinstance(row, dict) and type(row.get("synced")) is int:
+                synced = min(max(synced, row["synced"]), len(rows))
+            else:
+                break
+        return rows, synced
+
+    def _header(self) -> dict[str, Any]:
+        wanted = self._descriptor
+        return {"version": VERSION, "digest": wanted.digest, "size": wanted.size, "boot": self._boot}
+
+    def rewrite(self, ranges: Ranges) -> None:
+        """Write the state anew, and open it for more rows. None of them counts as synced.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self.close()
+        rows = ranges.to_list()
+        lines = [json.dumps(self._header()), *(json.dumps(row) for row in rows), ""]
+        temporary = f"{self.path}.{secrets.token_hex(8)}"
+        with disk_errors("writing", self.path):
+            fd = self._disk.create(temporary)
+            try:
+                try:
+                    self._disk.pwrite(fd, memoryview("\n".join(lines).encode("ascii")), 0)
+                finally:
+                    self._disk.close(fd)
+                self._disk.rename(temporary, self.path)
+            except BaseException:
+                remove_quietly(self._disk, temporary)
+                raise
+            self.rows = len(rows)
+            self._fd = self._disk.open_append(self.path)
+
+    def add(self, start: int, end: int) -> None:
+        """Add a row.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with disk_errors("writing", self.path):
+            self._disk.write(self._fd, f"[{start}, {end}]\n".encode("ascii"))
+        self.rows += 1
+
+    def sync(self, rows: int) -> None:
+        """Say, to last, that the data of the first ``rows`` rows has been synced.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with disk_errors("syncing", self.path):
+            self._disk.write(self._fd, json.dumps({"synced": rows}).encode("ascii") + b"\n")
+            self._disk.fsync(self._fd)
+
+    def close(self) -> None:
+        """Never raises; more than once is fine."""
+        fd, self._fd = self._fd, -1
+        close_quietly(self._disk, fd)
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+        remove_quietly(self._disk, self.path)
+
+
+def close_quietly(disk: Disk, fd: int) -> None:
+    """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
+    try:
+        if fd >= 0:
+            disk.close(fd)
+    except OSError:
+        pass
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,31 @@
+"""What happens to each blob, as events: for logs, metrics and tests, where a bar is not enough."""
+
+from __future__ import annotations
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.errors import TransferKitError
+
+
+class Trace:
+    """Override what you want to hear of. Called from worker threads, so be quick and thread-safe.
+
+    An exception in here is logged and never harms the transfer.
+    """
+
+    def started(self, descriptor: Descriptor) -> None:
+        """A worker has taken the blob."""
+
+    def cached(self, descriptor: Descriptor) -> None:
+        """The blob is at the target already, or the registry mounted it."""
+
+    def healed(self, descriptor: Descriptor, error: TransferKitError, position: int) -> None:
+        """A silent or slow connection was cut; the blob goes on at ``position`` on a new one."""
+
+    def failed(self, descriptor: Descriptor, error: TransferKitError) -> None:
+        """The blob was given up."""
+
+    def done(self, descriptor: Descriptor) -> None:
+        """The blob is in place, verified."""
+
+
+NULL_TRACE = Trace()
