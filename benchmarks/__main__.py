@@ -57,27 +57,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write. Return 1 where a contestant delivered wrong bytes or this library failed."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
-    rows = []
+    results = Results(machine=machine.describe(), versions={}, scale=args.size, runs=args.runs, rows=[])
     with _folders(args.work, args.disk) as (work, disk):
         runner = Runner(work=work, disk=disk, scale=args.size, runs=args.runs, timeout=args.timeout, only=args.only)
         for spec in args.rows:
             row = runner.row(spec)
-            rows.append(row)
+            results.rows.append(row)
+            results.versions.update(machine.versions(entry.contestant for entry in row.entries))
             print(row_table(row), end="\n\n", flush=True)
-    names = dict.fromkeys(entry.contestant for row in rows for entry in row.entries)
-    results = Results(
-        machine=machine.describe(), versions=machine.versions(names), scale=args.size, runs=args.runs, rows=rows
-    )
+            _write(results, args.json, args.svg)  # after each row: who interrupts an hour keeps what there is
     print(heading("Goals", "-"), goals_table(results), sep="\n\n")
     if args.size != 1:
         print(f"\nThe goals are meant for the full size; this was {args.size:g} of it.")
-    for path, text in ((args.json, json.dumps(results.to_json(), indent=1)), (args.svg, chart(results))):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
     for problem in results.broken:
         print(f"WRONG: {problem}", file=sys.stderr)
     return 1 if results.broken else 0
+
+
+def _write(results: Results, figures: Path | None, picture: Path | None) -> None:
+    for path, text in ((figures, json.dumps(results.to_json(), indent=1)), (picture, chart(results))):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
 
 @contextmanager

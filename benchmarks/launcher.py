@@ -45,4 +45,5 @@ def main() -> None:
         out.write(" ".join(map(str, figures)))
 
 
-main()
+if __name__ == "__main__":
+    main()

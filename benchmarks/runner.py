@@ -73,7 +73,8 @@ class Runner:
                 shown = f"{run.wall:.2f} s" if run.status == OK else f"{run.status}: {run.note}"
                 self.say(f"{place.spec.name} {number + 1}/{self.runs} {contestant.name}: {shown}")
         for contestant in contestants:
-            if place.counts_apart and contestant.outputs and all(r.status == OK for r in runs[contestant.name]):
+            worked = all(run.status == OK for run in runs[contestant.name])
+            if place.counts_apart and contestant.kind != "floor" and worked:
                 traffic[contestant.name] = place.count(contestant)
         entries = []
         for contestant in contestants:

@@ -302,7 +302,8 @@ def _options(
 def _directory(path: Path, options: TransferOptions) -> Directory:
     return Directory(
         path,
-        resume_threshold=options.resume_threshold,
+        # What was begun in chunks is continued, also where it turns out that it can only come as one stream.
+        resume_threshold=min(options.resume_threshold, options.chunk_threshold + 1),
         rehash=options.rehash_existing,
         durable=options.durable,
     )

@@ -92,7 +92,7 @@ class TransferOptions:
     """Larger blobs are uploaded in parts of this size, at least 1 MiB; by default in one request, but where the registry
     refuses that."""
     resume_threshold: int = 64 * MIB
-    """Blobs of this size and more keep what has arrived when a transfer is interrupted."""
+    """Blobs of this size and more keep what has arrived when a transfer is interrupted; so do those in chunks."""
     stall_timeout: float = 10.0
     """A body that is silent for this long is cut and continued on a new connection."""
     progress_interval: float = 0.1

@@ -20,7 +20,7 @@ def issued(**fields):
 
 
 def guarded(answer, *, asks=CHALLENGE, accept="Bearer good", spoils=()):
-    """Guard the registry; its token service gives ``answer``, or does what ``spoils`` does as long as the fault holds."""
+    """Guard the registry; its token service gives ``answer``, or what ``spoils`` makes of it while the fault holds."""
 
     def arm(rig):
         rig.faults.set(

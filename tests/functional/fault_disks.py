@@ -55,7 +55,6 @@ class DiskRun:
 
 
 # What a call's failure ends in: nothing at all (a cache that is not written, a look that finds nothing), or an error.
-HARMLESS = None
 DOWN = {
     # call: kinds of content for which its failure is an error, and those for which it goes by
     "make_folder": (("small", "large", "rest"), ()),
@@ -93,17 +92,13 @@ def calls():
             for first in (1, *LATER.get(call, {}).get(kind, ())):
                 for name, code in CODES.items():
                     expected = error_of(code) if kind in fatal else RIGHT
-                    run = DiskRun(
-                        direction="down", call=call, first=first, code=code, kind=kind, expected=expected
-                    )
+                    run = DiskRun(direction="down", call=call, first=first, code=code, kind=kind, expected=expected)
                     runs.append(pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}"))
     for call, kind_of_error in UP.items():
         for kind in ("small", "large"):
             for name in ("EIO", "EACCES"):
                 expected = RIGHT if kind_of_error is None else whole_call(kind_of_error)
-                run = DiskRun(
-                    direction="up", call=call, first=1, code=CODES[name], kind=kind, expected=expected
-                )
+                run = DiskRun(direction="up", call=call, first=1, code=CODES[name], kind=kind, expected=expected)
                 runs.append(pytest.param(run, id=f"up-{call}-{kind}-{name}"))
     return runs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fault_cases import RIGHT, Case, final, http, whole_call
+from fault_cases import AGAIN, RIGHT, Case, final, http, whole_call
 
 import transferkit as tk
 from transferkit.testing import (
@@ -19,16 +19,6 @@ from transferkit.testing import (
 PUT = {"method": "PUT", "path": "/manifests/"}
 GET = {"method": "GET", "path": "/manifests/"}
 HEAD = {"method": "HEAD", "path": "/blobs/"}
-AGAIN = {
-    408: tk.RegistryError,
-    429: tk.RateLimitedError,
-    499: tk.RegistryError,
-    500: tk.ServerError,
-    502: tk.ServerError,
-    503: tk.ServerError,
-    504: tk.ServerError,
-    522: tk.ServerError,
-}
 NEVER = {400: tk.RegistryError, 401: tk.UnauthorizedError, 403: tk.DeniedError, 413: tk.RegistryError}
 UNKNOWN = '{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
 OTHER = "sha256:" + 64 * "0"
@@ -62,7 +52,7 @@ PUSHES = [
     both("put-digest-none", PUT, set_header("Docker-Content-Digest", "x"), tk.ProtocolError),
     both("put-redirect-302", PUT, respond(302, headers={"Location": "/x"}, read_body=True), tk.ProtocolError),
     # A registry that says it has the blob, and does not: the manifest finds out.
-    both("head-lies", HEAD, respond(200), tk.RegistryError),
+    both("head-lies", HEAD, respond(200), tk.ManifestNotFoundError),
     # The length of a HEAD is nobody's: Harbor's was another one.
     both("head-length", HEAD, lengthen(b"x")),
     row("blob-500", {"method": "PUT", "path": "/uploads/"}, respond(500), RIGHT, None),

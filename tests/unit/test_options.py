@@ -16,6 +16,11 @@ from transferkit.options import RetryOptions, TransferOptions, TransportOptions
 def test_defaults_are_as_documented() -> None:
     assert dataclasses.asdict(TransferOptions()) == {
         "concurrency": None,
+        "body_concurrency": None,
+        "max_bandwidth": None,
+        "chunk_threshold": 67_108_864,
+        "chunk_size": None,
+        "part_size": None,
         "resume_threshold": 67_108_864,
         "stall_timeout": 10.0,
         "progress_interval": 0.1,
@@ -28,7 +33,9 @@ def test_defaults_are_as_documented() -> None:
             "commit_timeout": 900.0,
             "token_realms": frozenset(),
             "storage_hosts": frozenset(),
+            "ollama_hosts": frozenset(),
             "user_agent": f"transferkit/{__version__}",
+            "direct": True,
         },
     }
 

@@ -63,7 +63,7 @@ def fetch_range(
         try:
             answer = ask(place.url, place.etag)
         except RegistryError as error:
-            if not place.shared or error.status not in _EXPIRED:
+            if not place.foreign or error.status not in _EXPIRED:
                 raise
             logger.debug("%s: %s answers %d; resolved again", what, redact(place.url), error.status)
         except ConnectError:
@@ -117,7 +117,7 @@ class _Offers:
 
 
 class _List:
-    """A list that has begun: its first lines were read. A context manager."""
+    """A list on its way. One reader, who closes it."""
 
     def __init__(self, answer: Answer, size: int) -> None:
         self._answer = answer
@@ -135,7 +135,7 @@ class _List:
             while not self._pairs and not self._ended:
                 self._pairs = self._next()
         except (ProtocolError, ReadError) as error:
-            if self._parser.begun or not (self._ended or isinstance(error, ProtocolError)):
+            if self._parser.begun or (isinstance(error, ReadError) and not self._ended):
                 raise
             return str(error)
         return None if self._pairs else "it is empty"
@@ -201,9 +201,9 @@ def _begin(client: Client, repository: str, descriptor: Descriptor, state: BlobL
     path = routes.chunksums(repository, descriptor.digest)
     try:
         answer = client.open("GET", path, flow=flow, ok=(200,), scope=routes.pull_scope(repository), what=what)
-    except (NotFoundError, RegistryError) as error:
-        # 404, 405 and 501 by the book, but also 400, 401 and 403: for a path that they do not know, registries say
-        # many things. If there is more to it, the request for the blob is told the same.
+    except (NotFoundError, RegistryError, ProtocolError) as error:
+        # 404, 405 and 501 by the book, but also 400, 401, 403 or a redirect that may not be followed: for a path that
+        # they do not know, registries say many things. If there is more to it, the request for the blob is told too.
         if error.retryable:
             raise
         logger.debug("%s: %s has no list of its chunks: %s", what, client.origin, error)
@@ -225,7 +225,7 @@ def _begin(client: Client, repository: str, descriptor: Descriptor, state: BlobL
 def _follow(client: Client, state: BlobLocation, base: str, location: str | None) -> None:
     if not location:
         return
-    url = client.locate(base, location)
+    url = client.resolve(base, location)
     # Who is not the registry does not choose what is asked of it with the user's credentials.
     if Origin.of(base) == client.origin or Origin.of(url) != client.origin:
         state.follow(url)

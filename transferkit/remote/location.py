@@ -67,13 +67,13 @@ def _is_cut(flow: Flow) -> bool:
 
 
 class Place:
-    """Where the parts of a blob are asked for. ``shared``: it is not the registry, which gets no redirect any more."""
+    """Where the parts of a blob are asked for. ``foreign``: on another origin than the registry; it may expire."""
 
-    __slots__ = ("etag", "shared", "url")
+    __slots__ = ("etag", "foreign", "url")
 
-    def __init__(self, url: str, *, shared: bool) -> None:
+    def __init__(self, url: str, *, foreign: bool) -> None:
         self.url = url
-        self.shared = shared
+        self.foreign = foreign
         self.etag: str | None = None
 
 
@@ -107,7 +107,10 @@ class BlobLocation:
         def look() -> tuple[Place, Answer | None]:
             answer = ask(self._home)
             storage = Origin.of(answer.url) != self._registry
-            place = self._place = Place(answer.url if storage else self._home, shared=storage)
+            place = Place(answer.url if storage else self._home, foreign=storage)
+            if answer.status == 206:
+                self.check_version(place, answer.headers.get("etag"))
+            self._place = place
             return place, answer
 
         return self._flight.run(known, look, flow)
@@ -118,13 +121,13 @@ class BlobLocation:
             return
         self._listed = url
         if Origin.of(url) != self._registry:
-            self._place = Place(url, shared=True)
+            self._place = Place(url, foreign=True)
         elif self._home != target_of(url):
             self._home, self._place = url, None
 
     def leave(self, place: Place) -> None:
         """Forget a place that cannot be reached: the registry may know another."""
-        if place.shared and self._place is place:
+        if place.foreign and self._place is place:
             self._place = None
 
     def check_version(self, place: Place, etag: str | None) -> bool:

@@ -176,12 +176,18 @@ class Session:
     """The smallest part that the registry takes, but for the last one; bytes."""
     part: int
     """The length of the parts, 0 for a single request."""
+    refused: int | None = None
+    """The shortest body that the registry refused with 413."""
     confirmed: int = 0
     """Bytes that the registry said to have."""
     sent: int = 0
     """The end of what was ever begun to be sent: it cannot have more."""
     resumed: bool = False
     """It has been through an attempt that failed."""
+    stalled: bool = False
+    """That attempt ended in silence."""
+    asked: int = -1
+    """How far it was when the registry was asked last."""
 
 
 def ask(job: Job, session: Session) -> bool:
@@ -199,7 +205,7 @@ def ask(job: Job, session: Session) -> bool:
                 return False
             if location:
                 session.url = job.client.locate(answer.url, location)
-            session.confirmed = position
+            session.confirmed = session.asked = position
             return True
     except (RegistryError, NotFoundError) as error:
         if error.retryable or isinstance(error, (UnauthorizedError, DeniedError)):
@@ -223,8 +229,11 @@ def send_parts(job: Job, session: Session) -> None:
         try:
             got = _send_part(job, session, start, end)
         except RegistryError as error:
-            smaller = max(min(session.part, end - start) // _SHRINK, SMALLEST_PART, session.minimum)
-            if error.status != 413 or smaller >= end - start:
+            if error.status != 413:
+                raise
+            session.refused = end - start
+            smaller = max(session.refused // _SHRINK, SMALLEST_PART, session.minimum)
+            if smaller >= session.refused:
                 raise
             session.part = smaller
             job.flow.settle(start)

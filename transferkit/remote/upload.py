@@ -15,6 +15,7 @@ from transferkit.errors import (
     NotFoundError,
     ProtocolError,
     RegistryError,
+    StalledError,
     TransferKitError,
     UnauthorizedError,
 )
@@ -22,14 +23,14 @@ from transferkit.protocol import routes
 from transferkit.protocol.upload import SMALLEST_PART, commit_url, is_ollama, part_range, smallest_part
 from transferkit.remote import blobs, ollama
 from transferkit.remote.parts import OCTETS, Content, Job, PartDropped, Session, StartAgain, ask, send_parts
+from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
 
 _PART = 64 * SMALLEST_PART  # where nobody says: below the 100 MB that the common proxies before registries take
 # Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
 _WORTH_RESUMING = 1024 * 1024
-_SESSIONS = (
-    4  # that one attempt may begin: one refused with 413, one that drops parts, one that is gone, and a good one
-)
+_WORTH_A_STALL = 64 * 1024 * 1024  # bytes that are not sent again in the 10 s that another stall would take
+_SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 _OUT_OF_ORDER = 4  # answers (416) in a row that may say "not there": the rest of a broken request may still arrive
 
 
@@ -69,6 +70,8 @@ class Uploads:
             if session is not None and isinstance(error, TransferKitError) and error.retryable:
                 # The count stays as it is until the registry has said what of it is there.
                 session.resumed = True
+                if isinstance(session, Session):
+                    session.stalled = isinstance(error, StalledError)
             else:
                 self._under_way.pop(descriptor.digest, None)
                 flow.settle(0)
@@ -106,9 +109,16 @@ class Uploads:
         """Return the session that an earlier attempt began, where it can be gone on with."""
         session = self._under_way.get(job.descriptor.digest)
         # Ollama's sessions tell nobody how far they are; the storage behind them has whole parts.
-        if isinstance(session, Session) and not ask(job, session):
-            del self._under_way[job.descriptor.digest]
-            return None
+        if isinstance(session, Session):
+            before = session.asked
+            goes_on = ask(job, session)
+            # After silence, a registry that has not noticed the end of that request may still hold the session for it:
+            # that is risked once, and where there is something to gain.
+            if session.stalled and session.confirmed <= max(before, _WORTH_A_STALL):
+                goes_on = False
+            if not goes_on:
+                del self._under_way[job.descriptor.digest]
+                return None
         return session
 
     def _begin(self, job: Job) -> Session | ollama.OllamaSession | Outcome:
@@ -116,30 +126,43 @@ class Uploads:
         if self._is_ollama:
             return ollama.begin(job)
         descriptor, client = job.descriptor, self._client
-        path = routes.uploads(self._repository)
+        answer: Answer | None = None
         if descriptor.source:
-            source = routes.check_repository(descriptor.source)
-            path = routes.mount(self._repository, descriptor.digest, source)
-        with client.open(
-            "POST",
-            path,
-            headers={"Content-Length": "0"},
-            flow=job.flow,
-            ok=(201, 202),
-            scope=routes.push_scope(self._repository, descriptor.source),
-            what=job.what,
-        ) as answer:
-            answer.finish()
+            try:
+                answer = self._post(job, routes.check_repository(descriptor.source))
+            except (RegistryError, NotFoundError) as error:
+                # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read.
+                if error.retryable or isinstance(error, UnauthorizedError):
+                    raise
+            if answer is not None and answer.status == 201:
+                return Outcome.MOUNTED
+        answer = answer or self._post(job, None)
         if answer.status == 201:
-            if not descriptor.source:
-                raise ProtocolError(f"{job.what}: {client.origin} says 201 to an upload that was only begun")
-            return Outcome.MOUNTED
+            raise ProtocolError(f"{job.what}: {client.origin} says 201 to an upload that was only begun")
         minimum = smallest_part(answer.headers.get("oci-chunk-min-length"))
         return Session(
             url=client.locate(answer.url, answer.headers.get("location")),
             minimum=minimum,
             part=self._part(descriptor.size, minimum),
         )
+
+    def _post(self, job: Job, source: str | None) -> Answer:
+        path = (
+            routes.mount(self._repository, job.descriptor.digest, source)
+            if source
+            else routes.uploads(self._repository)
+        )
+        with self._client.open(
+            "POST",
+            path,
+            headers={"Content-Length": "0"},
+            flow=job.flow,
+            ok=(201, 202),
+            scope=routes.push_scope(self._repository, source),
+            what=job.what,
+        ) as answer:
+            answer.finish()
+        return answer
 
     def _part(self, size: int, minimum: int) -> int:
         """Return the length of a blob's parts, 0 for a single request."""
@@ -165,6 +188,8 @@ class Uploads:
             try:
                 if session.part:
                     send_parts(job, session)
+                    if session.refused is not None:
+                        self._refused = min(session.refused, self._refused or session.refused)
                 self._finish(job, session)
                 return
             except PartDropped as error:

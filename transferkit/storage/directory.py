@@ -15,7 +15,7 @@ from transferkit.content.digest import Digest, Hasher
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, VerificationError
 from transferkit.report import human_bytes
-from transferkit.storage.disk import Disk, disk_errors, is_file, storage_error
+from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.index import VerifiedIndex, boot_id
 from transferkit.storage.ingest import Ingest, receive, temporary_name
 from transferkit.storage.leftovers import PartialFile, find_partials, remove_partials
@@ -98,8 +98,11 @@ class FileBody:
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self._disk.close(fd)
+        try:
+            if fd >= 0:
+                self._disk.close(fd)
+        except OSError:
+            pass  # nothing was written, and what was read is judged by its hash
 
     def __enter__(self) -> FileBody:
         return self
@@ -284,6 +287,9 @@ class Directory:
         try:
             # Whoever held the lock may have finished the blob.
             if self.exists(descriptor, flow=flow):
+                # So may have somebody who was killed before all the rest was removed.
+                for name in ("", ".json", ".json.new"):
+                    remove_quietly(self._disk, f"{self._partial}/{descriptor.digest.file_name}{name}")
                 lock.retire()
                 lock.release()
                 return None

@@ -56,8 +56,7 @@ class VerifiedIndex:
 
     def _load(self) -> None:
         try:
-            with open(self._path, "rb") as file:
-                text = file.read(_LIMIT).decode("ascii", "replace")
+            text = self._disk.read_file(self._path, _LIMIT).decode("ascii", "replace")
         except OSError:
             return  # no index yet, or none that can be read: everything is hashed once more
         for line in text.splitlines():

@@ -44,7 +44,7 @@ def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = 
                     digest = Digest.from_file_name(entry.name.partition(".")[0])
                 except InvalidDigestError:
                     continue
-                if entry.name.endswith((".json", ".lock")):
+                if entry.name.endswith((".json", ".new", ".lock")):
                     continue
                 status = entry.stat(follow_symlinks=False)
                 if is_file(status):
@@ -81,7 +81,8 @@ def remove_partials(
         name = f"{folder}/{partial.digest.file_name}"
         if is_locked(f"{name}.lock"):
             continue
-        for path in {partial.path, *((f"{name}.json", f"{name}.lock") if partial.path == name else ())}:
+        others = (f"{name}.json", f"{name}.json.new", f"{name}.lock") if partial.path == name else ()
+        for path in {partial.path, *others}:
             with disk_errors("removing", path):
                 try:
                     disk.unlink(path)

@@ -21,7 +21,8 @@ class BlobLock:
     def __init__(self, folder: str, descriptor: Descriptor, disk: Disk) -> None:
         self._disk = disk
         self._path = f"{folder}/{descriptor.digest.file_name}.lock"
-        self._lock = FileLock(self._path, thread_local=False)
+        # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
+        self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
 
     def acquire(self, flow: Flow) -> None:
         """Wait until it is ours; the wait can be cancelled.

@@ -13,7 +13,7 @@ from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
-from transferkit.storage.disk import Disk, disk_errors, remove_quietly, storage_error
+from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.state import State, close_quietly
 
@@ -24,8 +24,8 @@ class Partial:
     """An open partial file, which several threads fill at once; the digest of the whole follows what is in place.
 
     ``write_at`` may come from any thread, for ranges that do not overlap. ``hashed`` bytes from the first on are in
-    place and hashed: bytes that are written just there are hashed from memory, the others once, through the page cache, by
-    ``follow``.
+    place and hashed: bytes that are written just there are hashed from memory, the others once, through the page cache,
+    by ``follow``.
     """
 
     def __init__(
@@ -70,13 +70,29 @@ class Partial:
             # Whatever stands there, a planted symbolic link included, is nothing that can be continued.
             remove_quietly(self._disk, self._path)
         self._fd = self._disk.reopen(self._path)
+        status = self._disk.fstat(self._fd)
+        if status.st_nlink != 1 or not is_file(status):
+            # It has another name as well, or is none: whose content that is, is not for us to change.
+            ranges = Ranges()
+            fd, self._fd = self._fd, -1
+            self._disk.close(fd)
+            self._disk.unlink(self._path)
+            self._fd = self._disk.reopen(self._path)
         there = self._disk.fstat(self._fd).st_size
         if there > self.descriptor.size or any(end >= there for _, end in ranges.to_list()):
-            ranges = Ranges()
-            self._disk.truncate(self._fd, 0)
+            self._forget()
+            return
         self._ranges = ranges
         self._unsynced = ranges.total
         self._state.rewrite(ranges)
+
+    def _forget(self) -> None:
+        """Empty the file. Its state first, and durably: after a power cut an old one must not speak of new bytes."""
+        self._ranges = Ranges()
+        self._unsynced = 0
+        self._state.rewrite(self._ranges)
+        self._state.sync(0)
+        self._disk.truncate(self._fd, 0)
 
     # -- filling
 
@@ -220,11 +236,9 @@ class Partial:
             StorageError: the disk refused.
         """
         with self._hashing, self._lock, disk_errors("emptying", self._path):
-            self._ranges = Ranges()
             self._hasher = self.descriptor.digest.hasher()
-            self.hashed = self._unsynced = 0
-            self._disk.truncate(self._fd, 0)
-            self._state.rewrite(self._ranges)
+            self.hashed = 0
+            self._forget()
 
     def close(self) -> None:
         """Close, and keep what is there for the next run. Never raises; more than once is fine."""

@@ -9,7 +9,7 @@ does not parse, or that speaks of something else, is discarded, never trusted; a
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from typing import Any
 
 from transferkit.content.chunk import Ranges
@@ -31,12 +31,13 @@ class State:
         self._disk = disk
         self._boot = boot
         self._fd = -1
+        self._named = False
+        """Whether the name is as durable as the rows that were synced."""
 
     def load(self) -> Ranges:
         """Return what an earlier run has left that can be believed."""
         try:
-            with open(self.path, "rb") as file:
-                text = file.read(_MAX_STATE + 1)
+            text = self._disk.read_file(self.path, _MAX_STATE + 1)
         except OSError:
             return Ranges()
         first, _, rest = text.partition(b"\n")
@@ -84,8 +85,9 @@ class State:
         self.close()
         rows = ranges.to_list()
         lines = [json.dumps(self._header()), *(json.dumps(row) for row in rows), ""]
-        temporary = f"{self.path}.{secrets.token_hex(8)}"
+        temporary = f"{self.path}.new"  # always the same: kill -9 between two lines leaves one, and no more
         with disk_errors("writing", self.path):
+            remove_quietly(self._disk, temporary)
             fd = self._disk.create(temporary)
             try:
                 try:
@@ -97,6 +99,7 @@ class State:
                 remove_quietly(self._disk, temporary)
                 raise
             self.rows = len(rows)
+            self._named = False
             self._fd = self._disk.open_append(self.path)
 
     def add(self, start: int, end: int) -> None:
@@ -118,6 +121,9 @@ class State:
         with disk_errors("syncing", self.path):
             self._disk.write(self._fd, json.dumps({"synced": rows}).encode("ascii") + b"\n")
             self._disk.fsync(self._fd)
+            if not self._named:
+                self._disk.sync_folder(os.path.dirname(self.path))
+                self._named = True
 
     def close(self) -> None:
         """Never raises; more than once is fine."""

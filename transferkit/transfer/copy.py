@@ -76,7 +76,7 @@ class Copy:
         self._pool: Pool[Unit] = Pool(
             self._work,
             self._agenda,
-            concurrency=min(concurrency, total_chunks(descriptors, threshold)),
+            concurrency=min(concurrency, total_chunks(descriptors, threshold, size=options.chunk_size)),
             cancellation=cancellation or Cancellation(),
             executor=executor,
             make_flow=self._flow_maker(options),

@@ -81,6 +81,7 @@ class LargeBlobs:
             TransferKitError: something that would fail for every blob.
         """
         blob = None
+        flow.begin_attempt()
         try:
             blob = self._open(descriptor, flow)
         finally:
@@ -127,9 +128,7 @@ class LargeBlobs:
                         blob.follow_list()
                         blob.open_up()
                     while not blob.listed(chunk, digest):
-                        self._agenda.news()
-                        flow.check()
-                        self._sleep(_LOOK)
+                        self._help(blob, flow)
                     self._agenda.news()
                 return
             except TransferKitError as error:
@@ -141,10 +140,19 @@ class LargeBlobs:
                 flow.check()
                 self._logger.debug("%s: the list of chunks broke off: %s", descriptor.digest.short, error)
         self._logger.debug("%s: the list of chunks never came whole, plain ranges", descriptor.digest.short)
-        while not blob.alone:  # its chunks and ours would overlap
+        while not blob.leave_list():
+            self._help(blob, flow)
+
+    def _help(self, blob: RangedBlob, flow: WorkerFlow) -> None:
+        """Fetch a chunk while the list has to wait: where all workers are at lists, nobody else would."""
+        self._agenda.news()
+        unit = blob.take()
+        if unit is not None:
+            flow.begin()
+            self.copy_chunk(unit, flow)
+        else:
             flow.check()
             self._sleep(_LOOK)
-        blob.plan()
 
     # -- chunks
 
@@ -165,6 +173,7 @@ class LargeBlobs:
             self._attempts.run(blob.descriptor, attempt, flow, position=lambda: chunk.start + unit.done)
             if unit.done == chunk.size:
                 self._speeds.record(chunk.size, self._clock() - began)
+                flow.begin_attempt()  # a cut that came after the last byte is nobody's
                 blob.ingest.follow(flow)
         except TransferKitError as error:
             self._give_up(blob, error)

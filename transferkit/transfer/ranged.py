@@ -94,11 +94,21 @@ class RangedBlob:
     def listed(self, chunk: Chunk, digest: Digest) -> bool:
         """Take in a chunk of the list; ``False``: come again, enough are held."""
         with self._lock:
+            if self.error is not None:
+                return True  # nobody will fetch it
             if len(self._units) >= _LISTED:
                 return False
             # Part of a chunk proves nothing: its digest is that of all of it.
             if chunk.start not in self._taken and self.ingest.missing_in(chunk):
                 self._units.append(ChunkUnit(self, chunk, digest))
+            return True
+
+    def leave_list(self) -> bool:
+        """Want plain ranges in place of the rest of a list; ``False``: not yet, the two would overlap."""
+        with self._lock:
+            if self._units or self._active > 1:
+                return False
+            self.plan()
             return True
 
     def list_ended(self) -> None:
@@ -136,11 +146,6 @@ class RangedBlob:
         with self._lock:
             self._active += 1
 
-    @property
-    def alone(self) -> bool:
-        """Whether nobody else is at the blob."""
-        return self._active <= 1
-
     def leave(self, unit: ChunkUnit | None = None) -> bool:
         """Count a worker out; ``True``: it was the last one, and nothing is left to fetch."""
         with self._lock:
@@ -177,6 +182,6 @@ class RangedBlob:
             self.plan()
 
 
-def total_chunks(descriptors: Iterable[Descriptor], threshold: int) -> int:
-    """Return how many units of work blobs are, those over ``threshold`` bytes counted in chunks."""
-    return sum(-(-d.size // chunk_size(d.size)) if d.size > threshold else 1 for d in descriptors)
+def total_chunks(descriptors: Iterable[Descriptor], threshold: int, *, size: int | None = None) -> int:
+    """Return how many units of work blobs are, those over ``threshold`` bytes counted in chunks (of ``size`` bytes)."""
+    return sum(-(-d.size // (size or chunk_size(d.size))) if d.size > threshold else 1 for d in descriptors)

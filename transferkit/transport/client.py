@@ -135,7 +135,7 @@ class Client:
                 answer.finish()
                 asked_again = True
                 target, origin, path = began
-                trusted = origin == self.origin
+                trusted = origin == self.origin and not anonymous
             else:
                 hops += 1
                 target, origin = self._follow(method, target, origin, answer, hops, what)
@@ -187,8 +187,20 @@ class Client:
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
         absolute = self.base_url + base if base.startswith("/") else base
-        url = join(absolute, location)
-        check_step(self.origin, url, previous=Origin.of(absolute), allowed=self.options.storage_hosts)
+        url = self.resolve(absolute, location)
+        if Origin.of(url) == self.origin != Origin.of(absolute):
+            # It would be asked with the user's credentials, and who is not the registry does not choose for what.
+            raise ProtocolError(f"{Origin.of(absolute)} sends an upload back to {self.origin}; refused")
+        return url
+
+    def resolve(self, base: str, location: str) -> str:
+        """Return the absolute URL of a ``location`` in an answer to a request to the URL ``base``.
+
+        Raises:
+            ProtocolError: the URL policy refuses it.
+        """
+        url = join(base, location)
+        check_step(self.origin, url, previous=Origin.of(base), allowed=self.options.storage_hosts)
         return url
 
     def _refusal(self, method: str, url: str, answer: Answer, what: str) -> Exception:

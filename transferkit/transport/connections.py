@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from urllib.parse import quote
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -25,6 +26,7 @@ from urllib3.util.connection import allowed_gai_family
 from transferkit.content.interfaces import Abort, Flow
 
 BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
 
 # Which flow a connection made by this thread belongs to. urllib3 hands nothing of ours down to where the socket is
@@ -185,13 +187,14 @@ class _Wakeable:
         self.hold(flow)
         self.sock.settimeout(self.send_timeout)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         flow = _current()
         if flow is not None and self.sock is not None:
             self.hold(flow)
             # The pool has just set the connect timeout here; sendall() takes it as the limit for a whole block.
             self.timeout = self.send_timeout
-        super().request(*args, **kwargs)  # type: ignore[misc]  # as above
+        target = getattr(_thread, "target", None) or url
+        super().request(method, target, *args, **kwargs)  # type: ignore[misc]  # as above
 
 
 class _Connection(_Wakeable, HTTPConnection):
@@ -202,8 +205,20 @@ class _TLSConnection(_Wakeable, HTTPSConnection):
     pass
 
 
-class _ReleasingPool:
-    """Mixed into urllib3's pools: a connection forgets its flow before another thread can have it."""
+class _DiscreetPool:
+    """Mixed into urllib3's pools: they keep neither a connection's flow nor the query of a URL.
+
+    A connection forgets its flow before another thread can have it.
+    """
+
+    def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        # urllib3 repeats the URL in its debug log and in its errors, and the query of a signed one is a secret. So it
+        # gets the path alone, and the connection sends the whole: byte for byte, where urllib3 would re-quote it.
+        _thread.target = url if url.isascii() else quote(url, safe=_VISIBLE)
+        try:
+            return super().urlopen(method, url.partition("?")[0], *args, **kwargs)  # type: ignore[misc]  # as above
+        finally:
+            _thread.target = None
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -211,11 +226,11 @@ class _ReleasingPool:
         super()._put_conn(conn)  # type: ignore[misc]  # the mixed-in pool has it
 
 
-class _Pool(_ReleasingPool, HTTPConnectionPool):
+class _Pool(_DiscreetPool, HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TLSPool(_ReleasingPool, HTTPSConnectionPool):
+class _TLSPool(_DiscreetPool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
@@ -232,6 +247,14 @@ class WakeableAdapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def close(self) -> None:
+        # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
+        # again keeps the pool alive until that runs.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it is no dictionary, and cannot be iterated over
+                manager.pools[key].close()
+        super().close()
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)

@@ -87,6 +87,14 @@ def convert(
     return kind(f"the connection to {origin} broke: {detail}")
 
 
+def _root(error: BaseException) -> OSError | None:
+    """Return the system's error below those of the libraries, which repeat a URL with its query in every traceback."""
+    for cause in reversed(list(_causes(error))):
+        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
+            return cause
+    return None
+
+
 def _os_reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.strerror:
@@ -109,5 +117,5 @@ def foreign_errors(
     except _FOREIGN as error:
         flow.check()
         if sender is not None and sender.error is not None:
-            raise sender.error from error
-        raise convert(error, origin, verify, sending=sender is not None, connecting=connecting) from error
+            raise sender.error from sender.error.__cause__  # as it was
+        raise convert(error, origin, verify, sending=sender is not None, connecting=connecting) from _root(error)

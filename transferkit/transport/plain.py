@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from typing import Any
 
 import requests
@@ -120,8 +121,17 @@ def send_plain(
         TransportError, ProtocolError: no answer came, or none that HTTP knows.
     """
     theirs = trusted and not own
-    request = _prepare(session, method, url, headers, sender, theirs)
-    with connecting_for(flow), foreign_errors(flow, place, settings["verify"], sender):
+    with foreign_errors(flow, place, settings["verify"], None):
+        request = _prepare(session, method, url, headers, theirs)
+    with ExitStack() as stack:
+        if sender is not None:
+            request.headers["Content-Length"] = str(sender.length)
+            if sender.length:
+                # Closed on every way out: the error would keep the file open that it was sent from.
+                pieces: Any = stack.enter_context(closing(sender.pieces()))
+                request.body = pieces  # urllib3 takes any iterable
+        stack.enter_context(connecting_for(flow))
+        stack.enter_context(foreign_errors(flow, place, settings["verify"], sender))
         if own:
             response = session.get_adapter(url).send(request, stream=True, timeout=timeout, **settings)
         else:
@@ -134,7 +144,6 @@ def _prepare(
     method: str,
     url: str,
     headers: Mapping[str, str],
-    sender: Sender | None,
     theirs: bool,
 ) -> requests.PreparedRequest:
     merged: CaseInsensitiveDict[str] = CaseInsensitiveDict()
@@ -150,7 +159,4 @@ def _prepare(
         cookies=session.cookies if theirs else None,
     ).prepare()
     request.url = url  # byte for byte as given: requests would re-quote a signed URL
-    if sender is not None:
-        request.headers["Content-Length"] = str(sender.length)
-        request.body = iter(sender) if sender.length else None  # type: ignore[assignment]  # urllib3 takes any iterable
     return request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_ranges_equal_a_set_of_bytes(spans: list[tuple[int, int]], start: int, l
 
     assert {byte for first, last in pairs for byte in range(first, last + 1)} == model
     # Sorted, and merged: between two of them at least one byte is missing.
-    assert all(before[1] + 1 < after[0] for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(before[1] + 1 < after[0] for before, after in itertools.pairwise(pairs))
     assert ranges.total == len(model)
     assert ranges.covers(chunk) == (wanted <= model)
     assert _bytes(ranges.missing_in(chunk)) == sorted(wanted - model)

@@ -1,11 +1,22 @@
-"""The session URL of an upload."""
+"""The rules of an upload: session URLs, what a Range says, and what Ollama's registries add."""
 
 from __future__ import annotations
 
 import pytest
 
 from transferkit.content.digest import Digest
-from transferkit.protocol.upload import commit_url
+from transferkit.errors import ProtocolError
+from transferkit.protocol.origin import Origin
+from transferkit.protocol.upload import (
+    commit_url,
+    composite_etag,
+    is_ollama,
+    ollama_part,
+    part_range,
+    received,
+    signed_headers,
+    smallest_part,
+)
 
 DIGEST = "sha256:" + 64 * "a"
 
@@ -24,3 +35,130 @@ DIGEST = "sha256:" + 64 * "a"
 )
 def test_the_digest_is_added_and_the_query_kept_byte_for_byte(location: str, expected: str) -> None:
     assert commit_url(location, Digest(DIGEST)) == expected
+
+
+def test_an_etag_comes_after_the_digest() -> None:
+    assert commit_url("https://r/u?a=b", Digest(DIGEST), etag="0f-2") == f"https://r/u?a=b&digest={DIGEST}&etag=0f-2"
+
+
+def test_the_range_of_a_part_has_neither_unit_nor_total() -> None:
+    assert "5242880-10485759" == part_range(5 * 1024 * 1024, 10 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("value", "sent", "expected"),
+    [
+        ("0-9", 10, 10),
+        ("bytes=0-9", 10, 10),
+        (" 0-9 ", 10, 10),
+        ("0-4", 10, 5),
+        ("0-19", 10, 20),
+        ("0-0", 0, 0),  # an empty session
+        ("0-0", 10, 0),
+        ("0-0", 1, 1),  # one byte was sent, and one is there
+        ("bytes=0-0", 1, 1),
+        ("0-999999999999999999", 10, 10**18),
+        (None, 10, None),
+        ("", 10, None),
+        ("0-", 10, None),
+        ("-9", 10, None),
+        ("1-9", 10, None),  # without its first byte, nothing that could be gone on with
+        ("0--1", 10, None),
+        ("0-9/10", 10, None),
+        ("bytes 0-9", 10, None),
+        ("0-9\n", 10, 10),  # a blank at the end, as to HTTP
+        ("0-9,20-29", 10, None),
+        ("0-٣", 10, None),
+        ("0-9999999999999999999", 10, None),
+    ],
+)
+def test_a_range_says_how_much_is_there(value: str | None, sent: int, expected: int | None) -> None:
+    assert received(value, sent=sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("5242880", 5242880), (" 1 ", 1), (None, 0), ("", 0), ("-1", 0), ("5e6", 0), ("٣", 0), ("9" * 30, 0)],
+)
+def test_the_smallest_part_is_a_number_or_not_said(value: str | None, expected: int) -> None:
+    assert smallest_part(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("registry.ollama.ai", True),
+        ("ollama.com", True),
+        ("ollama.ai", True),
+        ("a.b.ollama.com", True),
+        ("notollama.com", False),
+        ("ollama.com.example", False),
+        ("registry.example", False),
+        ("mirror.example", True),
+    ],
+)
+def test_who_speaks_ollamas_dialect(host: str, expected: bool) -> None:
+    assert is_ollama(Origin("https", host, 443), frozenset({"mirror.example", "registry.example:444"})) is expected
+
+
+def test_a_port_is_part_of_a_name_that_has_one() -> None:
+    hosts = frozenset({"127.0.0.1:5000"})
+    assert is_ollama(Origin("http", "127.0.0.1", 5000), hosts)
+    assert not is_ollama(Origin("http", "127.0.0.1", 5001), hosts)
+
+
+def test_signed_headers_are_repeated_and_secrets_are_not() -> None:
+    headers = {
+        "content-length": "0",
+        "x-signed-header-x-amz-acl": "private",
+        "x-signed-header-content-type": "application/x-model",
+        "x-signed-header-authorization": "Bearer stolen",
+        "x-signed-header-proxy-authorization": "Basic x",
+        "x-signed-header-cookie": "a=b",
+        "x-signed-header-host": "elsewhere",
+        "x-signed-header-content-length": "5",
+        "x-signed-header-transfer-encoding": "chunked",
+        "x-direct-upload-url": "https://storage/x",
+    }
+    assert {"X-Amz-Acl": "private", "Content-Type": "application/x-model"} == signed_headers(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-signed-header-a": "b\r\nAuthorization: Bearer x"},
+        {"x-signed-header-a": "b\nc"},
+        {"x-signed-header-a": "b\x00"},
+        {"x-signed-header-a": "\x7f"},
+        {"x-signed-header-": "b"},
+        {"x-signed-header-a b": "c"},
+        {"x-signed-header-a:b": "c"},
+        {"x-signed-header-a\r\nb": "c"},
+        {"x-signed-header-ä": "c"},
+    ],
+)
+def test_a_signed_header_that_is_none_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ProtocolError, match="malformed header field"):
+        signed_headers(headers)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (0, 100_000_000),
+        (1_599_999_999, 100_000_000),
+        (1_600_000_016, 100_000_001),
+        (16_000_000_000, 1_000_000_000),
+        (80_000_000_000, 1_000_000_000),
+    ],
+)
+def test_ollamas_parts_are_a_sixteenth_within_limits(size: int, expected: int) -> None:
+    assert ollama_part(size, smallest=100_000_000, largest=1_000_000_000) == expected
+
+
+def test_the_etag_of_parts_is_the_one_that_s3_gives() -> None:
+    # Made with md5sum: of "hello", of " world", and of their digests in binary.
+    parts = [bytes.fromhex("5d41402abc4b2a76b9719d911017c592"), bytes.fromhex("b7913aa15c43be7d534b4eec6e99e8a0")]
+    assert "d41d8cd98f00b204e9800998ecf8427e-0" == composite_etag([])
+    assert "62109206880d38a4010a98e11243924a-1" == composite_etag(parts[:1])
+    assert "a56979024342128ecebc884e3442121b-2" == composite_etag(parts)

@@ -144,5 +144,5 @@ def test_it_can_be_switched_off(tmp_path: Path, push: Push) -> None:
 
 
 def test_parts_have_a_byte_at_least(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^chunk_size is a number of bytes, not 0$"):
+    with pytest.raises(ValueError, match=r"^chunk_size is a number of bytes, not 0$"):
         OCIRegistry(tmp_path, chunk_size=0)

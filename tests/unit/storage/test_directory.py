@@ -44,6 +44,7 @@ class Source:
 class _Body:
     def __init__(self, source: Source, offset: int) -> None:
         self.offset = offset
+        self.length = len(source.data) - offset
         self._at = offset
         self._source = source
 
@@ -259,3 +260,31 @@ def test_a_folder_under_the_name_of_a_blob_is_no_blob(tmp_path, flow):
 
 def test_the_repr_names_the_folder(tmp_path):
     assert f"<Directory {tmp_path}>" == repr(Directory(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["verified", "state"])
+def test_a_named_pipe_in_the_place_of_a_file_of_ours_is_not_waited_for(tmp_path, flow, name):
+    descriptor = descriptor_of(DATA)
+    (tmp_path / ".partial").mkdir()
+    os.mkfifo(tmp_path / ".partial" / (name if name == "verified" else f"{descriptor.digest.file_name}.json"))
+    directory = Directory(tmp_path, resume_threshold=1)
+
+    assert not directory.knows(descriptor)
+    assert 0 == directory.received(descriptor)
+
+
+def test_a_partial_file_with_a_second_name_is_not_written_to(tmp_path, flow):
+    descriptor = descriptor_of(DATA)
+    directory = Directory(tmp_path, resume_threshold=1)
+    with pytest.raises(ReadError):
+        directory.push(descriptor, Source(DATA, breaks_at=500_000), flow=flow)
+    partial = tmp_path / ".partial" / descriptor.digest.file_name
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep me" * 100_000)
+    partial.unlink()
+    os.link(precious, partial)
+
+    directory.push(descriptor, Source(DATA), flow=flow)
+
+    assert b"keep me" * 100_000 == precious.read_bytes()
+    assert DATA == (tmp_path / descriptor.digest.file_name).read_bytes()

@@ -15,7 +15,7 @@ import pytest
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, DeniedError, ReadError
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool
+from transferkit.transfer.pool import Pool, Queue
 
 HOUR = 3600.0
 INTERVAL = 0.001
@@ -46,10 +46,11 @@ def pool_of(
     cancellation: Cancellation | None = None,
     executor: Callable[[int], Executor] | None = None,
 ) -> Pool[Any]:
+    units = list(units)
     return Pool(
         work,
-        units,
-        concurrency=concurrency,
+        Queue(units),
+        concurrency=min(concurrency, len(units)),
         cancellation=cancellation or Cancellation(),
         executor=executor,
     )

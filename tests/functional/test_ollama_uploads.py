@@ -1,0 +1,429 @@
+"""Uploads to a registry that speaks Ollama's dialect: straight to its storage, whole or in parts."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+import pytest
+
+import transferkit as tk
+from transferkit.remote import ollama
+from transferkit.server.serve import serving
+from transferkit.testing import Faults, fault_proxy
+
+REPOSITORY = "library/model"
+SIGNED = "/bucket/a%2Fb?X-Sig=x%20y+z%3D%3D&partNumber=%31&empty="
+SMALLEST, LARGEST = 1_000_000, 2_000_000
+
+
+@dataclass
+class Request:
+    method: str
+    target: str
+    """As it stands in the request line."""
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
+
+
+@dataclass
+class Server:
+    """A server that writes down its requests; ``answer`` returns status and headers."""
+
+    requests: list[Request] = field(default_factory=list)
+    url: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, environ, start_response):
+        body = bytearray()
+        while block := environ["wsgi.input"].read(65536):
+            body += block
+        headers = {k[5:].lower().replace("_", "-"): v for k, v in environ.items() if k.startswith("HTTP_")}
+        headers |= {
+            k.lower().replace("_", "-"): environ[k] for k in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(k)
+        }
+        request = Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, bytes(body))
+        with self.lock:
+            self.requests.append(request)
+            status, head = self.answer(request)
+        start_response(f"{status} Whatever", [*head.items(), ("Content-Length", "0")])
+        return []
+
+    def answer(self, request: Request) -> tuple[int, dict[str, str]]:
+        return 200, {}
+
+    def sent(self, *methods: str) -> list[Request]:
+        return [r for r in self.requests if r.method in methods]
+
+
+@dataclass
+class Ollama(Server):
+    """As registry.ollama.ai: ``way`` is what it wants to be done with a body."""
+
+    way: str = "direct"
+    storage: Server = field(default_factory=Server)
+    has: bool = False
+    signed: dict[str, str] = field(default_factory=dict)
+    direct_url: str = ""
+    fail: list[int] = field(default_factory=list)
+    """What the next PATCH requests or commits are answered with, instead."""
+    number: int = 0
+
+    def answer(self, request: Request) -> tuple[int, dict[str, str]]:
+        if "authorization" not in request.headers:
+            return 401, {"WWW-Authenticate": "Basic realm=x"}
+        if request.method == "HEAD":
+            return 404, {}
+        self.number += 1
+        # A path of the storage in Location, as it has had before: who follows it goes wrong.
+        following = {"Docker-Upload-Location": f"{self.url}/session/{self.number}?q=%2F", "Location": "/wrong"}
+        if request.method == "POST":
+            if self.has:
+                return 201, {}
+            if self.way == "direct":
+                following["X-Direct-Upload-URL"] = self.direct_url or self.storage.url + SIGNED
+                following |= {f"X-Signed-Header-{name}": value for name, value in self.signed.items()}
+            return 202, following
+        if self.fail:
+            return self.fail.pop(0), {}
+        if request.method == "PATCH":
+            if self.way == "redirect":
+                return 307, {**following, "Location": self.storage.url + SIGNED + str(self.number)}
+            if self.way == "one-header":
+                return 307, {"Location": self.storage.url + SIGNED + str(self.number)}
+            return 202, following
+        return 201, {}
+
+
+@contextmanager
+def playing(**settings):
+    storage = settings.pop("storage", Server())
+    with serving(storage) as storage_url, fault_proxy(storage_url) as proxy:
+        storage.url = proxy.url
+        storage.proxy = proxy
+        registry = Ollama(storage=storage, **settings)
+        with serving(registry) as registry.url:
+            yield registry, storage
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "source"
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(ollama, "SMALLEST_PART", SMALLEST)
+    monkeypatch.setattr(ollama, "LARGEST_PART", LARGEST)
+
+
+def upload(registry: Ollama, blobs, folder, *, dialect: bool = True, **more) -> tk.Report:
+    hosts = frozenset({registry.url.partition("://")[2]}) if dialect else frozenset()
+    options = tk.TransferOptions(
+        transport=tk.TransportOptions(ollama_hosts=hosts),
+        retry=tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.01),
+        **more,
+    )
+    return tk.upload(
+        blobs, folder, base_url=registry.url, repository=REPOSITORY, auth=("user", "secret"), options=options
+    )
+
+
+def content(folder, blob) -> bytes:
+    return (folder / tk.digest_to_path(blob.digest)).read_bytes()
+
+
+def posts(registry: Ollama) -> list[Request]:
+    return [r for r in registry.sent("POST") if "authorization" in r.headers]
+
+
+def test_a_blob_that_the_registry_has_is_not_sent(make_blobs, source):
+    with playing(has=True) as (registry, storage):
+        blobs = make_blobs(source, [1000])
+        report = upload(registry, blobs, source)
+    (post,) = posts(registry)
+    assert (b"", [blobs[0].digest]) == (post.body, post.query["digest"])
+    assert ("2", "1000") == (post.headers["x-redirect-uploads"], post.headers["x-content-length"])
+    assert (1, 0, 0) == (report.skipped, report.bytes, len(storage.requests))
+    assert not registry.sent("PUT", "PATCH")
+
+
+def test_a_blob_of_another_repository_is_mounted(make_blobs, source):
+    with playing(has=True) as (registry, _):
+        (blob,) = make_blobs(source, [1000])
+        report = upload(registry, [tk.Blob(blob.digest, 1000, source="library/other")], source)
+    (post,) = posts(registry)
+    assert {"mount": [blob.digest], "from": ["library/other"], "digest": [blob.digest]} == post.query
+    assert (1, 0) == (report.mounted, report.bytes)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_001])
+def test_a_body_goes_straight_to_the_storage(make_blobs, source, size):
+    signed = {
+        "Content-MD5": "abc==",
+        "X-Amz-Meta-A": "b, c",
+        "Content-Type": "application/x-model",
+        "User-Agent": "signed",
+        "Authorization": "Bearer stolen",
+        "Cookie": "a=b",
+        "Host": "elsewhere",
+        "Content-Length": "7",
+    }
+    with playing(signed=signed) as (registry, storage):
+        blobs = make_blobs(source, [size])
+        report = upload(registry, blobs, source)
+
+        (put,) = storage.requests
+        assert ("PUT", SIGNED) == (put.method, put.target)
+        assert content(source, blobs[0]) == put.body
+        assert ("abc==", "b, c", "signed") == tuple(
+            put.headers[n] for n in ("content-md5", "x-amz-meta-a", "user-agent")
+        )
+        assert "application/x-model" == put.headers["content-type"]
+        assert not {"authorization", "cookie"} & put.headers.keys()
+        assert storage.url.endswith(put.headers["host"])
+        assert str(size) == put.headers["content-length"]
+        (commit,) = registry.sent("PUT")
+        assert (b"", {"q": ["/"], "digest": [blobs[0].digest]}) == (commit.body, commit.query)
+        assert commit.target.startswith("/session/")
+        assert not registry.sent("PATCH")
+        assert size == report.bytes
+
+
+def test_the_storage_sees_no_credentials_even_where_it_is_the_registry(make_blobs, source):
+    class Open(Ollama):
+        def answer(self, request):
+            if request.target.startswith("/bucket"):
+                return 200, {}
+            return super().answer(request)
+
+    registry = Open()
+    with serving(registry) as registry.url:
+        registry.direct_url = registry.url + SIGNED
+        blobs = make_blobs(source, [5000])
+        upload(registry, blobs, source)
+    (put,) = [r for r in registry.requests if r.target.startswith("/bucket")]
+    assert SIGNED == put.target
+    assert "authorization" not in put.headers
+    assert content(source, blobs[0]) == put.body
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "http://me:you@127.0.0.1/x", "ftp://127.0.0.1/x", "http://a b/x"]
+)
+def test_a_storage_that_may_not_be_asked_is_refused(make_blobs, source, url):
+    with playing(direct_url=url) as (registry, storage):
+        with pytest.raises(tk.IncompleteError) as caught:
+            upload(registry, make_blobs(source, [10]), source)
+    (error,) = caught.value.failures.values()
+    assert isinstance(error, tk.ProtocolError)
+    assert not storage.requests
+    assert not registry.sent("PUT")
+
+
+class Once(Server):
+    """Answers its first requests with these statuses."""
+
+    def __init__(self, *statuses: int, location: str = "") -> None:
+        super().__init__()
+        self.statuses = list(statuses)
+        self.location = location
+
+    def answer(self, request):
+        return (self.statuses.pop(0) if self.statuses else 200), ({"Location": self.location} if self.location else {})
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_signed_url_that_has_expired_is_asked_for_again(make_blobs, source, status):
+    with playing(storage=Once(status)) as (registry, storage):
+        blobs = make_blobs(source, [5000])
+        report = upload(registry, blobs, source)
+    assert 2 == len(storage.requests) == len(posts(registry))
+    assert content(source, blobs[0]) == storage.requests[-1].body
+    assert 0 == report.retried
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_storage_that_redirects_a_signed_upload_is_refused(make_blobs, source, status):
+    with playing(storage=Once(*[status] * 9, location="/elsewhere")) as (registry, storage):
+        with pytest.raises(tk.IncompleteError) as caught:
+            upload(registry, make_blobs(source, [10]), source)
+    (error,) = caught.value.failures.values()
+    assert isinstance(error, tk.ProtocolError)
+    assert 1 == len(storage.requests)
+
+
+def test_a_direct_upload_that_breaks_is_sent_again(make_blobs, source):
+    with playing() as (registry, storage):
+        storage.proxy.set([Faults(reset_after_up=3_000_000)])
+        blobs = make_blobs(source, [8_000_000])
+        report = upload(registry, blobs, source)
+    assert content(source, blobs[0]) == storage.requests[-1].body
+    assert 1 == report.retried
+
+
+def test_what_is_stored_is_not_sent_again_for_its_commit(make_blobs, source):
+    with playing(fail=[503]) as (registry, storage):
+        blobs = make_blobs(source, [8_000_000])
+        upload(registry, blobs, source)
+    assert 1 == len(storage.requests)
+    assert 1 == len(posts(registry))
+    assert 2 == len(registry.sent("PUT"))
+
+
+# -- parts
+
+
+def composite(data: bytes, size: int) -> str:
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    return f"{hashlib.md5(b''.join(hashlib.md5(part).digest() for part in parts)).hexdigest()}-{len(parts)}"
+
+
+def test_parts_are_redirected_to_the_storage(make_blobs, source):
+    with playing(way="redirect") as (registry, storage):
+        blobs = make_blobs(source, [2_500_000])
+        data = content(source, blobs[0])
+        upload(registry, blobs, source)
+
+    assert [data[:1_000_000], data[1_000_000:2_000_000], data[2_000_000:]] == [r.body for r in storage.sent("PUT")]
+    assert not [r for r in storage.requests if "authorization" in r.headers]
+    patches = [r for r in registry.sent("PATCH") if "authorization" in r.headers]
+    assert ["0-999999", "1000000-1999999", "2000000-2499999"] == [r.headers["content-range"] for r in patches]
+    assert {"1"} == {r.headers["x-redirect-uploads"] for r in patches}
+    (commit,) = registry.sent("PUT")
+    assert b"" == commit.body
+    assert [composite(data, SMALLEST)] == commit.query["etag"]
+    assert [blobs[0].digest] == commit.query["digest"]
+    # Each answer names the next session, and the last one's ends it.
+    sessions = [r.target.partition("?")[0] for r in [*patches, commit]]
+    assert len(sessions) == len(set(sessions))
+    assert all(session.startswith("/session/") for session in sessions)
+
+
+def test_a_location_alone_is_both_the_storage_and_the_next_session(make_blobs, source):
+    with playing(way="one-header") as (registry, storage):
+        blobs = make_blobs(source, [900_000])
+        data = content(source, blobs[0])
+        upload(registry, blobs, source)
+    part, commit = storage.sent("PUT")
+    assert data == part.body
+    assert commit.target.startswith(part.target)
+    assert ([blobs[0].digest], [composite(data, SMALLEST)]) == (commit.query["digest"], commit.query["etag"])
+
+
+def test_parts_that_the_registry_takes_itself(make_blobs, source):
+    with playing(way="take") as (registry, storage):
+        blobs = make_blobs(source, [2_500_000])
+        data = content(source, blobs[0])
+        report = upload(registry, blobs, source)
+    patches = [r for r in registry.sent("PATCH") if "authorization" in r.headers]
+    assert data == b"".join(r.body for r in patches)
+    assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+    assert not storage.requests
+    assert 2_500_000 == report.bytes
+
+
+def test_an_empty_blob_has_no_parts(make_blobs, source):
+    with playing(way="redirect") as (registry, _):
+        blobs = make_blobs(source, [0])
+        upload(registry, blobs, source)
+    assert ["d41d8cd98f00b204e9800998ecf8427e-0"] == registry.sent("PUT")[-1].query["etag"]
+    assert not registry.sent("PATCH")
+
+
+@pytest.mark.parametrize(("size", "part"), [(1_600_000 * 16, 1_600_000), (40_000_000, LARGEST)])
+def test_a_part_is_a_sixteenth_within_limits(make_blobs, source, size, part):
+    with playing(way="redirect") as (registry, storage):
+        upload(registry, make_blobs(source, [size]), source)
+    assert {part, size % part} - {0} == {len(r.body) for r in storage.requests}
+
+
+def test_a_part_that_breaks_is_sent_again_alone(make_blobs, source):
+    with playing(way="redirect") as (registry, storage):
+        storage.proxy.set([Faults(reset_after_up=1_400_000)])
+        blobs = make_blobs(source, [3_000_000])
+        data = content(source, blobs[0])
+        report = upload(registry, blobs, source)
+
+        assert 1 == report.retried
+        assert 1 == len(posts(registry))
+        whole = [r.body for r in storage.requests if len(r.body) == SMALLEST]
+        assert [data[:SMALLEST], data[SMALLEST : 2 * SMALLEST], data[2 * SMALLEST :]] == whole
+        assert sum(c.up for c in storage.proxy.connections) < 3_000_000 + SMALLEST
+        assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+
+
+def test_a_session_that_is_gone_is_begun_again(make_blobs, source):
+    with playing(way="redirect") as (registry, storage):
+        storage.proxy.set([Faults(reset_after_up=1_400_000)])
+        blobs = make_blobs(source, [3_000_000])
+        data = content(source, blobs[0])
+        answers: list[int] = []
+        real = registry.answer
+
+        def answer(request):
+            # The part after the break finds the session gone, once.
+            if request.method == "PATCH" and not answers and len(registry.sent("HEAD")) > 2:
+                answers.append(404)
+                return 404, {}
+            return real(request)
+
+        registry.answer = answer
+        upload(registry, blobs, source)
+        assert [404] == answers
+        assert 2 == len(posts(registry))
+        assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+
+
+def test_a_file_that_is_not_what_its_digest_says_is_not_committed(make_blobs, source):
+    with playing(way="redirect") as (registry, _):
+        blobs = make_blobs(source, [2_500_000])
+        path = source / tk.digest_to_path(blobs[0].digest)
+        data = bytearray(path.read_bytes())
+        data[10] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(tk.SourceError):
+            upload(registry, blobs, source)
+    assert not registry.sent("PUT")
+
+
+# -- everybody else
+
+
+@pytest.mark.parametrize("way", ["direct", "redirect"])
+def test_nothing_of_it_is_sent_to_another_registry(make_blobs, source, way):
+    with playing(way=way) as (registry, storage):
+        real = registry.answer
+
+        def answer(request):
+            status, head = real(request)
+            if "Docker-Upload-Location" in head:  # a registry by the specification, but for the lures
+                head = {**head, "Location": f"{registry.url}/session/{registry.number}?q=%2F"}
+                head["Docker-Upload-Location"] = f"{storage.url}/lure"
+            return (202 if status == 307 else status), head
+
+        registry.answer = answer
+        blobs = make_blobs(source, [100, 2_500_000])
+        upload(registry, blobs, source, dialect=False)
+
+    assert not storage.requests
+    for request in registry.requests:
+        assert not {"x-redirect-uploads", "x-content-length"} & request.headers.keys()
+        assert "etag" not in request.query
+        if request.method == "POST":
+            assert {} == request.query
+    assert {100, 2_500_000} == {len(r.body) for r in registry.sent("PUT")}
+    assert not registry.sent("PATCH")
+
+
+def test_the_option_names_hosts_in_any_case():
+    assert frozenset({"a.example:5000"}) == tk.TransportOptions(ollama_hosts={"A.example:5000"}).ollama_hosts
+    with pytest.raises(ValueError, match="ollama_hosts is a set"):
+        tk.TransportOptions(ollama_hosts="a.example")

@@ -1,0 +1,84 @@
+"""The lock on one blob: who comes second waits, and can be cancelled."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+
+import transferkit as tk
+from transferkit.content.descriptor import Descriptor
+from transferkit.storage.disk import Disk
+from transferkit.storage.lock import BlobLock, is_locked
+from transferkit.transfer.flow import WorkerFlow
+
+BLOB = Descriptor("sha256:" + 64 * "a", 1000)
+NAME = f"sha256-{64 * 'a'}.lock"
+
+
+def make(folder) -> BlobLock:
+    return BlobLock(str(folder), BLOB, Disk())
+
+
+def test_one_holds_it_at_a_time(tmp_path):
+    first, second = make(tmp_path), make(tmp_path)
+    first.acquire(WorkerFlow())
+    assert is_locked(str(tmp_path / NAME))
+    got = threading.Event()
+    thread = threading.Thread(target=lambda: (second.acquire(WorkerFlow()), got.set()))
+    thread.start()
+    assert not got.wait(0.2)
+    first.release()
+    assert got.wait(10)
+    thread.join()
+    second.release()
+    assert not is_locked(str(tmp_path / NAME))
+
+
+def test_a_wait_can_be_cancelled(tmp_path):
+    first, flow = make(tmp_path), WorkerFlow()
+    first.acquire(WorkerFlow())
+    flow.cut(tk.CancelledError("now"), final=True)
+    with pytest.raises(tk.CancelledError, match="now"):
+        make(tmp_path).acquire(flow)
+    first.release()
+
+
+def test_a_retired_lock_leaves_no_file(tmp_path):
+    lock = make(tmp_path)
+    lock.acquire(WorkerFlow())
+    lock.retire()
+    lock.release()
+    lock.release()
+    assert [] == os.listdir(tmp_path)
+    assert not is_locked(str(tmp_path / NAME))
+
+
+class Refusing:
+    """A ``FileLock`` on a file system that answers with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def acquire(self, **_: object) -> None:
+        raise self.error
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "no locks"), OSError(errno.ENOSYS, "")])
+def test_a_file_system_without_locks_is_gone_on_without(tmp_path, error):
+    lock = make(tmp_path)
+    lock._lock = Refusing(error)
+    lock.acquire(WorkerFlow())
+    lock.release()
+
+
+def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path):
+    lock = make(tmp_path)
+    lock._lock = Refusing(OSError(errno.EACCES, "Permission denied"))
+    with pytest.raises(tk.StorageError, match=r"locking .* failed: .*permissions"):
+        lock.acquire(WorkerFlow())

@@ -1,0 +1,528 @@
+"""Partial files: filled from several threads, hashed in order, and what is left of them after any end."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import transferkit as tk
+from transferkit.content.chunk import Chunk
+from transferkit.content.descriptor import Descriptor
+from transferkit.storage import directory as directory_module
+from transferkit.storage import partial as partial_module
+from transferkit.storage.directory import Directory
+from transferkit.storage.disk import Disk
+from transferkit.storage.partial import Partial
+from transferkit.transfer.flow import WorkerFlow
+
+_spec = importlib.util.spec_from_file_location("volatile", Path(__file__).with_name("volatile.py"))
+assert _spec is not None
+assert _spec.loader is not None
+volatile = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(volatile)
+
+KIB = 1024
+PIECE = 4 * KIB
+SIZE = 16 * PIECE + 100
+DATA = random.Random(5).randbytes(SIZE)
+DESCRIPTOR = Descriptor("sha256:" + hashlib.sha256(DATA).hexdigest(), SIZE)
+PIECES = [(start, min(start + PIECE, SIZE)) for start in range(0, SIZE, PIECE)]
+
+
+class CountingHasher:
+    """Counts what goes into a hasher."""
+
+    def __init__(self, hasher) -> None:
+        self._hasher = hasher
+        self.count = 0
+
+    def update(self, data) -> None:
+        self.count += len(data)
+        self._hasher.update(data)
+
+    def __getattr__(self, name):
+        return getattr(self._hasher, name)
+
+
+def open_partial(folder, disk: Disk | None = None, descriptor: Descriptor = DESCRIPTOR, **keywords) -> Partial:
+    partial = Directory(folder, disk=disk, **keywords).ingest(descriptor, flow=WorkerFlow())
+    assert partial is not None
+    return partial
+
+
+def put(partial: Partial, start: int, end: int, data: bytes = DATA, *, final: bool = True) -> None:
+    partial.write_at(start, memoryview(data)[start:end], final=final)
+    partial.record(start, end - 1)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def final_path(folder: Path) -> Path:
+    return folder / tk.digest_to_path(DESCRIPTOR.digest)
+
+
+# -- filling and hashing
+
+
+def test_bytes_in_order_are_hashed_from_memory(tmp_path):
+    partial = open_partial(tmp_path)
+    for start, end in PIECES:
+        put(partial, start, end)
+        assert end == partial.hashed
+    assert (0, SIZE) == (partial.reread, partial.in_place)
+    partial.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+def test_bytes_ahead_of_the_frontier_are_read_once(tmp_path):
+    partial = open_partial(tmp_path)
+    hasher = partial._hasher = CountingHasher(partial._hasher)
+    for start, end in reversed(PIECES):
+        put(partial, start, end)
+        partial.follow(WorkerFlow())
+    assert SIZE - PIECE == partial.reread
+    assert SIZE == partial.hashed == hasher.count
+    partial.commit(WorkerFlow())
+    assert SIZE == hasher.count
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+def test_bytes_that_may_be_taken_back_are_hashed_after_they_are_recorded(tmp_path):
+    partial = open_partial(tmp_path)
+    partial.write_at(0, memoryview(DATA)[:PIECE], final=False)
+    partial.follow(WorkerFlow())
+    assert (0, 0) == (partial.hashed, partial.in_place)
+    partial.write_at(0, memoryview(DATA)[:PIECE], final=False)
+    partial.record(0, PIECE - 1)
+    partial.follow(WorkerFlow())
+    assert (PIECE, PIECE) == (partial.hashed, partial.reread)
+    partial.close()
+
+
+def test_threads_that_fill_at_once_hash_every_byte_once(tmp_path):
+    partial = open_partial(tmp_path)
+    hasher = partial._hasher = CountingHasher(partial._hasher)
+    pieces = list(PIECES)
+    random.Random(1).shuffle(pieces)
+    lock = threading.Lock()
+
+    def work() -> None:
+        flow = WorkerFlow()
+        while True:
+            with lock:
+                if not pieces:
+                    return
+                start, end = pieces.pop()
+            put(partial, start, end)
+            partial.follow(flow)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    partial.commit(WorkerFlow())
+    assert SIZE == hasher.count
+    assert partial.reread <= SIZE
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+def test_what_is_missing_is_told(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, PIECE, 2 * PIECE)
+    assert [Chunk(0, PIECE - 1), Chunk(2 * PIECE, SIZE - 1)] == partial.missing()
+    assert [Chunk(2 * PIECE, 2 * PIECE + 9)] == partial.missing_in(Chunk(PIECE + 10, 2 * PIECE + 9))
+    assert [] == partial.missing_in(Chunk(PIECE, 2 * PIECE - 1))
+    partial.close()
+
+
+def test_bytes_past_the_end_are_refused(tmp_path):
+    partial = open_partial(tmp_path)
+    with pytest.raises(tk.SizeMismatchError):
+        partial.write_at(SIZE - 1, memoryview(b"ab"))
+    partial.write_at(SIZE, memoryview(b""))
+    partial.close()
+
+
+def test_committing_with_a_gap_is_refused_and_loses_nothing(tmp_path):
+    partial = open_partial(tmp_path)
+    for start, end in PIECES[1:]:
+        put(partial, start, end)
+    with pytest.raises(tk.SizeMismatchError, match=f"{SIZE - PIECE} of {SIZE} bytes"):
+        partial.commit(WorkerFlow())
+    partial.close()
+    assert not final_path(tmp_path).exists()
+
+    again = open_partial(tmp_path)
+    assert SIZE - PIECE == again.in_place
+    put(again, 0, PIECE)
+    again.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+    assert set() == names(tmp_path / ".partial")
+
+
+def test_wrong_content_is_never_committed_and_can_begin_again(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, 0, SIZE, bytes(SIZE))
+    with pytest.raises(tk.DigestMismatchError):
+        partial.commit(WorkerFlow())
+    assert not final_path(tmp_path).exists()
+    partial.restart()
+    assert (0, 0, [Chunk(0, SIZE - 1)]) == (partial.in_place, partial.hashed, partial.missing())
+    put(partial, 0, SIZE)
+    partial.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+def test_what_is_discarded_is_gone(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.discard()
+    assert {f"{final_path(tmp_path).name}.lock"} >= names(tmp_path)
+    assert 0 == open_partial_and_close(tmp_path)
+
+
+def open_partial_and_close(folder: Path, **keywords) -> int:
+    partial = open_partial(folder, **keywords)
+    in_place = partial.in_place
+    partial.close()
+    return in_place
+
+
+def test_closing_more_than_once_is_fine(tmp_path):
+    partial = open_partial(tmp_path)
+    partial.close()
+    partial.close()
+    partial.discard()
+
+
+def test_a_file_that_lost_bytes_is_an_error_and_not_a_wrong_digest(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, PIECE, SIZE)
+    put(partial, 0, PIECE)
+    os.truncate(tmp_path / ".partial" / final_path(tmp_path).name, PIECE)
+    with pytest.raises(tk.SizeMismatchError, match="shorter"):
+        partial.commit(WorkerFlow())
+    partial.close()
+
+
+def test_a_cut_ends_the_hashing_of_a_large_prefix(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, PIECE, SIZE)
+    put(partial, 0, PIECE)
+    flow = WorkerFlow()
+    flow.cut(tk.CancelledError("now"), final=True)
+    with pytest.raises(tk.CancelledError, match="now"):
+        partial.follow(flow)
+    partial.close()
+
+
+class FailingDisk(Disk):
+    """Fails at the n-th call that changes something."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def pwrite(self, fd, data, offset):
+        self._count()
+        super().pwrite(fd, data, offset)
+
+    def write(self, fd, data):
+        self._count()
+        super().write(fd, data)
+
+    def fsync(self, fd):
+        self._count()
+        super().fsync(fd)
+
+    def rename(self, source, target):
+        self._count()
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize("at", range(50))
+def test_whatever_call_fails_nothing_wrong_is_visible_and_the_next_run_goes_on(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
+    directory = Directory(tmp_path, disk=FailingDisk(at))
+    failed = False
+    partial = None
+    try:
+        partial = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+        for start, end in PIECES:
+            put(partial, start, end)
+        partial.commit(WorkerFlow())
+    except tk.OutOfSpaceError:
+        failed = True
+        if partial is not None:
+            partial.close()
+    path = final_path(tmp_path)
+    assert failed != path.exists()
+    if failed:
+        again = open_partial(tmp_path)
+        for chunk in again.missing():
+            put(again, chunk.start, chunk.end + 1)
+        again.commit(WorkerFlow())
+    assert DATA == path.read_bytes()
+    assert set() == names(tmp_path / ".partial")
+
+
+def test_the_calls_of_a_run_are_about_as_many_as_the_test_above_lets_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
+    partial = open_partial(tmp_path, FailingDisk(50))
+    for start, end in PIECES:
+        put(partial, start, end)
+    partial.commit(WorkerFlow())
+
+
+# -- after a crash of the process
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=st.permutations(PIECES), crash=st.integers(0, len(PIECES)))
+def test_after_a_crash_at_any_point_the_partial_is_absent_or_right(order, crash):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        partial = open_partial(folder)
+        for start, end in order[:crash]:
+            put(partial, start, end)
+        partial.close()  # kill -9 leaves the same: nothing is written on the way out
+        assert not final_path(folder).exists()
+
+        again = open_partial(folder)
+        file = folder / ".partial" / final_path(folder).name
+        content = file.read_bytes()
+        for chunk_start, chunk_end in order[:crash]:
+            assert [] == again.missing_in(Chunk(chunk_start, chunk_end - 1))
+            assert DATA[chunk_start:chunk_end] == content[chunk_start:chunk_end]
+        assert sum(end - start for start, end in order[:crash]) == again.in_place
+        for start, end in order[crash:]:
+            put(again, start, end)
+        again.commit(WorkerFlow())
+        assert DATA == final_path(folder).read_bytes()
+
+
+def journal(folder: Path) -> Path:
+    return folder / ".partial" / f"{final_path(folder).name}.json"
+
+
+def test_a_journal_that_is_torn_at_any_byte_is_right_as_far_as_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial_module, "SYNC_EVERY", 3 * PIECE)
+    partial = open_partial(tmp_path)
+    for start, end in PIECES[:3:2] + PIECES[5:9]:
+        put(partial, start, end)
+    partial.close()
+    text = journal(tmp_path).read_bytes()
+    content = (tmp_path / ".partial" / final_path(tmp_path).name).read_bytes()
+    before = 0
+    for length in range(len(text) + 1):
+        journal(tmp_path).write_bytes(text[:length])
+        (tmp_path / ".partial" / final_path(tmp_path).name).write_bytes(content)
+        again = open_partial(tmp_path)
+        missing = {chunk.start for chunk in again.missing()}
+        for start, end in PIECES:
+            if not again.missing_in(Chunk(start, end - 1)):
+                assert DATA[start:end] == content[start:end]
+        assert missing or again.in_place == SIZE
+        assert again.in_place >= before or length < 200  # more of the journal never means less
+        before = again.in_place
+        again.close()
+    assert 6 * PIECE == before
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\0" * 20, b"[1, 2\n", b'["0", 5]\n', b"[5, 1]\n", b"[-1, 5]\n", b"[0, 99999999]\n", b"{}\n"]
+)
+def test_a_journal_with_garbage_is_never_more_than_right(tmp_path, garbage):
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.close()
+    with journal(tmp_path).open("ab") as file:
+        file.write(garbage)
+    assert open_partial_and_close(tmp_path) in (0, PIECE)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"size": SIZE + 1}, {"digest": "sha256:" + 64 * "0"}, {"version": 1}, {"version": None}, {"more": 1}]
+)
+def test_a_journal_of_something_else_is_not_continued(tmp_path, changes):
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.close()
+    head, rest = journal(tmp_path).read_text().split("\n", 1)
+    journal(tmp_path).write_text(json.dumps({**json.loads(head), **changes}) + "\n" + rest)
+    assert 0 == open_partial_and_close(tmp_path)
+
+
+def test_rows_beyond_the_end_of_the_file_are_not_believed(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, 0, 2 * PIECE)
+    partial.close()
+    os.truncate(tmp_path / ".partial" / final_path(tmp_path).name, PIECE)
+    assert 0 == open_partial_and_close(tmp_path)
+
+
+# -- after a power cut
+
+
+def test_beginning_again_empties_the_file_after_its_journal_durably(tmp_path):
+    """The other way round, an old journal could speak of new bytes after a power cut."""
+    calls: list[str] = []
+
+    class Recording(Disk):
+        def fsync(self, fd):
+            calls.append("fsync")
+            super().fsync(fd)
+
+        def rename(self, source, target):
+            calls.append("rename")
+            super().rename(source, target)
+
+        def sync_folder(self, path):
+            calls.append("sync_folder")
+            super().sync_folder(path)
+
+        def truncate(self, fd, size):
+            calls.append("truncate")
+            super().truncate(fd, size)
+
+    partial = open_partial(tmp_path, Recording())
+    put(partial, 0, PIECE)
+    calls.clear()
+    partial.restart()
+    assert ["rename", "fsync", "sync_folder", "truncate"] == calls
+    partial.close()
+
+
+def test_what_was_left_beside_a_blob_that_is_in_place_is_removed(tmp_path):
+    """A kill between the rename and the end of the commit leaves the journal and the lock."""
+    partial = open_partial(tmp_path)
+    put(partial, 0, SIZE)
+    left = journal(tmp_path).read_bytes()
+    partial.commit(WorkerFlow())
+    journal(tmp_path).write_bytes(left)
+    Path(f"{journal(tmp_path)}.new").write_bytes(left)
+    assert Directory(tmp_path).ingest(DESCRIPTOR, flow=WorkerFlow()) is None
+    assert {final_path(tmp_path).name} == names(tmp_path)
+
+
+def boot(monkeypatch, name: str) -> None:
+    monkeypatch.setattr(directory_module, "boot_id", lambda: name)
+
+
+@pytest.mark.parametrize("loss", ["names", "data", "order"])
+@pytest.mark.parametrize("seed", range(6))
+def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeypatch, loss, seed):
+    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
+    rng = random.Random(seed)
+    order = list(PIECES)
+    rng.shuffle(order)
+    folder = tmp_path / "d"
+    disk = volatile.VolatileDisk()
+    done: list[tuple[int, int]] = []
+    for number in range(4):
+        boot(monkeypatch, f"boot-{number}")
+        partial = open_partial(folder, disk)
+        assert_right(partial, folder)
+        todo = [piece for piece in order if partial.missing_in(Chunk(piece[0], piece[1] - 1))]
+        done = todo[: rng.randrange(1, 1 + len(todo))][:9]
+        before = partial.in_place
+        for start, end in done:
+            put(partial, start, end)
+        written = sum(end - start for start, end in done)
+        partial.close()
+        disk.cut(folder, loss)
+
+        boot(monkeypatch, f"boot-{number + 1}")
+        partial = open_partial(folder, disk)
+        assert_right(partial, folder)
+        if before + written >= 4 * PIECE:
+            assert partial.in_place >= 4 * PIECE
+        partial.close()
+    partial = open_partial(folder, disk)
+    for chunk in partial.missing():
+        put(partial, chunk.start, chunk.end + 1)
+    hasher = partial._hasher = CountingHasher(partial._hasher)
+    partial.commit(WorkerFlow())
+    assert hasher.count <= SIZE
+    assert DATA == final_path(folder).read_bytes()
+
+
+def assert_right(partial: Partial, folder: Path) -> None:
+    """Assert that all that is believed to be there is right."""
+    content = (folder / ".partial" / final_path(folder).name).read_bytes()
+    for start, end in PIECES:
+        if not partial.missing_in(Chunk(start, end - 1)):
+            assert DATA[start:end] == content[start:end]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    order=st.permutations(PIECES),
+    first=st.integers(0, len(PIECES)),
+    second=st.integers(0, len(PIECES)),
+    loss=st.sampled_from(["names", "data", "order"]),
+    begin_again=st.booleans(),
+)
+def test_after_power_cuts_at_any_point_nothing_unsynced_is_believed(order, first, second, loss, begin_again):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(partial_module, "SYNC_EVERY", 3 * PIECE)
+        folder = Path(name) / "d"
+        disk = volatile.VolatileDisk()
+        for number, count in enumerate((first, second)):
+            boot(monkeypatch, f"boot-{number}")
+            partial = open_partial(folder, disk)
+            assert_right(partial, folder)
+            for start, end in order[:count]:
+                if partial.missing_in(Chunk(start, end - 1)):
+                    put(partial, start, end)
+            if begin_again and not number:
+                partial.restart()
+                for start, end in order[-2:]:
+                    put(partial, start, end)
+            partial.close()
+            disk.cut(folder, loss)
+        boot(monkeypatch, "boot-9")
+        partial = open_partial(folder, disk)
+        assert_right(partial, folder)
+        for chunk in partial.missing():
+            put(partial, chunk.start, chunk.end + 1)
+        partial.commit(WorkerFlow())
+        assert DATA == final_path(folder).read_bytes()
+
+
+@pytest.mark.parametrize("loss", ["names", "data", "order"])
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_committed_blob_after_a_power_cut_is_right_or_not_believed(tmp_path, monkeypatch, loss, durable):
+    folder = tmp_path / "d"
+    disk = volatile.VolatileDisk()
+    boot(monkeypatch, "one")
+    directory = Directory(folder, disk=disk, durable=durable)
+    partial = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+    put(partial, 0, SIZE)
+    partial.commit(WorkerFlow())
+    directory.close()
+    assert Directory(folder, disk=disk).knows(DESCRIPTOR)
+    disk.cut(folder, loss)
+
+    boot(monkeypatch, "two")
+    after = Directory(folder, disk=disk)
+    assert not after.knows(DESCRIPTOR) or DATA == final_path(folder).read_bytes()
+    assert durable == after.exists(DESCRIPTOR, flow=WorkerFlow())

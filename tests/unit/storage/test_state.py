@@ -1,0 +1,118 @@
+"""The journal of a partial file: rows, what of them was synced, and what is believed of it later."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from transferkit.content.chunk import Ranges
+from transferkit.content.descriptor import Descriptor
+from transferkit.storage.disk import Disk
+from transferkit.storage.state import State
+
+BLOB = Descriptor("sha256:" + 64 * "a", 1000)
+
+
+def make(folder, descriptor: Descriptor = BLOB, boot: str | None = "one") -> State:
+    return State(f"{folder}/state.json", descriptor, disk=Disk(), boot=boot)
+
+
+def written(folder, rows, *, synced: int | None = None, boot: str | None = "one") -> State:
+    state = make(folder, boot=boot)
+    state.rewrite(Ranges())
+    for number, (start, end) in enumerate(rows):
+        if synced == number:
+            state.sync(number)
+        state.add(start, end)
+    state.close()
+    return state
+
+
+def test_rows_are_read_back(tmp_path):
+    written(tmp_path, [(0, 9), (20, 29), (10, 14)])
+    assert [[0, 14], [20, 29]] == make(tmp_path).load().to_list()
+
+
+def test_without_a_file_nothing_is_there(tmp_path):
+    assert [] == make(tmp_path).load().to_list()
+
+
+def test_the_first_line_says_what_it_is(tmp_path):
+    written(tmp_path, [(0, 9)])
+    lines = (tmp_path / "state.json").read_text().split("\n")
+    first = f'{{"version": 2, "digest": "{BLOB.digest}", "size": 1000, "boot": "one"}}'
+    assert [first, "[0, 9]", ""] == lines
+
+
+def test_after_another_boot_only_synced_rows_count(tmp_path):
+    written(tmp_path, [(0, 9), (20, 29), (40, 49)], synced=2)
+    assert [[0, 9], [20, 29]] == make(tmp_path, boot="two").load().to_list()
+    assert [[0, 9], [20, 29], [40, 49]] == make(tmp_path).load().to_list()
+
+
+def test_where_boots_have_no_name_only_synced_rows_count(tmp_path):
+    written(tmp_path, [(0, 9), (20, 29)], synced=1, boot=None)
+    assert [[0, 9]] == make(tmp_path, boot=None).load().to_list()
+
+
+@pytest.mark.parametrize("descriptor", [Descriptor("sha256:" + 64 * "b", 1000), Descriptor(BLOB.digest, 1001)])
+def test_a_state_of_another_blob_is_not_believed(tmp_path, descriptor):
+    written(tmp_path, [(0, 9)])
+    assert [] == make(tmp_path, descriptor).load().to_list()
+
+
+@pytest.mark.parametrize("line", ["[0, 1000]", "[0, 99999999999999999999]"])
+def test_a_row_past_the_end_makes_all_of_it_worth_nothing(tmp_path, line):
+    written(tmp_path, [(0, 9)])
+    with (tmp_path / "state.json").open("a") as file:
+        file.write(line + "\n")
+    assert [] == make(tmp_path).load().to_list()
+
+
+@pytest.mark.parametrize(
+    "line", ["[5, 1", "[true, 1]", '["0", 1]', "[0, 1, 2]", "null", "{", "\0\0", '{"synced": "9"}']
+)
+def test_what_follows_a_line_that_does_not_parse_is_ignored(tmp_path, line):
+    written(tmp_path, [(0, 9)])
+    with (tmp_path / "state.json").open("a") as file:
+        file.write(line + "\n[20, 29]\n")
+    assert [[0, 9]] == make(tmp_path).load().to_list()
+
+
+def test_a_mark_that_promises_more_rows_than_there_were_counts_those_before_it(tmp_path):
+    written(tmp_path, [(0, 9)])
+    with (tmp_path / "state.json").open("a") as file:
+        file.write('{"synced": 99}\n[20, 29]\n')
+    assert [[0, 9]] == make(tmp_path, boot="two").load().to_list()
+
+
+def test_writing_anew_forgets_what_was_synced_and_leaves_one_file(tmp_path):
+    state = written(tmp_path, [(0, 9)], synced=0)
+    (tmp_path / "state.json.new").write_text("left by kill -9")
+    state.rewrite(make(tmp_path).load())
+    state.close()
+    assert ["state.json"] == os.listdir(tmp_path)
+    assert ([[0, 9]], []) == (make(tmp_path).load().to_list(), make(tmp_path, boot="two").load().to_list())
+
+
+def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
+    synced = []
+
+    class Recording(Disk):
+        def sync_folder(self, path):
+            synced.append(path)
+
+    state = State(f"{tmp_path}/state.json", BLOB, disk=Recording(), boot="one")
+    state.rewrite(Ranges())
+    for _ in range(3):
+        state.sync(0)
+    state.close()
+    assert [str(tmp_path)] == synced
+
+
+def test_removing_what_is_not_there_is_fine(tmp_path):
+    state = make(tmp_path)
+    state.remove()
+    state.close()
+    state.close()

@@ -1,0 +1,115 @@
+"""What is to be done next: whole blobs and chunks, so that neither waits for the other."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from transferkit.transfer.agenda import Agenda
+from transferkit.transfer.ranged import ChunkUnit, RangedBlob
+
+STEP = 100
+
+
+@pytest.fixture
+def blobs(memory):
+    """Three small ones and a large one of ten chunks."""
+    return [memory.make_blob(50, seed=n)[1] for n in range(3)], memory.make_blob(10 * STEP)[1]
+
+
+@pytest.fixture
+def agenda(blobs):
+    smalls, large = blobs
+    return Agenda([*smalls, large], is_large=lambda descriptor: descriptor.size > STEP)
+
+
+def begin(agenda, memory, large, *, is_open=True) -> RangedBlob:
+    blob = RangedBlob(large, memory.Ingest(memory.Target(), large), size=STEP)
+    if is_open:
+        blob.open_up()
+    agenda.begun(blob)
+    return blob
+
+
+def test_small_blobs_come_in_their_order(blobs):
+    smalls, _ = blobs
+    agenda = Agenda(smalls, is_large=lambda descriptor: False)
+    assert agenda
+    assert [*smalls, None] == [agenda.take(0) for _ in range(4)]
+    assert not agenda
+
+
+def test_a_large_blob_is_begun_first(agenda, blobs):
+    _, large = blobs
+    assert large is agenda.take(1)
+
+
+def test_every_second_worker_prefers_chunks(agenda, blobs, memory):
+    smalls, large = blobs
+    assert large is agenda.take(0)
+    begin(agenda, memory, large)
+    assert isinstance(agenda.take(0), ChunkUnit)
+    assert smalls[0] is agenda.take(1)
+    assert isinstance(agenda.take(2), ChunkUnit)
+    assert smalls[1] is agenda.take(3)
+
+
+def test_who_has_nothing_of_his_kind_takes_the_other(agenda, blobs, memory):
+    smalls, large = blobs
+    agenda.take(0)
+    begin(agenda, memory, large)
+    assert smalls == [agenda.take(1) for _ in range(3)]
+    assert isinstance(agenda.take(1), ChunkUnit)
+
+
+def test_chunks_wait_until_the_source_honours_ranges(agenda, blobs, memory):
+    smalls, large = blobs
+    agenda.take(0)
+    begin(agenda, memory, large, is_open=False)
+    assert smalls == [agenda.take(0) for _ in range(3)]
+
+
+def test_a_worker_waits_for_chunks_and_is_woken(agenda, blobs, memory):
+    _, large = blobs
+    for _ in range(4):
+        agenda.take(0)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(agenda.take(0)))
+    thread.start()
+    begin(agenda, memory, large)
+    thread.join(10)
+    assert isinstance(taken[0], ChunkUnit)
+
+
+def test_when_a_blob_has_ended_nobody_waits_any_more(agenda, blobs, memory):
+    _, large = blobs
+    for _ in range(4):
+        agenda.take(0)
+    blob = begin(agenda, memory, large, is_open=False)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(agenda.take(0)))
+    thread.start()
+    assert [blob] == agenda.unfinished()
+    agenda.ended(blob)
+    thread.join(10)
+    assert [None] == taken
+    assert not agenda
+    assert [] == agenda.unfinished()
+
+
+def test_a_blob_that_is_there_already_ends_the_wait(agenda):
+    for _ in range(4):
+        agenda.take(0)
+    assert agenda
+    agenda.begun(None)
+    assert agenda.take(0) is None
+
+
+def test_after_a_stop_there_is_nothing(agenda, blobs, memory):
+    _, large = blobs
+    agenda.take(0)
+    blob = begin(agenda, memory, large)
+    agenda.stop()
+    assert agenda.take(0) is None
+    assert [blob] == agenda.unfinished()

@@ -1,0 +1,260 @@
+"""Large blobs in chunks, from a source to a target in memory; also the whole copy without any thread."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import transferkit as tk
+from transferkit.content.digest import Digest
+from transferkit.retry import Retry
+from transferkit.transfer import ranged
+from transferkit.transfer.copy import Copy
+from transferkit.transfer.flow import WorkerFlow
+
+STEP = 4096
+SIZE = 20 * STEP + 77
+OPTIONS = {"chunk_threshold": STEP, "chunk_size": STEP, "progress_interval": 0.0}
+
+
+def copy(memory, descriptors, source, target, *, threads: int = 0, **keywords):
+    """Copy with threads, or serially in this one."""
+    options = tk.TransferOptions(**OPTIONS)
+    executor = None if threads else (lambda size: memory.SerialExecutor())
+    retry = Retry(tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.0))
+    return Copy(
+        descriptors,
+        source,
+        target,
+        concurrency=threads or 1,
+        retry=retry,
+        options=options,
+        executor=executor,
+        **keywords,
+    ).run()
+
+
+threads = pytest.mark.parametrize("threads", [0, 1, 8])
+
+
+@threads
+def test_every_chunk_is_asked_for_once(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target, calls = memory.Source({blob.digest: data}), memory.Target(), []
+    report = copy(memory, [blob], source, target, threads=threads, progress=lambda *figures: calls.append(figures))
+    expected = [(n * STEP, min((n + 1) * STEP, SIZE) - 1) for n in range(21)]
+    assert expected == sorted(source.asked)
+    assert data == target.stored[blob.digest]
+    assert (SIZE, 0, (SIZE, SIZE)) == (report.bytes, report.retried, calls[-1])
+    assert ["commit"] == target.ingests[0].ended
+
+
+@threads
+def test_a_broken_chunk_is_continued_where_it_is(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.Source({blob.digest: data}), memory.Target()
+    source.breaks = {0: 10, 5 * STEP: 1234, 20 * STEP: 0}
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (SIZE, 3) == (report.bytes, report.retried)
+    assert {(10, STEP - 1), (5 * STEP + 1234, 6 * STEP - 1)} <= set(source.asked)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+def test_a_source_without_ranges_is_read_as_one_stream(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.Source({blob.digest: data}, ranges=False), memory.Target()
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (SIZE, 1, 1) == (report.bytes, len(source.asked), source.whole)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+@pytest.mark.parametrize("cuts", [0, 1, 2, 3])
+def test_a_list_that_is_cut_short_costs_no_chunk_twice(memory, threads, cuts):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP, cuts=cuts), memory.Target()
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (min(cuts + 1, 3), 21, SIZE) == (source.lists, len(source.asked), report.bytes)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+def test_a_list_longer_than_what_is_held_ends_whoever_is_left_to_fetch(memory, threads, monkeypatch):
+    monkeypatch.setattr(ranged, "_LISTED", 4)
+    data, blob = memory.make_blob(SIZE)
+    other, second = memory.make_blob(SIZE + 1, seed=1)
+    source = memory.ListingSource({blob.digest: data, second.digest: other}, step=STEP)
+    target = memory.Target()
+    copy(memory, [blob, second], source, target, threads=threads)
+    assert {blob.digest: data, second.digest: other} == target.stored
+
+
+@threads
+def test_a_list_that_lies_ends_the_blob(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP, cuts=1), memory.Target()
+    source.error = tk.ProtocolError("a gap")
+    with pytest.raises(tk.IncompleteError) as caught:
+        copy(memory, [blob], source, target, threads=threads)
+    assert "a gap" == str(caught.value.failures[blob.digest])
+    assert {} == target.stored
+    assert "close" in target.ingests[0].ended
+
+
+@threads
+def test_a_wrong_chunk_is_fetched_again_alone(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target()
+    source.corrupt = {3 * STEP: 1}
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (22, SIZE + STEP, 1) == (len(source.asked), report.bytes, report.retried)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+def test_a_wrong_whole_is_fetched_once_more_by_plain_ranges(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.Source({blob.digest: data}), memory.Target()
+    source.corrupt = {3 * STEP: 1}
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (42, 2 * SIZE, 1) == (len(source.asked), report.bytes, report.retried)
+    assert ["restart", "commit"] == target.ingests[0].ended
+
+
+@threads
+def test_a_whole_that_is_wrong_twice_is_given_up(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    small, other = memory.make_blob(100, seed=1)
+    source, target = memory.Source({blob.digest: data, other.digest: small}), memory.Target()
+    source.corrupt = {3 * STEP: 2}
+    with pytest.raises(tk.IncompleteError) as caught:
+        copy(memory, [blob, other], source, target, threads=threads)
+    assert [blob.digest] == list(caught.value.failures)
+    assert {other.digest: small} == target.stored
+    assert ["restart", "discard"] == target.ingests[0].ended
+
+
+def test_a_blob_that_is_there_is_not_asked_for(memory):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.Source({blob.digest: data}), memory.Target()
+    target.stored[blob.digest] = data
+    report = copy(memory, [blob], source, target)
+    assert ([], 1, 0) == (source.asked, report.skipped, report.bytes)
+
+
+def test_no_chunk_is_begun_further_from_the_hashed_prefix_than_the_window(memory, monkeypatch):
+    monkeypatch.setattr(ranged, "WINDOW", 3)
+    data, blob = memory.make_blob(SIZE)
+    target = memory.Target()
+    held = threading.Event()
+
+    class Holding(memory.Source):
+        """The second chunk comes when no other one can be begun any more."""
+
+        def fetch_range(self, descriptor, chunk, *, flow):
+            if chunk.start == STEP:
+                held.wait(0.3)
+            return super().fetch_range(descriptor, chunk, flow=flow)
+
+    source = Holding({blob.digest: data})
+    copy(memory, [blob], source, target, threads=8)
+    # A chunk begins at most three chunks behind the prefix: no byte is written four or more behind it.
+    assert target.ingests[0].furthest <= 4 * STEP
+    assert data == target.stored[blob.digest]
+
+
+def test_a_cut_that_comes_after_the_last_byte_is_nobodys(memory):
+    """The watchdog may judge a body whose last bytes are being written; the chunk is whole all the same."""
+    data, blob = memory.make_blob(SIZE)
+    target = memory.Target()
+
+    class LateCut(memory.Source):
+        def fetch_range(self, descriptor, chunk, *, flow):
+            body = super().fetch_range(descriptor, chunk, flow=flow)
+            flows.add(flow)
+            return body
+
+    flows: set[WorkerFlow] = set()
+    original = memory.Ingest.record
+
+    def record(ingest, start, end):
+        original(ingest, start, end)
+        for flow in flows:
+            flow.cut_body(flow.body, tk.StalledError("too late"))
+
+    memory.Ingest.record = record
+    try:
+        source = LateCut({blob.digest: data})
+        report = copy(memory, [blob], source, target)
+    finally:
+        memory.Ingest.record = original
+    assert data == target.stored[blob.digest]
+    assert SIZE == report.bytes
+
+
+def test_a_cancelled_copy_keeps_what_is_in_place(memory):
+    data, blob = memory.make_blob(SIZE)
+    target, cancel = memory.Target(), tk.Cancellation()
+
+    class Cancelling(memory.Source):
+        def fetch_range(self, descriptor, chunk, *, flow):
+            if chunk.start == 10 * STEP:
+                cancel.cancel("enough")
+            flow.check()
+            return super().fetch_range(descriptor, chunk, flow=flow)
+
+    with pytest.raises(tk.CancelledError, match="enough"):
+        copy(memory, [blob], Cancelling({blob.digest: data}), target, threads=2, cancellation=cancel)
+    assert {} == target.stored
+    assert ["close"] == target.ingests[0].ended
+    assert target.ingests[0].in_place >= 8 * STEP
+
+
+def test_a_disk_that_refuses_ends_the_copy(memory):
+    data, blob = memory.make_blob(SIZE)
+
+    class Full(memory.Target):
+        def ingest(self, descriptor, *, flow):
+            raise tk.OutOfSpaceError("full")
+
+    with pytest.raises(tk.OutOfSpaceError):
+        copy(memory, [blob], memory.Source({blob.digest: data}), Full(), threads=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.integers(STEP + 1, 6 * STEP),
+    breaks=st.dictionaries(st.integers(0, 5).map(lambda n: n * STEP), st.integers(0, STEP), max_size=4),
+    corrupt=st.dictionaries(st.integers(0, 5).map(lambda n: n * STEP), st.just(1), max_size=1),
+    step=st.sampled_from([None, STEP, 1000]),
+    cuts=st.integers(0, 3),
+)
+def test_whatever_breaks_progress_ends_at_the_sum(memory, size, breaks, corrupt, step, cuts):
+    data, blob = memory.make_blob(size)
+    if step:
+        source = memory.ListingSource({blob.digest: data}, step=step, cuts=cuts)
+    else:
+        source = memory.Source({blob.digest: data})
+    source.breaks, source.corrupt = dict(breaks), dict(corrupt)
+    target, calls = memory.Target(), []
+    report = copy(memory, [blob], source, target, progress=lambda *figures: calls.append(figures))
+    assert data == target.stored[blob.digest]
+    assert (size, size) == calls[-1]
+    assert max(completed for completed, _ in calls) <= size
+    assert report.bytes >= size
+
+
+def test_chunks_that_verify_under_a_list_are_not_enough(memory):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target()
+    lied = bytes([data[0] ^ 1]) + data[1:STEP]
+    source.lies = {0: Digest("sha256:" + hashlib.sha256(lied).hexdigest())}
+    source.corrupt = {0: 1}
+    report = copy(memory, [blob], source, target)
+    assert (1, 2 * SIZE) == (source.lists, report.bytes)
+    assert data == target.stored[blob.digest]
