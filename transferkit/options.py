@@ -89,8 +89,8 @@ class TransferOptions:
     chunk_size: int | None = None
     """Size of these chunks; by default the next power of two after a 500th of the blob, 8 to 64 MiB."""
     part_size: int | None = None
-    """Larger blobs are uploaded in parts of this size, at least 1 MiB; by default in one request, but where the registry
-    refuses that."""
+    """Larger blobs are uploaded in parts of this size (bytes, at least 1 MiB); by default in one request, unless the
+    registry refuses that."""
     resume_threshold: int = 64 * MIB
     """Blobs of this size and more keep what has arrived when a transfer is interrupted; so do those in chunks."""
     stall_timeout: float = 10.0

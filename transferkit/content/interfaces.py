@@ -28,6 +28,10 @@ class Flow(Protocol):
     def buffer(self) -> memoryview:
         """Scratch memory of the worker, reused from blob to blob: its content is undefined between operations."""
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the next connection should be a new one: the last was cut for being silent or slow."""
+
     def check(self) -> None:
         """Raise when the operation was cancelled or cut, else return at once."""
 

@@ -38,10 +38,14 @@ class Disk:
         Neither a symbolic link nor anything but a file is opened: reading a named pipe would wait for ever.
         """
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
+        try:
             if not is_file(os.fstat(fd)):
                 raise OSError(errno.EINVAL, f"{path} is not a file")
-            return file.read(limit)
+            # Only now: open() refuses the descriptor of a folder, and leaves it open.
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(limit)
+        finally:
+            os.close(fd)
 
     def close(self, fd: int) -> None:
         os.close(fd)

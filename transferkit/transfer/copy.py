@@ -96,6 +96,7 @@ class Copy:
                 speeds=self._speeds,
                 copy_whole=self._copy_whole,
                 chunk_size=options.chunk_size,
+                window=len(self._pool.flows),
                 sleep=self._pool.sleep,
                 logger=logger,
                 clock=clock,

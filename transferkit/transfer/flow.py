@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from transferkit.content.interfaces import Abort
-from transferkit.errors import TransferKitError
+from transferkit.errors import SlowError, StalledError, TransferKitError
 from transferkit.transfer.bandwidth import Bandwidth
 
 # 256 KiB: below this, system calls led the profile of large blobs; 64 threads of it are 16 MiB.
@@ -38,6 +38,7 @@ class WorkerFlow:
         "_wasted",
         "body",
         "busy",
+        "fresh",
         "number",
         "progress",
     )
@@ -57,6 +58,7 @@ class WorkerFlow:
         self.progress = 0
         self.body = 0
         self.busy = False
+        self.fresh = False
         self._bodies = 0
         self._start = 0
         self._peak = 0
@@ -141,6 +143,7 @@ class WorkerFlow:
     def begin_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.end_body()
+        self.fresh = isinstance(self._cut, (StalledError, SlowError))
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:

@@ -45,6 +45,7 @@ class LargeBlobs:
         speeds: Speeds,
         copy_whole: Callable[[Descriptor, WorkerFlow], None],
         chunk_size: int | None,
+        window: int | None = None,
         sleep: Callable[[float], None],
         logger: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
@@ -57,6 +58,7 @@ class LargeBlobs:
         self._speeds = speeds
         self._copy_whole = copy_whole
         self._chunk_size = chunk_size
+        self._window = window
         self._sleep = sleep
         self._logger = logger
         self._clock = clock
@@ -111,7 +113,7 @@ class LargeBlobs:
             self._outcomes.ended(descriptor, Outcome.PRESENT)
             return None
         flow.settle(ingest.in_place)
-        return RangedBlob(descriptor, ingest, size=self._chunk_size)
+        return RangedBlob(descriptor, ingest, size=self._chunk_size, window=self._window)
 
     def _read_list(self, blob: RangedBlob, flow: WorkerFlow) -> None:
         """Read the digests of the chunks, where the source has them; chunks are fetched while the list still comes."""

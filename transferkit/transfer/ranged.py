@@ -1,7 +1,8 @@
 """A large blob in chunks: which of them are wanted, which are under way, and when it is whole.
 
-The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that lies further
-from the hashed prefix than ``WINDOW`` chunks, so that little is left to hash when the last byte arrives.
+The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that ends further
+from the hashed prefix than as many chunks as there are workers, so that little is left to hash when the last byte
+arrives.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from transferkit.content.digest import Digest, Hasher
 from transferkit.content.interfaces import LargeIngest
 from transferkit.errors import TransferKitError
 
-WINDOW = 64  # chunks between the hashed prefix and the furthest one that is begun
+WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
 _LISTED = 4 * WINDOW  # chunks of a list that are held: what is further down is read when it is wanted
 
 
@@ -62,10 +63,13 @@ class RangedBlob:
     (``leave`` says so) commits the blob.
     """
 
-    def __init__(self, descriptor: Descriptor, ingest: LargeIngest, *, size: int | None = None) -> None:
+    def __init__(
+        self, descriptor: Descriptor, ingest: LargeIngest, *, size: int | None = None, window: int | None = None
+    ) -> None:
         self.descriptor = descriptor
         self.ingest = ingest
         self.chunk_size = size or chunk_size(descriptor.size)
+        self._window = window or WINDOW
         self.attempts = 0
         """How often the whole digest was found wrong."""
         self.error: TransferKitError | None = None
@@ -134,7 +138,8 @@ class RangedBlob:
                 if coming is None:
                     return None
                 self._units.append(ChunkUnit(self, *coming))
-            if self._units[0].chunk.start > self.ingest.hashed + WINDOW * self.chunk_size:
+            chunk, hashed = self._units[0].chunk, self.ingest.hashed
+            if chunk.start > hashed and chunk.end >= hashed + self._window * self.chunk_size:
                 return None
             self._active += 1
             unit = self._units.popleft()

@@ -75,7 +75,7 @@ class Direct:
             TransportError, ProtocolError: no answer came, or none that HTTP knows.
         """
         request = _request_head(method, target, host, headers, sender)
-        connection = self._take(pool)
+        connection: Any = pool._new_conn() if flow.fresh else self._take(pool)
         while True:
             reused = connection.sock is not None
             try:

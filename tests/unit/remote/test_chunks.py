@@ -53,6 +53,8 @@ PAIRS = [(Chunk(0, 511), A), (Chunk(512, 1023), A)]
 class Flow:
     """A flow that knows who could wake it."""
 
+    fresh = False
+
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(4096))
         self.held: set[Any] = set()

@@ -11,6 +11,7 @@ import http.client
 import os
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ import urllib3
 
 import transferkit.transport
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.interfaces import Flow
 from transferkit.errors import (
     CertificateError,
     ConnectError,
@@ -185,8 +187,42 @@ class Zeros:
         pass
 
 
+class FileOfZeros(Zeros):
+    """The same as a file, which the kernel may send where it can."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the body
+        self._file.truncate(length)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, *, flow: Flow) -> None:
+        self._left = (self.length or 0) - offset
+
+    def confirm(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Zeroed = Callable[[int, WorkerFlow], Sender]
+
+
 def zeros(length: int, flow: WorkerFlow) -> Sender:
     return Sender(length, lambda: Zeros(length), flow)
+
+
+def file_of_zeros(length: int, flow: WorkerFlow) -> Sender:
+    return Sender(length, lambda: FileOfZeros(length), flow)
+
+
+both_kinds = pytest.mark.parametrize("body", [zeros, file_of_zeros])
 
 
 def connections(server: ScriptedServer) -> list[int]:
@@ -743,11 +779,12 @@ def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monk
 # -- bodies, and answers that come before they are sent
 
 
+@both_kinds
 @pytest.mark.parametrize("status", [401, 413, 500, 507])
-def test_an_answer_may_come_before_the_body_is_sent(serve: Serve, status: int) -> None:
+def test_an_answer_may_come_before_the_body_is_sent(serve: Serve, status: int, body: Zeroed) -> None:
     with serve([answer(status, b"no"), HELLO], read_body=False) as server, client_of(server) as client:
         flow = WorkerFlow()
-        assert (status, b"no") == ask(client, "PUT", flow=flow, sender=zeros(BIG, flow))
+        assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
         assert flow.body == 0
         if serve is scripted_server:  # over TLS it is seen at the end only
             assert flow.progress < BIG
@@ -755,30 +792,51 @@ def test_an_answer_may_come_before_the_body_is_sent(serve: Serve, status: int) -
         assert [0, 1] == connections(server)
 
 
+@both_kinds
+def test_a_connection_whose_request_was_broken_off_is_not_used_again(body: Zeroed) -> None:
+    """The server waits for the rest of the body there: the next request would be taken for it."""
+    heads: list[bytes] = []
+
+    def talk(sock: socket.socket) -> None:
+        heads.append(take_head(sock))
+        sock.sendall(answer(401, b"no") if len(heads) == 1 else HELLO)
+        while sock.recv(MIB):
+            pass
+
+    with raw_server(talk) as url, client_of(url) as client:
+        flow = WorkerFlow()
+        assert (401, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        assert (200, b"hello") == ask(client)
+    assert [b"PUT", b"GET"] == [head.split()[0] for head in heads]
+
+
+@both_kinds
 @pytest.mark.parametrize("status", [401, 413])
-def test_an_answer_before_a_hard_end_is_heard_or_the_connection_broke(serve: Serve, status: int) -> None:
+def test_an_answer_before_a_hard_end_is_heard_or_the_connection_broke(serve: Serve, status: int, body: Zeroed) -> None:
     """The end overtakes the answer, or it does not: that is for TCP to say."""
     with serve([[answer(status, b"no"), Reset()], HELLO], read_body=False) as server, client_of(server) as client:
         flow = WorkerFlow()
         try:
-            assert (status, b"no") == ask(client, "PUT", flow=flow, sender=zeros(BIG, flow))
+            assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
         except (ReadError, WriteError):
             pass
         assert (200, b"hello") == ask(client)
         assert [0, 1] == connections(server)
 
 
-def test_a_redirect_before_the_body_is_sent_gets_the_body_where_it_leads(serve: Serve) -> None:
+@both_kinds
+def test_a_redirect_before_the_body_is_sent_gets_the_body_where_it_leads(serve: Serve, body: Zeroed) -> None:
     with serve([answer(201)]) as storage:
         redirect = answer(307, headers={"Location": f"{storage.url}/there"})
         with serve([redirect], read_body=False) as server, client_of(server) as client:
             flow = WorkerFlow()
-            assert 201 == client.open("PUT", "/here", ok={201}, flow=flow, sender=zeros(BIG, flow)).status
+            assert 201 == client.open("PUT", "/here", ok={201}, flow=flow, sender=body(BIG, flow)).status
             assert ("/there", BIG) == (storage.requests[0].target, len(storage.requests[0].body))
             assert BIG == flow.progress
 
 
-def test_an_interim_answer_does_not_end_the_body() -> None:
+@both_kinds
+def test_an_interim_answer_does_not_end_the_body(body: Zeroed) -> None:
     """Some servers send a 100 to who did not ask for one, and a 102 while they work."""
     bodies: list[int] = []
 
@@ -793,7 +851,7 @@ def test_an_interim_answer_does_not_end_the_body() -> None:
 
     with raw_server(talk) as url, client_of(url) as client:
         flow = WorkerFlow()
-        assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(BIG, flow))
+        assert (201, b"") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
     assert [BIG] == bodies
     assert BIG == flow.progress
 
@@ -841,18 +899,21 @@ def test_silence_has_a_limit(serve: Serve, said: list[Any]) -> None:
         assert 0.09 <= time.monotonic() - began < 5
 
 
-def test_a_peer_that_takes_nothing_has_a_limit(serve: Serve) -> None:
+@both_kinds
+def test_a_peer_that_takes_nothing_has_a_limit(serve: Serve, body: Zeroed) -> None:
     with serve([[never()]], read_body=False) as server, client_of(server, response_timeout=0.1) as client:
         flow = WorkerFlow()
         with pytest.raises(TransportTimeout, match="did not answer in time"):
-            ask(client, "PUT", flow=flow, sender=zeros(BIG, flow))
+            ask(client, "PUT", flow=flow, sender=body(BIG, flow))
 
 
 def test_each_request_has_its_own_limit(serve: Serve) -> None:
     with serve([HELLO, [never()], [Pause(0.3), HELLO]]) as server, client_of(server) as client:
         ask(client)
+        began = time.monotonic()
         with pytest.raises(TransportTimeout):
             ask(client, timeout=0.1)
+        assert time.monotonic() - began < LIMIT / 2
         assert (200, b"hello") == ask(client)
 
 
