@@ -25,6 +25,7 @@ MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
 _PORTS = {"http": 80, "https": 443}
 # RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_FORBIDDEN = re.compile(r"[\x00- \x7f\\]")
 # No other spelling than what DNS knows: who judges a host and who connects to it must read it alike. Two IDNA versions
 # do not ("\u00df" is "ss" in one and "xn--zca" in the other), so an internationalised name is taken as xn-- only.
 _LABEL = r"[a-z0-9_-]{1,63}"
@@ -47,7 +48,7 @@ class Origin:
             ProtocolError: not http or https, no host or none that DNS knows, a user name, or blanks and control
                 characters in it.
         """
-        if any(c <= " " or c == "\x7f" or c == "\\" for c in url):
+        if _FORBIDDEN.search(url):
             raise ProtocolError("a URL with blanks, control characters or backslashes is refused")
         try:
             parts = urlsplit(url)

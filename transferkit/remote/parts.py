@@ -63,7 +63,7 @@ class Content:
         """
         self._unread_at = offset
         # The same file for all parts: opened anew, it would be hashed anew, from its beginning, for each of them.
-        if isinstance(self._body, Seekable):
+        if self._body is not None and isinstance(self._body, Seekable):
             self._body.seek(offset, flow=self._flow)
             return self._body
         self.close()
@@ -210,8 +210,8 @@ def ask(job: Job, session: Session) -> bool:
     except (RegistryError, NotFoundError) as error:
         if error.retryable or isinstance(error, (UnauthorizedError, DeniedError)):
             raise
-        # 404: it is gone. docker-registry 2 ends a session itself that broke in the middle of a part, as its size is
-        # not the one that the URL was signed for (404 or 416).
+        # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is not
+        # the one that the URL was signed for.
         return False
 
 
