@@ -90,6 +90,7 @@ def test_a_repository_that_is_no_name_is_refused(registry, tmp_path, name):
     [
         "",
         "registry",
+        "http://a..b",
         "ftp://host",
         "file:///etc",
         "http://",

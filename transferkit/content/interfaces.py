@@ -7,7 +7,7 @@ descriptor) are interfaces of their own, found by a type test, never flags on th
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -108,7 +108,7 @@ class RangeFetcher(Protocol):
 class ChunkLister(Protocol):
     """The extra power of a source that knows the digests of a blob's parts. Thread-safe."""
 
-    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Iterator[tuple[Chunk, Digest]]:
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield the parts in order as they become known, without gaps, from the first byte to the last.
 
         Nothing is yielded where the source has no such list.

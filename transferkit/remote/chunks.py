@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from transferkit.content.chunk import Chunk
@@ -163,7 +163,7 @@ class _List:
 
 def list_chunksums(
     client: Client, repository: str, descriptor: Descriptor, *, flow: Flow, state: BlobLocation
-) -> Iterator[tuple[Chunk, Digest]]:
+) -> Generator[tuple[Chunk, Digest], None, None]:
     """Yield the chunks of a blob with their digests, as the list arrives; nothing where the registry has no list.
 
     A client asks its registry once whether it has any, for the first blob; a host of Ollama is asked for each. Where

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -41,7 +41,7 @@ class Repository:
         state = self._location(descriptor)
         return chunks.fetch_range(self.client, self.name, descriptor, chunk, flow=flow, state=state)
 
-    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Iterator[tuple[Chunk, Digest]]:
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         state = self._location(descriptor)
         return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state)

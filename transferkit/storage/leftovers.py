@@ -36,24 +36,28 @@ def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = 
     """
     found: list[PartialFile] = []
     now = wall_clock()
-    try:
-        with disk_errors("reading", folder), os.scandir(folder) as entries:
-            for entry in entries:
-                # sha256-<hex>, or sha256-<hex>.<random> of a small blob whose process was killed
-                try:
-                    digest = Digest.from_file_name(entry.name.partition(".")[0])
-                except InvalidDigestError:
-                    continue
-                if entry.name.endswith((".json", ".new", ".lock")):
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                if is_file(status):
-                    stored = getattr(status, "st_blocks", 0) * 512
-                    found.append(
-                        PartialFile(digest=digest, path=entry.path, stored=stored, age=max(0.0, now - status.st_mtime))
-                    )
-    except FileNotFoundError:
-        return []
+    with disk_errors("reading", folder):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        for name in names:
+            # sha256-<hex>, or sha256-<hex>.<random> of a small blob whose process was killed
+            try:
+                digest = Digest.from_file_name(name.partition(".")[0])
+            except InvalidDigestError:
+                continue
+            if ".json" in name or name.endswith(".lock"):
+                continue
+            path = f"{folder}/{name}"
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue  # a running download has just finished with it
+            if is_file(status):
+                age = max(0.0, now - status.st_mtime)
+                stored = getattr(status, "st_blocks", 0) * 512
+                found.append(PartialFile(digest=digest, path=path, stored=stored, age=age))
     return sorted(found, key=lambda partial: -partial.age)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -123,15 +124,17 @@ class LargeBlobs:
         for _ in range(_LIST_TRIES):
             known = False
             try:
-                for chunk, digest in self._source.chunksums(descriptor, flow=flow):
-                    if not known:
-                        # Its chunks come with a promise of ranges: they are handed out while the list still comes.
-                        known = True
-                        blob.follow_list()
-                        blob.open_up()
-                    while not blob.listed(chunk, digest):
-                        self._help(blob, flow)
-                    self._agenda.news()
+                # Closed on every way out: a traceback would keep the list's connection open.
+                with closing(self._source.chunksums(descriptor, flow=flow)) as pairs:
+                    for chunk, digest in pairs:
+                        if not known:
+                            # Its chunks come with a promise of ranges: handed out while the list still comes.
+                            known = True
+                            blob.follow_list()
+                            blob.open_up()
+                        while not blob.listed(chunk, digest):
+                            self._help(blob, flow)
+                        self._agenda.news()
                 return
             except TransferKitError as error:
                 # A list that is a lie is final; one that was cut short is read again from its start, and what was

@@ -211,3 +211,8 @@ def test_scopes_are_those_of_the_token_specification() -> None:
 def test_the_source_of_a_mount_is_quoted(source: str, quoted: str) -> None:
     path = f"/v2/library/model/blobs/uploads/?mount=sha256:{64 * 'a'}&from={quoted}"
     assert routes.mount("library/model", A, source) == path
+
+
+def test_a_host_that_is_no_name_is_refused() -> None:
+    with pytest.raises(InvalidNameError, match="not the base URL of a registry"):
+        routes.check_base_url("http://a..b")
