@@ -286,7 +286,8 @@ def test_what_arrived_before_kill_9_is_not_fetched_again(make_blobs, tmp_path, a
 
         report = download(registry, blob, folder)
 
-    assert SIZE - kept == report.bytes
+    # What was written and not yet said to be: at most one buffer.
+    assert SIZE - kept <= report.bytes <= SIZE - kept + 256 * 1024
     assert_exactly(folder, [blob])
 
 
