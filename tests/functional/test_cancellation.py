@@ -250,7 +250,7 @@ def test_a_second_run_finishes_the_job(registry, make_blobs, tmp_path, assert_ex
             concurrency=2,
             progress=stop,
             cancel=cancel,
-            options=tk.TransferOptions(progress_interval=0.0005),
+            options=tk.TransferOptions(progress_interval=0.0005, max_bandwidth=10e6),
         )
     report = tk.download(blobs, tmp_path / "d", base_url=registry.url, repository="a/b")
 

@@ -38,7 +38,8 @@ def interrupt(registry, blob: tk.Blob, folder: Path) -> Path:
             cancel.cancel()
 
     with pytest.raises(tk.CancelledError):
-        download(registry, [blob], folder, progress=stop, cancel=cancel)
+        slowly = tk.TransferOptions(resume_threshold=MIB, progress_interval=0.001, max_bandwidth=20e6)
+        download(registry, [blob], folder, progress=stop, cancel=cancel, options=slowly)
     return folder / ".partial" / tk.digest_to_path(blob.digest)
 
 

@@ -177,7 +177,10 @@ class _Wakeable:
             super().connect()  # type: ignore[misc]  # as above
         except OSError as error:
             _close_half_made(error)
-            raise
+            if isinstance(error, (ssl.SSLError, TimeoutError)):
+                raise
+            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
+            raise NewConnectionError(cast(HTTPConnection, self), str(error)) from error
         finally:
             del self._new_conn
             for twin, abort in twins:
