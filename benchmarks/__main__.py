@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import transferkit
 from benchmarks import machine
 from benchmarks.chart import chart
 from benchmarks.entrants import ALL
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write. Return 1 where a contestant delivered wrong bytes or this library failed."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
+    # What pip installs is compiled, the other contestants too: a checkout might be compiled anew at each start.
+    compileall.compile_dir(os.path.dirname(transferkit.__file__), quiet=1)
     results = Results(machine=machine.describe(), versions={}, scale=args.size, runs=args.runs, rows=[])
     with _folders(args.work, args.disk) as (work, disk):
         runner = Runner(work=work, disk=disk, scale=args.size, runs=args.runs, timeout=args.timeout, only=args.only)

@@ -62,10 +62,12 @@ class Workload:
     size: int
     scale_size: bool = False
     """Whether a smaller benchmark has smaller blobs, not fewer."""
+    least: int = 64
+    """Bytes: no smaller blob says anything."""
 
     def scaled(self, scale: float) -> tuple[int, int]:
         if self.scale_size:
-            return self.count, max(64, int(self.size * scale))
+            return self.count, max(self.least, int(self.size * scale))
         return max(1, round(self.count * scale)), self.size
 
 
@@ -75,6 +77,8 @@ WORKLOADS = {
         Workload("small", 5000, 16 * KIB),
         Workload("medium", 400, MIB),
         Workload("large", 2, GIB, scale_size=True),
+        # A slow chunk is slow beside others: 16 of 8 MiB at the least.
+        Workload("heal", 1, 512 * MIB, scale_size=True, least=128 * MIB),
         Workload("real", 0, 0),
         Workload("tiny-1k", 1000, 64),
         Workload("tiny-10k", 10_000, 64),

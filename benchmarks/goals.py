@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from benchmarks.results import OURS, Entry, Results, Row
 
 MET, NOT_MET, NOT_MEASURED, CALL_ONLY = "met", "not met", "not measured", "met by the call"
+INFORMATION = "for information"
 PLAIN, SEQUENTIAL, ARIA, HASH = "requests, threads", "requests, sequential", "aria2c", "SHA-256 alone"
 
 MAX_RSS = 90e6  # bytes
@@ -32,7 +33,7 @@ class Goal:
 
 
 def goals(results: Results) -> list[Goal]:
-    return [*_speed(results), *_requests(results), *_memory(results), *_growth(results)]
+    return [*_speed(results), *_requests(results), *_memory(results), *_growth(results), _healing(results)]
 
 
 def _speed(results: Results) -> Iterator[Goal]:
@@ -154,6 +155,17 @@ def _growth(results: Results) -> Iterator[Goal]:
         verdict = MET if late <= early * (1 + GROWTH_TOLERANCE) else NOT_MET
         shown = f"{early * factor:.0f} and then {late * factor:.0f} {unit}"
         yield Goal(row="growth", text=text, verdict=verdict, figures=shown)
+
+
+def _healing(results: Results) -> Goal:
+    """No goal is set for this one: it is told, not judged."""
+    text = "what a connection of 50 KB/s adds to a download"
+    ours = [row.entry(OURS) if (row := results.row(name)) else None for name in ("heal-none", "heal-one")]
+    without, healed = [entry.wall if entry else None for entry in ours]
+    if without is None or healed is None:
+        return Goal(row="heal", text=text, verdict=NOT_MEASURED)
+    figures = f"{healed - without:.2f} s ({without:.2f} s without, {healed:.2f} s with it)"
+    return Goal(row="heal", text=text, verdict=INFORMATION, figures=figures)
 
 
 def _marginal(results: Results, fewer: str, more: str, figure: Callable[[Entry], float | None]) -> float | None:

@@ -107,18 +107,17 @@ class _Place:
     def __init__(self, runner: Runner, spec: RowSpec, dataset: Dataset) -> None:
         self.runner, self.spec, self.dataset = runner, spec, dataset
         self.counts_apart = spec.server == "registry"
+        # Else the second contestant would find every blob there, or the slow connection gone.
+        self._anew = spec.server == "pinned" or spec.action == "upload"
         self._stack = ExitStack()
         self._server: Server | None = None
 
     def __enter__(self) -> _Place:
-        folder = self.runner.folder("server")
-        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        if self._anew:
+            return self
         try:
-            if self.spec.server != "registry":
-                blobs = self.runner.work / "blobs"
-                self._server = self._stack.enter_context(servers.file_server(self.spec.server, blobs, folder))
-            elif self.spec.action == "download":
-                self._server = self._stack.enter_context(servers.registry(folder))
+            self._server = self._stack.enter_context(self._started())
+            if self.spec.server == "registry":
                 try:
                     self._fill(self._server)
                 except tk.TransferKitError as error:
@@ -152,11 +151,20 @@ class _Place:
         if self._server is not None:
             yield self._server
             return
-        # A registry that has seen nothing: else the second contestant would find every blob there.
-        folder = self.runner.folder("registry")
+        with self._started() as server:
+            yield server
+
+    @contextmanager
+    def _started(self) -> Iterator[Server]:
+        """Start a server that has seen nothing."""
+        kind, folder = self.spec.server, self.runner.folder("server")
         try:
-            with servers.registry(folder) as server:
-                yield server
+            if kind == "registry":
+                with servers.registry(folder) as server:
+                    yield server
+            else:
+                with servers.file_server(kind, self.runner.work / "blobs", folder) as server:
+                    yield server
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -40,6 +40,7 @@ http {{
 }}
 """
 FILES = """
+  {shared}
   server {{
     listen 127.0.0.1:{port}{tls} backlog=4096;
     {certificate}
@@ -58,6 +59,16 @@ PROXY = """
   }}
 """
 CDN = "access_by_lua_block { ngx.sleep(0.02) } limit_rate 40m;"
+# The first connection that asks for a blob stays slow for as long as it lives, whatever it asks for; X-Rate tells.
+PINNED = """access_by_lua_block {
+      local seen = ngx.shared.seen
+      seen:add("first", ngx.var.connection)
+      ngx.sleep(0.02)
+      ngx.var.limit_rate = seen:get("first") == ngx.var.connection and "50k" or "40m"
+      ngx.header["X-Rate"] = ngx.var.limit_rate
+    }"""
+_SLOW = {"cdn": CDN, "pinned": PINNED}
+_SHARED = {"pinned": "lua_shared_dict seen 64k;"}  # by both workers
 
 
 class ServerError(Exception):
@@ -109,10 +120,14 @@ def nginx_path() -> str | None:
 
 @contextmanager
 def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
-    """nginx with the blobs: ``loopback``, ``cdn`` (20 ms to the first byte, 40 MB/s a connection) or ``tls``."""
+    """nginx with the blobs: ``loopback``, ``cdn``, ``pinned`` or ``tls``.
+
+    ``cdn`` has 20 ms to the first byte and 40 MB/s a connection; ``pinned`` as well, but for its first connection since
+    it was started, which has 50 KB/s.
+    """
     modules = certificate = ""
     ca: Path | None = None
-    if kind == "cdn":
+    if kind in _SLOW:
         if not has_lua():
             raise ServerError("nginx has no lua module")
         where = next(Path(m) for m in NGINX_MODULES if (Path(m) / "ngx_http_lua_module.so").exists())
@@ -130,7 +145,8 @@ def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
         folder=folder,
         name=kind,
         pattern=f'"{PATTERN}"',
-        slow=CDN if kind == "cdn" else "",
+        slow=_SLOW.get(kind, ""),
+        shared=_SHARED.get(kind, ""),
         blobs=blobs,
     )
     with _nginx(folder, server, port, modules):

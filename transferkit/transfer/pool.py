@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.growth import PERIOD, Growth
+from transferkit.transfer.growth import Growth
 
 U = TypeVar("U")
 U_co = TypeVar("U_co", covariant=True)
@@ -83,7 +83,8 @@ class Pool(Generic[U]):
         self._stopping = threading.Event()
         self._fatal: BaseException | None = None
         self.lock = threading.Lock()
-        self._running = 0
+        self._running: set[int] = set()
+        self._wanted = 0
         self.flows = [make_flow(number) for number in range(self._size)]
 
     def run(self, tick: Callable[[], None], *, interval: float) -> None:
@@ -102,9 +103,9 @@ class Pool(Generic[U]):
             ticked = time.monotonic()
             try:
                 self._start(executor, growth.workers, futures)
-                while not self._finished.wait(max(interval, SHORTEST) if growth.done else PERIOD):
+                while not self._finished.wait(max(interval, SHORTEST) if growth.done else growth.pause):
                     if not growth.done and self._units:
-                        self._start(executor, growth.look(), futures)
+                        self._start(executor, growth.look([flow.traffic for flow in self.flows]), futures)
                     now = time.monotonic()
                     if growth.done or now - ticked >= interval:
                         ticked = now
@@ -120,10 +121,11 @@ class Pool(Generic[U]):
             raise self._fatal
 
     def _start(self, executor: Executor, workers: int, futures: list[Future[None]]) -> None:
-        """Start workers until there are ``workers`` of them."""
-        flows = self.flows[len(futures) : workers]
+        """Start workers until there are ``workers``; where there are more, the last ones end with their units."""
+        self._wanted = workers
         with self.lock:
-            self._running += len(flows)
+            flows = [flow for flow in self.flows[:workers] if flow.number not in self._running]
+            self._running.update(flow.number for flow in flows)
         futures += [executor.submit(self._worker, flow) for flow in flows]
 
     @property
@@ -149,7 +151,7 @@ class Pool(Generic[U]):
     def _worker(self, flow: WorkerFlow) -> None:
         number = flow.number
         try:
-            while not self._stopping.is_set():
+            while number < self._wanted and not self._stopping.is_set():
                 unit = self._units.take(number)
                 if unit is None:
                     return
@@ -160,7 +162,7 @@ class Pool(Generic[U]):
                 self.stop(error)
         finally:
             with self.lock:
-                self._running -= 1
+                self._running.discard(number)
                 last = not self._running
             if last:
                 self._finished.set()

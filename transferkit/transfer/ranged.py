@@ -1,8 +1,8 @@
 """A large blob in chunks: which of them are wanted, which are under way, and when it is whole.
 
-The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that ends further
-from the hashed prefix than as many chunks as there are workers, so that little is left to hash when the last byte
-arrives.
+The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that ends much
+further from the hashed prefix than as many chunks as there are workers, and the last one not a byte further, so that
+little is left to hash when the last byte arrives.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transferkit.content.interfaces import LargeIngest
 from transferkit.errors import TransferKitError
 
 WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
+COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
 _LISTED = 4 * WINDOW  # chunks of a list that are held: what is further down is read when it is wanted
 
 
@@ -38,7 +39,7 @@ class ChunkUnit:
     def begin_again(self) -> None:
         """Forget what came: it was not the chunk."""
         self.done = 0
-        self.hasher = self.digest.hasher() if self.digest is not None else None
+        self.hasher = self.digest.hasher() if self.digest is not None and self.blob.believes_list else None
 
     def write(self, data: memoryview) -> None:
         """Put the next bytes in their place.
@@ -72,6 +73,8 @@ class RangedBlob:
         self._window = window or WINDOW
         self.attempts = 0
         """How often the whole digest was found wrong."""
+        self.believes_list = True
+        """Whether the digests that a list gives count."""
         self.error: TransferKitError | None = None
         self._lock = threading.Lock()
         self._units: deque[ChunkUnit] = deque()
@@ -79,8 +82,8 @@ class RangedBlob:
         self._listing = False
         self._open = False
         self._active = 0
-        self._taken: set[int] = set()
-        """Where the chunks begin that are under way: a list that is read again must not bring them twice."""
+        self._taken: dict[int, int] = {}
+        """First and last byte of what is under way: a list that is read again must not bring it twice."""
         self.plan()
 
     def plan(self) -> None:
@@ -102,9 +105,10 @@ class RangedBlob:
                 return True  # nobody will fetch it
             if len(self._units) >= _LISTED:
                 return False
-            # Part of a chunk proves nothing: its digest is that of all of it.
-            if chunk.start not in self._taken and self.ingest.missing_in(chunk):
-                self._units.append(ChunkUnit(self, chunk, digest))
+            for piece in self.ingest.missing_in(chunk):
+                # Part of a chunk proves nothing: its digest is that of all of it. What is left comes as a plain range.
+                if not any(start <= piece.start <= end for start, end in self._taken.items()):
+                    self._units.append(ChunkUnit(self, piece, digest if piece == chunk else None))
             return True
 
     def leave_list(self) -> bool:
@@ -114,6 +118,13 @@ class RangedBlob:
                 return False
             self.plan()
             return True
+
+    def disbelieve_list(self) -> None:
+        """Take its chunks for plain ranges from now on: the digest of the whole decides."""
+        with self._lock:
+            self.believes_list = False
+            for unit in self._units:
+                unit.begin_again()
 
     def list_ended(self) -> None:
         """The list is complete, or there is none after all."""
@@ -128,6 +139,10 @@ class RangedBlob:
     def is_open(self) -> bool:
         return self._open
 
+    def workers(self) -> int:
+        """Return how many workers are at it."""
+        return self._active
+
     def take(self, *, first: bool = False) -> ChunkUnit | None:
         """Return a chunk to fetch, ``None`` while there is none that may be begun."""
         with self._lock:
@@ -138,13 +153,20 @@ class RangedBlob:
                 if coming is None:
                     return None
                 self._units.append(ChunkUnit(self, *coming))
-            chunk, hashed = self._units[0].chunk, self.ingest.hashed
-            if chunk.start > hashed and chunk.end >= hashed + self._window * self.chunk_size:
+            if not self._is_near(self._units[0].chunk):
                 return None
             self._active += 1
             unit = self._units.popleft()
-            self._taken.add(unit.chunk.start)
+            self._taken[unit.chunk.start] = unit.chunk.end
             return unit
+
+    def _is_near(self, chunk: Chunk) -> bool:
+        """Whether a chunk may be begun, being near enough to what is hashed."""
+        hashed = self.ingest.hashed
+        # Few workers go further than there are of them, or a slow chunk that all wait for has nothing to be compared
+        # with. What is unhashed in the end is decided by when the last chunk is begun.
+        window = self._window if chunk.end + 1 == self.descriptor.size else max(self._window, COMPARED)
+        return chunk.start <= hashed or chunk.end < hashed + window * self.chunk_size
 
     def enter(self) -> None:
         """Count a worker that is at the blob without a chunk, so that nobody finishes it meanwhile."""
@@ -156,7 +178,7 @@ class RangedBlob:
         with self._lock:
             self._active -= 1
             if unit is not None:
-                self._taken.discard(unit.chunk.start)
+                self._taken.pop(unit.chunk.start, None)
             if self._active or self._listing:
                 return False
             if self.error is not None:

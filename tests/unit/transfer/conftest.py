@@ -105,8 +105,8 @@ class MemoryIngest:
         self.ranges = Ranges()
         self.hashed = 0
         self.ended: list[str] = []
-        self.furthest = 0
-        """How far ahead of the hashed prefix bytes were ever written."""
+        self.unhashed = descriptor.size
+        """How many bytes were not hashed when the last one so far was written."""
         self._lock = threading.Lock()
 
     @property
@@ -119,7 +119,7 @@ class MemoryIngest:
 
     def write_at(self, offset, data, *, final=True):
         self.data[offset : offset + len(data)] = data
-        self.furthest = max(self.furthest, offset + len(data) - self.hashed)
+        self.unhashed = self.descriptor.size - self.hashed
 
     def record(self, start, end):
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
 
@@ -79,6 +80,28 @@ def test_a_worker_waits_for_chunks_and_is_woken(agenda, blobs, memory):
     thread.start()
     begin(agenda, memory, large)
     thread.join(10)
+    assert isinstance(taken[0], ChunkUnit)
+
+
+def test_while_a_large_blob_changes_hands_nobody_takes_it_for_the_end(blobs, memory, monkeypatch):
+    """A second worker asks at the moment when the first has taken the blob and has not begun it."""
+    _, large = blobs
+    taken = []
+    second = threading.Thread(target=lambda: taken.append(agenda.take(1)))
+
+    class Observed(deque):
+        def popleft(self):
+            item = super().popleft()
+            second.start()
+            second.join(0.1)  # it must not end, and that takes it no time where it does
+            return item
+
+    monkeypatch.setattr("transferkit.transfer.agenda.deque", Observed)
+    agenda = Agenda([large], is_large=lambda descriptor: True)
+    assert large is agenda.take(0)
+    assert second.is_alive()
+    begin(agenda, memory, large)
+    second.join(10)
     assert isinstance(taken[0], ChunkUnit)
 
 

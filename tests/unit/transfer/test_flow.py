@@ -125,7 +125,7 @@ def test_the_buffer_is_made_once_and_can_be_written() -> None:
     flow = WorkerFlow()
     buffer = flow.buffer
     assert buffer is flow.buffer
-    assert buffer.nbytes == 262_144
+    assert buffer.nbytes == 524_288
     buffer[:5] = b"hello"
 
 

@@ -107,6 +107,26 @@ def test_a_list_that_lies_ends_the_blob(memory, threads):
 
 
 @threads
+def test_a_list_after_a_run_without_one_brings_only_what_is_missing(memory, threads):
+    """What an earlier run has left ends within a chunk of the list."""
+    data, blob = memory.make_blob(SIZE)
+    source, calls = memory.ListingSource({blob.digest: data}, step=STEP), []
+
+    class Begun(memory.Target):
+        def ingest(self, descriptor, *, flow):
+            ingest = super().ingest(descriptor, flow=flow)
+            ingest.write_at(0, data[: STEP + 1000])
+            ingest.record(0, STEP + 999)
+            return ingest
+
+    target = Begun()
+    report = copy(memory, [blob], source, target, threads=threads, progress=lambda *figures: calls.append(figures))
+    assert [(STEP + 1000, 2 * STEP - 1), (2 * STEP, 3 * STEP - 1)] == sorted(source.asked)[:2]
+    assert (SIZE - STEP - 1000, 0, data) == (report.bytes, report.retried, target.stored[blob.digest])
+    assert ((SIZE, SIZE), SIZE) == (calls[-1], max(completed for completed, _ in calls))
+
+
+@threads
 def test_a_wrong_chunk_is_fetched_again_alone(memory, threads):
     data, blob = memory.make_blob(SIZE)
     source, target = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target()
@@ -114,6 +134,77 @@ def test_a_wrong_chunk_is_fetched_again_alone(memory, threads):
     report = copy(memory, [blob], source, target, threads=threads)
     assert (22, SIZE + STEP, 1) == (len(source.asked), report.bytes, report.retried)
     assert data == target.stored[blob.digest]
+
+
+WRONG = Digest("sha256:" + 64 * "0")
+
+
+@threads
+def test_a_list_that_lies_about_a_chunk_is_left_and_the_whole_decides(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target, calls = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target(), []
+    source.lies = {3 * STEP: WRONG}
+    report = copy(memory, [blob], source, target, threads=threads, progress=lambda *figures: calls.append(figures))
+    # Twice by the list, and once more; the others once.
+    assert 3 * [(3 * STEP, 4 * STEP - 1)] == [asked for asked in source.asked if asked[0] == 3 * STEP]
+    assert (23, SIZE + 2 * STEP, 2) == (len(source.asked), report.bytes, report.retried)
+    assert (data, ["commit"]) == (target.stored[blob.digest], target.ingests[0].ended)
+    assert ((SIZE, SIZE), SIZE) == (calls[-1], max(completed for completed, _ in calls))
+
+
+@threads
+@pytest.mark.parametrize("cuts", [0, 1, 3])
+def test_a_list_of_nothing_but_lies_costs_each_worker_two_chunks_at_most(memory, threads, cuts):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP, cuts=cuts), memory.Target()
+    source.lies = {n * STEP: WRONG for n in range(21)}
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert 23 <= len(source.asked) <= 21 + 2 * max(threads, 1)
+    assert 2 <= report.retried <= 2 * max(threads, 1)
+    assert (data, ["commit"]) == (target.stored[blob.digest], target.ingests[0].ended)
+
+
+@threads
+def test_a_chunk_that_breaks_off_after_its_list_was_left_goes_on_where_it_is(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    target = memory.Target()
+
+    class Breaking(memory.ListingSource):
+        def fetch_range(self, descriptor, chunk, *, flow):
+            if [asked[0] for asked in self.asked].count(3 * STEP) == 2:
+                self.breaks.setdefault(3 * STEP, 1000)
+            return super().fetch_range(descriptor, chunk, flow=flow)
+
+    source = Breaking({blob.digest: data}, step=STEP)
+    source.lies = {3 * STEP: WRONG}
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (3 * STEP + 1000, 4 * STEP - 1) in source.asked
+    assert (24, SIZE + 2 * STEP, 3) == (len(source.asked), report.bytes, report.retried)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_chunk_that_was_wrong_all_the_time_is_found_out_by_the_whole(memory, threads, times):
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target()
+    source.corrupt = {3 * STEP: times}
+    report = copy(memory, [blob], source, target, threads=threads)
+    # After two the third is right; after three the whole is wrong, and comes once more.
+    assert {2: (23, 2), 3: (44, 3)}[times] == (len(source.asked), report.retried)
+    assert data == target.stored[blob.digest]
+
+
+@threads
+def test_content_that_is_wrong_under_any_list_is_given_up(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    source, target, calls = memory.ListingSource({blob.digest: data}, step=STEP), memory.Target(), []
+    source.corrupt = {3 * STEP: 99}
+    with pytest.raises(tk.IncompleteError) as caught:
+        copy(memory, [blob], source, target, threads=threads, progress=lambda *figures: calls.append(figures))
+    assert isinstance(caught.value.failures[blob.digest], tk.DigestMismatchError)
+    assert (44, {}, ["restart", "discard"]) == (len(source.asked), target.stored, target.ingests[0].ended)
+    assert (0, SIZE) == calls[-1]
 
 
 @threads
@@ -153,17 +244,16 @@ def test_when_the_last_byte_arrives_at_most_a_chunk_for_each_connection_is_unhas
     held = threading.Event()
 
     class Holding(memory.Source):
-        """The second chunk comes when no other one can be begun any more."""
+        """The sixth chunk from the end comes when no other one can be begun any more."""
 
         def fetch_range(self, descriptor, chunk, *, flow):
-            if chunk.start == STEP:
+            if chunk.start == 15 * STEP:
                 held.wait(0.3)
             return super().fetch_range(descriptor, chunk, flow=flow)
 
     source = Holding({blob.digest: data})
     copy(memory, [blob], source, target, threads=3)
-    # Counted at every write: how far behind the hashed prefix the furthest byte was.
-    assert STEP < target.ingests[0].furthest <= 3 * STEP
+    assert 0 < target.ingests[0].unhashed <= 3 * STEP
     assert data == target.stored[blob.digest]
 
 
@@ -232,11 +322,13 @@ def test_a_disk_that_refuses_ends_the_copy(memory):
     corrupt=st.dictionaries(st.integers(0, 5).map(lambda n: n * STEP), st.just(1), max_size=1),
     step=st.sampled_from([None, STEP, 1000]),
     cuts=st.integers(0, 3),
+    lies=st.sets(st.integers(0, 5).map(lambda n: n * STEP)),
 )
-def test_whatever_breaks_progress_ends_at_the_sum(memory, size, breaks, corrupt, step, cuts):
+def test_whatever_breaks_progress_ends_at_the_sum(memory, size, breaks, corrupt, step, cuts, lies):
     data, blob = memory.make_blob(size)
     if step:
         source = memory.ListingSource({blob.digest: data}, step=step, cuts=cuts)
+        source.lies = dict.fromkeys(lies, WRONG)
     else:
         source = memory.Source({blob.digest: data})
     source.breaks, source.corrupt = dict(breaks), dict(corrupt)

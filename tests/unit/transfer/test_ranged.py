@@ -56,6 +56,7 @@ def test_before_ranges_are_known_only_the_first_is_handed_out(make):
 
 def test_the_window_holds_chunks_back_until_the_prefix_has_grown(make, monkeypatch):
     monkeypatch.setattr(ranged, "WINDOW", 2)
+    monkeypatch.setattr(ranged, "COMPARED", 2)
     blob = make()
     blob.open_up()
     assert ["0-99", "100-199"] == take_all(blob)
@@ -63,6 +64,20 @@ def test_the_window_holds_chunks_back_until_the_prefix_has_grown(make, monkeypat
     assert [] == take_all(blob)
     blob.ingest.hashed = 100
     assert ["200-299"] == take_all(blob)
+
+
+def test_few_workers_go_far_enough_to_tell_a_slow_chunk_but_not_to_the_end(make, monkeypatch):
+    """Eight chunks may be begun, one of them the slow one: more are left than the 5 that a judgement needs."""
+    monkeypatch.setattr(ranged, "WINDOW", 2)
+    blob = make()
+    blob.open_up()
+    assert "700-799" == take_all(blob)[-1]
+    blob.ingest.hashed = 150
+    assert ["800-899"] == take_all(blob)  # the last one would leave more unhashed than there are workers
+    blob.ingest.hashed = 799
+    assert [] == take_all(blob)
+    blob.ingest.hashed = 800
+    assert ["900-999"] == take_all(blob)
 
 
 def test_the_last_one_out_of_a_complete_blob_is_told(make):
@@ -109,11 +124,37 @@ def test_a_list_takes_the_place_of_plain_ranges(make):
     assert ["200-299"] == take_all(blob)
 
 
-def test_a_chunk_that_is_there_in_part_is_wanted_whole_with_a_digest(make):
-    blob = make(100, there=[(0, 49)])
+def test_what_is_left_of_a_chunk_that_is_there_in_part_is_a_plain_range(make):
+    blob = make(200, there=[(20, 49), (60, 69)])
+    blob.follow_list()
+    blob.open_up()
+    blob.listed(Chunk(0, 99), DIGEST)
+    blob.listed(Chunk(100, 199), DIGEST)
+    units = [blob.take() for _ in range(4)]
+    expected = [("0-19", None), ("50-59", None), ("70-99", None), ("100-199", DIGEST)]
+    assert expected == [(str(unit.chunk), unit.digest) for unit in units]
+    # Read again, the list brings nothing of what is on its way.
+    blob.ingest.record(70, 79)
     blob.follow_list()
     blob.listed(Chunk(0, 99), DIGEST)
-    assert "0-99" == str(blob.take(first=True).chunk)
+    blob.listed(Chunk(100, 199), DIGEST)
+    assert blob.take() is None
+
+
+def test_the_chunks_of_a_list_that_is_not_believed_are_plain_ranges(make):
+    blob = make(300)
+    blob.follow_list()
+    blob.open_up()
+    blob.listed(Chunk(0, 99), DIGEST)
+    blob.listed(Chunk(100, 199), DIGEST)
+    first = blob.take()
+    blob.disbelieve_list()
+    blob.listed(Chunk(200, 299), DIGEST)
+    second, third = blob.take(), blob.take()
+    # What is under way is checked to its end; if it is wrong, it begins again as a plain range.
+    assert [False, True, True] == [unit.hasher is None for unit in (first, second, third)]
+    first.begin_again()
+    assert first.hasher is None
 
 
 def test_a_list_that_is_read_again_does_not_bring_what_is_under_way(make):

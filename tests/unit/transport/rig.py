@@ -1,0 +1,199 @@
+"""What the tests of the direct way have in common: a client, bodies of zeros, and servers over real sockets.
+
+The servers are scripted, byte for byte. What matters over TLS too runs twice: ``serve``, in ``conftest.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from transferkit.content.interfaces import Flow
+from transferkit.options import TransportOptions
+from transferkit.testing import answer
+from transferkit.testing.scripted import ScriptedServer
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.body import Answer, Sender
+from transferkit.transport.client import Client
+
+DIRECT_ALONE = pytest.mark.skipif(
+    os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain", reason="these tests are about the direct way"
+)
+
+ANY = range(200, 1000)
+HELLO = answer(200, b"hello")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+LIMIT = 30.0  # seconds until a meeting that never happens fails the test
+MIB = 1024 * 1024
+BIG = 32 * MIB  # more than all the buffers between two sockets of one machine hold
+
+
+class TLSServer(ScriptedServer):
+    """A scripted server behind TLS. It ends connections without a goodbye, as many do."""
+
+    def __init__(self, context: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._context = context
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http:", "https:")
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        twin = sock.dup()
+        with self._lock:
+            self._live.discard(sock)
+            self._live.add(twin)  # the way out wakes us by it, also out of the handshake
+        try:
+            try:
+                wrapped = self._context.wrap_socket(sock, server_side=True)
+            except OSError:
+                sock.close()
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+                self._slots.release()
+            else:
+                super()._serve(wrapped, number)
+        finally:
+            with self._lock:
+                self._live.discard(twin)
+            twin.close()
+
+
+Serve = Callable[..., ScriptedServer]
+
+
+def client_of(server: ScriptedServer | str, **options: Any) -> Client:
+    options = {"connect_timeout": 5.0, "response_timeout": LIMIT, **options}
+    return Client(server if isinstance(server, str) else server.url, options=TransportOptions(**options))
+
+
+def everything(source: Answer, size: int = 64 * 1024) -> bytes:
+    """Read to the end of a body, ``size`` bytes at most at a time."""
+    data = bytearray()
+    buffer = memoryview(bytearray(size))
+    while count := source.readinto(buffer):
+        data += buffer[:count]
+    return bytes(data)
+
+
+def ask(client: Client, method: str = "GET", path: str = "/x", **keywords: Any) -> tuple[int, bytes]:
+    """Send a request and read the answer to its end: status and body."""
+    with client.open(method, path, ok=ANY, **{"flow": WorkerFlow(), **keywords}) as found:
+        return found.status, everything(found)
+
+
+class Zeros:
+    """A long body that takes no memory."""
+
+    def __init__(self, length: int) -> None:
+        self.offset = 0
+        self.length: int | None = length
+        self._left = length
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = min(len(buffer), self._left)
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Zeros:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class FileOfZeros(Zeros):
+    """The same as a file, which the kernel may send where it can."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the body
+        self._file.truncate(length)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, *, flow: Flow) -> None:
+        self._left = (self.length or 0) - offset
+
+    def confirm(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Zeroed = Callable[[int, WorkerFlow], Sender]
+
+
+def zeros(length: int, flow: WorkerFlow) -> Sender:
+    return Sender(length, lambda: Zeros(length), flow)
+
+
+def file_of_zeros(length: int, flow: WorkerFlow) -> Sender:
+    return Sender(length, lambda: FileOfZeros(length), flow)
+
+
+both_kinds = pytest.mark.parametrize("body", [zeros, file_of_zeros])
+
+
+def connections(server: ScriptedServer) -> list[int]:
+    """Return, for each request, the number of its connection."""
+    return [request.connection for request in server.requests]
+
+
+@contextmanager
+def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Call ``talk`` with each connection, one after the other; it is closed after that."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with sock:
+                try:
+                    talk(sock)
+                except OSError:
+                    pass
+                except BaseException as error:
+                    errors.append(error)
+
+    thread = threading.Thread(target=run, name="transferkit-test-server", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(LIMIT)
+    assert errors == []
+
+
+def take_head(sock: socket.socket) -> bytes:
+    """Read the head of a request, and nothing behind it."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        block = sock.recv(1)
+        if not block:
+            raise OSError("the client has gone")
+        data += block
+    return data

@@ -1,0 +1,104 @@
+"""The direct way: time limits, and what wakes who is blocked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.unit.transport.rig import (
+    ANY,
+    BIG,
+    CHUNKED,
+    DIRECT_ALONE,
+    HELLO,
+    LIMIT,
+    Serve,
+    Zeroed,
+    ask,
+    both_kinds,
+    client_of,
+    connections,
+    everything,
+)
+from transferkit.errors import StalledError, TransportTimeout
+from transferkit.testing import Pause, informational, never, truncated
+from transferkit.transfer.flow import WorkerFlow
+
+pytestmark = DIRECT_ALONE
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [never()],
+        [b"HTTP/1.1 200 OK\r\n", never()],
+        [informational(100), never()],
+        [truncated(b"", 5)[0], never()],
+        [truncated(b"hel", 5)[0], never()],
+        [CHUNKED + b"5\r\nhel", never()],
+        [b"HTTP/1.1 200 OK\r\n\r\nhel", never()],
+    ],
+)
+def test_silence_has_a_limit(serve: Serve, said: list[Any]) -> None:
+    with serve([said]) as server, client_of(server, response_timeout=0.1) as client:
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout, match="did not answer in time"):
+            ask(client)
+        assert 0.09 <= time.monotonic() - began < 5
+
+
+@both_kinds
+def test_a_peer_that_takes_nothing_has_a_limit(serve: Serve, body: Zeroed) -> None:
+    with serve([[never()]], read_body=False) as server, client_of(server, response_timeout=0.1) as client:
+        flow = WorkerFlow()
+        with pytest.raises(TransportTimeout, match="did not answer in time"):
+            ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+
+
+def test_each_request_has_its_own_limit(serve: Serve) -> None:
+    with serve([HELLO, [never()], [Pause(0.3), HELLO]]) as server, client_of(server) as client:
+        ask(client)
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout):
+            ask(client, timeout=0.1)
+        assert time.monotonic() - began < LIMIT / 2
+        assert (200, b"hello") == ask(client)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[never()], [b"HTTP/1.1 200 OK\r\n", never()], [truncated(b"hel", 5)[0], never()], [CHUNKED + b"5\r\nh", never()]],
+)
+def test_a_cut_wakes_whoever_is_blocked_and_is_what_he_hears(serve: Serve, said: list[Any]) -> None:
+    with serve([said, HELLO]) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        timer = threading.Timer(0.05, lambda: flow.cut(StalledError("cut"), final=False))
+        timer.start()
+        with pytest.raises(StalledError, match="cut"):
+            ask(client, flow=flow)
+        timer.join()
+        flow.begin_attempt()
+        assert (200, b"hello") == ask(client, flow=flow)
+        assert [0, 1] == connections(server)
+
+
+def test_a_flow_that_was_cut_sends_nothing(serve: Serve) -> None:
+    with serve([HELLO]) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        flow.cut(StalledError("cut"), final=True)
+        with pytest.raises(StalledError, match="cut"):
+            ask(client, flow=flow)
+        assert [] == server.requests
+
+
+def test_a_cut_after_the_end_does_not_touch_the_next_user_of_the_connection(serve: Serve) -> None:
+    with serve([HELLO, [HELLO[:-2], Pause(0.05), HELLO[-2:]]]) as server, client_of(server) as client:
+        first = WorkerFlow()
+        ask(client, flow=first)
+        with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as second:
+            first.cut(StalledError("cut"), final=True)
+            assert b"hello" == everything(second)
+        assert [0, 0] == connections(server)

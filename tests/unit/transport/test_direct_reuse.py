@@ -1,0 +1,208 @@
+"""The direct way: which connections are used again, and what a dead one costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.transport.rig import (
+    ANY,
+    DIRECT_ALONE,
+    HELLO,
+    LIMIT,
+    Serve,
+    ask,
+    client_of,
+    connections,
+    everything,
+    zeros,
+)
+from transferkit.errors import ReadError, WriteError
+from transferkit.testing import Close, Reset, answer, chunked
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.direct import IDLE
+
+pytestmark = DIRECT_ALONE
+
+
+def test_a_connection_that_had_chunks_is_not_used_again(serve: Serve) -> None:
+    with serve([chunked(b"hello"), HELLO]) as server, client_of(server) as client:
+        assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
+        assert [0, 1] == connections(server)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(200, b"hello", {"Connection": "close"}),
+        answer(200, b"hello", {"Connection": "Keep-Alive, Close"}),
+        HELLO.replace(b"1.1", b"1.0"),
+        answer(200, b"hello", {"Connection": "keep-alive"}).replace(b"1.1", b"1.0"),
+    ],
+)
+def test_a_connection_that_will_close_is_not_used_again(serve: Serve, said: bytes) -> None:
+    with serve([said, said]) as server, client_of(server) as client:  # the server keeps it, whatever it says
+        assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
+        assert [0, 1] == connections(server)
+
+
+def test_a_connection_is_used_again_and_again(serve: Serve) -> None:
+    said = [answer(200, b"x" * size) for size in (0, 1, 100, 65_535, 65_536, 300_000)]
+    with serve(said) as server, client_of(server) as client:
+        for size in (0, 1, 100, 65_535, 65_536, 300_000):
+            assert (200, b"x" * size) == ask(client)
+        assert [0] * 6 == connections(server)
+
+
+@pytest.mark.parametrize("way", ["close", "finish", "read"])
+def test_what_becomes_of_a_connection_whose_answer_was_not_read(serve: Serve, way: str) -> None:
+    with serve([HELLO, HELLO]) as server, client_of(server) as client:
+        first = client.open("GET", "/", ok=ANY, flow=WorkerFlow())
+        {"close": first.close, "finish": first.finish, "read": lambda: first.read(5)}[way]()
+        first.close()
+        ask(client)
+        assert [0, 1 if way == "close" else 0] == connections(server)
+
+
+def test_requests_at_the_same_time_have_connections_of_their_own(serve: Serve) -> None:
+    with serve([HELLO] * 6) as server, client_of(server) as client:
+        three = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(3)]
+        assert [b"hello"] * 3 == [everything(each) for each in three]
+        for _ in range(3):
+            ask(client)
+        # The one that was used last is taken first.
+        assert [0, 1, 2, 2, 2, 2] == connections(server)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("HEAD", answer(200, headers={"Content-Length": "5"})),
+        ("HEAD", answer(200)),
+        ("HEAD", answer(404, headers={"Content-Length": "9999999"})),
+        ("HEAD", answer(200, headers={"Transfer-Encoding": "chunked"})),
+        ("HEAD", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("GET", answer(204)),
+        ("GET", answer(304)),
+        ("GET", answer(304, headers={"Content-Length": "5"})),
+        ("GET", answer(204, headers={"Transfer-Encoding": "chunked"})),
+        ("DELETE", answer(204)),
+    ],
+)
+def test_an_answer_without_a_body_leaves_the_connection_for_the_next(serve: Serve, method: str, said: bytes) -> None:
+    with serve([said, HELLO]) as server, client_of(server) as client:
+        assert b"" == ask(client, method)[1]
+        assert (200, b"hello") == ask(client)
+        assert [0, 0] == connections(server)
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "content"),
+    [
+        ("GET", HELLO + b"junk", b"hello"),
+        ("GET", HELLO + HELLO, b"hello"),
+        ("GET", HELLO + b"\r\n", b"hello"),
+        ("GET", answer(200) + b"junk", b""),
+        ("GET", answer(204) + b"junk", b""),
+        ("HEAD", HELLO, b""),
+        ("GET", chunked(b"hello") + HELLO, b"hello"),
+    ],
+)
+def test_bytes_after_the_body_cost_the_connection_and_not_the_content(
+    serve: Serve, method: str, said: bytes, content: bytes
+) -> None:
+    with serve([said, answer(200, b"good")]) as server, client_of(server) as client:
+        assert content == ask(client, method)[1]
+        assert (200, b"good") == ask(client)
+        assert [0, 1] == connections(server)
+
+
+# -- connections that died while they were idle
+
+
+def dies(gate: threading.Event, end: Any) -> Iterator[Any]:
+    """Answer, and end the connection when the test says so."""
+    yield HELLO
+    gate.wait(LIMIT)
+    yield end
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_connection_that_died_while_idle_costs_a_reader_nothing(serve: Serve, method: str, end: Any) -> None:
+    gate = threading.Event()
+    with serve([dies(gate, end), answer(200, b"again"), HELLO]) as server, client_of(server) as client:
+        assert (200, b"hello") == ask(client)
+        gate.set()
+        assert (200, b"again" if method == "GET" else b"") == ask(client, method)
+        assert [0, 1] == connections(server)
+        ask(client)
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize(("method", "length"), [("POST", None), ("PUT", 0), ("PUT", 3), ("PATCH", 100_000)])
+def test_what_changes_things_is_not_sent_twice(serve: Serve, method: str, length: int | None, end: Any) -> None:
+    gate = threading.Event()
+    with serve([dies(gate, end), answer(200, b"never")]) as server, client_of(server) as client:
+        assert (200, b"hello") == ask(client)
+        gate.set()
+        flow = WorkerFlow()
+        # While a body is sent, it may be the sending that fails first.
+        with pytest.raises((ReadError, WriteError) if length else ReadError) as caught:
+            ask(client, method, flow=flow, sender=None if length is None else zeros(length, flow))
+        assert caught.value.retryable
+        assert [0] == connections(server)
+
+
+def test_a_fresh_connection_that_ends_too_is_the_end_of_it(serve: Serve) -> None:
+    gate = threading.Event()
+    with serve([dies(gate, Close()), [Close()], HELLO]) as server, client_of(server) as client:
+        ask(client)
+        gate.set()
+        with pytest.raises(ReadError, match="without an answer"):
+            ask(client)
+        assert [0, 1] == connections(server)
+        assert (200, b"hello") == ask(client)
+
+
+def test_two_dead_connections_cost_one_try_each(serve: Serve) -> None:
+    gate = threading.Event()
+    script = [dies(gate, Close()), dies(gate, Close()), answer(200, b"a", {"Connection": "close"}), answer(200, b"b")]
+    with serve(script) as server, client_of(server) as client:
+        both = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
+        for each in both:
+            everything(each)
+        gate.set()
+        # The second try is on a fresh connection, never on another one that may be as dead.
+        assert (200, b"a") == ask(client)
+        assert (200, b"b") == ask(client)
+        assert [0, 1, 2, 3] == connections(server)
+
+
+def test_a_head_that_was_begun_is_not_asked_for_again(serve: Serve) -> None:
+    with serve([HELLO, [b"HTTP/1.1 200 OK\r\n", Close()], HELLO]) as server, client_of(server) as client:
+        ask(client)
+        with pytest.raises(ReadError, match="within the head"):
+            ask(client)
+        assert [0, 0] == connections(server)
+
+
+def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("transferkit.transport.direct.time", SimpleNamespace(monotonic=lambda: now))
+    with serve([HELLO] * 5) as server, client_of(server) as client:
+        both = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
+        for each in both:
+            everything(each)
+        now += IDLE - 1
+        ask(client)
+        now += IDLE - 1
+        ask(client)
+        now += IDLE
+        ask(client)
+        assert 90.0 == IDLE
+        assert [0, 1, 1, 1, 2] == connections(server)

@@ -1,0 +1,126 @@
+"""The direct way: bodies that are sent, and answers that come before they are."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.unit.transport.rig import (
+    BIG,
+    DIRECT_ALONE,
+    HELLO,
+    MIB,
+    Serve,
+    Zeroed,
+    Zeros,
+    ask,
+    both_kinds,
+    client_of,
+    connections,
+    raw_server,
+    take_head,
+)
+from transferkit.errors import ReadError, WriteError
+from transferkit.testing import Reset, answer, informational, scripted_server
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.body import Sender
+
+pytestmark = DIRECT_ALONE
+
+
+@both_kinds
+@pytest.mark.parametrize("status", [401, 413, 500, 507])
+def test_an_answer_may_come_before_the_body_is_sent(serve: Serve, status: int, body: Zeroed) -> None:
+    with serve([answer(status, b"no"), HELLO], read_body=False) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        assert flow.body == 0
+        if serve is scripted_server:  # over TLS it is seen at the end only
+            assert flow.progress < BIG
+        assert (200, b"hello") == ask(client)
+        assert [0, 1] == connections(server)
+
+
+@both_kinds
+def test_a_connection_whose_request_was_broken_off_is_not_used_again(body: Zeroed) -> None:
+    """The server waits for the rest of the body there: the next request would be taken for it."""
+    heads: list[bytes] = []
+
+    def talk(sock: socket.socket) -> None:
+        heads.append(take_head(sock))
+        sock.sendall(answer(401, b"no") if len(heads) == 1 else HELLO)
+        while sock.recv(MIB):
+            pass
+
+    with raw_server(talk) as url, client_of(url) as client:
+        flow = WorkerFlow()
+        assert (401, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        assert (200, b"hello") == ask(client)
+    assert [b"PUT", b"GET"] == [head.split()[0] for head in heads]
+
+
+@both_kinds
+@pytest.mark.parametrize("status", [401, 413])
+def test_an_answer_before_a_hard_end_is_heard_or_the_connection_broke(serve: Serve, status: int, body: Zeroed) -> None:
+    """The end overtakes the answer, or it does not: that is for TCP to say."""
+    with serve([[answer(status, b"no"), Reset()], HELLO], read_body=False) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        try:
+            assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        except (ReadError, WriteError):
+            pass
+        assert (200, b"hello") == ask(client)
+        assert [0, 1] == connections(server)
+
+
+@both_kinds
+def test_a_redirect_before_the_body_is_sent_gets_the_body_where_it_leads(serve: Serve, body: Zeroed) -> None:
+    with serve([answer(201)]) as storage:
+        redirect = answer(307, headers={"Location": f"{storage.url}/there"})
+        with serve([redirect], read_body=False) as server, client_of(server) as client:
+            flow = WorkerFlow()
+            assert 201 == client.open("PUT", "/here", ok={201}, flow=flow, sender=body(BIG, flow)).status
+            assert ("/there", BIG) == (storage.requests[0].target, len(storage.requests[0].body))
+            assert BIG == flow.progress
+
+
+@both_kinds
+def test_an_interim_answer_does_not_end_the_body(body: Zeroed) -> None:
+    """Some servers send a 100 to who did not ask for one, and a 102 while they work."""
+    bodies: list[int] = []
+
+    def talk(sock: socket.socket) -> None:
+        take_head(sock)
+        sock.sendall(informational(100) + informational(102))
+        left = BIG
+        while left:
+            left -= len(sock.recv(min(left, MIB))) or left
+        bodies.append(BIG - left)
+        sock.sendall(answer(201))
+
+    with raw_server(talk) as url, client_of(url) as client:
+        flow = WorkerFlow()
+        assert (201, b"") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+    assert [BIG] == bodies
+    assert BIG == flow.progress
+
+
+def test_what_the_source_of_a_body_raises_is_raised_as_it_was(serve: Serve) -> None:
+    class Broken(Zeros):
+        def readinto(self, buffer: memoryview, /) -> int:
+            raise OSError(5, "the disk is broken")
+
+    with serve([HELLO, HELLO]) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        with pytest.raises(OSError, match="the disk is broken"):
+            ask(client, "PUT", flow=flow, sender=Sender(5, lambda: Broken(5), flow))
+        assert (200, b"hello") == ask(client)
+        assert [0] == [request.number for request in server.requests if request.method == "GET"]
+
+
+def test_a_source_that_ends_early_is_an_error(serve: Serve) -> None:
+    with serve([HELLO]) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        with pytest.raises(ReadError, match="2 bytes early"):
+            ask(client, "PUT", flow=flow, sender=Sender(5, lambda: Zeros(3), flow))
