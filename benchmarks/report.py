@@ -1,17 +1,22 @@
 """Write the page of the documentation from the JSON of a run: ``python -m benchmarks.report RESULTS.json PAGE.rst``.
 
-The chart goes beside the page. Nothing tells which machine it was but its size: no host name, no path.
+An hour can be run in pieces: of several files, later rows take the place of earlier ones. The chart goes beside the
+page. What stands in ``PAGE-reasons.txt`` beside it, which says why goals are not met, becomes part of it. Nothing tells
+which machine it was but its size: no host name, no path.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.chart import chart
 from benchmarks.goals import goals
 from benchmarks.results import Results
+from benchmarks.rows import ROWS
 from benchmarks.table import heading, row_table, simple_table
 
 INTRODUCTION = """
@@ -26,12 +31,15 @@ cores.
 """
 
 
-def page(results: Results, image: str) -> str:
+def page(results: Results, image: str, reasons: str = "") -> str:
+    """Return the page; ``reasons`` names the file that says why goals are not met."""
     parts = [heading("Benchmarks", "="), INTRODUCTION.strip(), heading("The machine", "-")]
     parts.append("\n".join(f"* {name}: {text}" for name, text in [*results.machine.items(), *results.versions.items()]))
     size = "." if results.scale == 1 else f", at {results.scale:g} of the full size: the goals are meant for that."
     parts.append(f"Medians of {results.runs} runs{size}")
     parts += [heading("Goals", "-"), goals_table(results)]
+    if reasons:
+        parts.append(f".. include:: {reasons}")
     parts += [heading("Times", "-"), f".. image:: {image}\n   :alt: Seconds of each contestant, as in the tables below"]
     parts += [row_table(row, line="^") for row in results.rows]
     return "\n\n".join(parts) + "\n"
@@ -47,11 +55,20 @@ def goals_table(results: Results) -> str:
 
 
 def main() -> None:
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    results = Results.from_json(json.loads(source.read_text()))
+    *sources, target = map(Path, sys.argv[1:])
+    results = merge([Results.from_json(json.loads(source.read_text())) for source in sources])
     picture = target.with_suffix(".svg")
     picture.write_text(chart(results))
-    target.write_text(page(results, picture.name))
+    reasons = target.with_name(f"{target.stem}-reasons.txt")
+    target.write_text(page(results, picture.name, reasons.name if reasons.exists() else ""))
+
+
+def merge(pieces: Sequence[Results]) -> Results:
+    """Return several runs of different rows as one; the last one that has a row has the say."""
+    rows = {row.name: row for results in pieces for row in results.rows}
+    versions = {name: version for results in pieces for name, version in results.versions.items()}
+    ordered = [rows[name] for name in ROWS if name in rows]
+    return replace(pieces[-1], rows=ordered, versions=versions, runs=min(results.runs for results in pieces))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from benchmarks import data, measure
 from benchmarks.chart import chart
 from benchmarks.contestants.job import Job, parse
 from benchmarks.goals import CALL_ONLY, INFORMATION, MET, NOT_MEASURED, NOT_MET, Goal, goals
-from benchmarks.report import page
+from benchmarks.report import merge, page
 from benchmarks.results import FAILED, OK, OURS, TIMEOUT, WRONG, Entry, Results, Row, Run
 from benchmarks.rows import ROWS, select
 from benchmarks.servers import file_server, has_lua, nginx_path
@@ -132,6 +132,20 @@ def test_the_page_has_goals_machine_and_tables() -> None:
 
     for part in ("* cores: 2", "* aria2c: 1.36", ".. image:: benchmarks.svg", "small-cdn: made up\n^^^^", "7.00"):
         assert part in text
+
+
+def test_the_page_takes_in_the_reasons_beside_it() -> None:
+    assert ".. include:: why.txt" in page(results(row("small-cdn", entry(OURS, 1.0, kind="ours"))), "a.svg", "why.txt")
+
+
+def test_a_run_in_pieces_is_one_run_and_the_last_piece_has_the_say() -> None:
+    first = results(row("small-tls", entry(OURS, 1.0, kind="ours")), row("small-cdn", entry(OURS, 2.0, kind="ours")))
+    second = results(row("small-loopback", entry(OURS, 3.0, kind="ours")), row("small-tls", entry(OURS, 4.0)))
+
+    merged = merge([first, second])
+
+    walls = [(piece.name, piece.entries[0].wall) for piece in merged.rows]
+    assert [("small-loopback", 3.0), ("small-cdn", 2.0), ("small-tls", 4.0)] == walls
 
 
 # -- goals

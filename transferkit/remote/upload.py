@@ -1,8 +1,8 @@
 """Pushing blobs: is it there, can it be mounted, else one session and one streamed request, or parts of it.
 
-At most three requests for a blob that is sent in one: HEAD, POST, PUT. Parts are sent where the user wants them, and
-where the registry refuses the one request (413). A session outlives the attempt that began it: the next one asks the
-registry how far it is, and goes on from there.
+At most three requests for a blob that is sent in one: HEAD, POST, PUT; two where asking does not pay. Parts are sent
+where the user wants them, and where the registry refuses the one request (413). A session outlives the attempt that
+began it: the next one asks the registry how far it is, and goes on from there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from transferkit.errors import (
 from transferkit.protocol import routes
 from transferkit.protocol.upload import SMALLEST_PART, commit_url, is_ollama, part_range, smallest_part
 from transferkit.remote import blobs, ollama
+from transferkit.remote.asking import Asking
 from transferkit.remote.parts import OCTETS, Content, Job, PartDropped, Session, StartAgain, ask, send_parts
 from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
@@ -42,6 +43,7 @@ class Uploads:
         self._repository = repository
         self._part_size = part_size
         self._is_ollama = is_ollama(client.origin, client.options.ollama_hosts)
+        self._asking = Asking()
         self._under_way: dict[Digest, Session | ollama.OllamaSession] = {}
         # What holds for all blobs of the registry. Two threads may learn it at the same time, and learn the same.
         self._refused: int | None = None  # the shortest body that it refused with 413
@@ -59,13 +61,14 @@ class Uploads:
         # One token serves the whole upload: all requests ask for the same scope.
         scope = routes.push_scope(self._repository)
         try:
-            if blobs.exists(self._client, self._repository, descriptor, flow=flow, scope=scope):
+            if self._asking.pays(descriptor) and self._is_there(descriptor, scope, flow):
                 outcome = Outcome.PRESENT
             else:
                 with Content(source, descriptor, flow) as content:
                     job = Job(self._client, self._repository, descriptor, content, scope, flow)
                     outcome = self._push(job)
         except BaseException as error:
+            self._asking.begin_again()
             session = self._under_way.get(descriptor.digest)
             if session is not None and isinstance(error, TransferKitError) and error.retryable:
                 # The count stays as it is until the registry has said what of it is there.
@@ -79,6 +82,11 @@ class Uploads:
         self._under_way.pop(descriptor.digest, None)
         flow.settle(descriptor.size)
         return outcome
+
+    def _is_there(self, descriptor: Descriptor, scope: str, flow: Flow) -> bool:
+        is_there = blobs.exists(self._client, self._repository, descriptor, flow=flow, scope=scope)
+        self._asking.heard(is_there=is_there)
+        return is_there
 
     def _push(self, job: Job) -> Outcome:
         sessions = 0

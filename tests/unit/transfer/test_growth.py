@@ -25,7 +25,9 @@ class Network:
         self.latency = latency
         self.now = 100.0
         self.moved = [0] * ceiling
-        self.growth = Growth(ceiling, clock=lambda: self.now)
+        self.used = 7.0
+        self.busy = 0.1  # cores
+        self.growth = Growth(ceiling, clock=lambda: self.now, cpu=lambda: self.used, cores=2)
         self.history = [self.growth.workers]
         self._since = [self.now if number < self.growth.workers else None for number in range(ceiling)]
 
@@ -35,6 +37,7 @@ class Network:
         while self.now < until:
             pause = self.growth.pause
             self.now += pause
+            self.used += self.busy * pause
             began = self.now - self.latency
             working = [number for number, since in enumerate(self._since) if since is not None and since < began]
             for number in working:
@@ -73,11 +76,32 @@ def test_twice_the_workers_must_bring_a_seventh_more(gain: float, workers: int) 
     assert network.go_on(0.2) == workers
 
 
-@pytest.mark.parametrize("ceiling", [10, 64])
+@pytest.mark.parametrize("ceiling", [10, 32])
 def test_before_the_first_byte_there_are_more_at_each_look(ceiling: int) -> None:
     network = Network(lambda workers: 10 * MB, latency=0.1, ceiling=ceiling)
-    assert network.go_on(0.09) == ceiling
-    assert network.history == [workers for workers in (2, 4, 8, 16, 32, 64) if workers < ceiling] + [ceiling]
+    assert network.go_on(0.02) == ceiling
+    assert network.history == [workers for workers in (2, 4, 8, 16, 32) if workers < ceiling] + [ceiling]
+
+
+def test_more_than_32_begin_at_once_where_the_first_byte_takes_50_milliseconds() -> None:
+    network = Network(lambda workers: 10 * MB, latency=0.1)
+    assert network.go_on(0.045) == 32
+    assert network.go_on(0.01) == 64
+
+
+def test_who_is_busy_before_the_first_byte_waits_for_no_network() -> None:
+    network = Network(lambda workers: 10 * MB, latency=0.1)
+    network.busy = 0.8
+    assert network.go_on(0.09) == 2
+
+
+def test_where_the_cores_are_full_nothing_is_tried() -> None:
+    network = Network(lambda workers: 40 * workers * MB)
+    network.busy = 1.5
+    network.go_on(5.0)
+    assert network.history == [2]
+    network.busy = 1.3
+    assert network.go_on(5.0) == 64
 
 
 def test_where_all_fall_silent_there_are_more_as_well() -> None:
