@@ -21,15 +21,17 @@ WINDOW = 0.06  # seconds over which a rate is measured
 PATIENCE = 1.0  # seconds for new workers to move their first bytes, before they are judged without
 REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
-IDLE = 0.7  # of one core: what connects or shakes hands uses less while it waits for a network
+LEVEL = 0.95  # where the processor idles: there more of them cost nothing
+IDLE = 0.7  # of one core
 FULL = 0.7  # of all cores: more workers would only wait for one
 
 
 class Growth:
     """Says how many workers a run should have. Not thread-safe: the caller alone asks.
 
-    Twice as many are tried, and kept if they move more bytes; if not, that is tried again after a rest. While no byte
-    arrives at all, and the processor idles, there are twice as many at each look. ``cores`` is how many there are.
+    Twice as many are tried, and kept if they move more bytes, or as many while the processor idles; if not, that is
+    tried again after a rest. While no byte arrives at all, and the processor idles, there are twice as many at each
+    look. ``cores`` is how many there are.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Growth:
     def _judge(self, rate: float, share: float, moved: Sequence[int]) -> None:
         """Decide on the rate of so many workers as there are now, which keep ``share`` cores busy."""
         usual, self._usual = self._usual, None
-        if usual is not None and rate < GAIN * self._rate:
+        if usual is not None and rate < self._rate * (LEVEL if share < IDLE else GAIN):
             self._resting_until = self._clock() + REST
             self._set(usual, moved)
         elif share >= FULL * self._cores:

@@ -26,7 +26,7 @@ class Network:
         self.now = 100.0
         self.moved = [0] * ceiling
         self.used = 7.0
-        self.busy = 0.1  # cores
+        self.busy = 0.9  # cores
         self.growth = Growth(ceiling, clock=lambda: self.now, cpu=lambda: self.used, cores=2)
         self.history = [self.growth.workers]
         self._since = [self.now if number < self.growth.workers else None for number in range(ceiling)]
@@ -79,12 +79,14 @@ def test_twice_the_workers_must_bring_a_seventh_more(gain: float, workers: int) 
 @pytest.mark.parametrize("ceiling", [10, 32])
 def test_before_the_first_byte_there_are_more_at_each_look(ceiling: int) -> None:
     network = Network(lambda workers: 10 * MB, latency=0.1, ceiling=ceiling)
+    network.busy = 0.1
     assert network.go_on(0.02) == ceiling
     assert network.history == [workers for workers in (2, 4, 8, 16, 32) if workers < ceiling] + [ceiling]
 
 
 def test_more_than_32_begin_at_once_where_the_first_byte_takes_50_milliseconds() -> None:
     network = Network(lambda workers: 10 * MB, latency=0.1)
+    network.busy = 0.1
     assert network.go_on(0.045) == 32
     assert network.go_on(0.01) == 64
 
@@ -93,6 +95,14 @@ def test_who_is_busy_before_the_first_byte_waits_for_no_network() -> None:
     network = Network(lambda workers: 10 * MB, latency=0.1)
     network.busy = 0.8
     assert network.go_on(0.09) == 2
+
+
+@pytest.mark.parametrize(("change", "workers"), [(0.97, 64), (0.9, 2)])
+def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: float, workers: int) -> None:
+    """A registry that is busy itself: more requests that wait there cost nothing here."""
+    network = Network(lambda workers: 10 * MB * change ** (workers.bit_length() - 2))
+    network.busy = 0.3
+    assert network.go_on(0.9) == workers
 
 
 def test_where_the_cores_are_full_nothing_is_tried() -> None:
@@ -108,7 +118,7 @@ def test_where_all_fall_silent_there_are_more_as_well() -> None:
     silent = False
     network = Network(lambda workers: 0 if silent else 900 * MB)
     assert network.go_on(0.9) == 2
-    silent = True
+    silent, network.busy = True, 0.1
     assert network.go_on(0.2) == 64
 
 
