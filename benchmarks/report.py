@@ -21,7 +21,7 @@ from benchmarks.table import heading, row_table, simple_table
 
 INTRODUCTION = """
 Made by ``make bench``; anyone can run it. Absolute figures say little: another machine has others, and so has the same
-one an hour later. The ratios hold, because the contestants ran in turn, in one run.
+one an hour later. The ratios hold, because the contestants of a row ran in turn, in one run.
 
 ``wall`` is the time of a whole process with its start, as a median; ``call`` is what a program that runs already waits
 for. ``RSS`` is the peak of the process's memory (10 MB is the least that can be seen). ``ratio`` is a multiple of the
