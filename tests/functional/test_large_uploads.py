@@ -25,7 +25,7 @@ from transferkit.testing import (
     set_header,
     with_faults,
 )
-from transferkit.transport import direct
+from transferkit.transport import sending
 
 MIB = 1024 * 1024
 REPOSITORY = "library/model"
@@ -587,11 +587,11 @@ def extents(monkeypatch):
         seen.append((offset, sent))
         return sent
 
-    monkeypatch.setattr(direct.os, "sendfile", sendfile)
+    monkeypatch.setattr(sending.os, "sendfile", sendfile)
     return seen
 
 
-@pytest.mark.skipif(not direct._KERNEL_SENDS, reason="Linux alone")
+@pytest.mark.skipif(not sending._KERNEL_SENDS, reason="Linux alone")
 @pytest.mark.parametrize("part_size", [None, 2 * MIB])
 def test_the_kernel_sends_files_that_are_verified(registry, verified, extents, part_size):
     blobs, folder = verified
@@ -638,7 +638,7 @@ def test_a_file_that_the_kernel_cannot_send_is_read(registry, verified, monkeypa
             raise OSError(22, "Invalid argument")
         return real(out, file, offset, count)
 
-    monkeypatch.setattr(direct.os, "sendfile", sendfile)
+    monkeypatch.setattr(sending.os, "sendfile", sendfile)
     blobs, folder = verified
     report = upload(registry.url, blobs, folder, options=options(None))
     assert calls[-1] >= MIB

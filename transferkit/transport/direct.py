@@ -8,11 +8,6 @@ an answer (chunked, HTTP/1.0, no length) is read by ``http.client`` from the sam
 
 from __future__ import annotations
 
-import errno
-import http.client
-import io
-import os
-import select
 import socket
 import ssl
 import struct
@@ -21,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 from urllib3 import HTTPConnectionPool
@@ -29,18 +23,17 @@ from urllib3 import HTTPConnectionPool
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, ReadError, TransferKitError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
-from transferkit.transport.body import NO_BODY, Answer, Extent, Sender
+from transferkit.transport.answers import answer_for
+from transferkit.transport.body import Answer, Sender
 from transferkit.transport.connections import connecting_for
 from transferkit.transport.failures import convert, foreign_errors
+from transferkit.transport.sending import send_body
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _MAX_INTERIM = 16  # 1xx answers before the real one
 _SAFE = frozenset({"GET", "HEAD"})
 # macOS has another sendfile, which takes part of an extent and raises.
-_KERNEL_SENDS = sys.platform == "linux"
-_BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
 _BEGINNING = b"HTTP/1."
-_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
 class Direct:
@@ -140,7 +133,7 @@ class Direct:
             try:
                 sock.sendall(request)
                 if sender is not None:
-                    early = _send_body(sock, sender, timeout)
+                    early = send_body(sock, sender, timeout)
             except TransferKitError:
                 raise
             except OSError as error:
@@ -158,7 +151,7 @@ class Direct:
                     raise convert(error, place, None, sending=True) from error
             else:
                 head, rest = self._read_head(sock, method, place, flow)
-            return _answer(self, pool, connection, method, head, rest, place, flow, reusable=not early)
+            return answer_for(self, pool, connection, method, head, rest, place, flow, reusable=not early)
         except BaseException:
             flow.detach(connection.abort)
             raise
@@ -205,193 +198,6 @@ class _StaleConnection(Exception):
     """The connection ended before a byte of an answer came."""
 
 
-class DirectAnswer(Answer):
-    """An answer with an announced length, or with no body: the common kind."""
-
-    __slots__ = ("_connection", "_direct", "_flow", "_left", "_pool", "_rest", "_reusable", "_sock")
-
-    def __init__(
-        self,
-        direct: Direct,
-        pool: HTTPConnectionPool,
-        connection: Any,
-        head: Head,
-        length: int,
-        rest: bytes,
-        place: str,
-        flow: Flow,
-        reusable: bool,
-    ) -> None:
-        self.status = head.status
-        self.headers = head.fields
-        self.length = length
-        self.offset = 0
-        self.place = place
-        self._direct = direct
-        self._pool = pool
-        self._connection = connection
-        self._sock = connection.sock
-        self._flow = flow
-        self._left = length
-        # Bytes behind the body belong to nobody: the content stands, the connection goes.
-        self._reusable = reusable and len(rest) <= length
-        self._rest: memoryview | None = memoryview(rest)[:length] if rest else None
-        if not length:
-            self._release()
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        left = self._left
-        if not left:
-            return 0
-        size = min(len(buffer), left)
-        rest = self._rest
-        if rest is not None:
-            count = min(size, len(rest))
-            buffer[:count] = rest[:count]
-            self._rest = rest[count:] if count < len(rest) else None
-        else:
-            try:
-                count = self._sock.recv_into(buffer, size)
-            except OSError as error:
-                self._flow.check()
-                raise convert(error, self.place, None, sending=False) from error
-            # Before anything is counted or written: a woken read looks like a clean end, or worse.
-            self._flow.check()
-            if not count:
-                raise ReadError(f"{self.place} closed the connection {left} bytes before the end")
-        self._left = left = left - count
-        if not left:
-            self._release()
-        return count
-
-    def _release(self) -> None:
-        """Part with the connection: everything that was announced has been read."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._flow.detach(connection.abort)
-            if self._reusable:
-                self._direct.give_back(self._pool, connection)
-            else:
-                connection.close()
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._flow.detach(connection.abort)
-            connection.close()
-
-
-class ReplayedAnswer(Answer):
-    """An answer without a plain length, read by ``http.client`` from what is here already, and then the socket."""
-
-    __slots__ = ("_connection", "_direct", "_flow", "_pool", "_response", "_reusable")
-
-    def __init__(
-        self,
-        direct: Direct,
-        pool: HTTPConnectionPool,
-        connection: Any,
-        method: str,
-        head: Head,
-        rest: bytes,
-        place: str,
-        flow: Flow,
-        reusable: bool,
-    ) -> None:
-        self.status = head.status
-        self.headers = head.fields
-        self.length = None
-        self.offset = 0
-        self.place = place
-        self._direct = direct
-        self._pool = pool
-        self._connection = connection
-        self._flow = flow
-        self._reusable = reusable
-        replay: Any = _Replay(_head_bytes(head) + rest, connection.sock)  # makefile is all that is asked of a socket
-        self._response = http.client.HTTPResponse(replay, method=method)
-        with foreign_errors(flow, place, None, None):
-            self._response.begin()
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self.place, None, None):
-            try:
-                data = self._response.read1(len(buffer))
-            except (http.client.HTTPException, ValueError) as error:
-                self._flow.check()
-                text = f"{self.place} sent a body that is cut off or malformed: {type(error).__name__}"
-                raise ReadError(text) from error
-        self._flow.check()
-        if len(data) > len(buffer):  # http.client takes "-5" for the size of a chunk
-            raise ReadError(f"{self.place} sent a body that is cut off or malformed")
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._flow.detach(connection.abort)
-            # The reader may hold bytes of the next answer, or have met the end: such connections are rare enough.
-            self._response.close()
-            connection.close()
-
-
-class _Replay:
-    """A "socket" that first repeats what was read from the real one."""
-
-    def __init__(self, data: bytes, sock: socket.socket) -> None:
-        self._raw = _ReplayRaw(data, sock)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._raw)
-
-
-class _ReplayRaw(io.RawIOBase):
-    def __init__(self, data: bytes, sock: socket.socket) -> None:
-        self._data = memoryview(data)
-        self._sock = sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._data
-        if data:
-            count = min(len(buffer), len(data))
-            buffer[:count] = data[:count]
-            self._data = data[count:]
-            return count
-        return self._sock.recv_into(buffer)
-
-
-def _answer(
-    direct: Direct,
-    pool: HTTPConnectionPool,
-    connection: Any,
-    method: str,
-    head: Head,
-    rest: bytes,
-    place: str,
-    flow: Flow,
-    *,
-    reusable: bool,
-) -> Answer:
-    chunked = head.chunked
-    length = head.length
-    if method == "HEAD" or head.status in NO_BODY:
-        chunked, length = False, 0
-    if chunked or length is None:
-        return ReplayedAnswer(direct, pool, connection, method, head, rest, place, flow, reusable=False)
-    reusable = reusable and head.keeps_alive
-    return DirectAnswer(direct, pool, connection, head, length, rest, place, flow, reusable)
-
-
-def _head_bytes(head: Head) -> bytes:
-    lines = [f"HTTP/1.{head.minor} {head.status} "]
-    lines += [f"{name}: {head.fields[name]}" for name in ("transfer-encoding", "connection") if name in head.fields]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
 def _request_head(method: str, target: str, host: str, headers: Mapping[str, str], sender: Sender | None) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
@@ -428,61 +234,3 @@ def _limit(connection: Any, seconds: float) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
     connection.limit = seconds
-
-
-def _send_body(sock: socket.socket, sender: Sender, patience: float) -> bool:
-    """Send a body; stop, and tell so, when the server answers before it has all of it."""
-    if isinstance(sock, ssl.SSLSocket):
-        # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
-        with closing(sender.pieces()) as blocks:
-            for block in blocks:
-                sock.sendall(block)
-        return False
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    # Closed on every way out: a body that ends when its garbage is collected would end the next one's watch.
-    with closing(sender.extents() if _KERNEL_SENDS and sender.length >= _BY_KERNEL else sender.pieces()) as pieces:
-        for piece in pieces:
-            if isinstance(piece, Extent):
-                if _send_extent(sock, piece, patience):
-                    return True
-                continue
-            if poll.poll(0) and not _is_interim(sock):
-                return True
-            sock.sendall(piece)
-    return False
-
-
-def _send_extent(sock: socket.socket, extent: Extent, patience: float) -> bool:
-    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
-
-    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
-    """
-    poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT)
-    events = poll.poll(patience * 1000)
-    if events and events[0][1] & select.POLLIN:
-        if not _is_interim(sock):
-            return True
-        poll.modify(sock, select.POLLOUT)
-        events = poll.poll(patience * 1000)
-    if not events:
-        raise TimeoutError("timed out")
-    sock.setblocking(False)
-    try:
-        extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        # The connection's, or the file's: reading it in the ordinary way will tell what is wrong with that.
-        if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
-            raise
-        extent.sent = -1
-    finally:
-        sock.setblocking(True)
-    return False
-
-
-def _is_interim(sock: socket.socket) -> bool:
-    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
-    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)

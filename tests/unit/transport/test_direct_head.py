@@ -21,7 +21,7 @@ from transferkit.testing import (
     two_lengths,
 )
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.direct import DirectAnswer
+from transferkit.transport.answers import DirectAnswer
 
 pytestmark = DIRECT_ALONE
 

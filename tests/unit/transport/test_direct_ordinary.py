@@ -32,9 +32,9 @@ from transferkit.errors import ConnectError
 from transferkit.testing import answer, scripted_server
 from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.answers import DirectAnswer
 from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
-from transferkit.transport.direct import DirectAnswer
 from transferkit.transport.plain import PlainAnswer
 
 pytestmark = DIRECT_ALONE

@@ -1,0 +1,75 @@
+"""Sending a body on a bare socket, by the kernel where it can, with an eye on an answer that comes too early."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import sys
+from contextlib import closing
+
+from transferkit.transport.body import Extent, Sender
+
+_KERNEL_SENDS = sys.platform == "linux"
+_BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
+
+
+def send_body(sock: socket.socket, sender: Sender, patience: float) -> bool:
+    """Send a body; stop, and tell so, when the server answers before it has all of it."""
+    if isinstance(sock, ssl.SSLSocket):
+        # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
+        with closing(sender.pieces()) as blocks:
+            for block in blocks:
+                sock.sendall(block)
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    # Closed on every way out: a body that ends when its garbage is collected would end the next one's watch.
+    with closing(sender.extents() if _KERNEL_SENDS and sender.length >= _BY_KERNEL else sender.pieces()) as pieces:
+        for piece in pieces:
+            if isinstance(piece, Extent):
+                if _send_extent(sock, piece, patience):
+                    return True
+                continue
+            if poll.poll(0) and not _is_interim(sock):
+                return True
+            sock.sendall(piece)
+    return False
+
+
+def _send_extent(sock: socket.socket, extent: Extent, patience: float) -> bool:
+    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
+
+    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    events = poll.poll(patience * 1000)
+    if events and events[0][1] & select.POLLIN:
+        if not _is_interim(sock):
+            return True
+        poll.modify(sock, select.POLLOUT)
+        events = poll.poll(patience * 1000)
+    if not events:
+        raise TimeoutError("timed out")
+    sock.setblocking(False)
+    try:
+        extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        # The connection's, or the file's: reading it in the ordinary way will tell what is wrong with that.
+        if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
+            raise
+        extent.sent = -1
+    finally:
+        sock.setblocking(True)
+    return False
+
+
+def _is_interim(sock: socket.socket) -> bool:
+    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
+    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)
