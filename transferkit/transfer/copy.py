@@ -24,7 +24,7 @@ from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.agenda import Agenda, Unit
 from transferkit.transfer.attempts import Attempts, Outcomes, is_fatal
 from transferkit.transfer.bandwidth import Bandwidth
-from transferkit.transfer.flow import BUFFER, WorkerFlow
+from transferkit.transfer.flow import WorkerFlow, buffer_size
 from transferkit.transfer.large import LargeBlobs
 from transferkit.transfer.pool import Pool, Queue
 from transferkit.transfer.progress import Progress, ProgressCallback
@@ -73,13 +73,14 @@ class Copy:
         in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
         threshold = options.chunk_threshold if in_chunks else MAX_SIZE
         self._agenda = Agenda(descriptors, is_large=lambda descriptor: descriptor.size > threshold)
+        workers = max(1, min(concurrency, total_chunks(descriptors, threshold, size=options.chunk_size)))
         self._pool: Pool[Unit] = Pool(
             self._work,
             self._agenda,
-            concurrency=min(concurrency, total_chunks(descriptors, threshold, size=options.chunk_size)),
+            concurrency=workers,
             cancellation=cancellation or Cancellation(),
             executor=executor,
-            make_flow=self._flow_maker(options),
+            make_flow=self._flow_maker(options, workers),
         )
         self._speeds = Speeds()
         self._throttle = Throttle(self._pool.flows, sleep=self._pool.sleep, clock=clock)
@@ -102,14 +103,13 @@ class Copy:
                 clock=clock,
             )
 
-    def _flow_maker(self, options: TransferOptions) -> Callable[[int], WorkerFlow]:
+    def _flow_maker(self, options: TransferOptions, workers: int) -> Callable[[int], WorkerFlow]:
         """Return what makes the flows: with the limits that all of them share."""
         limit = options.max_bandwidth
         bandwidth = (
             Bandwidth(limit, sleep=lambda seconds: self._pool.sleep(seconds), clock=self._clock) if limit else None
         )
-        # Under a limit, a worker that reads much at once would wait long for it: 50 turns a second are smooth enough.
-        buffer = max(4096, min(BUFFER, int(limit / 50))) if limit else BUFFER
+        buffer = buffer_size(workers, limit)
         count = options.body_concurrency
         bodies = threading.BoundedSemaphore(count) if count else None
         return lambda number: WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=buffer)

@@ -9,9 +9,9 @@ from transferkit.content.interfaces import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
 from transferkit.transfer.bandwidth import Bandwidth
 
-# 512 KiB: with half of it, 32 threads spent a fifth more on handing the interpreter to each other between system calls;
-# with twice as much, 64 threads would hold 64 MiB.
+# With half of it, 32 threads spent a fifth more on handing the interpreter to each other between system calls.
 BUFFER = 512 * 1024
+BUFFERS = 64 * BUFFER  # bytes of all workers together: where there are more than 64, each has less
 _LOOK = 0.05  # seconds between two looks at a cut while the worker waits for others' bodies to end
 
 
@@ -179,6 +179,13 @@ class WorkerFlow:
         with self._lock:
             if self.body == body:
                 self.cut(error, final=False)
+
+
+def buffer_size(workers: int, limit: float | None) -> int:
+    """Return the bytes that each of so many workers reads at once, under a limit of bytes a second for all of them."""
+    size = min(BUFFER, BUFFERS // workers)
+    # Who reads much at once would wait long for it: 50 turns a second are smooth enough.
+    return max(4096, min(size, int(limit / 50))) if limit else size
 
 
 def _memory(size: int) -> memoryview:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import CancelledError, SlowError, StalledError
-from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.flow import WorkerFlow, buffer_size
 
 
 def figures(flow: WorkerFlow) -> tuple[int, int, int]:
@@ -354,3 +354,19 @@ def test_the_last_of_several_passing_cuts_stands() -> None:
     flow.cut(SlowError(), final=False)
     with pytest.raises(SlowError):
         flow.check()
+
+
+@pytest.mark.parametrize(
+    ("workers", "limit", "size"),
+    [
+        (1, None, 524_288),
+        (64, None, 524_288),
+        (65, None, 516_222),
+        (1024, None, 32_768),
+        (8, 20e6, 400_000),
+        (8, 1e9, 524_288),
+        (8, 1000.0, 4096),
+    ],
+)
+def test_all_buffers_together_take_32_mib_at_most(workers: int, limit: float | None, size: int) -> None:
+    assert buffer_size(workers, limit) == size
