@@ -154,17 +154,19 @@ def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
                 ingest.restart()
                 flow.settle(0)
             size = len(buffer)
+            left = descriptor.size - ingest.offset
             while True:
                 # Fill the buffer before hashing and writing: TLS hands out 16 KiB at most.
                 count = body.readinto(buffer[filled:] if filled else buffer)
                 if not count:
                     break
-                flow.moved(count)
+                flow.moved(count if count <= left else left)  # what is too much is no progress
+                left -= count
                 filled += count
                 if filled == size:
                     filled = 0
                     ingest.append(buffer)
-                elif ingest.offset + filled > descriptor.size:
+                elif left < 0:
                     break
             if filled:
                 whole, filled = filled, 0

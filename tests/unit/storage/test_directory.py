@@ -94,6 +94,26 @@ def test_content_is_stored_under_its_digest(tmp_path, flow):
 
 
 @pytest.mark.parametrize("threshold", [1, 2**40])
+@pytest.mark.parametrize("surplus", [1, 2 * len(DATA)])
+def test_what_is_too_much_is_never_progress(tmp_path, threshold, surplus):
+    """A bar may look at any moment, also in the one before the surplus is refused."""
+    descriptor = descriptor_of(DATA)
+    seen = []
+
+    class Watched(WorkerFlow):
+        def moved(self, count):
+            super().moved(count)
+            seen.append(self.progress)
+
+    flow = Watched()
+    flow.begin()
+    with pytest.raises(SizeMismatchError):
+        Directory(tmp_path, resume_threshold=threshold).push(descriptor, Source(DATA + surplus * b"X"), flow=flow)
+
+    assert len(DATA) == max(seen)
+
+
+@pytest.mark.parametrize("threshold", [1, 2**40])
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
