@@ -17,7 +17,7 @@ from transferkit.testing import FaultRule
 
 Expected = tuple[type[BaseException], ...]
 
-SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 16 * 1024 * 1024}
+SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 64 * 1024 * 1024}
 """Bytes of each kind; ``rest`` is a large one of which an earlier run has left a part."""
 PLANTED = 500_000
 RESUMABLE = 600_000

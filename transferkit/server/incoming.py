@@ -23,8 +23,8 @@ _LENGTH = re.compile(r"[0-9]{1,30}\Z", re.ASCII)
 class Truncated(Refusal):
     """The body ended before its announced end: the client vanished, and most likely nobody reads this answer."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(400, "BLOB_UPLOAD_INVALID", message)
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(status, "BLOB_UPLOAD_INVALID", message)
 
 
 class Incoming:
@@ -68,6 +68,9 @@ class Incoming:
         while remaining is None or remaining > 0:
             try:
                 block = self._read(BLOCK if remaining is None else min(BLOCK, remaining))
+            except TimeoutError as error:
+                # It may be on its way still, and nothing is wrong with it: RFC 9110, section 15.5.9.
+                raise Truncated("the body did not go on in time", status=408) from error
             except (OSError, ValueError) as error:
                 raise Truncated("the body broke off") from error
             if not block:

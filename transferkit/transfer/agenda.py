@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from transferkit.content.descriptor import Descriptor
 from transferkit.transfer.ranged import ChunkUnit, RangedBlob
 
+BEGUN = 32  # large blobs under way at most: each has three files open (content, state, lock)
 _LOOK = 0.25  # seconds after which a worker that waits for news looks by itself
 
 Unit = Descriptor | ChunkUnit
@@ -17,8 +18,9 @@ Unit = Descriptor | ChunkUnit
 class Agenda:
     """The units of one run. Thread-safe; taking a whole blob costs no lock while no large one is under way.
 
-    Large blobs are begun first, as their chunks come out of that. Then every second worker prefers chunks, the others
-    prefer whole blobs, and each takes of the other kind when its own has run out.
+    Large blobs are begun first, as their chunks come out of that: one more where each of those under way has a worker.
+    Then every second worker prefers chunks, the others prefer whole blobs, and each takes of the other kind when its
+    own has run out.
     """
 
     def __init__(self, descriptors: Iterable[Descriptor], *, is_large: Callable[[Descriptor], bool]) -> None:
@@ -55,11 +57,12 @@ class Agenda:
 
     def _choose(self, worker: int) -> Unit | None:
         with self._news:
-            self._beginning += 1
-            large = _pop(self._larges)
-            if large is not None:
-                return large
-            self._beginning -= 1
+            if self._beginning + len(self._active) < BEGUN and all(blob.workers() for blob in self._active):
+                self._beginning += 1
+                large = _pop(self._larges)
+                if large is not None:
+                    return large
+                self._beginning -= 1
         chunks_first = worker % 2 == 0
         if not chunks_first:
             whole = _pop(self._wholes)

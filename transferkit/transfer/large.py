@@ -87,11 +87,12 @@ class LargeBlobs:
         flow.begin_attempt()
         try:
             blob = self._open(descriptor, flow)
+            if blob is not None:
+                blob.enter()
         finally:
             self._agenda.begun(blob)
         if blob is None:
             return
-        blob.enter()
         try:
             blob.ingest.follow(flow)
             self._read_list(blob, flow)

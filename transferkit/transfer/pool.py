@@ -126,6 +126,8 @@ class Pool(Generic[U]):
         with self.lock:
             flows = [flow for flow in self.flows[:workers] if flow.number not in self._running]
             self._running.update(flow.number for flow in flows)
+        # Workers come and go for as long as the run is; of those that are gone, the ones with a defect are kept.
+        futures[:] = [future for future in futures if not future.done() or future.exception() is not None]
         futures += [executor.submit(self._worker, flow) for flow in flows]
 
     @property

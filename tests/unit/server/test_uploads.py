@@ -243,6 +243,20 @@ def test_a_body_that_ends_early_is_kept_in_the_session_and_nowhere_else(client: 
     assert put(client, resumed["Location"], data=b"lo").status_code == 201
 
 
+def test_a_body_that_falls_silent_is_a_408_and_may_be_continued(client: Client) -> None:
+    class Silent(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            if data := super().read1(size):
+                return data
+            raise TimeoutError("timed out")
+
+    location = begin(client)
+    environ = {"wsgi.input": Silent(b"hel"), "CONTENT_LENGTH": "5"}
+
+    assert code(client.put(f"{location}&digest={HELLO}", environ_overrides=environ)) == (408, "BLOB_UPLOAD_INVALID")
+    assert client.get(location).headers["Range"] == "0-2"
+
+
 def test_one_request_that_ends_early_leaves_nothing(client: Client, tmp_path: Path) -> None:
     short = {"input_stream": io.BytesIO(b"hel"), "environ_overrides": {"CONTENT_LENGTH": "5"}}
 

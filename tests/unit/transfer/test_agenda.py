@@ -46,6 +46,31 @@ def test_a_large_blob_is_begun_first(agenda, blobs):
     assert large is agenda.take(1)
 
 
+def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
+    first, second = (memory.make_blob(10 * STEP, seed=n)[1] for n in range(2))
+    agenda = Agenda([first, second], is_large=lambda descriptor: True)
+    assert first is agenda.take(0)
+    blob = begin(agenda, memory, first)
+    chunk = agenda.take(0)
+    assert blob is chunk.blob
+    assert second is agenda.take(1)
+
+
+@pytest.mark.parametrize("workers", [1, 5, 64])
+def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
+    """All of them at once would be too many open files; one a worker, and never more than 32."""
+    descriptors = [memory.make_blob(10 * STEP, seed=n)[1] for n in range(100)]
+    agenda = Agenda(descriptors, is_large=lambda descriptor: True)
+    blobs = []
+    for worker in range(workers):
+        unit = agenda.take(worker)
+        if unit in descriptors:
+            blobs.append(begin(agenda, memory, unit))
+            unit = agenda.take(worker)
+        assert isinstance(unit, ChunkUnit)
+    assert min(workers, 32) == len(blobs)
+
+
 def test_every_second_worker_prefers_chunks(agenda, blobs, memory):
     smalls, large = blobs
     assert large is agenda.take(0)

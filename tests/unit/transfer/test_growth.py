@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -153,6 +155,22 @@ def test_what_brought_nothing_is_tried_again_after_a_rest() -> None:
 # -- in the pool
 
 
+class Endless:
+    """One unit after the other, until ``enough`` says so."""
+
+    def __init__(self, enough: Callable[[], bool]) -> None:
+        self._enough = enough
+
+    def take(self, worker: int) -> int | None:
+        return None if self._enough() else 0
+
+    def stop(self) -> None:
+        self._enough = lambda: True
+
+    def __bool__(self) -> bool:
+        return not self._enough()
+
+
 def run(work: Any, units: int, *, concurrency: int) -> None:
     pool: Pool[int] = Pool(work, Queue(range(units)), concurrency=concurrency, cancellation=Cancellation())
     pool.run(lambda: None, interval=0.01)
@@ -211,3 +229,35 @@ def test_workers_that_are_too_many_end_with_their_units_and_begin_again(monkeypa
     assert sorted(unit for unit, _ in done) == list(range(23))
     assert {number for unit, number in done if 2 <= unit < 20} == {0}
     assert {number for unit, number in done if unit >= 20} == {0, 1, 2}
+
+
+def test_workers_that_have_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script says 2 and 1 in turn, a hundred times: nothing is left of those that ended but the last few."""
+    futures: list[weakref.ref[Future[Any]]] = []
+
+    class Observed(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            future = super().submit(*args, **kwargs)
+            futures.append(weakref.ref(future))
+            return future
+
+    class Wobbling(Growth):
+        pause = 0.001  # type: ignore[assignment]
+
+        def look(self, moved: Any) -> int:
+            self.workers = 3 - self.workers
+            return self.workers
+
+    monkeypatch.setattr("transferkit.transfer.pool.Growth", Wobbling)
+    alive = []
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        threading.Event().wait(0.002)
+        alive.append(sum(future() is not None for future in futures))
+
+    pool: Pool[int] = Pool(
+        work, Endless(lambda: len(futures) > 100), concurrency=3, cancellation=Cancellation(), executor=Observed
+    )
+    pool.run(lambda: None, interval=0.01)
+    assert len(futures) > 100
+    assert max(alive) < 20

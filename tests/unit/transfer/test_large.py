@@ -54,6 +54,17 @@ def test_every_chunk_is_asked_for_once(memory, threads):
 
 
 @threads
+def test_of_many_large_blobs_no_more_are_open_than_there_are_workers(memory, threads):
+    blobs = dict(memory.make_blob(5 * STEP, seed=n)[::-1] for n in range(50))
+    source, target = memory.Source({blob.digest: data for blob, data in blobs.items()}), memory.Target()
+    most = []
+    source.on_range = lambda: most.append(sum(not ingest.ended for ingest in target.ingests))
+    copy(memory, list(blobs), source, target, threads=threads)
+    assert {blob.digest: data for blob, data in blobs.items()} == target.stored
+    assert max(most) <= max(1, threads)
+
+
+@threads
 def test_a_broken_chunk_is_continued_where_it_is(memory, threads):
     data, blob = memory.make_blob(SIZE)
     source, target = memory.Source({blob.digest: data}), memory.Target()

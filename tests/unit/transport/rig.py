@@ -33,7 +33,7 @@ HELLO = answer(200, b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
 MIB = 1024 * 1024
-BIG = 32 * MIB  # more than all the buffers between two sockets of one machine hold
+BIG = 64 * MIB  # more than the buffers between two sockets of one machine may grow to
 
 
 class TLSServer(ScriptedServer):
