@@ -55,7 +55,6 @@ def impatient() -> tk.TransferOptions:
 _DIRECT_ALONE = {
     r"\[raw-(102|103-twice|1xx-flood|interim)-.*-plain-": "http.client knows no interim answer but 100",
     r"\[raw-early-continue-.*-plain-": "http.client does not look for an answer while it sends",
-    r"\[wire-close-(start-rest|head|30)-.*plain-": "http.client takes a head that is cut off for a whole one",
     r"test_the_kernel_sends_files_that_are_verified": "no sendfile there",
     r"test_a_file_that_the_kernel_cannot_send_is_read": "no sendfile there",
 }

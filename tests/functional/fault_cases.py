@@ -74,8 +74,6 @@ class Case:
     silent: bool = False
     """The fault is silence, which takes short limits of time to notice."""
     mounts: bool = False
-    flaw: str = ""
-    """What is wrong with the library, and not mended yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +109,7 @@ def product(direction: str, cases: Iterable[Case]) -> list[Any]:
                             expected=expected,
                             requests=requests,
                         )
-                        marks = [pytest.mark.xfail(reason=case.flaw, strict=True)] if case.flaw else []
-                        runs.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}", marks=marks))
+                        runs.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}"))
     ids = [param.id for param in runs]
     assert len(ids) == len(set(ids)), sorted(name for name in ids if ids.count(name) > 1)
     return runs

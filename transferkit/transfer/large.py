@@ -171,16 +171,7 @@ class LargeBlobs:
         blob, chunk = unit.blob, unit.chunk
         began = self._clock()
         try:
-            try:
-                self._attempt(unit, flow)
-            except DigestMismatchError as error:
-                # Twice something else than the list says: it may be the list that lies, and the whole will tell.
-                self._logger.debug("%s; fetched once more, by plain ranges", error)
-                self._outcomes.again(blob.descriptor, error, chunk.start)
-                blob.disbelieve_list()
-                unit.begin_again()
-                flow.begin()
-                self._attempt(unit, flow)
+            self._fetch_right(unit, flow)
             if unit.done == chunk.size:
                 self._speeds.record(chunk.size, self._clock() - began)
                 flow.begin_attempt()  # a cut that came after the last byte is nobody's
@@ -192,6 +183,19 @@ class LargeBlobs:
                 flow.settle(0)  # a part of it is not known to be right, and is not kept
             self._agenda.news()
             self._leave(blob, flow, unit)
+
+    def _fetch_right(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
+        """Fetch a chunk that has the digest of the list; where it never has, without the list."""
+        try:
+            self._attempt(unit, flow)
+        except DigestMismatchError as error:
+            # Twice something else than the list says: it may be the list that lies, and the whole will tell.
+            self._logger.debug("%s; fetched once more, by plain ranges", error)
+            self._outcomes.again(unit.blob.descriptor, error, unit.chunk.start)
+            unit.blob.disbelieve_list()
+            unit.begin_again()
+            flow.begin()
+            self._attempt(unit, flow)
 
     def _attempt(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
         """Make attempts at a chunk until it is there."""

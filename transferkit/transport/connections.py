@@ -5,6 +5,7 @@ Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests, an
 
 from __future__ import annotations
 
+import http.client
 import os
 import select
 import socket
@@ -75,11 +76,43 @@ def _close_half_made(error: BaseException) -> None:
             half_made.close()
 
 
+class _Lines:
+    """A file that is read line by line, and remembers the last one."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._file.readline(limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _StrictResponse(http.client.HTTPResponse):
+    """Refuses a head that is cut off; http.client takes the end of the connection for the end of the head."""
+
+    def begin(self) -> None:
+        file: Any = self.fp
+        lines: Any = _Lines(file)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:
+                self.fp = file
+        if not lines.last:
+            raise http.client.RemoteDisconnected("closed within the head of the answer")
+
+
 class _Wakeable:
     """Mixed into urllib3's connections: from connect to the end of the answer, the flow knows how to wake us."""
 
     sock: Any
     timeout: Any
+    response_class: Any = _StrictResponse
     send_timeout = 60.0
     held: tuple[Flow, Abort] | None = None
     abort: Abort

@@ -40,6 +40,7 @@ UNDOCUMENTED: dict[str, list[Any]] = {
     "timeout": [urllib3.connection.HTTPConnection("h")],
     "sock": [urllib3.connection.HTTPConnection("h"), urllib3.connection.HTTPSConnection("h")],
     "begin": [http.client.HTTPResponse],
+    "response_class": [urllib3.connection.HTTPConnection, urllib3.connection.HTTPSConnection],
     "read1": [http.client.HTTPResponse, urllib3.HTTPResponse],
 }
 
