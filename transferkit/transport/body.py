@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from transferkit.content.interfaces import Body, Flow, Local
-from transferkit.errors import ProtocolError, ReadError
+from transferkit.errors import ProtocolError, ReadError, TransportTimeout
 
 T = TypeVar("T")
 
@@ -152,12 +153,14 @@ class Answer(ABC):
     ``offset`` is where in the content the body begins, for whoever knows.
     """
 
-    __slots__ = ("headers", "length", "offset", "place", "status", "url")
+    __slots__ = ("headers", "length", "offset", "patience", "place", "status", "url")
 
     status: int
     headers: Mapping[str, str]
     length: int | None
     offset: int
+    patience: float
+    """Seconds that a short body may take: as long as the head."""
     place: str
     """The origin it came from, as an error names it."""
     url: str
@@ -176,7 +179,12 @@ class Answer(ABC):
         """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
 
     def peek(self, limit: int) -> bytes:
-        """Return at most the first ``limit`` bytes of the body."""
+        """Return at most the first ``limit`` bytes of the body.
+
+        Raises:
+            TransportTimeout: they come too slowly.
+        """
+        deadline = time.monotonic() + self.patience
         data = bytearray()
         block = memoryview(bytearray(min(limit, _BLOCK)))
         while len(data) < limit:
@@ -184,6 +192,8 @@ class Answer(ABC):
             if not count:
                 break
             data += block[:count]
+            if time.monotonic() > deadline:
+                raise TransportTimeout(f"{self.place} did not send its answer within {self.patience:g} s")
         return bytes(data)
 
     def read(self, limit: int) -> bytes:

@@ -6,6 +6,7 @@ Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests, an
 from __future__ import annotations
 
 import http.client
+import math
 import os
 import select
 import socket
@@ -77,26 +78,43 @@ def _close_half_made(error: BaseException) -> None:
 
 
 class _Lines:
-    """A file that is read line by line, and remembers the last one."""
+    """A file that is read line by line until a deadline, and remembers the last line."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, deadline: float) -> None:
         self._file = file
+        self._deadline = deadline
         self.last = b""
 
     def readline(self, limit: int) -> bytes:
-        self.last = self._file.readline(limit)
-        return self.last
+        line = b""
+        while not line.endswith(b"\n") and len(line) < limit:
+            arrived = self._file.peek()[: limit - len(line)]  # waits for the first byte of it only
+            if not arrived:
+                break
+            line += self._file.read(arrived.find(b"\n") + 1 or len(arrived))
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("timed out")
+        self.last = line
+        return line
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
 
 class _StrictResponse(http.client.HTTPResponse):
-    """Refuses a head that is cut off; http.client takes the end of the connection for the end of the head."""
+    """Refuses a head that is cut off, and one that comes byte by byte for ever.
+
+    http.client takes the end of the connection for the end of the head, and has as much patience with each byte.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        patience = sock.gettimeout()
+        self._deadline = math.inf if patience is None else time.monotonic() + patience
 
     def begin(self) -> None:
         file: Any = self.fp
-        lines: Any = _Lines(file)
+        lines: Any = _Lines(file, self._deadline)
         self.fp = lines
         try:
             super().begin()
@@ -118,6 +136,8 @@ class _Wakeable:
     abort: Abort
     """Wakes whoever is blocked on this connection; there from ``connect`` on."""
     limit: float | None = None
+    readable: select.poll
+    """Tells whether something has come that was not read; there from ``connect`` on."""
 
     def hold(self, flow: Flow) -> None:
         """Let ``flow`` wake whoever is blocked on this connection."""
@@ -220,6 +240,8 @@ class _Wakeable:
                 flow.detach(abort)
                 twin.close()
         self.abort = abort_of(self.sock)
+        self.readable = select.poll()
+        self.readable.register(self.sock, select.POLLIN)
         self.hold(flow)
         self.sock.settimeout(self.send_timeout)
 

@@ -21,7 +21,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool
 
 from transferkit.content.interfaces import Flow
-from transferkit.errors import ProtocolError, ReadError, TransferKitError
+from transferkit.errors import ProtocolError, ReadError, TransferKitError, TransportTimeout
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.answers import answer_for
 from transferkit.transport.body import Answer, Sender
@@ -31,8 +31,8 @@ from transferkit.transport.sending import send_body
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _MAX_INTERIM = 16  # 1xx answers before the real one
+_SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _SAFE = frozenset({"GET", "HEAD"})
-# macOS has another sendfile, which takes part of an extent and raises.
 _BEGINNING = b"HTTP/1."
 
 
@@ -93,7 +93,7 @@ class Direct:
                 connection, since = idle.pop()
             except IndexError:
                 break  # another thread was quicker
-            if time.monotonic() - since < IDLE:
+            if time.monotonic() - since < IDLE and _is_quiet(connection):
                 return connection
             connection.close()
         return pool._new_conn()
@@ -145,25 +145,26 @@ class Direct:
                 # It may have answered, and closed, before it had the whole body: 401, 413 and 507 do.
                 early = True
                 try:
-                    head, rest = self._read_head(sock, method, place, flow)
+                    head, rest = self._read_head(connection, timeout, place, flow)
                 except (TransferKitError, _StaleConnection):
                     flow.check()
                     raise convert(error, place, None, sending=True) from error
             else:
-                head, rest = self._read_head(sock, method, place, flow)
+                head, rest = self._read_head(connection, timeout, place, flow)
             return answer_for(self, pool, connection, method, head, rest, place, flow, reusable=not early)
         except BaseException:
             flow.detach(connection.abort)
             raise
 
-    def _read_head(self, sock: socket.socket, method: str, place: str, flow: Flow) -> tuple[Head, bytes]:
+    def _read_head(self, connection: Any, timeout: float, place: str, flow: Flow) -> tuple[Head, bytes]:
         """Read until the head of the final answer is complete; return it and what came after it."""
+        deadline = time.monotonic() + timeout
         try:
             buffer = self._local.buffer
         except AttributeError:
             buffer = self._local.buffer = memoryview(bytearray(MAX_HEAD))
         try:
-            count = sock.recv_into(buffer)
+            count = connection.sock.recv_into(buffer)
         except OSError as error:
             flow.check()
             if isinstance(error, ConnectionError):
@@ -181,13 +182,14 @@ class Direct:
                     raise ProtocolError(f"{place} sent an answer that is not HTTP/1: {data[:60]!r}")
                 if len(data) >= MAX_HEAD:
                     raise ProtocolError(f"{place} sent an answer whose head is longer than {MAX_HEAD} bytes")
-                more = _receive(sock, buffer, place, flow)
+                more = _receive(connection, buffer, deadline, place, flow)
                 if not more:
                     raise ReadError(f"{place} closed the connection within the head of its answer")
                 data += more
                 end = data.find(END)
             head, data = read_head(data[: end + 4]), data[end + 4 :]
             if head.status >= 200:
+                _limit(connection, timeout)
                 return head, data
             if head.status == 101:
                 raise ProtocolError(f"{place} switches protocols (101), which nobody asked for")
@@ -210,14 +212,43 @@ def _request_head(method: str, target: str, host: str, headers: Mapping[str, str
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
 
 
-def _receive(sock: socket.socket, buffer: memoryview, place: str, flow: Flow) -> bytes:
+def _receive(connection: Any, buffer: memoryview, deadline: float, place: str, flow: Flow) -> bytes:
+    left = deadline - time.monotonic()
+    if left < _SHORTEST:
+        raise TransportTimeout(f"{place} did not send the whole head of its answer in time")
+    _limit(connection, left)
     try:
-        count = sock.recv_into(buffer)
+        count = connection.sock.recv_into(buffer)
     except OSError as error:
         flow.check()
         raise convert(error, place, None, sending=False) from error
     flow.check()
     return bytes(buffer[:count])
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether an idle connection may be used: it has not ended, and brought nothing that nobody asked for.
+
+    What follows a body would be taken for the answer to the next request.
+    """
+    sock = connection.sock
+    over_tls = isinstance(sock, ssl.SSLSocket)
+    if over_tls and sock.pending():
+        return False  # deciphered already, with the last bytes of the body
+    if not connection.readable.poll(0):
+        return True
+    if not over_tls:
+        return False
+    connection.limit = None
+    try:
+        # It may be no more than a session ticket.
+        sock.settimeout(0)
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _limit(connection: Any, seconds: float) -> None:

@@ -6,7 +6,7 @@ For sessions of the user's, for proxies, and for whatever the direct way leaves 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -99,6 +99,25 @@ class PlainAnswer(Answer):
         self._response = None
 
 
+class _Body:
+    """A body that is sent again from its first byte where the adapter of a user's session tries again by itself."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._pieces: Generator[memoryview, None, None] | None = None
+
+    def __iter__(self) -> Iterator[memoryview]:
+        if self._pieces is not None:
+            self.close()
+            self._sender.rewind()
+        self._pieces = self._sender.pieces()
+        return self._pieces
+
+    def close(self) -> None:
+        if self._pieces is not None:
+            self._pieces.close()
+
+
 def send_plain(
     session: requests.Session,
     own: bool,
@@ -128,8 +147,8 @@ def send_plain(
             request.headers["Content-Length"] = str(sender.length)
             if sender.length:
                 # Closed on every way out: the error would keep the file open that it was sent from.
-                pieces: Any = stack.enter_context(closing(sender.pieces()))
-                request.body = pieces  # urllib3 takes any iterable
+                body: Any = stack.enter_context(closing(_Body(sender)))
+                request.body = body  # urllib3 takes any iterable
         stack.enter_context(connecting_for(flow))
         stack.enter_context(foreign_errors(flow, place, settings["verify"], sender))
         if own:

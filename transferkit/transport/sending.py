@@ -12,6 +12,7 @@ from contextlib import closing
 
 from transferkit.transport.body import Extent, Sender
 
+# macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
 _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")

@@ -73,7 +73,7 @@ class Sessions:
         if route is None:
             route = self._routes[origin, trusted] = self._plan(origin, trusted)
         if self._direct is not None and route.pool is not None and target.isascii():
-            return self._direct.exchange(
+            answer: Answer = self._direct.exchange(
                 route.pool,
                 method,
                 target,
@@ -85,19 +85,22 @@ class Sessions:
                 place=route.place,
                 flow=flow,
             )
-        return send_plain(
-            self._session,
-            self._own,
-            method,
-            route.place + target,
-            headers=headers,
-            sender=sender,
-            timeout=timeout,
-            trusted=trusted,
-            settings=route.settings,
-            place=route.place,
-            flow=flow,
-        )
+        else:
+            answer = send_plain(
+                self._session,
+                self._own,
+                method,
+                route.place + target,
+                headers=headers,
+                sender=sender,
+                timeout=timeout,
+                trusted=trusted,
+                settings=route.settings,
+                place=route.place,
+                flow=flow,
+            )
+        answer.patience = timeout[1]
+        return answer
 
     def _plan(self, origin: Origin, trusted: bool) -> _Route:
         """Find proxies, CA bundle and certificate for an origin: from the session, then from the environment."""

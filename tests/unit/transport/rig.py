@@ -157,6 +157,12 @@ def connections(server: ScriptedServer) -> list[int]:
     return [request.connection for request in server.requests]
 
 
+def wait_for_news(client: Client) -> None:
+    """Wait until something has come on the one connection that a client keeps idle: bytes, or its end."""
+    ((idle,),) = client._sessions._direct._idle.values()  # type: ignore[union-attr]  # it is the direct way
+    assert idle[0].readable.poll(LIMIT * 1000)
+
+
 @contextmanager
 def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     """Call ``talk`` with each connection, one after the other; it is closed after that."""

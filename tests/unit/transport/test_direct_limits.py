@@ -23,7 +23,7 @@ from tests.unit.transport.rig import (
     connections,
     everything,
 )
-from transferkit.errors import StalledError, TransportTimeout
+from transferkit.errors import NotFoundError, RegistryError, StalledError, TransportTimeout
 from transferkit.testing import Pause, informational, never, truncated
 from transferkit.transfer.flow import WorkerFlow
 
@@ -48,6 +48,31 @@ def test_silence_has_a_limit(serve: Serve, said: list[Any]) -> None:
         with pytest.raises(TransportTimeout, match="did not answer in time"):
             ask(client)
         assert 0.09 <= time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize(
+    "said",
+    [
+        [byte for char in b"HTTP/1.1 200 OK" for byte in (bytes([char]), Pause(0.05))],
+        [b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n", Pause(0.05)] * 20],
+        [*[informational(102), Pause(0.05)] * 20],
+    ],
+)
+def test_a_head_that_comes_bit_by_bit_has_a_limit(serve: Serve, said: list[Any], direct: bool) -> None:
+    with serve([said]) as server, client_of(server, response_timeout=0.2, direct=direct) as client:
+        with pytest.raises(TransportTimeout if direct or said[0] != informational(102) else RegistryError):
+            ask(client)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_refusal_that_comes_bit_by_bit_has_a_limit_too(serve: Serve, direct: bool) -> None:
+    said = [truncated(b"", 1000, status=404)[0], *[b"x", Pause(0.05)] * 100]
+    with serve([said]) as server, client_of(server, response_timeout=0.2, direct=direct) as client:
+        began = time.monotonic()
+        with pytest.raises(NotFoundError):
+            client.open("GET", "/x", ok={200}, flow=WorkerFlow())
+        assert time.monotonic() - began < 4
 
 
 @both_kinds

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from tests.unit.transport.rig import (
     ANY,
@@ -136,6 +137,17 @@ def test_an_adapter_of_the_users_sends_every_request(serve: Serve) -> None:
             assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(MIB, flow))
         assert MIB == len(server.requests[1].body)
     assert ["GET", "PUT"] == sent
+
+
+def test_an_adapter_of_the_users_that_tries_again_sends_the_whole_body_again() -> None:
+    retries = Retry(total=2, status_forcelist=[503], allowed_methods=None, backoff_factor=0)
+    with scripted_server([answer(503), answer(201)]) as server, requests.Session() as session:
+        session.mount(server.url, HTTPAdapter(max_retries=retries))
+        with Client(server.url, session=session) as client:
+            flow = WorkerFlow()
+            assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(MIB, flow))
+            assert MIB == flow.progress
+        assert [MIB, MIB] == [len(request.body) for request in server.requests]
 
 
 @pytest.mark.parametrize("direct", [True, False])
