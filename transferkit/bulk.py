@@ -15,7 +15,7 @@ from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, OCI_MANIFEST, Manifest
-from transferkit.errors import InvalidManifestError, SourceError
+from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
 from transferkit.options import TransferOptions
 from transferkit.protocol.routes import check_reference
 from transferkit.remote.repository import Repository
@@ -62,11 +62,12 @@ def download(
 
     Each blob takes one request; size and digest are checked while it streams, and its name appears only after
     that. Blobs that are in ``dest_dir`` already are verified once and skipped. A large one that was interrupted
-    continues where it stopped. ``dest_dir`` is made if need be. Several calls, also of other processes, may share it.
+    continues where it stopped. ``dest_dir`` is made if need be; without blobs, nothing is done at all. Several calls, also of other processes, may share it.
 
     ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
     of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function
-    that brings one, called from a worker thread. A keyword beats the option of the same name.
+    that brings one, called from a worker thread: while it runs the call cannot be stopped, and what it raises comes out
+    of the call as it is. A keyword beats the option of the same name.
 
     Raises:
         InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
@@ -153,6 +154,7 @@ def upload(
         SourceError: a file is missing, unreadable, of another size, or not what its digest says; no manifest was sent.
         IncompleteError: some blobs failed, for the reasons in ``.failures``; no manifest was sent.
         InvalidManifestError, InvalidNameError: the manifest or its tag is malformed; nothing was done.
+        DigestMismatchError: ``manifest_ref`` is the digest of something else; nothing was done.
         StorageError, UnauthorizedError, CertificateError, ConnectError, CancelledError: as for ``download``.
     """
     options = _options(options, concurrency, user_agent, stall_timeout)
@@ -355,6 +357,12 @@ def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | 
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
     if reference is not None:
         check_reference(reference)
+        if ":" in reference:
+            digest = Digest(reference)
+            hasher = digest.hasher()
+            hasher.update(raw)
+            if not digest.matches(hasher):
+                raise DigestMismatchError(f"manifest_ref is {digest.short}, and the manifest has another digest")
     return Manifest(bytes(raw), media_type=media_type or "")
 
 

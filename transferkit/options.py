@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from transferkit._version import __version__
 
 MIB = 1024 * 1024
+MOST = 7 * 24 * 3600  # seconds of a time limit: what the system can be asked for ends somewhere
 
 
 def _require(condition: bool, message: str) -> None:
@@ -62,7 +63,9 @@ class TransportOptions:
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "response_timeout", "commit_timeout"):
-            _require(getattr(self, name) > 0, f"TransportOptions.{name} is more than 0 seconds")
+            _require(
+                0 < getattr(self, name) <= MOST, f"TransportOptions.{name} is more than 0 and at most {MOST} seconds"
+            )
         _require("\r" not in self.user_agent and "\n" not in self.user_agent, "a user agent is one line")
         for name in ("token_realms", "storage_hosts", "ollama_hosts"):
             hosts = getattr(self, name)

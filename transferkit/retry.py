@@ -43,8 +43,12 @@ class wait_quadratic(wait_base):  # noqa: N801 - named as tenacity names its own
         self._count = count
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        failures = self._count(retry_state)
-        return min(failures * failures * self._step, self._maximum) * (0.5 + self._rng())
+        return quadratic(self._count(retry_state), self._maximum, self._rng, self._step)
+
+
+def quadratic(failures: int, maximum: float, rng: Callable[[], float], step: float = STEP) -> float:
+    """Return the wait after so many failures, in seconds."""
+    return min(failures * failures * step, maximum) * (0.5 + rng())
 
 
 class _Tally:
@@ -107,6 +111,10 @@ class Retry:
         self.clock = clock
         self.rng = rng
 
+    def wait(self, error: TransferKitError, failures: int) -> float:
+        """Return the seconds to wait after so many failures, the last of them ``error``."""
+        return max(_asked(error), quadratic(failures, self.options.max_wait, self.rng))
+
     def call(
         self,
         attempt: Callable[[], T],
@@ -139,12 +147,11 @@ class Retry:
             return attempt()
 
         tally = _Tally(self, position)
-        quadratic = wait_quadratic(self.options.max_wait, rng=self.rng, count=lambda state: tally.fruitless)
+        back_off = wait_quadratic(self.options.max_wait, rng=self.rng, count=lambda state: tally.fruitless)
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            asked = getattr(error, "retry_after", None) or 0.0
-            return max(float(asked), quadratic(state))
+            return max(_asked(error), back_off(state))
 
         def give_up(state: tenacity.RetryCallState) -> T:
             error = state.outcome.exception() if state.outcome else None
@@ -168,3 +175,8 @@ class Retry:
             reraise=True,
         )
         return loop(again)
+
+
+def _asked(error: BaseException | None) -> float:
+    """Return the seconds that a registry asked for."""
+    return float(getattr(error, "retry_after", None) or 0.0)

@@ -538,6 +538,44 @@ def lying_about(served: Served, number: int):
 # -- lists
 
 
+def page_of_no_length(app):
+    """A page of a login, as a proxy makes it while it is read."""
+
+    def middle(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        yield b"<html>please log in</html>"
+
+    return middle
+
+
+@pytest.mark.parametrize("page", [html_page(200), page_of_no_length], ids=["length", "no length"])
+@pytest.mark.parametrize("threshold", [MIB, 2**40], ids=["chunks", "one stream"])
+def test_a_page_in_the_place_of_a_blob_takes_nothing_away(serve, tmp_path, page, threshold, assert_exactly):
+    retry = tk.RetryOptions(attempts=2, patience=0.0)
+    options = tk.TransferOptions(**{**IN_CHUNKS, "chunk_threshold": threshold}, retry=retry)
+    cancel = tk.Cancellation()
+
+    def half(completed: int, total: int) -> None:
+        if completed > total / 2:
+            cancel.cancel("half of it")
+
+    with serve([SIZE], blob_rule(dripping(64 * 1024, 0.01))) as served:
+        with pytest.raises(tk.CancelledError):
+            served.download(tmp_path / "d", options=options, progress=half, cancel=cancel)
+        left = tk.plan(served.blobs, tmp_path / "d", options=options).bytes
+        assert left < SIZE
+
+        served.faults.set(blob_rule(page))
+        with pytest.raises(tk.IncompleteError, match="a page"):
+            served.download(tmp_path / "d", options=options)
+        assert left == tk.plan(served.blobs, tmp_path / "d", options=options).bytes
+
+        served.faults.set()
+        report = served.download(tmp_path / "d", options=options)
+    assert left == report.bytes
+    assert_exactly(tmp_path / "d", served.blobs)
+
+
 @pytest.mark.parametrize(
     "action",
     [

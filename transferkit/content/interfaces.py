@@ -24,6 +24,9 @@ class Flow(Protocol):
     One flow belongs to one worker thread at a time; only ``attach``'s callback is called from another one.
     """
 
+    paused: bool
+    """Whether the worker is busy with something else than its body, the disk for one: silence is no stall meanwhile."""
+
     @property
     def buffer(self) -> memoryview:
         """Scratch memory of the worker, reused from blob to blob: its content is undefined between operations."""

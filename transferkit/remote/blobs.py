@@ -33,6 +33,7 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
     )
     try:
         refuse_encoding(answer, what)
+        refuse_page(answer, what)
         if answer.status == 416:
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
             answer.finish()
@@ -59,6 +60,16 @@ def refuse_encoding(answer: Answer, what: str) -> None:
     encoding = answer.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise ProtocolError(f"{what}: {answer.place} sent the blob with Content-Encoding {encoding[:40]!r}")
+
+
+def refuse_page(answer: Answer, what: str) -> None:
+    """Refuse what is no blob by the look of it: it must not take the place of what is there already.
+
+    Raises:
+        ProtocolError: it is a page of HTML, of a length that nobody tells.
+    """
+    if answer.length is None and "html" in answer.headers.get("content-type", ""):
+        raise ProtocolError(f"{what}: {answer.place} sent a page (text/html) for the blob: of a proxy or of a login?")
 
 
 def check_length(answer: Answer, expected: int, what: str) -> None:

@@ -22,7 +22,7 @@ from transferkit.protocol import ranges, routes
 from transferkit.protocol.chunksums import ChunksumParser
 from transferkit.protocol.origin import Origin, redact
 from transferkit.protocol.upload import is_ollama
-from transferkit.remote.blobs import check_length, refuse_encoding
+from transferkit.remote.blobs import check_length, refuse_encoding, refuse_page
 from transferkit.remote.location import BlobLocation, Place, SingleFlight
 from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
@@ -93,6 +93,7 @@ def _check(answer: Answer, descriptor: Descriptor, chunk: Chunk, place: Place, s
         answer.finish()
     elif answer.status == 200:
         refuse_encoding(answer, what)
+        refuse_page(answer, what)
         check_length(answer, descriptor.size, what)
         answer.offset, answer.length = 0, descriptor.size
         return

@@ -13,7 +13,7 @@ from types import TracebackType
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest, Hasher
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
-from transferkit.errors import OutOfSpaceError, SourceError, StorageError, VerificationError
+from transferkit.errors import DigestMismatchError, OutOfSpaceError, SourceError, StorageError
 from transferkit.report import human_bytes
 from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.index import VerifiedIndex, boot_id
@@ -264,7 +264,7 @@ class Directory:
             if ingest.offset < descriptor.size:
                 receive(ingest, source, flow)
             partial.commit(flow)
-        except VerificationError:
+        except DigestMismatchError:
             # An earlier run's bytes may be to blame: without them the next attempt finds out.
             partial.discard()
             flow.settle(0)
@@ -396,7 +396,7 @@ class Directory:
         """Write down what was verified.
 
         Raises:
-            StorageError: the disk refused; the blobs stand all the same.
+            StorageError: a symbolic link is in the way.
         """
         self._index.flush()
 

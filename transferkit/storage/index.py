@@ -8,6 +8,8 @@ survive while the data reads as zeros. Lines are appended; one that does not par
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sys
 import threading
@@ -15,7 +17,9 @@ from pathlib import Path
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk, storage_error
+
+logger = logging.getLogger(__name__)
 
 _VERSION = "1"
 _DURABLE = "-"
@@ -86,10 +90,10 @@ class VerifiedIndex:
         self._write(rows)
 
     def flush(self) -> None:
-        """Write what is remembered so far.
+        """Write what is remembered so far; what cannot be written is hashed again some day.
 
         Raises:
-            StorageError: it cannot be written; the files stand all the same, and are hashed again some day.
+            StorageError: a symbolic link has been put in its place.
         """
         with self._lock:
             rows, self._fresh = self._fresh, []
@@ -97,8 +101,13 @@ class VerifiedIndex:
             self._write(rows)
 
     def _write(self, rows: list[str]) -> None:
-        with disk_errors("writing the index", self._path):
+        try:
+            self._disk.make_folder(os.path.dirname(self._path))
             self._disk.append(self._path, "".join(rows).encode("ascii"))
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise storage_error(error, "writing the index", self._path) from error
+            logger.debug("the index %s cannot be written: %s", self._path, error.strerror)
 
 
 def _key(status: os.stat_result) -> str:

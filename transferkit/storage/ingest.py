@@ -165,7 +165,9 @@ def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
                 filled += count
                 if filled == size:
                     filled = 0
+                    flow.paused = True
                     ingest.append(buffer)
+                    flow.paused = False
                 elif left < 0:
                     break
             if filled:

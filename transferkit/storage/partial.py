@@ -85,6 +85,19 @@ class Partial:
         self._ranges = ranges
         self._unsynced = ranges.total
         self._state.rewrite(ranges)
+        if self._unsynced >= SYNC_EVERY:
+            self._unsynced = 0
+            self._sync(self._state.rows)  # the new state does not know yet what the old one knew to be synced
+
+    def _sync(self, rows: int) -> None:
+        """Make what these rows say survive a power cut. Others may write meanwhile, and add rows that it is not about.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with disk_errors("syncing", self._path):
+            self._disk.fsync(self._fd)
+        self._state.sync(rows)
 
     def _forget(self) -> None:
         """Empty the file. Its state first, and durably: after a power cut an old one must not speak of new bytes."""
@@ -151,10 +164,7 @@ class Partial:
             if self._unsynced < SYNC_EVERY:
                 return
             rows, self._unsynced = self._state.rows, 0
-        # Make what these rows say survive a power cut. Others write on meanwhile, and add rows that this is not about.
-        with disk_errors("syncing", self._path):
-            self._disk.fsync(self._fd)
-        self._state.sync(rows)
+        self._sync(rows)
 
     # -- hashing
 

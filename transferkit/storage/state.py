@@ -14,11 +14,12 @@ from typing import Any
 
 from transferkit.content.chunk import Ranges
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import InvalidDescriptorError
+from transferkit.errors import InvalidDescriptorError, StorageError
 from transferkit.storage.disk import Disk, disk_errors, remove_quietly
 
 VERSION = 2
-_MAX_STATE = 64 * 1024 * 1024  # bytes: the rows of a blob of 800 GB
+_ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a row for many reads
+_MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
 
 class State:
@@ -31,6 +32,8 @@ class State:
         self._disk = disk
         self._boot = boot
         self._fd = -1
+        self._held: dict[int, int] = {}
+        """First bytes of rows that are too short to be written yet, by the byte after their last."""
         self._named = False
         """Whether the name is as durable as the rows that were synced."""
 
@@ -83,6 +86,7 @@ class State:
             StorageError: the disk refused.
         """
         self.close()
+        self._held.clear()
         rows = ranges.to_list()
         lines = [json.dumps(self._header()), *(json.dumps(row) for row in rows), ""]
         temporary = f"{self.path}.new"  # always the same: kill -9 between two lines leaves one, and no more
@@ -103,11 +107,18 @@ class State:
             self._fd = self._disk.open_append(self.path)
 
     def add(self, start: int, end: int) -> None:
-        """Add a row.
+        """Add a row; one that is short waits for the next one to go on where it ends.
 
         Raises:
             StorageError: the disk refused.
         """
+        start = self._held.pop(start, start)
+        if end - start + 1 < self._descriptor.size // _ROWS:
+            self._held[end + 1] = start
+            return
+        self._write_row(start, end)
+
+    def _write_row(self, start: int, end: int) -> None:
         with disk_errors("writing", self.path):
             self._disk.write(self._fd, f"[{start}, {end}]\n".encode("ascii"))
         self.rows += 1
@@ -127,6 +138,12 @@ class State:
 
     def close(self) -> None:
         """Never raises; more than once is fine."""
+        while self._held and self._fd >= 0:
+            after, start = self._held.popitem()
+            try:
+                self._write_row(start, after - 1)
+            except StorageError:
+                break  # it costs the next run these bytes
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
 

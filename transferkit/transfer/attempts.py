@@ -131,7 +131,8 @@ class Attempts:
         Raises:
             TransferKitError: as ``Retry.call`` does.
         """
-        mismatches = 0
+        mismatches = slow = 0
+        flow.spared = False
 
         def one() -> T:
             nonlocal mismatches
@@ -146,6 +147,10 @@ class Attempts:
                 raise
 
         def again(error: TransferKitError, wait: float) -> None:
+            nonlocal slow
+            slow += isinstance(error, SlowError)
+            # It is not the connection that is slow. To be cut once more might mean never to arrive.
+            flow.spared = slow >= self._retry.options.free_restarts
             self._throttle.note(error, flow, wait)
             self._outcomes.again(descriptor, error, position() if position else 0)
             self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
@@ -154,3 +159,16 @@ class Attempts:
             return self._retry.call(one, position=flow.peak, sleep=self._sleep, on_retry=again)
         finally:
             flow.busy = False
+
+    def wait(self, error: TransferKitError, flow: WorkerFlow, tries: int) -> None:
+        """Wait for another try at what is no unit of work, after ``tries`` have failed, the last with ``error``.
+
+        Raises:
+            TransferKitError: what the flow was cut with, if that is final.
+        """
+        wait = self._retry.wait(error, tries)
+        self._throttle.note(error, flow, wait)
+        self._sleep(wait)
+        flow.begin_attempt()
+        self._throttle.enter(flow)
+        flow.check()

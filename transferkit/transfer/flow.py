@@ -18,7 +18,8 @@ _LOOK = 0.05  # seconds between two looks at a cut while the worker waits for ot
 class WorkerFlow:
     """The ``Flow`` of one worker thread, reused from unit to unit.
 
-    ``body`` numbers the body that is under way, 0 between bodies; ``busy`` says that an attempt runs.
+    ``body`` numbers the body that is under way, 0 between bodies; ``busy`` says that an attempt runs; ``spared`` that
+    the unit was cut for slowness often enough.
 
     The worker alone writes the counters, so counting takes no lock; whoever sums them up reads a figure that was true a
     moment ago. ``cut`` may come from any thread.
@@ -42,7 +43,9 @@ class WorkerFlow:
         "busy",
         "fresh",
         "number",
+        "paused",
         "progress",
+        "spared",
     )
 
     def __init__(
@@ -61,6 +64,8 @@ class WorkerFlow:
         self.body = 0
         self.busy = False
         self.fresh = False
+        self.paused = False
+        self.spared = False
         self._bodies = 0
         self._start = 0
         self._peak = 0
@@ -101,6 +106,7 @@ class WorkerFlow:
             while not self._gate.acquire(timeout=_LOOK):
                 self.check()
         self._bodies += 1
+        self.paused = False
         self.body = self._bodies
 
     def end_body(self) -> None:
@@ -116,14 +122,9 @@ class WorkerFlow:
             self._wait_for_bandwidth(self._bandwidth, count)
 
     def _wait_for_bandwidth(self, bandwidth: Bandwidth, count: int) -> None:
-        # A body that waits for its turn is not silent: the watchdog must not see it.
-        body, self.body = self.body, 0
-        try:
-            bandwidth.moved(count)
-        finally:
-            if body:
-                self._bodies += 1
-                self.body = self._bodies
+        self.paused = True  # a body that waits for its turn is not silent
+        bandwidth.moved(count)
+        self.paused = False
         self.check()
 
     def settle(self, position: int) -> None:

@@ -69,6 +69,10 @@ class Growth:
         """Seconds until the next look."""
         return PERIOD if self._total else LATENCY
 
+    def stop(self) -> None:
+        """Find out nothing more: there are as many as there can be."""
+        self._ceiling = 0
+
     def look(self, moved: Sequence[int]) -> int:
         """Return how many workers there should be now; ``moved`` is what each of them has moved so far, in bytes."""
         now, total, used = self._clock(), sum(moved), self._cpu()

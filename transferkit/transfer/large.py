@@ -122,7 +122,7 @@ class LargeBlobs:
         if not isinstance(self._source, ChunkLister):
             return
         descriptor = blob.descriptor
-        for _ in range(_LIST_TRIES):
+        for tries in range(1, _LIST_TRIES + 1):
             known = False
             try:
                 # Closed on every way out: a traceback would keep the list's connection open.
@@ -142,9 +142,8 @@ class LargeBlobs:
                 # verified by it is not fetched again.
                 if not error.retryable:
                     raise
-                flow.begin_attempt()
-                flow.check()
                 self._logger.debug("%s: the list of chunks broke off: %s", descriptor.digest.short, error)
+                self._attempts.wait(error, flow, tries)
         self._logger.debug("%s: the list of chunks never came whole, plain ranges", descriptor.digest.short)
         while not blob.leave_list():
             self._help(blob, flow)
@@ -244,7 +243,9 @@ class LargeBlobs:
                 left -= count
                 if filled == size or not left:
                     whole, filled = filled, 0
+                    flow.paused = True
                     unit.write(buffer[:whole])
+                    flow.paused = False
         except BaseException:
             if filled:
                 try:
@@ -273,6 +274,11 @@ class LargeBlobs:
     def _finish(self, blob: RangedBlob, flow: WorkerFlow) -> None:
         """Commit a blob of which nothing is missing, or tell why there will be none."""
         descriptor, ingest = blob.descriptor, blob.ingest
+        if blob.error is None and ingest.in_place < descriptor.size:
+            # Somebody was stopped within a chunk, or a list had none for these bytes: what is there stays.
+            blob.want_missing()
+            self._agenda.news()
+            return
         if blob.error is None:
             try:
                 ingest.commit(flow)

@@ -105,7 +105,9 @@ class Pool(Generic[U]):
                 self._start(executor, growth.workers, futures)
                 while not self._finished.wait(max(interval, SHORTEST) if growth.done else growth.pause):
                     if not growth.done and self._units:
-                        self._start(executor, growth.look([flow.traffic for flow in self.flows]), futures)
+                        workers = growth.look([flow.traffic for flow in self.flows])
+                        if not self._start(executor, workers, futures):
+                            growth.stop()
                     now = time.monotonic()
                     if growth.done or now - ticked >= interval:
                         ticked = now
@@ -120,15 +122,28 @@ class Pool(Generic[U]):
         if self._fatal is not None:
             raise self._fatal
 
-    def _start(self, executor: Executor, workers: int, futures: list[Future[None]]) -> None:
-        """Start workers until there are ``workers``; where there are more, the last ones end with their units."""
+    def _start(self, executor: Executor, workers: int, futures: list[Future[None]]) -> bool:
+        """Start workers until there are ``workers``; where there are more, the last ones end with their units.
+
+        Tell whether all of them could be started.
+        """
         self._wanted = workers
         with self.lock:
             flows = [flow for flow in self.flows[:workers] if flow.number not in self._running]
             self._running.update(flow.number for flow in flows)
         # Workers come and go for as long as the run is; of those that are gone, the ones with a defect are kept.
         futures[:] = [future for future in futures if not future.done() or future.exception() is not None]
-        futures += [executor.submit(self._worker, flow) for flow in flows]
+        for number, flow in enumerate(flows):
+            try:
+                futures.append(executor.submit(self._worker, flow))
+            except RuntimeError:
+                if not futures:
+                    raise
+                # The system has no thread left. The executor keeps this one for when another ends; the rest never were.
+                with self.lock:
+                    self._running.difference_update(other.number for other in flows[number + 1 :])
+                return False
+        return True
 
     @property
     def has_work(self) -> bool:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from transferkit.content.chunk import Chunk, chunk_size, partition
+from transferkit.content.chunk import MAX_CHUNK, Chunk, Ranges, chunk_size, partition
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest, Hasher
 from transferkit.content.interfaces import LargeIngest
@@ -91,6 +91,11 @@ class RangedBlob:
         parts = partition(self.descriptor.size, self.chunk_size)
         self._coming = ((piece, None) for chunk in parts for piece in self.ingest.missing_in(chunk))
 
+    def want_missing(self) -> None:
+        """Want what is missing although everything was handed out."""
+        with self._lock:
+            self.plan()
+
     def follow_list(self) -> None:
         """Want the chunks of a list that is about to be read from its start, instead of plain ranges."""
         with self._lock:
@@ -105,11 +110,20 @@ class RangedBlob:
                 return True  # nobody will fetch it
             if len(self._units) >= _LISTED:
                 return False
-            for piece in self.ingest.missing_in(chunk):
+            for piece in self._not_taken(self.ingest.missing_in(chunk)):
                 # Part of a chunk proves nothing: its digest is that of all of it. What is left comes as a plain range.
-                if not any(start <= piece.start <= end for start, end in self._taken.items()):
-                    self._units.append(ChunkUnit(self, piece, digest if piece == chunk else None))
+                for part in [piece] if piece.size <= MAX_CHUNK else _split(piece):
+                    self._units.append(ChunkUnit(self, part, digest if part == chunk else None))
             return True
+
+    def _not_taken(self, pieces: list[Chunk]) -> list[Chunk]:
+        """Return what of ``pieces`` is not under way already: a list that is read again may have other bounds."""
+        if not self._taken:
+            return pieces
+        taken = Ranges()
+        for start, end in self._taken.items():
+            taken.add(start, end)
+        return [rest for piece in pieces for rest in taken.missing_in(piece)]
 
     def leave_list(self) -> bool:
         """Want plain ranges in place of the rest of a list; ``False``: not yet, the two would overlap."""
@@ -166,7 +180,10 @@ class RangedBlob:
         # Few workers go further than there are of them, or a slow chunk that all wait for has nothing to be compared
         # with. What is unhashed in the end is decided by when the last chunk is begun.
         window = self._window if chunk.end + 1 == self.descriptor.size else max(self._window, COMPARED)
-        return chunk.start <= hashed or chunk.end < hashed + window * self.chunk_size
+        # Where nobody but the reader of a list is at it, nobody will bring the hasher nearer.
+        if self._active <= self._listing or chunk.start <= hashed:
+            return True
+        return chunk.end < hashed + window * max(self.chunk_size, chunk.size)
 
     def enter(self) -> None:
         """Count a worker that is at the blob without a chunk, so that nobody finishes it meanwhile."""
@@ -207,6 +224,11 @@ class RangedBlob:
         self.ingest.restart()
         with self._lock:
             self.plan()
+
+
+def _split(chunk: Chunk) -> list[Chunk]:
+    """Cut a chunk that is too long for one connection, and for what a failure may cost."""
+    return [Chunk(at, min(at + MAX_CHUNK - 1, chunk.end)) for at in range(chunk.start, chunk.end + 1, MAX_CHUNK)]
 
 
 def total_chunks(descriptors: Iterable[Descriptor], threshold: int, *, size: int | None = None) -> int:

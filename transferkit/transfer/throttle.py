@@ -61,7 +61,8 @@ class Throttle:
         with self._lock:
             if not self._troubled:
                 return len(self._flows)
-            limit = self._limit * 2 ** max(0.0, (now - max(self._since, self._resume_at)) / RECOVERY)
+            calm = max(0.0, now - max(self._since, self._resume_at))
+            limit = self._limit * 2 ** min(calm / RECOVERY, 64.0)  # more is a number too large
             if limit >= len(self._flows):
                 self._troubled = False
                 return len(self._flows)

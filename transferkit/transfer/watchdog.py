@@ -59,14 +59,15 @@ class Watchdog:
                 continue
             watch = self._watches.get(number)
             position = flow.progress
-            if watch is None or watch.body != body:
+            if watch is None or watch.body != body or flow.paused:
+                # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
                 self._watches[number] = watch = _Watch(body, position, now)
             if position != watch.position:
                 watch.position, watch.moved_at = position, now
             watch.seen.append((now, position))
             if now - watch.moved_at >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
-            else:
+            elif not flow.spared:
                 self._judge(flow, watch, now)
 
     def _judge(self, flow: WorkerFlow, watch: _Watch, now: float) -> None:

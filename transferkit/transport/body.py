@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from transferkit.content.interfaces import Body, Flow, Local
+from transferkit.content.interfaces import Body, Flow, Local, Seekable
 from transferkit.errors import ProtocolError, ReadError, TransportTimeout
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class Sender:
         with self._open() as body:
             flow.begin_body()
             left = self.length
+            is_here = isinstance(body, Seekable)
             if by_kernel and isinstance(body, Local):
                 left = yield from self._extents(body)
                 if left:
@@ -90,11 +91,13 @@ class Sender:
             while left:
                 filled = 0
                 room = min(len(buffer), left)
+                flow.paused = is_here  # who waits for a disk waits for no connection
                 while filled < room:
                     count = body.readinto(buffer[filled:room])
                     if not count:
                         raise ReadError(f"the source ended {left - filled} bytes early")
                     filled += count
+                flow.paused = False
                 for start in range(0, filled, PIECE):
                     piece = buffer[start : min(start + PIECE, filled)]
                     yield piece

@@ -189,6 +189,7 @@ def test_a_server_without_ranges_sends_it_all(repository_of: Any, flow: Flow) ->
         ),
         (answer(200, DATA[:200]), SizeMismatchError, "announces 200 bytes, expected 1024"),
         (answer(200, b"<p>", {"Content-Type": "text/html"}), SizeMismatchError, "a page of a proxy or of a login"),
+        (chunked(b"<p>", headers={"Content-Type": "text/html"}), ProtocolError, "sent a page"),
         (answer(200, DATA, {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
         (
             answer(206, DATA[:200], {"Content-Range": "bytes 100-299/1024", "Content-Encoding": "br"}),

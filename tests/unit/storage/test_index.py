@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -103,12 +104,32 @@ def test_rows_are_written_in_batches(tmp_path, file):
     assert module._BATCH + 1 == len((tmp_path / "verified").read_text().splitlines())
 
 
-def test_an_index_that_cannot_be_written_is_a_storage_error(tmp_path, file):
-    index = VerifiedIndex(str(tmp_path / "no" / "folder"), disk=Disk(), boot="b")
-    index.add(A, file.stat(), durable=False)
+def test_an_index_that_cannot_be_written_costs_nothing_but_the_next_hashing(tmp_path, file):
+    class FullDisk(Disk):
+        def append(self, path, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
+    index = VerifiedIndex(str(tmp_path / "verified"), disk=FullDisk(), boot="b")
+    for _ in range(module._BATCH + 1):
+        index.add(A, file.stat(), durable=False)
+    index.flush()
+    assert not make(tmp_path).knows(A, file.stat())
+
+
+def test_an_index_brings_its_folder_with_it(tmp_path, file):
+    index = VerifiedIndex(str(tmp_path / "d" / ".partial" / "verified"), disk=Disk(), boot="b")
+    index.add(A, file.stat(), durable=False)
+    index.flush()
+    assert (tmp_path / "d" / ".partial" / "verified").is_file()
+
+
+def test_a_link_in_the_place_of_the_index_is_refused(tmp_path, file):
+    (tmp_path / "verified").symlink_to(tmp_path / "elsewhere")
+    index = make(tmp_path)
+    index.add(A, file.stat(), durable=False)
     with pytest.raises(StorageError, match="writing the index"):
         index.flush()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_linux_names_its_boot(monkeypatch):

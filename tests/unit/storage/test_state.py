@@ -116,3 +116,29 @@ def test_removing_what_is_not_there_is_fine(tmp_path):
     state.remove()
     state.close()
     state.close()
+
+
+def test_rows_that_are_short_for_the_blob_are_joined(tmp_path):
+    """80 GB in reads of 20 KB, as a limit of the bandwidth makes them, and no row for each of them."""
+    large = Descriptor(BLOB.digest, 80 * 10**9)
+    state = make(tmp_path, large)
+    state.rewrite(Ranges())
+    for start in range(0, 100_000_000, 20_000):
+        state.add(start, start + 19_999)
+        state.add(start + 40 * 10**9, start + 40 * 10**9 + 19_999)
+    assert 200_000_000 // (80 * 10**9 // 65_536) - 2 <= state.rows <= 200_000_000 // (80 * 10**9 // 65_536)
+    left = make(tmp_path, large).load().total  # as after a kill -9
+    assert 200_000_000 - 2 * (80 * 10**9 // 65_536 + 20_000) <= left < 200_000_000
+    state.close()
+    assert [[0, 99_999_999], [40 * 10**9, 40 * 10**9 + 99_999_999]] == make(tmp_path, large).load().to_list()
+
+
+def test_a_state_that_is_written_anew_has_its_short_rows_in_it(tmp_path):
+    large = Descriptor(BLOB.digest, 80 * 10**9)
+    state, ranges = make(tmp_path, large), Ranges()
+    state.rewrite(ranges)
+    state.add(0, 99)
+    ranges.add(0, 99)
+    state.rewrite(ranges)
+    state.close()
+    assert (1, [[0, 99]]) == (state.rows, make(tmp_path, large).load().to_list())

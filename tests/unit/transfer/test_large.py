@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 
 import pytest
@@ -10,11 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import transferkit as tk
+from transferkit.content.chunk import Chunk
 from transferkit.content.digest import Digest
 from transferkit.retry import Retry
 from transferkit.transfer import ranged
+from transferkit.transfer.attempts import Attempts, Outcomes
 from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.ranged import RangedBlob
+from transferkit.transfer.throttle import Throttle
 
 STEP = 4096
 SIZE = 20 * STEP + 77
@@ -313,6 +318,101 @@ def test_a_cancelled_copy_keeps_what_is_in_place(memory):
     assert {} == target.stored
     assert ["close"] == target.ingests[0].ended
     assert target.ingests[0].in_place >= 8 * STEP
+
+
+@pytest.mark.parametrize("listing", [False, True])
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_a_copy_that_is_cancelled_in_its_last_chunk_keeps_what_is_in_place(memory, workers, listing):
+    """Every chunk has been handed out then: what is missing is no reason to throw the rest away."""
+    data, blob = memory.make_blob(SIZE)
+    target, cancel = memory.Target(), tk.Cancellation()
+
+    class Cancelling(memory.ListingSource if listing else memory.Source):
+        def fetch_range(self, descriptor, chunk, *, flow):
+            if chunk.start == 20 * STEP:
+                while target.ingests[0].in_place < 20 * STEP:
+                    flow.check()
+                cancel.cancel("enough")
+            flow.check()
+            return super().fetch_range(descriptor, chunk, flow=flow)
+
+    source = Cancelling({blob.digest: data}, **({"step": STEP} if listing else {}))
+    with pytest.raises(tk.CancelledError, match="enough"):
+        copy(memory, [blob], source, target, threads=workers, cancellation=cancel)
+    assert ["close"] == target.ingests[0].ended
+    assert 20 * STEP == target.ingests[0].in_place
+
+
+@threads
+def test_a_list_that_comes_back_with_other_bounds_leaves_no_hole(memory, threads):
+    """Two servers behind one name: the first cuts its list short, the second has chunks of three times the size."""
+    data, blob = memory.make_blob(SIZE)
+
+    class TwoServers(memory.ListingSource):
+        def chunksums(self, descriptor, *, flow):
+            self.step = STEP if self.lists == 0 else 3 * STEP
+            return super().chunksums(descriptor, flow=flow)
+
+    source, target = TwoServers({blob.digest: data}, step=STEP, cuts=1), memory.Target()
+    report = copy(memory, [blob], source, target, threads=threads)
+    assert (data, ["commit"], SIZE) == (target.stored[blob.digest], target.ingests[0].ended, report.bytes)
+
+
+@threads
+def test_a_list_that_broke_off_and_is_gone_then_costs_nothing_twice(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+
+    class Gone(memory.ListingSource):
+        def chunksums(self, descriptor, *, flow):
+            if self.lists:
+                self.lists += 1
+                return
+            yield from super().chunksums(descriptor, flow=flow)
+
+    source, target, calls = Gone({blob.digest: data}, step=STEP, cuts=1), memory.Target(), []
+    report = copy(memory, [blob], source, target, threads=threads, progress=lambda *figures: calls.append(figures))
+    assert (data, ["commit"], SIZE) == (target.stored[blob.digest], target.ingests[0].ended, report.bytes)
+    assert sorted(completed for completed, _ in calls) == [completed for completed, _ in calls]
+
+
+def test_a_registry_that_asks_for_calm_before_its_list_gets_it(memory):
+    data, blob = memory.make_blob(SIZE)
+    source, target, slept = memory.ListingSource({blob.digest: data}, step=STEP, cuts=1), memory.Target(), []
+    source.error = tk.RateLimitedError("slow down", retryable=True, retry_after=7.0)
+    flow = WorkerFlow()
+    attempts = Attempts(
+        Retry(tk.RetryOptions(), rng=lambda: 0.5),
+        Throttle([flow], sleep=slept.append, clock=lambda: 100.0 + sum(slept)),
+        Outcomes(tk.Trace(), logging.getLogger("test")),
+        sleep=slept.append,
+        logger=logging.getLogger("test"),
+    )
+    attempts.wait(source.error, flow, 1)
+    assert [7.0] == slept
+    attempts.wait(tk.ReadError("broken"), flow, 3)
+    assert [7.0, 0.09] == slept
+
+
+def test_a_listed_chunk_that_is_too_long_for_one_connection_comes_in_parts(memory, monkeypatch):
+    monkeypatch.setattr(ranged, "MAX_CHUNK", 2 * STEP)
+    data, blob = memory.make_blob(SIZE)
+    source, target = memory.ListingSource({blob.digest: data}, step=SIZE), memory.Target()
+    copy(memory, [blob], source, target, threads=2)
+    assert [(n * STEP, min((n + 2) * STEP, SIZE) - 1) for n in range(0, 21, 2)] == sorted(source.asked)
+    assert data == target.stored[blob.digest]
+
+
+def test_few_workers_go_as_far_as_many_where_the_chunks_of_the_list_are_longer(memory):
+    """The window counts chunks, of whatever size they are."""
+    data, blob = memory.make_blob(SIZE)
+    large = RangedBlob(blob, memory.Ingest(memory.Target(), blob), size=10, window=2)
+    large.follow_list()
+    large.open_up()
+    large.enter()
+    large.enter()
+    for start in range(0, 4 * STEP, STEP):
+        large.listed(Chunk(start, start + STEP - 1), WRONG)
+    assert [0, STEP, 2 * STEP, 3 * STEP] == [large.take().chunk.start for _ in range(4)]
 
 
 def test_a_disk_that_refuses_ends_the_copy(memory):

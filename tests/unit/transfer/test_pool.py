@@ -191,18 +191,34 @@ def test_a_serial_executor_stops_at_the_first_error() -> None:
 
 
 def test_an_executor_that_cannot_start_a_worker_leaves_none_behind() -> None:
-    class Short(ThreadPoolExecutor):
-        left = 2
-
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("can't start new thread")
-            return super().submit(fn, *args, **kwargs)
-
-    pool: Pool[int] = pool_of(lambda unit, flow: pool.sleep(HOUR), range(20), executor=Short)
+    pool: Pool[int] = pool_of(lambda unit, flow: pool.sleep(HOUR), range(20), executor=short_of(0))
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.run(nothing, interval=INTERVAL)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_where_the_system_has_no_more_threads_the_others_do_the_work(threads: int) -> None:
+    done: list[int] = []
+    executor = short_of(threads)
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        threading.Event().wait(0.002)  # so that more workers are wanted
+        done.append(unit)
+
+    pool_of(work, range(200), concurrency=64, executor=executor).run(nothing, interval=INTERVAL)
+    assert sorted(done) == list(range(200))
+
+
+def short_of(threads: int) -> Callable[[int], Executor]:
+    """Return what makes executors that can start so many threads; as Python's own does, they keep what they got."""
+
+    class Short(ThreadPoolExecutor):
+        def _adjust_thread_count(self) -> None:
+            if len(self._threads) >= threads:
+                raise RuntimeError("can't start new thread")
+            super()._adjust_thread_count()  # type: ignore[misc]  # not in the stubs
+
+    return Short
 
 
 # -- errors

@@ -58,6 +58,11 @@ def test_all_workers_wait_for_what_one_was_told(throttle, clock, flows, error):
     assert 107.5 <= clock.now < 107.6
 
 
+def test_a_calm_of_days_is_no_number_too_large(throttle, clock, flows):
+    throttle.note(TransportTimeout("slow"), flows[0], 1.0)
+    assert 64 == throttle.limit(clock.now + 7 * 24 * 3600)
+
+
 def test_a_longer_pause_stands(throttle, clock, flows):
     throttle.note(busy(), flows[0], 7.0)
     throttle.note(busy(), flows[1], 2.0)

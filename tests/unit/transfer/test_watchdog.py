@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.errors import SlowError, StalledError
+from transferkit.options import RetryOptions
+from transferkit.retry import Retry
+from transferkit.trace import Trace
+from transferkit.transfer.attempts import Attempts, Outcomes
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.speed import Speeds
+from transferkit.transfer.throttle import Throttle
 from transferkit.transfer.watchdog import Watchdog
 
 MIB = 1024 * 1024
@@ -181,3 +189,48 @@ def test_the_thread_looks_by_itself_and_ends_with_the_block(flow):
         assert woken.wait(5)
 
     assert before == threading.active_count()
+
+
+def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
+    dog = watch(flow)
+    flow.begin_body()
+    dog.look(0.0)
+    flow.paused = True
+    for second in range(1, 100):
+        dog.look(float(second))
+    flow.paused = False
+    dog.look(99.5)
+    dog.look(108.9)
+    flow.check()
+
+    dog.look(109.0)
+    with pytest.raises(StalledError):
+        flow.check()
+
+
+def test_a_unit_that_was_cut_often_enough_is_spared(flow):
+    dog = watch(flow, fast_siblings())
+    flow.spared = True
+    flow.begin_body()
+    run(dog, flow, 60, 50_000)
+    flow.check()
+
+
+def test_slow_cuts_end_before_a_unit_is_given_up_for_them(flow):
+    """A blob that cannot be continued begins again after each: for ever, it would never arrive."""
+    outcomes = Outcomes(Trace(), logging.getLogger("test"))
+    throttle = Throttle([flow], sleep=lambda seconds: None)
+    retry = Retry(RetryOptions(patience=0.0, attempts=2))
+    attempts = Attempts(retry, throttle, outcomes, sleep=lambda seconds: None, logger=logging.getLogger("test"))
+    spared = []
+
+    def attempt():
+        spared.append(flow.spared)
+        if not flow.spared:
+            raise SlowError("50 KB/s, where others have 50 MB/s")
+
+    blob = Descriptor("sha256:" + 64 * "a", 1000)
+    attempts.run(blob, attempt, flow)
+    assert [False, False, False, True] == spared
+    attempts.run(blob, attempt, flow)
+    assert [False, False, False, True] == spared[4:]
