@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import transferkit
@@ -45,6 +45,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if not 0 < args.size <= 1 or args.runs < 1 or args.timeout <= 0:
         parser.error("--size is in (0, 1], --runs at least 1, --timeout positive")
+    if args.disk is not None and not args.disk.is_dir():
+        parser.error(f"--disk {args.disk} is no folder")
     args.only = frozenset(name.strip() for name in args.only.split(";") if name.strip())
     if args.only - set(ALL):
         parser.error(f"no such contestant: {', '.join(sorted(args.only - set(ALL)))}")
@@ -58,7 +60,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, write. Return 1 where a contestant delivered wrong bytes or this library failed."""
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda which, _: sys.exit(128 + which))  # so that what was started ends too
     # What pip installs is compiled, the other contestants too: a checkout might be compiled anew at each start.
     compileall.compile_dir(os.path.dirname(transferkit.__file__), quiet=1)
     results = Results(machine=machine.describe(), versions={}, scale=args.size, runs=args.runs, rows=[])
@@ -91,16 +94,15 @@ def _folders(work: Path | None, disk: Path | None) -> Iterator[tuple[Path, Path]
     memory = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="transferkit-bench-", dir=work.resolve() if work else memory))
-    on_disk = Path(tempfile.mkdtemp(prefix="transferkit-bench-", dir=disk or "/var/tmp"))  # /tmp may be in memory
-    try:
+    with ExitStack() as stack:
+        folders = []
+        for parent in (work.resolve() if work else memory, disk or "/var/tmp"):  # /tmp may be in memory
+            folders.append(Path(tempfile.mkdtemp(prefix="transferkit-bench-", dir=parent)))
+            stack.callback(shutil.rmtree, folders[-1], ignore_errors=True)
         if work is not None:
             (work / "blobs").mkdir(exist_ok=True)
-            (folder / "blobs").symlink_to((work / "blobs").resolve())
-        yield folder, on_disk
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(on_disk, ignore_errors=True)
+            (folders[0] / "blobs").symlink_to((work / "blobs").resolve())
+        yield folders[0], folders[1]
 
 
 if __name__ == "__main__":

@@ -124,9 +124,10 @@ def _requests_of(rows: list[Row], text: str, most: int, name: str) -> Goal:
 
 def _memory(results: Results) -> Iterator[Goal]:
     seen = [
-        (row, entry.rss)
+        (row, float(entry.peak))
         for row in results.rows
-        if row.blobs <= MANY and (entry := row.entry()) is not None and entry.rss is not None
+        for entry in row.entries
+        if row.blobs <= MANY and entry.kind == "ours" and entry.peak is not None
     ]
     text = f"peak RSS under {MAX_RSS / 1e6:.0f} MB in every row of up to {MANY:,} blobs"
     yield _worst(seen, "memory", text, lambda rss: rss < MAX_RSS, lambda rss: f"{rss / 1e6:.0f} MB")

@@ -61,6 +61,11 @@ class Entry:
     def rss(self) -> float | None:
         return self.median(lambda run: run.rss)
 
+    @property
+    def peak(self) -> int | None:
+        """The most memory that any of the runs took, in bytes."""
+        return max((run.rss for run in self.good), default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

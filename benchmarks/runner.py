@@ -173,7 +173,9 @@ class _Place:
         uploads = self.spec.action == "upload"
         folder = self.dataset.folder if uploads else self.runner.folder("to", on_disk=self.spec.on_disk)
         try:
-            command = contestant.command(self._job(server.url, server.ca, folder), scratch)
+            command = contestant.command(
+                self._job(server.url, server.ca, folder, floor=contestant.kind == "floor"), scratch
+            )
             env = measure.environment(ca=server.ca, scratch=scratch)
             if self.spec.on_disk:
                 os.sync()  # what others have left unwritten is not this one's to wait for
@@ -190,7 +192,7 @@ class _Place:
             if not uploads:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _job(self, url: str, ca: Path | None, folder: Path) -> Job:
+    def _job(self, url: str, ca: Path | None, folder: Path, *, floor: bool = False) -> Job:
         return Job(
             action=self.spec.action,
             list_file=self.dataset.list_file,
@@ -198,7 +200,7 @@ class _Place:
             repository=f"bench/{self.dataset.folder.name}",
             folder=folder,
             source=self.dataset.folder,
-            threads=self.spec.threads,
+            threads=self.spec.floor if floor else self.spec.threads,
             ca=ca,
         )
 

@@ -62,7 +62,8 @@ def download(
 
     Each blob takes one request; size and digest are checked while it streams, and its name appears only after
     that. Blobs that are in ``dest_dir`` already are verified once and skipped. A large one that was interrupted
-    continues where it stopped. ``dest_dir`` is made if need be; without blobs, nothing is done at all. Several calls, also of other processes, may share it.
+    continues where it stopped. ``dest_dir`` is made if need be; without blobs, nothing is done at all. Several calls,
+    also of other processes, may share it.
 
     ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
     of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function

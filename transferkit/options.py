@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from transferkit._version import __version__
 
 MIB = 1024 * 1024
+USER_AGENT = f"transferkit/{__version__}"
 MOST = 7 * 24 * 3600  # seconds of a time limit: what the system can be asked for ends somewhere
 
 
@@ -57,7 +58,7 @@ class TransportOptions:
     """Hosts (``host`` or ``host:port``) with private addresses that a registry elsewhere may redirect to."""
     ollama_hosts: frozenset[str] = frozenset()
     """Registries (``host`` or ``host:port``) that speak Ollama's dialect, besides ollama.ai and ollama.com."""
-    user_agent: str = f"transferkit/{__version__}"
+    user_agent: str = USER_AGENT
     direct: bool = True
     """Use our own HTTP/1 reader where no proxy and no session of the user's is in the way; else ``http.client``."""
 

@@ -276,6 +276,19 @@ def test_a_users_session_is_honoured(served, registry, tmp_path, assert_exactly)
     assert {"nightly"} == {record.headers.get("x-pipeline") for record in registry.log}
 
 
+def test_the_user_agent_of_a_session_counts_where_the_call_says_none(served, registry, tmp_path):
+    import requests
+
+    with requests.Session() as session:
+        download(registry, served[:1], tmp_path / "d", session=session)
+        session.headers["User-Agent"] = "pipeline/7"
+        download(registry, served[1:2], tmp_path / "d", session=session)
+        download(registry, served[2:3], tmp_path / "d", session=session, user_agent="pipeline/8")
+
+    agents = [record.headers["user-agent"] for record in registry.log]
+    assert [f"transferkit/{tk.__version__}", "pipeline/7", "pipeline/8"] == agents
+
+
 def test_responses_works_on_a_users_session(tmp_path):
     import requests
     import responses

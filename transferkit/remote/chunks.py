@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
@@ -125,6 +126,7 @@ class _List:
         self._parser = ChunksumParser(size)
         self._block = memoryview(bytearray(_LIST_BLOCK))  # the flow's buffer is the reader's, between two lines
         self._ended = False
+        self._heard = time.monotonic()
         self._pairs: list[tuple[Chunk, Digest]] = []
 
     def begin(self) -> str | None:
@@ -149,7 +151,14 @@ class _List:
     def _next(self) -> list[tuple[Chunk, Digest]]:
         count = self._answer.readinto(self._block)
         if count:
-            return self._parser.feed(bytes(self._block[:count]))
+            pairs = self._parser.feed(bytes(self._block[:count]))
+            now = time.monotonic()
+            if pairs:
+                self._heard = now
+            elif now - self._heard > self._answer.patience:
+                # No body is under way that would be seen to be slow.
+                raise ReadError(f"{self._answer.place} sent no line of its list for {self._answer.patience:g} s")
+            return pairs
         self._ended = True
         return self._parser.close()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError
 from transferkit.storage.disk import Disk, disk_errors, is_file
-from transferkit.storage.lock import is_locked
+from transferkit.storage.lock import unheld
 
 DAY = 24 * 3600.0
 
@@ -83,14 +83,18 @@ def remove_partials(
         if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
             continue
         name = f"{folder}/{partial.digest.file_name}"
-        if is_locked(f"{name}.lock"):
-            continue
-        others = (f"{name}.json", f"{name}.json.new", f"{name}.lock") if partial.path == name else ()
-        for path in {partial.path, *others}:
-            with disk_errors("removing", path):
-                try:
-                    disk.unlink(path)
-                except FileNotFoundError:
-                    continue
-        removed.append(partial)
+        with unheld(f"{name}.lock") as is_ours:
+            if is_ours:
+                others = (f"{name}.json", f"{name}.json.new", f"{name}.lock") if partial.path == name else ()
+                _remove({partial.path, *others}, disk)
+                removed.append(partial)
     return removed
+
+
+def _remove(paths: Iterable[str], disk: Disk) -> None:
+    for path in paths:
+        with disk_errors("removing", path):
+            try:
+                disk.unlink(path)
+            except FileNotFoundError:
+                continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
@@ -54,16 +56,22 @@ class BlobLock:
         self._lock.release()
 
 
-def is_locked(path: str) -> bool:
-    """Tell whether somebody holds the lock in this file right now."""
+@contextmanager
+def unheld(path: str) -> Iterator[bool]:
+    """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
     if not os.path.exists(path):
-        return False
+        yield True
+        return
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return True
+        yield False
+        return
     except (NotImplementedError, OSError):
-        return False  # no locks here: nobody can hold one
-    lock.release()
-    return False
+        yield True  # no locks here: nobody can hold one
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -12,9 +12,11 @@ from typing import Any
 
 import requests
 from requests.structures import CaseInsensitiveDict
+from requests.utils import default_user_agent
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError, ReadError
+from transferkit.options import USER_AGENT
 from transferkit.transport.body import NO_BODY, Answer, Sender
 from transferkit.transport.connections import abort_of, connecting_for
 from transferkit.transport.failures import foreign_errors
@@ -168,7 +170,10 @@ def _prepare(
     merged: CaseInsensitiveDict[str] = CaseInsensitiveDict()
     if theirs:
         merged.update({k: v for k, v in session.headers.items() if isinstance(v, str)})
+    name = merged.get("User-Agent")
     merged.update(headers)
+    if name not in (None, default_user_agent()) and headers.get("User-Agent") == USER_AGENT:
+        merged["User-Agent"] = name  # the user's own, where it is not said with the call
     # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
     request = requests.Request(
         method,

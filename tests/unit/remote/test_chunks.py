@@ -33,7 +33,17 @@ from transferkit.options import TransportOptions
 from transferkit.protocol import chunksums
 from transferkit.remote.repository import Repository
 from transferkit.server import OCIRegistry, serving
-from transferkit.testing import Pause, RawRequest, answer, chunked, never, scripted_server, truncated, until_close
+from transferkit.testing import (
+    Close,
+    Pause,
+    RawRequest,
+    answer,
+    chunked,
+    never,
+    scripted_server,
+    truncated,
+    until_close,
+)
 from transferkit.transport.client import Client
 
 WHERE = "library/model"
@@ -705,3 +715,14 @@ def test_a_hostile_location_is_refused_with_the_reason(
                 next(pairs)
         assert targets(proxy) == [f"http://registry.test{LIST_PATH}"]
     assert flow.held == set()
+
+
+def test_a_list_that_brings_no_line_has_a_limit(repository_of: Any, flow: Flow) -> None:
+    first, rest = LIST.split(b"\n", 1)
+    head = answer(200, LIST).removesuffix(LIST)
+    drip = [piece for byte in rest[:60] for piece in (bytes([byte]), Pause(0.05))]
+    options = TransportOptions(response_timeout=0.3)
+    with scripted_server([[head + first + b"\n", *drip, Close()]]) as server:
+        with pytest.raises(ReadError, match=r"no line of its list for 0\.3 s") as caught:
+            list(repository_of(server.url, options=options).chunksums(BLOB, flow=flow))
+    assert caught.value.retryable

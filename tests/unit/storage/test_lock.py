@@ -11,7 +11,7 @@ import pytest
 import transferkit as tk
 from transferkit.content.descriptor import Descriptor
 from transferkit.storage.disk import Disk
-from transferkit.storage.lock import BlobLock, is_locked
+from transferkit.storage.lock import BlobLock, unheld
 from transferkit.transfer.flow import WorkerFlow
 
 BLOB = Descriptor("sha256:" + 64 * "a", 1000)
@@ -22,10 +22,15 @@ def make(folder) -> BlobLock:
     return BlobLock(str(folder), BLOB, Disk())
 
 
+def is_free(folder) -> bool:
+    with unheld(f"{folder}/{NAME}") as free:
+        return free
+
+
 def test_one_holds_it_at_a_time(tmp_path):
     first, second = make(tmp_path), make(tmp_path)
     first.acquire(WorkerFlow())
-    assert is_locked(str(tmp_path / NAME))
+    assert not is_free(tmp_path)
     got = threading.Event()
     thread = threading.Thread(target=lambda: (second.acquire(WorkerFlow()), got.set()))
     thread.start()
@@ -34,7 +39,7 @@ def test_one_holds_it_at_a_time(tmp_path):
     assert got.wait(10)
     thread.join()
     second.release()
-    assert not is_locked(str(tmp_path / NAME))
+    assert is_free(tmp_path)
 
 
 def test_a_wait_can_be_cancelled(tmp_path):
@@ -46,6 +51,23 @@ def test_a_wait_can_be_cancelled(tmp_path):
     first.release()
 
 
+def test_who_finds_it_free_keeps_it_so(tmp_path):
+    """What is removed under it is not what a download has just begun to continue."""
+    lock, waiting = make(tmp_path), make(tmp_path)
+    lock.acquire(WorkerFlow())
+    lock.release()
+    assert os.path.exists(tmp_path / NAME)
+    got = threading.Event()
+    thread = threading.Thread(target=lambda: (waiting.acquire(WorkerFlow()), got.set()))
+    with unheld(f"{tmp_path}/{NAME}") as free:
+        assert free
+        thread.start()
+        assert not got.wait(0.2)
+    assert got.wait(10)
+    thread.join()
+    waiting.release()
+
+
 def test_a_retired_lock_leaves_no_file(tmp_path):
     lock = make(tmp_path)
     lock.acquire(WorkerFlow())
@@ -53,7 +75,7 @@ def test_a_retired_lock_leaves_no_file(tmp_path):
     lock.release()
     lock.release()
     assert [] == os.listdir(tmp_path)
-    assert not is_locked(str(tmp_path / NAME))
+    assert is_free(tmp_path)
 
 
 class Refusing:

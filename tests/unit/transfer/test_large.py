@@ -375,11 +375,8 @@ def test_a_list_that_broke_off_and_is_gone_then_costs_nothing_twice(memory, thre
     assert sorted(completed for completed, _ in calls) == [completed for completed, _ in calls]
 
 
-def test_a_registry_that_asks_for_calm_before_its_list_gets_it(memory):
-    data, blob = memory.make_blob(SIZE)
-    source, target, slept = memory.ListingSource({blob.digest: data}, step=STEP, cuts=1), memory.Target(), []
-    source.error = tk.RateLimitedError("slow down", retryable=True, retry_after=7.0)
-    flow = WorkerFlow()
+def test_a_registry_that_asks_for_calm_before_its_list_gets_it():
+    flow, slept = WorkerFlow(), []
     attempts = Attempts(
         Retry(tk.RetryOptions(), rng=lambda: 0.5),
         Throttle([flow], sleep=slept.append, clock=lambda: 100.0 + sum(slept)),
@@ -387,7 +384,7 @@ def test_a_registry_that_asks_for_calm_before_its_list_gets_it(memory):
         sleep=slept.append,
         logger=logging.getLogger("test"),
     )
-    attempts.wait(source.error, flow, 1)
+    attempts.wait(tk.RateLimitedError("slow down", retryable=True, retry_after=7.0), flow, 1)
     assert [7.0] == slept
     attempts.wait(tk.ReadError("broken"), flow, 3)
     assert [7.0, 0.09] == slept
@@ -404,7 +401,7 @@ def test_a_listed_chunk_that_is_too_long_for_one_connection_comes_in_parts(memor
 
 def test_few_workers_go_as_far_as_many_where_the_chunks_of_the_list_are_longer(memory):
     """The window counts chunks, of whatever size they are."""
-    data, blob = memory.make_blob(SIZE)
+    _, blob = memory.make_blob(SIZE)
     large = RangedBlob(blob, memory.Ingest(memory.Target(), blob), size=10, window=2)
     large.follow_list()
     large.open_up()
