@@ -36,6 +36,8 @@ def run(paths: list[Path], *, tensors: int, large: int) -> bool:
         outbox.mkdir()
         files = _files(paths) if paths else _generate(Path(folder, "model"), tensors, large)
         blobs = [_stage(file, outbox) for file in files]
+        if not blobs:
+            raise SourceError(f"there are no files in {', '.join(map(str, paths))}")
         distinct = {blob.digest: blob for blob in blobs}
         total = sum(blob.size for blob in distinct.values())
         click.echo(f"{len(blobs)} files, {len(distinct)} distinct blobs, {human_bytes(total)}")

@@ -19,8 +19,8 @@ from transferkit.transport.client import Client
 class Repository:
     """One repository of a registry, as a ``Fetcher``, a ``Pusher`` and a home of manifests. Thread-safe.
 
-    It is a ``RangeFetcher`` and a ``ChunkLister`` besides; where the parts of a blob are to be had is remembered until
-    ``forget``. ``part_size`` (bytes) makes larger blobs go up in parts.
+    It is a ``RangeFetcher`` and a ``ChunkLister`` besides, and remembers where the parts of a blob are to be had.
+    ``part_size`` (bytes) makes larger blobs go up in parts.
 
     Raises:
         InvalidNameError: ``name`` is not the name of a repository.
@@ -45,10 +45,6 @@ class Repository:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         state = self._location(descriptor)
         return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state)
-
-    def forget(self, descriptor: Descriptor) -> None:
-        """Forget where the parts of a blob are: it is done."""
-        self._locations.pop(descriptor.digest, None)
 
     def _location(self, descriptor: Descriptor) -> BlobLocation:
         location = self._locations.get(descriptor.digest)

@@ -23,12 +23,20 @@ def progress_bar(label: str, total: int, *, stream: TextIO | None = None) -> Ite
     ...     progress(2048, 2048)
     pull: 2.0 KiB of 2.0 KiB (100 %)
     """
+    in_notebook = stream is None and _has_kernel()
     stream = stream or sys.stderr
-    if stream.isatty():
+    if in_notebook or stream.isatty():
         with _tqdm_bar(label, total, stream) as callback:
             yield callback
     else:
         yield plain_lines(label, stream)
+
+
+def _has_kernel() -> bool:
+    """Whether this process is the kernel of a notebook: its streams say that they are no terminals."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 @contextmanager

@@ -35,6 +35,11 @@ def test_the_demo_moves_real_files_of_a_folder(tmp_path):
     assert "verified 2 files, 6 B: every byte is in place" in done.output
 
 
+def test_a_folder_without_files_is_a_sentence(tmp_path):
+    done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path)])
+    assert (1, f"Error: there are no files in {tmp_path}\n") == (done.exit_code, done.output)
+
+
 def test_a_missing_path_is_wrong_usage(tmp_path):
     assert 2 == CliRunner().invoke(main, ["demo", "--path", str(tmp_path / "nothing")]).exit_code
 

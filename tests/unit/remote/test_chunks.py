@@ -385,16 +385,6 @@ def test_a_redirect_on_the_registry_itself_is_not_kept(repository_of: Any) -> No
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret"}
 
 
-def test_what_is_done_is_forgotten(repository_of: Any) -> None:
-    with Front() as front:
-        repository = repository_of(front.registry.url)
-        take(repository)
-        repository.forget(BLOB)
-        repository.forget(BLOB)
-        take(repository)
-        assert len(front.registry.requests) == 2
-
-
 # -- waiting for the one who asks
 
 

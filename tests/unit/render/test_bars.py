@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
 
 from transferkit.render.bars import plain_lines, progress_bar
 
@@ -45,6 +49,19 @@ def test_a_terminal_gets_a_bar_that_can_go_back():
     assert "push" in stream.getvalue()
     assert "100%" in stream.getvalue()
     assert "2.00k/2.00k" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("config", "bar"), [({"IPKernelApp": {}}, True), ({"TerminalIPythonApp": {}}, False)])
+def test_a_notebook_gets_a_bar_although_it_is_no_terminal(config, bar, monkeypatch):
+    """As ``ipykernel`` has it: streams that are no terminals, and a shell whose configuration names the kernel."""
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: SimpleNamespace(config=config)
+    stream = io.StringIO()
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar("pull", 2048) as progress:
+        progress(2048, 2048)
+    assert bar == ("2.00k/2.00k" in stream.getvalue())
 
 
 def test_a_file_gets_lines():
