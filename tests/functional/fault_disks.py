@@ -67,7 +67,7 @@ DOWN = {
     "close": (("small", "large"), ()),
     "rename": (("small", "large", "rest"), ()),
     "sync_folder": (("small", "large", "rest"), ()),
-    "append": (("small", "large", "rest"), ()),
+    "append": ((), ("small", "large", "rest")),
     "stat": ((), ("small", "large", "rest")),
     "unlink": ((), ("small", "large", "rest")),
 }

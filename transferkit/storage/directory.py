@@ -396,7 +396,7 @@ class Directory:
         """Write down what was verified.
 
         Raises:
-            StorageError: a symbolic link is in the way.
+            StorageError: a symbolic link or a folder is in the place of that list.
         """
         self._index.flush()
 

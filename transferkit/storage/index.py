@@ -93,7 +93,7 @@ class VerifiedIndex:
         """Write what is remembered so far; what cannot be written is hashed again some day.
 
         Raises:
-            StorageError: a symbolic link has been put in its place.
+            StorageError: a symbolic link or a folder is in its place.
         """
         with self._lock:
             rows, self._fresh = self._fresh, []
@@ -105,7 +105,7 @@ class VerifiedIndex:
             self._disk.make_folder(os.path.dirname(self._path))
             self._disk.append(self._path, "".join(rows).encode("ascii"))
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in (errno.ELOOP, errno.EISDIR):
                 raise storage_error(error, "writing the index", self._path) from error
             logger.debug("the index %s cannot be written: %s", self._path, error.strerror)
 
