@@ -171,4 +171,5 @@ class Attempts:
         self._sleep(wait)
         flow.begin_attempt()
         self._throttle.enter(flow)
+        flow.busy = False  # what follows is no attempt, that the others would have to wait for
         flow.check()

@@ -103,7 +103,6 @@ class LargeBlobs:
         except TransferKitError as error:
             self._give_up(blob, error)
         finally:
-            flow.busy = False
             blob.list_ended()
             self._agenda.news()
             self._leave(blob, flow)

@@ -98,30 +98,16 @@ class DirectAnswer(Answer):
 class ReplayedAnswer(Answer):
     """An answer without a plain length, read by ``http.client`` from what is here already, and then the socket."""
 
-    __slots__ = ("_connection", "_direct", "_flow", "_pool", "_response", "_reusable")
+    __slots__ = ("_connection", "_flow", "_response")
 
-    def __init__(
-        self,
-        direct: Direct,
-        pool: HTTPConnectionPool,
-        connection: Any,
-        method: str,
-        head: Head,
-        rest: bytes,
-        place: str,
-        flow: Flow,
-        reusable: bool,
-    ) -> None:
+    def __init__(self, connection: Any, method: str, head: Head, rest: bytes, place: str, flow: Flow) -> None:
         self.status = head.status
         self.headers = head.fields
         self.length = None
         self.offset = 0
         self.place = place
-        self._direct = direct
-        self._pool = pool
         self._connection = connection
         self._flow = flow
-        self._reusable = reusable
         replay: Any = _Replay(_head_bytes(head) + rest, connection.sock)  # makefile is all that is asked of a socket
         self._response = http.client.HTTPResponse(replay, method=method)
         with foreign_errors(flow, place, None, None):
@@ -195,7 +181,7 @@ def answer_for(
     if method == "HEAD" or head.status in NO_BODY:
         chunked, length = False, 0
     if chunked or length is None:
-        return ReplayedAnswer(direct, pool, connection, method, head, rest, place, flow, reusable=False)
+        return ReplayedAnswer(connection, method, head, rest, place, flow)
     reusable = reusable and head.keeps_alive
     return DirectAnswer(direct, pool, connection, head, length, rest, place, flow, reusable)
 

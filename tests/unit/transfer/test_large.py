@@ -385,7 +385,7 @@ def test_a_registry_that_asks_for_calm_before_its_list_gets_it():
         logger=logging.getLogger("test"),
     )
     attempts.wait(tk.RateLimitedError("slow down", retryable=True, retry_after=7.0), flow, 1)
-    assert [7.0] == slept
+    assert ([7.0], False) == (slept, flow.busy)
     attempts.wait(tk.ReadError("broken"), flow, 3)
     assert [7.0, 0.09] == slept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from tests.unit.transport.rig import (
     HELLO,
     LIMIT,
     Serve,
+    TLSServer,
     ask,
     client_of,
     connections,
@@ -25,7 +27,7 @@ from tests.unit.transport.rig import (
 from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Close, Pause, Reset, answer, chunked
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.direct import IDLE
+from transferkit.transport.direct import IDLE, _is_quiet
 
 pytestmark = DIRECT_ALONE
 
@@ -142,6 +144,18 @@ def test_an_answer_that_is_repeated_is_not_taken_for_the_next(serve: Serve) -> N
         wait_for_news(client)
         assert (404, b"") == ask(client, "HEAD")
         assert [0, 1] == connections(server)
+
+
+def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext, trust: None) -> None:
+    """TLS 1.3 sends them behind the handshake: the socket is readable, and there is no byte to be read."""
+    with TLSServer(server_context, [HELLO]) as server, client_of(server) as client:
+        sessions, flow = client._sessions, WorkerFlow()
+        pool = sessions._plan(client.origin, True).pool
+        connection: Any = pool._new_conn()  # type: ignore[union-attr]  # it is the direct way
+        sessions._direct._connect(connection, 5.0, None, "there", flow)  # type: ignore[union-attr]  # as above
+        assert connection.readable.poll(LIMIT * 1000)
+        assert _is_quiet(connection)
+        connection.close()
 
 
 # -- connections that died while they were idle
