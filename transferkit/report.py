@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 
 
@@ -79,6 +78,8 @@ class Report:
         return f"<Report {', '.join(f'{name} {value}' for name, value in self._rows())}>"
 
     def _repr_html_(self) -> str:
+        import html
+
         cells = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in self._rows()
         )

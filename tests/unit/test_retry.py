@@ -23,7 +23,8 @@ from transferkit.errors import (
     TransferKitError,
 )
 from transferkit.options import RetryOptions
-from transferkit.retry import Retry, wait_quadratic
+from transferkit.retry import Retry
+from transferkit.retry.loop import wait_quadratic
 
 
 class Stage:

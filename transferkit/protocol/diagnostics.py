@@ -10,8 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 
 from transferkit.errors import (
     BlobNotFoundError,
@@ -85,6 +83,9 @@ def read_retry_after(value: str | None, *, now: float) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
+        from datetime import timezone
+        from email.utils import parsedate_to_datetime  # here: few registries send a date, and it imports half of email
+
         try:
             date = parsedate_to_datetime(text)
         except (TypeError, ValueError, IndexError, OverflowError):

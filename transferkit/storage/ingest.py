@@ -6,7 +6,6 @@ The words are containerd's: an *ingest* is open until *commit*, which checks and
 from __future__ import annotations
 
 import os
-import secrets
 from types import TracebackType
 from typing import Protocol
 
@@ -124,7 +123,7 @@ class Ingest:
 
 def temporary_name(folder: str, descriptor: Descriptor) -> str:
     """Return a name in ``folder`` that no other process or thread uses: safety never rests on a lock."""
-    return f"{folder}/{descriptor.digest.file_name}.{secrets.token_hex(8)}"
+    return f"{folder}/{descriptor.digest.file_name}.{os.urandom(8).hex()}"
 
 
 class Sequential(Protocol):

@@ -6,12 +6,14 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _POLL = 0.05  # seconds between two looks at a lock that another process holds
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
@@ -23,8 +25,7 @@ class BlobLock:
     def __init__(self, folder: str, descriptor: Descriptor, disk: Disk) -> None:
         self._disk = disk
         self._path = f"{folder}/{descriptor.digest.file_name}.lock"
-        # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
-        self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
+        self._lock = _file_lock(self._path)
 
     def acquire(self, flow: Flow) -> None:
         """Wait until it is ours; the wait can be cancelled.
@@ -32,6 +33,8 @@ class BlobLock:
         Raises:
             StorageError: the lock's file cannot be made.
         """
+        from filelock import Timeout
+
         with disk_errors("locking", self._path):
             while True:
                 try:
@@ -62,7 +65,9 @@ def unheld(path: str) -> Iterator[bool]:
     if not os.path.exists(path):
         yield True
         return
-    lock = FileLock(path, thread_local=False)
+    from filelock import Timeout
+
+    lock = _file_lock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -75,3 +80,10 @@ def unheld(path: str) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def _file_lock(path: str) -> FileLock:
+    from filelock import FileLock  # here: small blobs need no lock, and its import is a tenth of what a start takes
+
+    # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
+    return FileLock(path, thread_local=False, fallback_to_soft=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 
 SAMPLES = 30  # the last ones; a link changes
@@ -25,8 +24,8 @@ class Speeds:
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        rates = list(self._rates)
-        return statistics.median(rates) if len(rates) >= ENOUGH else None
+        rates = sorted(self._rates)
+        return rates[len(rates) // 2] if len(rates) >= ENOUGH else None
 
     def is_slow(self, rate: float) -> bool:
         """Tell whether a body that moves ``rate`` bytes a second is far behind the others."""

@@ -1,19 +1,15 @@
-"""Answers of the direct way: the common kind straight from the socket, the others by ``http.client``."""
+"""Answers of the direct way, straight from the socket; what is not of the common kind is in ``replayed``."""
 
 from __future__ import annotations
 
-import http.client
-import io
-import socket
-from typing import TYPE_CHECKING, Any
-
-from urllib3 import HTTPConnectionPool
+from typing import TYPE_CHECKING
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ReadError
 from transferkit.protocol.head import Head
 from transferkit.transport.body import NO_BODY, Answer
-from transferkit.transport.failures import convert, foreign_errors
+from transferkit.transport.dial import Connection, Endpoint
+from transferkit.transport.failures import convert
 
 if TYPE_CHECKING:
     from transferkit.transport.direct import Direct
@@ -22,13 +18,13 @@ if TYPE_CHECKING:
 class DirectAnswer(Answer):
     """An answer with an announced length, or with no body: the common kind."""
 
-    __slots__ = ("_connection", "_direct", "_flow", "_left", "_pool", "_rest", "_reusable", "_sock")
+    __slots__ = ("_connection", "_direct", "_endpoint", "_flow", "_left", "_rest", "_reusable", "_sock")
 
     def __init__(
         self,
         direct: Direct,
-        pool: HTTPConnectionPool,
-        connection: Any,
+        endpoint: Endpoint,
+        connection: Connection,
         head: Head,
         length: int,
         rest: bytes,
@@ -42,8 +38,8 @@ class DirectAnswer(Answer):
         self.offset = 0
         self.place = place
         self._direct = direct
-        self._pool = pool
-        self._connection = connection
+        self._endpoint = endpoint
+        self._connection: Connection | None = connection
         self._sock = connection.sock
         self._flow = flow
         self._left = length
@@ -84,7 +80,7 @@ class DirectAnswer(Answer):
         if connection is not None:
             self._flow.detach(connection.abort)
             if self._reusable:
-                self._direct.give_back(self._pool, connection)
+                self._direct.give_back(self._endpoint, connection)
             else:
                 connection.close()
 
@@ -95,79 +91,10 @@ class DirectAnswer(Answer):
             connection.close()
 
 
-class ReplayedAnswer(Answer):
-    """An answer without a plain length, read by ``http.client`` from what is here already, and then the socket."""
-
-    __slots__ = ("_connection", "_flow", "_response")
-
-    def __init__(self, connection: Any, method: str, head: Head, rest: bytes, place: str, flow: Flow) -> None:
-        self.status = head.status
-        self.headers = head.fields
-        self.length = None
-        self.offset = 0
-        self.place = place
-        self._connection = connection
-        self._flow = flow
-        replay: Any = _Replay(_head_bytes(head) + rest, connection.sock)  # makefile is all that is asked of a socket
-        self._response = http.client.HTTPResponse(replay, method=method)
-        with foreign_errors(flow, place, None, None):
-            self._response.begin()
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self.place, None, None):
-            try:
-                data = self._response.read1(len(buffer))
-            except (http.client.HTTPException, ValueError) as error:
-                self._flow.check()
-                text = f"{self.place} sent a body that is cut off or malformed: {type(error).__name__}"
-                raise ReadError(text) from error
-        self._flow.check()
-        if len(data) > len(buffer):  # http.client takes "-5" for the size of a chunk
-            raise ReadError(f"{self.place} sent a body that is cut off or malformed")
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._flow.detach(connection.abort)
-            # The reader may hold bytes of the next answer, or have met the end: such connections are rare enough.
-            self._response.close()
-            connection.close()
-
-
-class _Replay:
-    """A "socket" that first repeats what was read from the real one."""
-
-    def __init__(self, data: bytes, sock: socket.socket) -> None:
-        self._raw = _ReplayRaw(data, sock)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._raw)
-
-
-class _ReplayRaw(io.RawIOBase):
-    def __init__(self, data: bytes, sock: socket.socket) -> None:
-        self._data = memoryview(data)
-        self._sock = sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._data
-        if data:
-            count = min(len(buffer), len(data))
-            buffer[:count] = data[:count]
-            self._data = data[count:]
-            return count
-        return self._sock.recv_into(buffer)
-
-
 def answer_for(
     direct: Direct,
-    pool: HTTPConnectionPool,
-    connection: Any,
+    endpoint: Endpoint,
+    connection: Connection,
     method: str,
     head: Head,
     rest: bytes,
@@ -181,12 +108,9 @@ def answer_for(
     if method == "HEAD" or head.status in NO_BODY:
         chunked, length = False, 0
     if chunked or length is None:
+        # Here: http.client takes longer to import than most such answers to read, and few processes meet one.
+        from transferkit.transport.replayed import ReplayedAnswer
+
         return ReplayedAnswer(connection, method, head, rest, place, flow)
     reusable = reusable and head.keeps_alive
-    return DirectAnswer(direct, pool, connection, head, length, rest, place, flow, reusable)
-
-
-def _head_bytes(head: Head) -> bytes:
-    lines = [f"HTTP/1.{head.minor} {head.status} "]
-    lines += [f"{name}: {head.fields[name]}" for name in ("transfer-encoding", "connection") if name in head.fields]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return DirectAnswer(direct, endpoint, connection, head, length, rest, place, flow, reusable)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, TransportError
@@ -21,6 +19,9 @@ from transferkit.protocol.routes import check_base_url
 from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.body import Answer, Sender
 from transferkit.transport.sessions import Sessions
+
+if TYPE_CHECKING:
+    import requests
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import http.client
 import math
-import os
-import select
 import socket
 import ssl
 import threading
 import time
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -26,30 +23,14 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
+from transferkit.transport.dial import abort_of, close_half_made, open_socket, watched
 
 BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-_SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
 
 # Which flow a connection made by this thread belongs to. urllib3 hands nothing of ours down to where the socket is
 # made, and a pool's connections are shared by threads, so the thread is the only thing that links the two.
 _thread = threading.local()
-
-
-def abort_of(sock: socket.socket) -> Abort:
-    """Return what wakes every thread that is blocked on ``sock``, in whatever it does there.
-
-    Closing a socket wakes nobody. ``SSLSocket.shutdown`` wakes, and drops the TLS layer on the way: the next read would
-    hand out ciphertext as if it were content. So it is the base class's, which leaves the TLS layer alone.
-    """
-
-    def abort() -> None:
-        try:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected any more: nobody is blocked on it
-
-    return abort
 
 
 @contextmanager
@@ -64,17 +45,6 @@ def connecting_for(flow: Flow) -> Iterator[None]:
 
 def _current() -> Flow | None:
     return getattr(_thread, "flow", None)
-
-
-def _close_half_made(error: BaseException) -> None:
-    """Close the TLS socket that Python begins to make of a connection, where that is reset in the same moment.
-
-    Python 3.11 leaves it open and to nobody but the traceback, which lives as long as the error that we raise.
-    """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        half_made = frame.f_locals.get("self")
-        if isinstance(half_made, ssl.SSLSocket):
-            half_made.close()
 
 
 class _Lines:
@@ -135,9 +105,6 @@ class _Wakeable:
     held: tuple[Flow, Abort] | None = None
     abort: Abort
     """Wakes whoever is blocked on this connection; there from ``connect`` on."""
-    limit: float | None = None
-    readable: select.poll
-    """Tells whether something has come that was not read; there from ``connect`` on."""
 
     def hold(self, flow: Flow) -> None:
         """Let ``flow`` wake whoever is blocked on this connection."""
@@ -163,85 +130,51 @@ class _Wakeable:
         connection = cast(HTTPConnection, self)
         host, port = connection._dns_host, connection.port
         try:
-            addresses = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
+            return open_socket(
+                host.strip("[]"),
+                port,
+                timeout=float(self.timeout),
+                flow=flow,
+                family=allowed_gai_family(),
+                options=connection.socket_options or (),
+                source_address=connection.source_address,
+            )
+        except socket.gaierror as error:
+            raise NameResolutionError(host, connection, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(connection, f"no connection to {host} within {self.timeout} s") from error
         except OSError as error:
-            raise NameResolutionError(host, connection, cast(socket.gaierror, error)) from error
-        last: OSError = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in addresses:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                for option in connection.socket_options or ():
-                    sock.setsockopt(*option)
-                if connection.source_address:
-                    sock.bind(connection.source_address)
-                self._connect(sock, address, flow)
-            except OSError as error:
-                sock.close()
-                last = error
-                continue
-            except BaseException:
-                sock.close()
-                raise
-            return sock
-        if isinstance(last, TimeoutError):
-            raise ConnectTimeoutError(connection, f"no connection to {host} within {self.timeout} s") from last
-        raise NewConnectionError(connection, f"cannot connect to {host}: {last}") from last
-
-    def _connect(self, sock: socket.socket, address: Any, flow: Flow) -> None:
-        """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
-        deadline = time.monotonic() + float(self.timeout)
-        sock.setblocking(False)
-        # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.
-        sock.connect_ex(address)
-        poll = select.poll()
-        poll.register(sock, select.POLLOUT)
-        while not poll.poll(_SLICE * 1000):
-            flow.check()
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"timed out after {self.timeout} s")
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        sock.settimeout(float(self.timeout))
+            raise NewConnectionError(connection, f"cannot connect to {host}: {error}") from error
 
     def connect(self) -> None:
         flow = _current()
         if flow is None:
             super().connect()  # type: ignore[misc]  # the mixed-in connection has it
             return
-        # wrap_socket() takes the descriptor out of the plain socket, so a handshake is woken by a second one.
-        twins: list[tuple[socket.socket, Abort]] = []
         make = self._new_conn
+        with ExitStack() as stack:
 
-        def remember() -> socket.socket:
-            sock = make()
-            twin = sock.dup()
-            abort = abort_of(twin)
-            twins.append((twin, abort))
+            def watch() -> socket.socket:
+                sock = make()
+                try:
+                    stack.enter_context(watched(sock, flow))
+                except BaseException:
+                    sock.close()  # nobody else knows it yet
+                    raise
+                return sock
+
+            self._new_conn = watch  # type: ignore[method-assign]  # for this one call
             try:
-                flow.attach(abort)
-            except BaseException:
-                sock.close()  # nobody else knows it yet
-                raise
-            return sock
-
-        self._new_conn = remember  # type: ignore[method-assign]  # for this one call
-        try:
-            super().connect()  # type: ignore[misc]  # as above
-        except OSError as error:
-            _close_half_made(error)
-            if isinstance(error, (ssl.SSLError, TimeoutError)):
-                raise
-            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
-            raise NewConnectionError(cast(HTTPConnection, self), str(error)) from error
-        finally:
-            del self._new_conn
-            for twin, abort in twins:
-                flow.detach(abort)
-                twin.close()
+                super().connect()  # type: ignore[misc]  # as above
+            except OSError as error:
+                close_half_made(error)
+                if isinstance(error, (ssl.SSLError, TimeoutError)):
+                    raise
+                # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
+                raise NewConnectionError(cast(HTTPConnection, self), str(error)) from error
+            finally:
+                del self._new_conn
         self.abort = abort_of(self.sock)
-        self.readable = select.poll()
-        self.readable.register(self.sock, select.POLLIN)
         self.hold(flow)
         self.sock.settimeout(self.send_timeout)
 

@@ -1,31 +1,24 @@
-"""The direct way: our own request heads and a strict reader of answers, on connections that urllib3 has made.
+"""The direct way: our own request heads and a strict reader of answers, on connections of our own.
 
 What a small blob costs is Python, not the network: ``Session.get`` runs 1,200 calls for each, this way under a
 hundred. The request head is one ``sendall``, the answer's head and the first of its body one ``recv_into``; the rest of
-the body goes straight into the worker's buffer. Connecting, TLS and its verification stay urllib3's. What is unusual in
-an answer (chunked, HTTP/1.0, no length) is read by ``http.client`` from the same bytes.
+the body goes straight into the worker's buffer. TLS and its verification are Python's ``ssl``. What is unusual in an
+answer (chunked, HTTP/1.0, no length) is read by ``http.client`` from the same bytes.
 """
 
 from __future__ import annotations
 
-import socket
-import ssl
-import struct
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
-
-from urllib3 import HTTPConnectionPool
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, ReadError, TransferKitError, TransportTimeout
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.answers import answer_for
 from transferkit.transport.body import Answer, Sender
-from transferkit.transport.connections import connecting_for
+from transferkit.transport.dial import Connection, Endpoint
 from transferkit.transport.failures import convert, foreign_errors
 from transferkit.transport.sending import send_body
 
@@ -43,12 +36,12 @@ class Direct:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[HTTPConnectionPool, deque[tuple[Any, float]]] = {}
+        self._idle: dict[Endpoint, deque[tuple[Connection, float]]] = {}
         self._local = threading.local()
 
     def exchange(
         self,
-        pool: HTTPConnectionPool,
+        endpoint: Endpoint,
         method: str,
         target: str,
         *,
@@ -68,39 +61,37 @@ class Direct:
             TransportError, ProtocolError: no answer came, or none that HTTP knows.
         """
         request = _request_head(method, target, host, headers, sender)
-        connection: Any = pool._new_conn() if flow.fresh else self._take(pool)
+        idle = None if flow.fresh else self._take(endpoint)
         while True:
-            reused = connection.sock is not None
+            connection = idle or self._connect(endpoint, timeout[0], verify, place, flow)
             try:
-                if not reused:
-                    self._connect(connection, timeout[0], verify, place, flow)
-                return self._converse(pool, connection, method, request, sender, timeout[1], place, flow)
+                return self._converse(endpoint, connection, method, request, sender, timeout[1], place, flow)
             except _StaleConnection as error:
                 # Closed by the server while it was idle, and nothing of an answer came: that is no failure of the
                 # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
                 connection.close()
-                if not reused or method not in _SAFE:
+                if idle is None or method not in _SAFE:
                     raise ReadError(f"{place} closed the connection without an answer") from error.__cause__
-                connection = pool._new_conn()
+                idle = None
             except BaseException:
                 connection.close()
                 raise
 
-    def _take(self, pool: HTTPConnectionPool) -> Any:
-        idle = self._idle.get(pool)
+    def _take(self, endpoint: Endpoint) -> Connection | None:
+        idle = self._idle.get(endpoint)
         while idle:
             try:
                 connection, since = idle.pop()
             except IndexError:
                 break  # another thread was quicker
-            if time.monotonic() - since < IDLE and _is_quiet(connection):
+            if time.monotonic() - since < IDLE and connection.is_quiet():
                 return connection
             connection.close()
-        return pool._new_conn()
+        return None
 
-    def give_back(self, pool: HTTPConnectionPool, connection: Any) -> None:
+    def give_back(self, endpoint: Endpoint, connection: Connection) -> None:
         """Keep a connection for the next request; the flow that it served must have let go of it."""
-        self._idle.setdefault(pool, deque()).append((connection, time.monotonic()))
+        self._idle.setdefault(endpoint, deque()).append((connection, time.monotonic()))
 
     def close(self) -> None:
         """Close what is idle."""
@@ -108,16 +99,14 @@ class Direct:
             while idle:
                 idle.pop()[0].close()
 
-    def _connect(self, connection: Any, timeout: float, verify: object, place: str, flow: Flow) -> None:
-        connection.timeout = timeout
-        with connecting_for(flow), foreign_errors(flow, place, verify, None, connecting=True):
-            connection.connect()
-        connection.limit = None
+    def _connect(self, endpoint: Endpoint, timeout: float, verify: object, place: str, flow: Flow) -> Connection:
+        with foreign_errors(flow, place, verify, None, connecting=True):
+            return endpoint.connect(timeout, flow)
 
     def _converse(
         self,
-        pool: HTTPConnectionPool,
-        connection: Any,
+        endpoint: Endpoint,
+        connection: Connection,
         method: str,
         request: bytes,
         sender: Sender | None,
@@ -127,13 +116,13 @@ class Direct:
     ) -> Answer:
         try:
             flow.attach(connection.abort)
-            _limit(connection, timeout)
+            connection.bound(timeout)
             sock = connection.sock
             early = False
             try:
                 sock.sendall(request)
                 if sender is not None:
-                    early = send_body(sock, sender, timeout)
+                    early = send_body(connection, sender, timeout)
             except TransferKitError:
                 raise
             except OSError as error:
@@ -151,12 +140,12 @@ class Direct:
                     raise convert(error, place, None, sending=True) from error
             else:
                 head, rest = self._read_head(connection, timeout, place, flow)
-            return answer_for(self, pool, connection, method, head, rest, place, flow, reusable=not early)
+            return answer_for(self, endpoint, connection, method, head, rest, place, flow, reusable=not early)
         except BaseException:
             flow.detach(connection.abort)
             raise
 
-    def _read_head(self, connection: Any, timeout: float, place: str, flow: Flow) -> tuple[Head, bytes]:
+    def _read_head(self, connection: Connection, timeout: float, place: str, flow: Flow) -> tuple[Head, bytes]:
         """Read until the head of the final answer is complete; return it and what came after it."""
         deadline = time.monotonic() + timeout
         try:
@@ -189,7 +178,7 @@ class Direct:
                 end = data.find(END)
             head, data = read_head(data[: end + 4]), data[end + 4 :]
             if head.status >= 200:
-                _limit(connection, timeout)
+                connection.bound(timeout)
                 return head, data
             if head.status == 101:
                 raise ProtocolError(f"{place} switches protocols (101), which nobody asked for")
@@ -212,11 +201,11 @@ def _request_head(method: str, target: str, host: str, headers: Mapping[str, str
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
 
 
-def _receive(connection: Any, buffer: memoryview, deadline: float, place: str, flow: Flow) -> bytes:
+def _receive(connection: Connection, buffer: memoryview, deadline: float, place: str, flow: Flow) -> bytes:
     left = deadline - time.monotonic()
     if left < _SHORTEST:
         raise TransportTimeout(f"{place} did not send the whole head of its answer in time")
-    _limit(connection, left)
+    connection.bound(left)
     try:
         count = connection.sock.recv_into(buffer)
     except OSError as error:
@@ -224,44 +213,3 @@ def _receive(connection: Any, buffer: memoryview, deadline: float, place: str, f
         raise convert(error, place, None, sending=False) from error
     flow.check()
     return bytes(buffer[:count])
-
-
-def _is_quiet(connection: Any) -> bool:
-    """Whether an idle connection may be used: it has not ended, and brought nothing that nobody asked for.
-
-    What follows a body would be taken for the answer to the next request.
-    """
-    sock = connection.sock
-    over_tls = isinstance(sock, ssl.SSLSocket)
-    if over_tls and sock.pending():
-        return False  # deciphered already, with the last bytes of the body
-    if not connection.readable.poll(0):
-        return True
-    if not over_tls:
-        return False
-    connection.limit = None
-    try:
-        # It may be no more than a session ticket.
-        sock.settimeout(0)
-        sock.recv(1)
-    except ssl.SSLWantReadError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _limit(connection: Any, seconds: float) -> None:
-    """Bound how long one call on the socket may block."""
-    if connection.limit == seconds:
-        return
-    sock = connection.sock
-    if isinstance(sock, ssl.SSLSocket) or sys.platform == "win32":
-        sock.settimeout(seconds)
-    else:
-        # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small blob.
-        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-    connection.limit = seconds

@@ -1,16 +1,14 @@
-"""Foreign errors: what requests, urllib3, ``ssl`` and ``socket`` raise becomes one of ours here, and nowhere else."""
+"""Foreign errors: what ``socket``, ``ssl`` and the HTTP libraries raise becomes one of ours here, and nowhere else.
+
+It knows the libraries' exceptions by what they mean; whoever uses a library brings them.
+"""
 
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import requests
-import urllib3
-from requests import exceptions as failures
+from typing import Any, NamedTuple
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import (
@@ -25,6 +23,28 @@ from transferkit.errors import (
 from transferkit.transport.body import Sender
 
 _SHOWN = 200  # characters of a foreign message that are repeated
+
+Kinds = tuple[type[BaseException], ...]
+
+
+class Foreign(NamedTuple):
+    """The exceptions of a library, by what they mean; those of ``socket`` and ``ssl`` are known besides."""
+
+    caught: Kinds = (OSError, ValueError)
+    """All that it raises."""
+    unconnected: Kinds = ()
+    proxy: Kinds = ()
+    connect_timeout: Kinds = ()
+    # BlockingIOError is how the kernel's own time limit on a socket (SO_RCVTIMEO) shows.
+    timeout: Kinds = (TimeoutError, BlockingIOError)
+    tls: Kinds = ()
+    bad_request: Kinds = ()
+    bad_answer: Kinds = ()
+    wrapper: Kinds = ()
+    """Errors that repeat a URL, and say nothing that their cause does not say."""
+
+
+SOCKETS = Foreign()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -41,12 +61,21 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def convert(
-    error: BaseException, origin: str, verify: object, *, sending: bool, connecting: bool = False
+    error: BaseException,
+    origin: str,
+    verify: object,
+    *,
+    sending: bool,
+    connecting: bool = False,
+    foreign: Foreign = SOCKETS,
 ) -> TransferKitError:
     """Return our exception for a foreign one.
 
-    ``sending`` says that it came while a body was sent, ``connecting`` that there was no connection yet.
+    ``verify`` is the CA bundle, ``True`` for the default one, ``None`` where the connection stood already. ``sending``
+    says that it came while a body was sent, ``connecting`` that there was no connection yet.
     """
+    import ssl  # here: most processes meet no error, and many no TLS
+
     causes = list(_causes(error))
     detail = str(causes[-1])[:_SHOWN] or type(causes[-1]).__name__
     for cause in causes:
@@ -61,36 +90,36 @@ def convert(
             silent = cause.errno == socket.EAI_AGAIN
             return ConnectError(f"the host name of {origin} does not resolve: {cause.strerror}", retryable=silent)
     for cause in causes:
-        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        if isinstance(cause, foreign.unconnected):
             return ConnectError(f"cannot connect to {origin}: {_os_reason(causes)}")
-        if isinstance(cause, (failures.ProxyError, urllib3.exceptions.ProxyError)):
+        if isinstance(cause, foreign.proxy):
             return ConnectError(f"the proxy on the way to {origin} failed: {_os_reason(causes)}")
-    if isinstance(error, (failures.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)):
+    if isinstance(error, foreign.connect_timeout) or (connecting and isinstance(error, TimeoutError)):
         return TransportTimeout(f"no connection to {origin} in time")
-    # BlockingIOError is how the kernel's own time limit on a socket (SO_RCVTIMEO) shows.
-    if isinstance(error, (failures.Timeout, urllib3.exceptions.TimeoutError, TimeoutError, BlockingIOError)):
+    if isinstance(error, foreign.timeout):
         return TransportTimeout(f"{origin} did not answer in time")
     # Without a setting for certificates it is a connection that stood: a damaged record is a broken connection.
-    if verify is not None and isinstance(error, (failures.SSLError, urllib3.exceptions.SSLError, ssl.SSLError)):
+    if verify is not None and isinstance(error, (ssl.SSLError, *foreign.tls)):
         return ConnectError(f"TLS with {origin} failed: {detail}")
-    if isinstance(error, (failures.InvalidURL, failures.InvalidHeader, failures.InvalidSchema, failures.MissingSchema)):
+    if isinstance(error, foreign.bad_request):
         return ProtocolError(f"a request to {origin} cannot be made: {type(error).__name__}")
     for cause in causes:
-        if isinstance(cause, (urllib3.exceptions.HeaderParsingError, urllib3.exceptions.DecodeError)):
-            return ProtocolError(f"{origin} sent an answer that is not HTTP: {type(cause).__name__}")
         # HTTPException itself is what http.client raises for too many fields.
-        if type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol", "HTTPException"):
+        if isinstance(cause, foreign.bad_answer) or type(cause).__name__ in _NOT_HTTP:
             return ProtocolError(f"{origin} sent an answer that is not HTTP: {type(cause).__name__}")
     if connecting:
-        return ConnectError(f"cannot connect to {origin}: {detail}")
+        return ConnectError(f"cannot connect to {origin}: {_os_reason(causes)}")
     kind = WriteError if sending and any(isinstance(cause, BrokenPipeError) for cause in causes) else ReadError
     return kind(f"the connection to {origin} broke: {detail}")
 
 
-def _root(error: BaseException) -> OSError | None:
+_NOT_HTTP = ("BadStatusLine", "LineTooLong", "UnknownProtocol", "HTTPException")
+
+
+def _root(error: BaseException, foreign: Foreign) -> OSError | None:
     """Return the system's error below those of the libraries, which repeat a URL with its query in every traceback."""
     for cause in reversed(list(_causes(error))):
-        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
+        if isinstance(cause, OSError) and not isinstance(cause, foreign.wrapper):
             return cause
     return None
 
@@ -102,20 +131,25 @@ def _os_reason(causes: list[BaseException]) -> str:
     return str(causes[-1])[:_SHOWN]
 
 
-_FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError, ValueError)
-
-
 @contextmanager
 def foreign_errors(
-    flow: Flow, origin: str, verify: object, sender: Sender | None, *, connecting: bool = False
+    flow: Flow,
+    origin: str,
+    verify: object,
+    sender: Sender | None,
+    *,
+    connecting: bool = False,
+    foreign: Foreign = SOCKETS,
 ) -> Iterator[None]:
-    """Turn what the HTTP libraries raise into ours: first what the flow says, then what the body's source raised."""
+    """Turn what a library raises into ours: first what the flow says, then what the body's source raised."""
     try:
         yield
     except TransferKitError:
         raise
-    except _FOREIGN as error:
+    except foreign.caught as error:
         flow.check()
         if sender is not None and sender.error is not None:
             raise sender.error from sender.error.__cause__  # as it was
-        raise convert(error, origin, verify, sending=sender is not None, connecting=connecting) from _root(error)
+        raise convert(
+            error, origin, verify, sending=sender is not None, connecting=connecting, foreign=foreign
+        ) from _root(error, foreign)

@@ -1,6 +1,7 @@
 """The ordinary way: a request through a ``requests`` session, and the answer that it returns.
 
-For sessions of the user's, for proxies, and for whatever the direct way leaves alone.
+For sessions of the user's, for proxies, and for whatever the direct way leaves alone. With ``connections`` it is all
+that imports ``requests`` and ``urllib3``, which takes as long as a download of 100 MB: who does not need it is spared.
 """
 
 from __future__ import annotations
@@ -11,15 +12,36 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import requests
+import urllib3
+from requests import exceptions
 from requests.structures import CaseInsensitiveDict
 from requests.utils import default_user_agent
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError, ReadError
 from transferkit.options import USER_AGENT
+from transferkit.protocol.origin import Origin
 from transferkit.transport.body import NO_BODY, Answer, Sender
-from transferkit.transport.connections import abort_of, connecting_for
-from transferkit.transport.failures import foreign_errors
+from transferkit.transport.connections import WakeableAdapter, connecting_for
+from transferkit.transport.dial import abort_of
+from transferkit.transport.failures import SOCKETS, Foreign, foreign_errors
+
+_REQUESTS = Foreign(
+    caught=(*SOCKETS.caught, urllib3.exceptions.HTTPError),  # RequestException is an OSError
+    unconnected=(urllib3.exceptions.NewConnectionError,),
+    proxy=(exceptions.ProxyError, urllib3.exceptions.ProxyError),
+    connect_timeout=(exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
+    timeout=(*SOCKETS.timeout, exceptions.Timeout, urllib3.exceptions.TimeoutError),
+    tls=(exceptions.SSLError, urllib3.exceptions.SSLError),
+    bad_request=(
+        exceptions.InvalidURL,
+        exceptions.InvalidHeader,
+        exceptions.InvalidSchema,
+        exceptions.MissingSchema,
+    ),
+    bad_answer=(urllib3.exceptions.HeaderParsingError, urllib3.exceptions.DecodeError),
+    wrapper=(requests.RequestException,),
+)
 
 
 class PlainAnswer(Answer):
@@ -74,7 +96,7 @@ class PlainAnswer(Answer):
         return int(text)
 
     def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self.place, None, None):
+        with foreign_errors(self._flow, self.place, None, None, foreign=_REQUESTS):
             data: bytes = self._raw.read1(len(buffer))
         self._flow.check()
         count = len(data)
@@ -120,44 +142,84 @@ class _Body:
             self._pieces.close()
 
 
-def send_plain(
-    session: requests.Session,
-    own: bool,
-    method: str,
-    url: str,
-    *,
-    headers: Mapping[str, str],
-    sender: Sender | None,
-    timeout: tuple[float, float],
-    trusted: bool,
-    settings: Mapping[str, Any],
-    place: str,
-    flow: Flow,
-) -> PlainAnswer:
-    """Send one request through ``session``, our own or the user's.
+class Plain:
+    """One session, our own or the user's, and what its environment says about each origin. Thread-safe.
 
-    A session of the user's gives its headers, cookies and ``auth`` to a ``trusted`` URL only.
-
-    Raises:
-        TransportError, ProtocolError: no answer came, or none that HTTP knows.
+    A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
+    ``auth`` go to the registry's own origin alone.
     """
-    theirs = trusted and not own
-    with foreign_errors(flow, place, settings["verify"], None):
-        request = _prepare(session, method, url, headers, theirs)
-    with ExitStack() as stack:
-        if sender is not None:
-            request.headers["Content-Length"] = str(sender.length)
-            if sender.length:
-                # Closed on every way out: the error would keep the file open that it was sent from.
-                body: Any = stack.enter_context(closing(_Body(sender)))
-                request.body = body  # urllib3 takes any iterable
-        stack.enter_context(connecting_for(flow))
-        stack.enter_context(foreign_errors(flow, place, settings["verify"], sender))
-        if own:
-            response = session.get_adapter(url).send(request, stream=True, timeout=timeout, **settings)
-        else:
-            response = session.send(request, stream=True, timeout=timeout, allow_redirects=False, **settings)
-    return PlainAnswer(response, place=place, flow=flow)
+
+    def __init__(self, session: requests.Session | None, *, connections: int) -> None:
+        self._own = session is None
+        self._session = session or requests.Session()
+        if self._own:
+            adapter = WakeableAdapter(connections=connections)
+            self._session.mount("https://", adapter)
+            self._session.mount("http://", adapter)
+        self._settings: dict[tuple[Origin, bool], dict[str, Any]] = {}
+
+    def has_proxy(self, origin: Origin) -> bool:
+        """Tell whether requests to an origin go through a proxy."""
+        return requests.utils.select_proxy(f"{origin}/", self._settings_for(origin, False)["proxies"]) is not None
+
+    def send(
+        self,
+        method: str,
+        origin: Origin,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        sender: Sender | None,
+        timeout: tuple[float, float],
+        trusted: bool,
+        flow: Flow,
+    ) -> PlainAnswer:
+        """Send one request and return the answer once its head is there; the arguments are those of ``Sessions.send``.
+
+        Raises:
+            TransportError, ProtocolError: no answer came, or none that HTTP knows.
+        """
+        place = str(origin)
+        url = place + target
+        settings = self._settings_for(origin, trusted)
+        theirs = trusted and not self._own
+        with foreign_errors(flow, place, settings["verify"], None, foreign=_REQUESTS):
+            request = _prepare(self._session, method, url, headers, theirs)
+        with ExitStack() as stack:
+            if sender is not None:
+                request.headers["Content-Length"] = str(sender.length)
+                if sender.length:
+                    # Closed on every way out: the error would keep the file open that it was sent from.
+                    body: Any = stack.enter_context(closing(_Body(sender)))
+                    request.body = body  # urllib3 takes any iterable
+            stack.enter_context(connecting_for(flow))
+            stack.enter_context(foreign_errors(flow, place, settings["verify"], sender, foreign=_REQUESTS))
+            if self._own:
+                response = self._session.get_adapter(url).send(request, stream=True, timeout=timeout, **settings)
+            else:
+                response = self._session.send(request, stream=True, timeout=timeout, allow_redirects=False, **settings)
+        return PlainAnswer(response, place=place, flow=flow)
+
+    def _settings_for(self, origin: Origin, trusted: bool) -> dict[str, Any]:
+        """Find proxies, CA bundle and certificate for an origin: from the session, then from the environment."""
+        settings = self._settings.get((origin, trusted))
+        if settings is None:
+            # requests types the values of this dictionary as a union of all that may be in it.
+            # Its verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
+            verify = self._session.verify
+            merged: Any = self._session.merge_environment_settings(f"{origin}/", {}, None, verify, None)
+            settings = {
+                "verify": merged["verify"],
+                "cert": merged["cert"] if trusted else None,
+                "proxies": dict(merged["proxies"]),
+            }
+            self._settings[origin, trusted] = settings
+        return settings
+
+    def close(self) -> None:
+        """Close our own session; the user's is left as it is."""
+        if self._own:
+            self._session.close()
 
 
 def _prepare(

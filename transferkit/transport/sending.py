@@ -6,11 +6,11 @@ import errno
 import os
 import select
 import socket
-import ssl
 import sys
 from contextlib import closing
 
 from transferkit.transport.body import Extent, Sender
+from transferkit.transport.dial import Connection
 
 # macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
@@ -18,9 +18,10 @@ _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than a
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
-def send_body(sock: socket.socket, sender: Sender, patience: float) -> bool:
+def send_body(connection: Connection, sender: Sender, patience: float) -> bool:
     """Send a body; stop, and tell so, when the server answers before it has all of it."""
-    if isinstance(sock, ssl.SSLSocket):
+    sock = connection.sock
+    if connection.over_tls:
         # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
         with closing(sender.pieces()) as blocks:
             for block in blocks:

@@ -6,47 +6,46 @@ redirects, credentials or refusals.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import requests
-from urllib3 import HTTPConnectionPool
+from typing import TYPE_CHECKING, NamedTuple
 
 from transferkit.content.interfaces import Flow
 from transferkit.protocol.origin import Origin
 from transferkit.transport.body import Answer, Sender
-from transferkit.transport.connections import WakeableAdapter
+from transferkit.transport.dial import Endpoint, tls_context
 from transferkit.transport.direct import Direct
-from transferkit.transport.plain import send_plain
+
+if TYPE_CHECKING:
+    import ssl
+
+    import requests
+
+    from transferkit.transport.plain import Plain
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
+class _Route(NamedTuple):
     """What all requests to one origin have in common."""
 
     place: str
-    settings: dict[str, Any]
-    pool: HTTPConnectionPool | None
-    """Where direct connections come from; ``None`` for the ordinary way."""
+    endpoint: Endpoint | None
+    """Where direct connections go; ``None`` for the ordinary way."""
 
 
 class Sessions:
-    """Sends requests through one session, our own or the user's. Thread-safe.
-
-    A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone.
-    """
+    """Sends requests to any origin, through the user's session where there is one. Thread-safe."""
 
     def __init__(self, session: requests.Session | None, *, connections: int, direct: bool = True) -> None:
-        self._own = session is None
-        self._session = session or requests.Session()
-        self._direct = Direct() if self._own and direct else None
-        if self._own:
-            self._adapter = WakeableAdapter(connections=connections)
-            self._session.mount("https://", self._adapter)
-            self._session.mount("http://", self._adapter)
-        self._routes: dict[tuple[Origin, bool], _Route] = {}
+        self._session = session
+        self._connections = connections
+        self._direct = Direct() if session is None and direct else None
+        self._plain: Plain | None = None
+        self._routes: dict[Origin, _Route] = {}
+        self._bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        self._context: ssl.SSLContext | None = None
+        self._lock = threading.RLock()
 
     def send(
         self,
@@ -69,63 +68,71 @@ class Sessions:
             TransportError, ProtocolError: no answer came, or none that HTTP knows.
         """
         flow.check()
-        route = self._routes.get((origin, trusted))
-        if route is None:
-            route = self._routes[origin, trusted] = self._plan(origin, trusted)
-        if self._direct is not None and route.pool is not None and target.isascii():
+        route = self._routes.get(origin) or self._plan(origin)
+        if self._direct is not None and route.endpoint is not None and target.isascii():
             answer: Answer = self._direct.exchange(
-                route.pool,
+                route.endpoint,
                 method,
                 target,
                 host=origin.netloc,
                 headers=headers,
                 sender=sender,
                 timeout=timeout,
-                verify=route.settings["verify"],
+                verify=self._bundle or True,
                 place=route.place,
                 flow=flow,
             )
         else:
-            answer = send_plain(
-                self._session,
-                self._own,
+            answer = self._ordinary().send(
                 method,
-                route.place + target,
+                origin,
+                target,
                 headers=headers,
                 sender=sender,
                 timeout=timeout,
                 trusted=trusted,
-                settings=route.settings,
-                place=route.place,
                 flow=flow,
             )
         answer.patience = timeout[1]
         return answer
 
-    def _plan(self, origin: Origin, trusted: bool) -> _Route:
-        """Find proxies, CA bundle and certificate for an origin: from the session, then from the environment."""
-        place = str(origin)
-        url = f"{place}/"
-        # requests types the values of this dictionary as a union of all that may be in it.
-        # Its verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
-        verify = self._session.verify
-        merged: dict[str, Any] = dict(self._session.merge_environment_settings(url, {}, None, verify, None))
-        settings = {
-            "verify": merged["verify"],
-            "cert": merged["cert"] if trusted else None,
-            "proxies": dict(merged["proxies"]),
-        }
-        pool: Any = None
-        if self._direct is not None and requests.utils.select_proxy(url, settings["proxies"]) is None:
-            request = requests.Request("GET", url).prepare()
-            adapter: Any = self._adapter
-            pool = adapter.get_connection_with_tls_context(request, settings["verify"], cert=settings["cert"])
-            adapter.cert_verify(pool, url, settings["verify"], settings["cert"])
-        return _Route(place, settings, pool)
+    def _plan(self, origin: Origin) -> _Route:
+        with self._lock:  # each thread comes here with its first request, and the first of them does it for all
+            route = self._routes.get(origin)
+            if route is None:
+                direct = self._direct is not None and not (may_have_proxies() and self._ordinary().has_proxy(origin))
+                route = _Route(str(origin), self._endpoint(origin) if direct else None)
+                self._routes[origin] = route
+            return route
+
+    def _endpoint(self, origin: Origin) -> Endpoint:
+        if origin.scheme == "https" and self._context is None:
+            self._context = tls_context(self._bundle)
+        return Endpoint(origin.host, origin.port, self._context if origin.scheme == "https" else None)
+
+    def _ordinary(self) -> Plain:
+        with self._lock:
+            if self._plain is None:
+                from transferkit.transport.plain import Plain
+
+                self._plain = Plain(self._session, connections=self._connections)
+            return self._plain
 
     def close(self) -> None:
-        """Close our own session; the user's is left as it is."""
+        """Close our own connections; the user's session is left as it is."""
         if self._direct is not None:
             self._direct.close()
-        if self._own:
-            self._session.close()
+        if self._plain is not None:
+            self._plain.close()
+
+
+def may_have_proxies() -> bool:
+    """Tell whether ``requests`` has to be asked for a proxy: only it knows all the rules, and most have no proxy.
+
+    macOS and Windows keep theirs elsewhere than in the environment.
+    """
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return any(
+        value and name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name, value in os.environ.items()
+    )

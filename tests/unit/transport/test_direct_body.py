@@ -12,7 +12,7 @@ from transferkit.errors import ProtocolError, ReadError
 from transferkit.remote.blobs import fetch
 from transferkit.testing import Close, Pause, Reset, answer, chunked, truncated, until_close
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.answers import ReplayedAnswer
+from transferkit.transport.replayed import ReplayedAnswer
 
 pytestmark = DIRECT_ALONE
 

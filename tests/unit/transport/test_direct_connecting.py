@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
+import subprocess
+import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 
 from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, LIMIT, Serve, TLSServer, ask, client_of, everything
-from transferkit.errors import CertificateError, ConnectError
+from transferkit.errors import CancelledError, CertificateError, ConnectError, TransportTimeout
+from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
 
 pytestmark = DIRECT_ALONE
@@ -28,6 +35,104 @@ def test_a_certificate_of_nobody_we_know_is_refused(server_context: ssl.SSLConte
         with pytest.raises(CertificateError, match="does not verify"):
             ask(client)
         assert [] == server.requests
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_bundle_of_the_environment_counts(
+    server_context: ssl.SSLContext,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    kind: str,
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    if kind == "folder":
+        if shutil.which("openssl") is None:
+            pytest.skip("needs openssl, to name the files of a folder")
+        subprocess.run(["openssl", "rehash", tmp_path], check=True)
+    monkeypatch.setenv(variable, str(bundle if kind == "file" else tmp_path))
+    with TLSServer(server_context, [HELLO]) as server, client_of(server) as client:
+        assert (200, b"hello") == ask(client)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_bundle_that_cannot_be_read_is_named(
+    server_context: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with TLSServer(server_context, [HELLO]) as server, client_of(server) as client:
+        with pytest.raises(
+            CertificateError, match=r"the CA bundle .*ca\.pem cannot be read: .+; set REQUESTS_CA_BUNDLE"
+        ):
+            ask(client)
+        assert [] == server.requests
+
+
+def test_a_certificate_of_another_name_is_refused(
+    server_context: ssl.SSLContext, trust: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TLSServer(server_context, [HELLO]) as server:
+        leads_to(monkeypatch, [(socket.AF_INET, "127.0.0.1", server.port)])
+        with client_of(f"https://elsewhere.example:{server.port}") as client:
+            with pytest.raises(CertificateError, match=r"not valid for 'elsewhere.example'"):
+                ask(client)
+        with client_of(f"https://registry.example:{server.port}") as client:
+            assert (200, b"hello") == ask(client)
+
+
+def leads_to(monkeypatch: pytest.MonkeyPatch, addresses: list[tuple[int, str, int]]) -> None:
+    """Let every host name have these addresses."""
+    found = [(family, socket.SOCK_STREAM, 6, "", (host, port)) for family, host, port in addresses]
+    monkeypatch.setattr("transferkit.transport.dial.socket.getaddrinfo", lambda *_: found)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, 12345])
+def test_the_next_address_is_asked_where_nobody_is_at_the_first(monkeypatch: pytest.MonkeyPatch, family: int) -> None:
+    """Also where the system does not know the first one's family: no IPv6 in many a container."""
+    with scripted_server([HELLO]) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        listener.close()
+        leads_to(monkeypatch, [(family, "127.0.0.1", port), (socket.AF_INET, "127.0.0.1", server.port)])
+        with client_of(f"http://registry.example:{server.port}") as client:
+            assert (200, b"hello") == ask(client)
+
+
+def test_a_handshake_that_never_comes_ends_in_time(trust: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with client_of(f"https://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2) as client:
+            with pytest.raises(TransportTimeout, match="no connection to"):
+                ask(client)
+
+
+def test_a_handshake_is_woken_by_a_cancel(trust: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        flow = WorkerFlow()
+        ended: list[Any] = []
+
+        def attempt() -> None:
+            with client_of(f"https://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=LIMIT) as client:
+                try:
+                    ask(client, flow=flow)
+                except CancelledError as error:
+                    ended.append(error)
+
+        thread = threading.Thread(target=attempt, name="transferkit-test-handshake")
+        thread.start()
+        there, _ = listener.accept()
+        assert there.recv(1) == b"\x16"  # of the client's first record: it waits for ours
+        reason = CancelledError("now")
+        flow.cut(reason, final=True)
+        thread.join(LIMIT)
+        assert [reason] == ended
+        there.close()
 
 
 @pytest.mark.parametrize("ended", [True, False])

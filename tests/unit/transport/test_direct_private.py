@@ -19,7 +19,7 @@ pytestmark = DIRECT_ALONE
 # Not in the documentation of urllib3 2 and http.client, or with an underscore: where one of them goes, it is here that
 # it is seen first. Attributes of instances are found on one that is made without a connection.
 PRIVATE: dict[str, list[Any]] = {
-    "_new_conn": [urllib3.connection.HTTPConnection, urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool],
+    "_new_conn": [urllib3.connection.HTTPConnection, urllib3.connection.HTTPSConnection],
     "_put_conn": [urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool],
     "_dns_host": [urllib3.connection.HTTPConnection("h"), urllib3.connection.HTTPSConnection("h")],
     "_connection": [urllib3.HTTPResponse(b"")],
@@ -28,10 +28,8 @@ PRIVATE: dict[str, list[Any]] = {
 UNDOCUMENTED: dict[str, list[Any]] = {
     "ConnectionCls": [urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool],
     "pool_classes_by_scheme": [urllib3.PoolManager(), urllib3.ProxyManager("http://h")],
-    "get_connection_with_tls_context": [requests.adapters.HTTPAdapter],
     "init_poolmanager": [requests.adapters.HTTPAdapter],
     "proxy_manager_for": [requests.adapters.HTTPAdapter],
-    "cert_verify": [requests.adapters.HTTPAdapter],
     "merge_environment_settings": [requests.Session],
     "select_proxy": [requests.utils],
     "allowed_gai_family": [urllib3.util.connection],

@@ -27,7 +27,7 @@ from tests.unit.transport.rig import (
 from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Close, Pause, Reset, answer, chunked
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.direct import IDLE, _is_quiet
+from transferkit.transport.direct import IDLE
 
 pytestmark = DIRECT_ALONE
 
@@ -149,12 +149,10 @@ def test_an_answer_that_is_repeated_is_not_taken_for_the_next(serve: Serve) -> N
 def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext, trust: None) -> None:
     """TLS 1.3 sends them behind the handshake: the socket is readable, and there is no byte to be read."""
     with TLSServer(server_context, [HELLO]) as server, client_of(server) as client:
-        sessions, flow = client._sessions, WorkerFlow()
-        pool = sessions._plan(client.origin, True).pool
-        connection: Any = pool._new_conn()  # type: ignore[union-attr]  # it is the direct way
-        sessions._direct._connect(connection, 5.0, None, "there", flow)  # type: ignore[union-attr]  # as above
+        endpoint = client._sessions._plan(client.origin).endpoint
+        connection = endpoint.connect(5.0, WorkerFlow())  # type: ignore[union-attr]  # it is the direct way
         assert connection.readable.poll(LIMIT * 1000)
-        assert _is_quiet(connection)
+        assert connection.is_quiet()
         connection.close()
 
 
