@@ -88,14 +88,14 @@ class TransferOptions:
     """A ceiling for bodies that move at once; by default that of the blobs."""
     max_bandwidth: float | None = None
     """Bytes a second, shared by all threads of the call and both directions; by default no limit."""
-    chunk_threshold: int = 64 * MIB
+    chunk_threshold: int = 16 * MIB
     """Blobs larger than this are fetched in chunks, in parallel, where the registry honours ranges."""
     chunk_size: int | None = None
     """Size of these chunks; by default the next power of two after a 500th of the blob, 8 to 64 MiB."""
     part_size: int | None = None
     """Larger blobs are uploaded in parts of this size (bytes, at least 1 MiB); by default in one request, unless the
     registry refuses that."""
-    resume_threshold: int = 64 * MIB
+    resume_threshold: int = 16 * MIB
     """Blobs of this size and more keep what has arrived when a transfer is interrupted; so do those in chunks."""
     stall_timeout: float = 10.0
     """A body that is silent for this long is cut and continued on a new connection."""

@@ -40,9 +40,9 @@ def both(name, match, action, *ends, schemes=("plain",)):
 PUSHES = [
     *(row(f"put-{s}", PUT, respond(s, "x", read_body=True), RIGHT, tired(kind)) for s, kind in AGAIN.items()),
     *(both(f"put-{s}", PUT, respond(s, "x", read_body=True), kind) for s, kind in NEVER.items()),
-    both("put-404", PUT, respond(404, read_body=True), tk.ManifestNotFoundError),
-    both("put-unknown", PUT, respond(400, UNKNOWN, read_body=True), tk.RegistryError),
-    both("put-404-unknown", PUT, respond(404, UNKNOWN, read_body=True), tk.ManifestNotFoundError),
+    both("put-404", PUT, respond(404, read_body=True), tk.NotFoundError),
+    both("put-unknown", PUT, respond(400, UNKNOWN, read_body=True), tk.BlobNotFoundError),
+    both("put-404-unknown", PUT, respond(404, UNKNOWN, read_body=True), tk.BlobNotFoundError),
     row("put-hang-up", PUT, hang_up(), RIGHT, tired(tk.ReadError), schemes=WAYS),
     row("put-done-hang-up", PUT, hang_up(after_app=True), RIGHT, tired(tk.ReadError), schemes=WAYS),
     row("put-done-500", PUT, respond(500, after_app=True), RIGHT, tired(tk.ServerError)),
@@ -52,7 +52,7 @@ PUSHES = [
     both("put-digest-none", PUT, set_header("Docker-Content-Digest", "x"), tk.ProtocolError),
     both("put-redirect-302", PUT, respond(302, headers={"Location": "/x"}, read_body=True), tk.ProtocolError),
     # A registry that says it has the blob, and does not: the manifest finds out.
-    both("head-lies", HEAD, respond(200), tk.ManifestNotFoundError),
+    both("head-lies", HEAD, respond(200), tk.BlobNotFoundError),
     # The length of a HEAD is nobody's: Harbor's was another one.
     both("head-length", HEAD, lengthen(b"x")),
     row("blob-500", {"method": "PUT", "path": "/uploads/"}, respond(500), RIGHT, None),

@@ -200,6 +200,15 @@ def test_an_unknown_tag_is_a_manifest_that_is_not_there(docker_registry: Any, tm
         tk.fetch_manifest("v2", **where)
 
 
+def test_a_manifest_of_blobs_that_are_not_there_says_so(docker_registry: Any, tmp_path: Path) -> None:
+    here, missing = blob_files(tmp_path / "src", [b"", b"hello"])
+    where = {"base_url": docker_registry.url, "repository": WHERE}
+    with pytest.raises(tk.BlobNotFoundError, match=r"MANIFEST_BLOB_UNKNOWN.*in the repository first") as caught:
+        tk.upload([here], tmp_path / "src", **where, manifest=image([here, missing]), manifest_ref="v1")
+    assert missing.digest in str(caught.value)
+    assert raw_manifest(docker_registry.authority, WHERE, "v1")[0] == 404
+
+
 def test_an_unknown_digest_does_not_hide_the_blobs_that_are_there(docker_registry: Any, tmp_path: Path) -> None:
     blobs = blob_files(tmp_path / "src", [b"hello", b"world"])
     tk.upload(blobs, tmp_path / "src", base_url=docker_registry.url, repository=WHERE)

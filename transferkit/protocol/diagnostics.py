@@ -28,6 +28,7 @@ MAX_ERROR_BODY = 64 * 1024
 _SHOWN = 300  # characters of the registry's own words
 # 408 and 425 say "again"; 499 and 522 come from proxies whose upstream did not answer (crane retries them too).
 _RETRYABLE = frozenset({408, 425, 499})
+_UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +109,16 @@ def refusal(
 ) -> TransferKitError:
     """Return the exception for an answer that is a refusal.
 
-    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family.
+    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family; so does
+    the refusal of a manifest that names blobs which are not there.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
     words = ": ".join(word for word in (complaint.code, complaint.message) if word)
     subject = f"{what}: " if what else ""
     text = f"{subject}{method} {place} answered {status}{f' ({words})' if words else ''}"
-    if status == 404:
-        if place.rpartition("/")[0].endswith("/manifests"):  # not anywhere: a repository may be called manifests
-            return ManifestNotFoundError(text)
-        return BlobNotFoundError(text) if method in ("GET", "HEAD") else NotFoundError(text)
+    if status == 404 or (status == 400 and complaint.code == _UNKNOWN_BLOB):
+        return _not_found(method, place, complaint, text)
     wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
     kind: type[RegistryError] = RegistryError
     retryable = status in _RETRYABLE
@@ -145,3 +145,13 @@ def refusal(
         retry_after=wait,
         retryable=retryable,
     )
+
+
+def _not_found(method: str, place: str, complaint: Complaint, text: str) -> NotFoundError:
+    if complaint.code == _UNKNOWN_BLOB:
+        missing = f": {complaint.detail}" if complaint.detail else ""
+        return BlobNotFoundError(f"{text}; what it names has to be in the repository first{missing}")
+    # Not anywhere in it: a repository may be called manifests. One that is pushed is not what is missing.
+    if method != "PUT" and place.rpartition("/")[0].endswith("/manifests"):
+        return ManifestNotFoundError(text)
+    return BlobNotFoundError(text) if method in ("GET", "HEAD") else NotFoundError(text)

@@ -241,6 +241,15 @@ def test_a_status_decides_the_exception_and_whether_to_try_again(
     assert (error.status, error.retryable, error.retry_after) == (status, retryable, None)
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_manifest_of_unknown_blobs_names_them(status: int) -> None:
+    complaint = {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown", "detail": {"digest": "sha256:ab"}}
+    error = refused(status, method="PUT", url=MANIFEST, body=json.dumps({"errors": [complaint]}).encode())
+    assert type(error) is BlobNotFoundError
+    assert "in the repository first" in str(error)
+    assert "sha256:ab" in str(error)
+
+
 @pytest.mark.parametrize(
     ("method", "url", "kind"),
     [
@@ -248,7 +257,7 @@ def test_a_status_decides_the_exception_and_whether_to_try_again(
         ("HEAD", BLOB, BlobNotFoundError),
         ("GET", "https://cdn.example.com/data/1?X-Signature=secret", BlobNotFoundError),
         ("GET", MANIFEST, ManifestNotFoundError),
-        ("PUT", MANIFEST, ManifestNotFoundError),
+        ("PUT", MANIFEST, NotFoundError),
         ("GET", "https://example.com/prefix/v2/a/manifests/sha256:" + 64 * "a", ManifestNotFoundError),
         ("GET", "https://example.com/v2/a/manifests/b/blobs/sha256:" + 64 * "a", BlobNotFoundError),
         ("POST", UPLOAD, NotFoundError),
