@@ -109,8 +109,8 @@ def refusal(
 ) -> TransferKitError:
     """Return the exception for an answer that is a refusal.
 
-    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family; so does
-    the refusal of a manifest that names blobs which are not there.
+    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family; so
+    does the refusal of a manifest that names blobs which are not there.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
