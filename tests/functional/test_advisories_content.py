@@ -274,7 +274,7 @@ def test_cve_2026_35172_a_head_that_lies_does_not_make_a_success(serve, failure,
         return answer(400, body)
 
     server = serve(script)
-    with pytest.raises(tk.RegistryError, match="MANIFEST_BLOB_UNKNOWN"):
+    with pytest.raises(tk.BlobNotFoundError, match="MANIFEST_BLOB_UNKNOWN"):
         tk.upload(
             [tk.Blob(HELLO, 5)], source, base_url=server.url, repository=REPOSITORY, manifest=manifest_of(layer())
         )
