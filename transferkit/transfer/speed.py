@@ -24,8 +24,12 @@ class Speeds:
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        rates = sorted(self._rates)
-        return rates[len(rates) // 2] if len(rates) >= ENOUGH else None
+        rates = list(self._rates)
+        if len(rates) < ENOUGH:
+            return None
+        import statistics  # here: it imports fractions and more, and few processes come so far
+
+        return statistics.median(rates)
 
     def is_slow(self, rate: float) -> bool:
         """Tell whether a body that moves ``rate`` bytes a second is far behind the others."""
