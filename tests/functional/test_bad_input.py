@@ -253,7 +253,7 @@ def test_a_server_that_answers_html_is_told_apart(tmp_path, impatient):
 
 
 def raw_server(answer: bytes):
-    """Answer every connection's first request with these bytes, and close."""
+    """Response every connection's first request with these bytes, and close."""
     server = socket.create_server(("127.0.0.1", 0))
     heads: list[bytes] = []
 

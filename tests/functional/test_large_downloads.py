@@ -938,30 +938,30 @@ def test_max_bandwidth_is_kept_by_all_chunks_together(serve, tmp_path, assert_ex
 
 
 def test_no_more_bodies_move_at_once_than_allowed(serve, lists, tmp_path, monkeypatch, assert_exactly):
-    from transferkit.transfer.flow import WorkerFlow
+    from transferkit.transfer.flow import BodyWatch
 
     lock = threading.Lock()
-    moving: set[WorkerFlow] = set()
+    moving: set[BodyWatch] = set()
     most = 0
-    begin, end = WorkerFlow.begin_body, WorkerFlow.end_body
+    begin, end = BodyWatch.begin, BodyWatch.end
 
-    def begin_body(flow: WorkerFlow) -> None:
+    def begin_body(watch: BodyWatch) -> None:
         nonlocal most
-        begin(flow)
+        begin(watch)
         with lock:
-            moving.add(flow)
+            moving.add(watch)
             most = max(most, len(moving))
 
-    def end_body(flow: WorkerFlow) -> None:
+    def end_body(watch: BodyWatch) -> None:
         with lock:
-            moving.discard(flow)
-        end(flow)
+            moving.discard(watch)
+        end(watch)
 
     options = tk.TransferOptions(**IN_CHUNKS, body_concurrency=3)
     sizes = [4 * MIB, *[50_000 + n for n in range(20)]]
     with serve(sizes, blob_rule(dripping(64 * KIB, 0.005)), lists=lists) as served:
-        monkeypatch.setattr(WorkerFlow, "begin_body", begin_body)
-        monkeypatch.setattr(WorkerFlow, "end_body", end_body)
+        monkeypatch.setattr(BodyWatch, "begin", begin_body)
+        monkeypatch.setattr(BodyWatch, "end", end_body)
         served.download(tmp_path / "d", options=options, concurrency=16)
 
     assert 2 <= most <= 3

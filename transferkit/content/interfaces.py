@@ -18,14 +18,38 @@ from transferkit.content.digest import Digest
 Abort = Callable[[], None]
 
 
+class Counter(Protocol):
+    """The count of the bytes of one unit of work. It belongs to the worker that moves them."""
+
+    def set_position(self, position: int) -> None:
+        """Say that ``position`` bytes of this unit are in place: what was counted beyond is taken back, what is missing
+        in the count was there already. Never raises."""
+
+
+class Watch(Protocol):
+    """Whether bytes of one worker should be moving: who watches for stalls looks at it."""
+
+    paused: bool
+    """Whether the worker is busy with something else than its body, the disk for one: silence is no stall meanwhile."""
+
+    def begin(self) -> None:
+        """Say that from now on bytes should move: silence is a stall."""
+
+    def end(self) -> None:
+        """Say that silence is no stall any more. Without a body under way it does nothing."""
+
+
 class Flow(Protocol):
     """What an operation that blocks is given: how it learns that it must stop, and where it counts.
 
     One flow belongs to one worker thread at a time; only ``attach``'s callback is called from another one.
     """
 
-    paused: bool
-    """Whether the worker is busy with something else than its body, the disk for one: silence is no stall meanwhile."""
+    @property
+    def counter(self) -> Counter: ...
+
+    @property
+    def watch(self) -> Watch: ...
 
     @property
     def buffer(self) -> memoryview:
@@ -38,24 +62,17 @@ class Flow(Protocol):
     def check(self) -> None:
         """Raise when the operation was cancelled or cut, else return at once."""
 
+    def wait(self, seconds: float) -> None:
+        """Sleep, at most until the operation is cancelled or cut. Raises as ``check`` does."""
+
     def attach(self, abort: Abort) -> None:
         """Register how to wake the operation, from any thread, while it is blocked. Raises as ``check`` does."""
 
     def detach(self, abort: Abort) -> None:
         """Take ``abort`` back, known or not; once this has returned it is not called any more. Never raises."""
 
-    def begin_body(self) -> None:
-        """Say that from now on bytes should move: silence is a stall."""
-
-    def end_body(self) -> None:
-        """Say that silence is no stall any more. Without a body under way it does nothing."""
-
     def moved(self, count: int) -> None:
         """Count bytes that have just been moved. Raises as ``check`` does, before it counts."""
-
-    def settle(self, position: int) -> None:
-        """Say that ``position`` bytes of this unit of work are in place: what was counted beyond is taken back, what is
-        missing in the count was there already. Never raises."""
 
 
 class Body(Protocol):

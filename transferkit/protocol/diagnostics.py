@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from transferkit.errors import (
     BlobNotFoundError,
     DeniedError,
-    ManifestNotFoundError,
     NotFoundError,
     RateLimitedError,
     RegistryError,
@@ -105,20 +104,23 @@ def refusal(
     body: bytes,
     now: float,
     max_retry_after: float,
-    what: str = "",
+    subject: str = "",
+    missing: type[NotFoundError] = NotFoundError,
 ) -> TransferKitError:
     """Return the exception for an answer that is a refusal.
 
-    ``what`` names the thing asked for (a short digest, a tag). A 404 becomes one of the ``NotFoundError`` family; so
-    does the refusal of a manifest that names blobs which are not there.
+    ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means. The refusal of a
+    manifest that names blobs which are not there is a ``BlobNotFoundError``.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
     words = ": ".join(word for word in (complaint.code, complaint.message) if word)
-    subject = f"{what}: " if what else ""
-    text = f"{subject}{method} {place} answered {status}{f' ({words})' if words else ''}"
+    text = f"{f'{subject}: ' if subject else ''}{method} {place} answered {status}{f' ({words})' if words else ''}"
     if status == 404 or (status == 400 and complaint.code == _UNKNOWN_BLOB):
-        return _not_found(method, place, complaint, text)
+        if complaint.code == _UNKNOWN_BLOB:
+            blobs = f": {complaint.detail}" if complaint.detail else ""
+            return BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
+        return missing(text)
     wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
     kind: type[RegistryError] = RegistryError
     retryable = status in _RETRYABLE
@@ -145,13 +147,3 @@ def refusal(
         retry_after=wait,
         retryable=retryable,
     )
-
-
-def _not_found(method: str, place: str, complaint: Complaint, text: str) -> NotFoundError:
-    if complaint.code == _UNKNOWN_BLOB:
-        missing = f": {complaint.detail}" if complaint.detail else ""
-        return BlobNotFoundError(f"{text}; what it names has to be in the repository first{missing}")
-    # Not anywhere in it: a repository may be called manifests. One that is pushed is not what is missing.
-    if method != "PUT" and place.rpartition("/")[0].endswith("/manifests"):
-        return ManifestNotFoundError(text)
-    return BlobNotFoundError(text) if method in ("GET", "HEAD") else NotFoundError(text)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.errors import ProtocolError, SizeMismatchError
+from transferkit.errors import BlobNotFoundError, ProtocolError, SizeMismatchError
 from transferkit.protocol import ranges, routes
-from transferkit.transport.body import Answer
+from transferkit.remote.body import BlobBody
 from transferkit.transport.client import Client
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
 
 _WHOLE = (200,)
 _PARTIAL = (200, 206, 416)
 
 
-def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: int, flow: Flow) -> Answer:
+def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: int, flow: Flow) -> BlobBody:
     """Open a blob of ``repository`` from ``offset`` on.
 
     Raises:
@@ -22,15 +24,16 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
         ProtocolError: the blob is encoded, or the range is not the one asked for.
     """
     what = descriptor.digest.short
-    answer = client.open(
-        "GET",
-        routes.blob(repository, descriptor.digest),
-        headers={"Range": ranges.request_from(offset)} if offset else None,
-        flow=flow,
+    request = Request(
+        method="GET",
+        url=routes.blob(repository, descriptor.digest),
+        headers={"Range": ranges.request_from(offset)} if offset else {},
         ok=_PARTIAL if offset else _WHOLE,
         scope=routes.pull_scope(repository),
-        what=what,
+        subject=what,
+        missing=BlobNotFoundError,
     )
+    answer = client.send(request, flow)
     try:
         refuse_encoding(answer, what)
         refuse_page(answer, what)
@@ -44,14 +47,13 @@ def fetch(client: Client, repository: str, descriptor: Descriptor, *, offset: in
             )
         begins = offset if answer.status == 206 else 0
         check_length(answer, descriptor.size - begins, what)
-        answer.offset = begins
-        return answer
+        return BlobBody(answer, offset=begins, length=answer.length)
     except BaseException:
         answer.close()
         raise
 
 
-def refuse_encoding(answer: Answer, what: str) -> None:
+def refuse_encoding(answer: Response, what: str) -> None:
     """Hold an answer to the bytes of the blob themselves.
 
     Raises:
@@ -59,20 +61,20 @@ def refuse_encoding(answer: Answer, what: str) -> None:
     """
     encoding = answer.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise ProtocolError(f"{what}: {answer.place} sent the blob with Content-Encoding {encoding[:40]!r}")
+        raise ProtocolError(f"{what}: {answer.origin} sent the blob with Content-Encoding {encoding[:40]!r}")
 
 
-def refuse_page(answer: Answer, what: str) -> None:
+def refuse_page(answer: Response, what: str) -> None:
     """Refuse what is no blob by the look of it: it must not take the place of what is there already.
 
     Raises:
         ProtocolError: it is a page of HTML, of a length that nobody tells.
     """
     if answer.length is None and "html" in answer.headers.get("content-type", ""):
-        raise ProtocolError(f"{what}: {answer.place} sent a page (text/html) for the blob: of a proxy or of a login?")
+        raise ProtocolError(f"{what}: {answer.origin} sent a page (text/html) for the blob: of a proxy or of a login?")
 
 
-def check_length(answer: Answer, expected: int, what: str) -> None:
+def check_length(answer: Response, expected: int, what: str) -> None:
     """Hold an answer to a length, where it announces one.
 
     Raises:
@@ -81,7 +83,7 @@ def check_length(answer: Answer, expected: int, what: str) -> None:
     if answer.length is not None and answer.length != expected:
         kind = answer.headers.get("content-type", "").partition(";")[0][:60]
         raise SizeMismatchError(
-            f"{what}: {answer.place} announces {answer.length} bytes, expected {expected}"
+            f"{what}: {answer.origin} announces {answer.length} bytes, expected {expected}"
             + (f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else "")
         )
 
@@ -92,13 +94,13 @@ def exists(client: Client, repository: str, descriptor: Descriptor, *, flow: Flo
     Raises:
         RegistryError: any answer but "here" and "not here"; a server error says nothing about the blob.
     """
-    with client.open(
-        "HEAD",
-        routes.blob(repository, descriptor.digest),
-        flow=flow,
+    request = Request(
+        method="HEAD",
+        url=routes.blob(repository, descriptor.digest),
         ok=(200, 404, 405),  # 405: a registry without HEAD. The upload that follows asks again, in its own words.
         scope=scope or routes.pull_scope(repository),
-        what=descriptor.digest.short,
-    ) as answer:
+        subject=descriptor.digest.short,
+    )
+    with client.send(request, flow) as answer:
         answer.finish()
         return answer.status == 200

@@ -12,6 +12,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
 from transferkit.errors import (
+    BlobNotFoundError,
     ConnectError,
     NotFoundError,
     ProtocolError,
@@ -24,9 +25,11 @@ from transferkit.protocol.chunksums import ChunksumParser
 from transferkit.protocol.origin import Origin, redact
 from transferkit.protocol.upload import is_ollama
 from transferkit.remote.blobs import check_length, refuse_encoding, refuse_page
+from transferkit.remote.body import BlobBody
 from transferkit.remote.location import BlobLocation, Place, SingleFlight
-from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ _OFFERS = "chunksums"  # in Client.learnt
 
 def fetch_range(
     client: Client, repository: str, descriptor: Descriptor, chunk: Chunk, *, flow: Flow, state: BlobLocation
-) -> Answer:
+) -> BlobBody:
     """Open the bytes of ``chunk``; ``offset`` is its start, or 0 where the server sends all of the blob instead.
 
     Raises:
@@ -48,16 +51,17 @@ def fetch_range(
     """
     what = descriptor.digest.short
 
-    def ask(url: str, etag: str | None = None) -> Answer:
-        return client.open(
-            "GET",
-            url,
+    def ask(url: str, etag: str | None = None) -> Response:
+        request = Request(
+            method="GET",
+            url=url,
             headers={"Range": f"bytes={chunk}", **({"If-Match": etag} if etag else {})},
-            flow=flow,
             ok=(200, 206, 412, 416),
             scope=routes.pull_scope(repository),
-            what=what,
+            subject=what,
+            missing=BlobNotFoundError,
         )
+        return client.send(request, flow)
 
     place, answer = state.place, None
     if place is not None:
@@ -75,39 +79,38 @@ def fetch_range(
         if answer is None:
             answer = ask(place.url, place.etag)
     try:
-        _check(answer, descriptor, chunk, place, state)
+        return _check(answer, descriptor, chunk, place, state)
     except BaseException:
         answer.close()
         raise
-    return answer
 
 
-def _check(answer: Answer, descriptor: Descriptor, chunk: Chunk, place: Place, state: BlobLocation) -> None:
+def _check(answer: Response, descriptor: Descriptor, chunk: Chunk, place: Place, state: BlobLocation) -> BlobBody:
     what = descriptor.digest.short
     if answer.status == 416:
         said = answer.headers.get("content-range", "")
         answer.finish()
         if said.startswith("bytes */") and said != f"bytes */{descriptor.size}":
-            raise SizeMismatchError(f"{what}: {answer.place} has {said[8:40]} bytes of it, expected {descriptor.size}")
-        raise ProtocolError(f"{what}: {answer.place} refuses the bytes {chunk} of {descriptor.size} (416)")
+            raise SizeMismatchError(f"{what}: {answer.origin} has {said[8:40]} bytes of it, expected {descriptor.size}")
+        raise ProtocolError(f"{what}: {answer.origin} refuses the bytes {chunk} of {descriptor.size} (416)")
     if answer.status == 412:
         answer.finish()
     elif answer.status == 200:
         refuse_encoding(answer, what)
         refuse_page(answer, what)
         check_length(answer, descriptor.size, what)
-        answer.offset, answer.length = 0, descriptor.size
-        return
+        return BlobBody(answer, offset=0, length=descriptor.size)
     else:
         refuse_encoding(answer, what)
         content_range = answer.headers.get("content-range")
         ranges.check_content_range(content_range, start=chunk.start, end=chunk.end, total=descriptor.size)
         check_length(answer, chunk.size, what)
-        answer.offset, answer.length = chunk.start, chunk.size
         if state.check_version(place, answer.headers.get("etag")):
-            return
+            return BlobBody(answer, offset=chunk.start, length=chunk.size)
     state.unpin(place)
-    raise ProtocolError(f"{what}: {answer.place} has another version of it now than for the first part", retryable=True)
+    raise ProtocolError(
+        f"{what}: {answer.origin} has another version of it now than for the first part", retryable=True
+    )
 
 
 class _Offers:
@@ -121,7 +124,7 @@ class _Offers:
 class _List:
     """A list on its way. One reader, who closes it."""
 
-    def __init__(self, answer: Answer, size: int) -> None:
+    def __init__(self, answer: Response, size: int) -> None:
         self._answer = answer
         self._parser = ChunksumParser(size)
         self._block = memoryview(bytearray(_LIST_BLOCK))  # the flow's buffer is the reader's, between two lines
@@ -155,9 +158,9 @@ class _List:
             now = time.monotonic()
             if pairs:
                 self._heard = now
-            elif now - self._heard > self._answer.patience:
+            elif now - self._heard > self._answer.timeout:
                 # No body is under way that would be seen to be slow.
-                raise ReadError(f"{self._answer.place} sent no line of its list for {self._answer.patience:g} s")
+                raise ReadError(f"{self._answer.origin} sent no line of its list for {self._answer.timeout:g} s")
             return pairs
         self._ended = True
         return self._parser.close()
@@ -210,7 +213,8 @@ def _begin(client: Client, repository: str, descriptor: Descriptor, state: BlobL
     what = descriptor.digest.short
     path = routes.chunksums(repository, descriptor.digest)
     try:
-        answer = client.open("GET", path, flow=flow, ok=(200,), scope=routes.pull_scope(repository), what=what)
+        request = Request(method="GET", url=path, ok=(200,), scope=routes.pull_scope(repository), subject=what)
+        answer = client.send(request, flow)
     except (NotFoundError, RegistryError, ProtocolError) as error:
         # 404, 405 and 501 by the book, but also 400, 401, 403 or a redirect that may not be followed: for a path that
         # they do not know, registries say many things. If there is more to it, the request for the blob is told too.

@@ -16,7 +16,7 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import TransferKitError
 from transferkit.protocol import routes
 from transferkit.protocol.origin import Origin, target_of
-from transferkit.transport.body import Answer
+from transferkit.transport.response import Response
 
 T = TypeVar("T")
 _WAIT = 0.05  # seconds between two looks at the flow while another thread asks
@@ -97,14 +97,14 @@ class BlobLocation:
         """Where the parts are asked for; ``None`` while nobody knows."""
         return self._place
 
-    def find(self, refused: Place | None, ask: Callable[[str], Answer], flow: Flow) -> tuple[Place, Answer | None]:
+    def find(self, refused: Place | None, ask: Callable[[str], Response], flow: Flow) -> tuple[Place, Response | None]:
         """Return a place other than ``refused``; with the answer of ``ask`` where it was this thread that asked."""
 
-        def known() -> tuple[Place, Answer | None] | None:
+        def known() -> tuple[Place, Response | None] | None:
             place = self._place
             return None if place is None or place is refused else (place, None)
 
-        def look() -> tuple[Place, Answer | None]:
+        def look() -> tuple[Place, Response | None]:
             answer = ask(self._home)
             storage = Origin.of(answer.url) != self._registry
             place = Place(answer.url if storage else self._home, foreign=storage)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
 from transferkit.content.manifest import MAX_MANIFEST, MEDIA_TYPES, Manifest
-from transferkit.errors import DigestMismatchError, InvalidDigestError, InvalidManifestError, ProtocolError
+from transferkit.errors import (
+    DigestMismatchError,
+    InvalidDigestError,
+    InvalidManifestError,
+    ManifestNotFoundError,
+    ProtocolError,
+)
 from transferkit.protocol import routes
-from transferkit.transport.body import BytesBody, Sender
 from transferkit.transport.client import Client
+from transferkit.transport.request import BytesBody, Request, RequestBody
 
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 
@@ -22,15 +28,16 @@ def fetch(client: Client, repository: str, reference: str, *, flow: Flow) -> Man
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = routes.check_reference(reference)
-    with client.open(
-        "GET",
-        routes.manifest(repository, reference),
+    request = Request(
+        method="GET",
+        url=routes.manifest(repository, reference),
         headers=_ACCEPT,
-        flow=flow,
         ok=(200,),
         scope=routes.pull_scope(repository),
-        what=reference,
-    ) as answer:
+        subject=reference,
+        missing=ManifestNotFoundError,
+    )
+    with client.send(request, flow) as answer:
         encoding = answer.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             raise ProtocolError(
@@ -57,19 +64,19 @@ def push(client: Client, repository: str, raw: bytes, reference: str, *, media_t
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
     if isinstance(reference, Digest):
         _check(raw, reference, client, reference)
-    sender = Sender(len(raw), lambda: BytesBody(raw), flow)
+    sender = RequestBody(len(raw), lambda: BytesBody(raw), flow)
     try:
-        with client.open(
-            "PUT",
-            routes.manifest(repository, reference),
+        request = Request(
+            method="PUT",
+            url=routes.manifest(repository, reference),
             headers={"Content-Type": media_type},
-            sender=sender,
-            flow=flow,
+            body=sender,
             ok=(200, 201, 204),
             timeout=client.options.commit_timeout,
             scope=routes.push_scope(repository),
-            what=f"the manifest {reference}",
-        ) as answer:
+            subject=f"the manifest {reference}",
+        )
+        with client.send(request, flow) as answer:
             said = answer.headers.get("docker-content-digest")
             answer.finish()
     finally:

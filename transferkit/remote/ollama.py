@@ -23,7 +23,8 @@ from transferkit.protocol.upload import (
     signed_headers,
 )
 from transferkit.remote.parts import OCTETS, Job, StartAgain
-from transferkit.transport.body import Answer, Sender
+from transferkit.transport.request import RequestBody
+from transferkit.transport.response import Response
 
 # Bytes; decimal, as Ollama's client has them.
 SMALLEST_PART = 100_000_000
@@ -82,7 +83,7 @@ def begin(job: Job) -> OllamaSession | Outcome:
         )
 
 
-def _next(job: Job, answer: Answer) -> str:
+def _next(job: Job, answer: Response) -> str:
     """Return where the session goes on."""
     headers = answer.headers
     return job.client.locate(answer.url, headers.get("docker-upload-location") or headers.get("location"))
@@ -112,7 +113,7 @@ def send(job: Job, session: OllamaSession) -> None:
         raise
 
 
-def _put(job: Job, url: str, sender: Sender, signed: Mapping[str, str]) -> None:
+def _put(job: Job, url: str, sender: RequestBody, signed: Mapping[str, str]) -> None:
     """Give a body to the storage, which sees nothing of the user's."""
     try:
         with job.request(
@@ -131,7 +132,7 @@ def _put(job: Job, url: str, sender: Sender, signed: Mapping[str, str]) -> None:
         raise
     if answer.status in _REDIRECTS:
         # The signature is for this URL; its header fields are nobody else's.
-        raise ProtocolError(f"{job.what}: {answer.place} redirects a signed upload ({answer.status}); refused")
+        raise ProtocolError(f"{job.what}: {answer.origin} redirects a signed upload ({answer.status}); refused")
 
 
 def _send_parts(job: Job, session: OllamaSession) -> None:
@@ -147,7 +148,7 @@ def _send_parts(job: Job, session: OllamaSession) -> None:
             answer.finish()
         if answer.status == 307:
             target = job.client.locate(answer.url, answer.headers.get("location"))
-            job.flow.settle(start)
+            job.flow.counter.set_position(start)
             _put(job, target, summed.sender, {})
         else:
             got = received(answer.headers.get("range"), sent=end)
@@ -156,7 +157,7 @@ def _send_parts(job: Job, session: OllamaSession) -> None:
         session.url = _next(job, answer)
         session.parts.append(summed.digest)
         session.confirmed = end
-        job.flow.settle(end)
+        job.flow.counter.set_position(end)
 
 
 class _Summed:
@@ -168,7 +169,7 @@ class _Summed:
         self._start = start
         # The storage's own checksum, not ours: no secret and no verification hangs on it.
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self.sender = Sender(end - start, self._open, job.flow, start=start)
+        self.sender = RequestBody(end - start, self._open, job.flow, start=start)
 
     @contextmanager
     def _open(self) -> Iterator[Body]:

@@ -24,8 +24,9 @@ from transferkit.errors import (
     UnauthorizedError,
 )
 from transferkit.protocol.upload import SMALLEST_PART, part_range, received
-from transferkit.transport.body import Answer, Sender
 from transferkit.transport.client import Client
+from transferkit.transport.request import Request, RequestBody
+from transferkit.transport.response import Response
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 _EMPTY = {"Content-Length": "0"}
@@ -121,30 +122,30 @@ class Job:
         *,
         ok: tuple[int, ...],
         headers: Mapping[str, str] = _EMPTY,
-        sender: Sender | None = None,
+        sender: RequestBody | None = None,
         timeout: float | None = None,
         anonymous: bool = False,
-    ) -> Answer:
-        return self.client.open(
-            method,
-            url,
+    ) -> Response:
+        request = Request(
+            method=method,
+            url=url,
             headers=headers,
-            sender=sender,
-            flow=self.flow,
+            body=sender,
             ok=ok,
             timeout=timeout,
             scope=self.scope,
-            what=self.what,
+            subject=self.what,
             anonymous=anonymous,
         )
+        return self.client.send(request, self.flow)
 
-    def sender(self, start: int, end: int) -> Sender:
+    def sender(self, start: int, end: int) -> RequestBody:
         """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far."""
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.content.seek(start)
-        return Sender(end - start, partial(self.content.at, start), self.flow, start=start)
+        return RequestBody(end - start, partial(self.content.at, start), self.flow, start=start)
 
-    def commit(self, url: str, *, headers: Mapping[str, str] = _EMPTY, sender: Sender | None = None) -> None:
+    def commit(self, url: str, *, headers: Mapping[str, str] = _EMPTY, sender: RequestBody | None = None) -> None:
         """Send the request that ends a session.
 
         Raises:
@@ -236,7 +237,7 @@ def send_parts(job: Job, session: Session) -> None:
             if smaller >= session.refused:
                 raise
             session.part = smaller
-            job.flow.settle(start)
+            job.flow.counter.set_position(start)
             continue
         if got is not None and got > end:
             raise ProtocolError(f"{job.what}: {job.client.origin} has {got} bytes, and was sent {end}")
@@ -244,7 +245,7 @@ def send_parts(job: Job, session: Session) -> None:
         if got is None or got <= start:
             raise PartDropped(f"dropped the part from {start} to {end - 1}")
         session.confirmed = got
-        job.flow.settle(got)
+        job.flow.counter.set_position(got)
 
 
 def _send_part(job: Job, session: Session, start: int, end: int) -> int | None:

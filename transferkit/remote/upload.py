@@ -24,8 +24,9 @@ from transferkit.protocol.upload import SMALLEST_PART, commit_url, is_ollama, pa
 from transferkit.remote import blobs, ollama
 from transferkit.remote.asking import Asking
 from transferkit.remote.parts import OCTETS, Content, Job, PartDropped, Session, StartAgain, ask, send_parts
-from transferkit.transport.body import Answer
 from transferkit.transport.client import Client
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
 
 _PART = 64 * SMALLEST_PART  # where nobody says: below the 100 MB that the common proxies before registries take
 # Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
@@ -77,10 +78,10 @@ class Uploads:
                     session.stalled = isinstance(error, StalledError)
             else:
                 self._under_way.pop(descriptor.digest, None)
-                flow.settle(0)
+                flow.counter.set_position(0)
             raise
         self._under_way.pop(descriptor.digest, None)
-        flow.settle(descriptor.size)
+        flow.counter.set_position(descriptor.size)
         return outcome
 
     def _is_there(self, descriptor: Descriptor, scope: str, flow: Flow) -> bool:
@@ -100,7 +101,7 @@ class Uploads:
                 session = begun
                 if job.descriptor.size >= _WORTH_RESUMING:
                     self._under_way[job.descriptor.digest] = session
-            job.flow.settle(session.confirmed)
+            job.flow.counter.set_position(session.confirmed)
             try:
                 if isinstance(session, Session):
                     self._send(job, session)
@@ -111,7 +112,7 @@ class Uploads:
                 self._under_way.pop(job.descriptor.digest, None)
                 if sessions == _SESSIONS:
                     raise again.error from again.error.__cause__
-                job.flow.settle(0)
+                job.flow.counter.set_position(0)
 
     def _go_on(self, job: Job) -> Session | ollama.OllamaSession | None:
         """Return the session that an earlier attempt began, where it can be gone on with."""
@@ -134,7 +135,7 @@ class Uploads:
         if self._is_ollama:
             return ollama.begin(job)
         descriptor, client = job.descriptor, self._client
-        answer: Answer | None = None
+        answer: Response | None = None
         if descriptor.source:
             try:
                 answer = self._post(job, routes.check_repository(descriptor.source))
@@ -154,21 +155,21 @@ class Uploads:
             part=self._part(descriptor.size, minimum),
         )
 
-    def _post(self, job: Job, source: str | None) -> Answer:
+    def _post(self, job: Job, source: str | None) -> Response:
         path = (
             routes.mount(self._repository, job.descriptor.digest, source)
             if source
             else routes.uploads(self._repository)
         )
-        with self._client.open(
-            "POST",
-            path,
+        request = Request(
+            method="POST",
+            url=path,
             headers={"Content-Length": "0"},
-            flow=job.flow,
             ok=(201, 202),
             scope=routes.push_scope(self._repository, source),
-            what=job.what,
-        ) as answer:
+            subject=job.what,
+        )
+        with self._client.send(request, job.flow) as answer:
             answer.finish()
         return answer
 
@@ -206,7 +207,7 @@ class Uploads:
                 if left and _status(error) == 416:
                     session.resumed = True  # what it has is not what was counted here
                     if ask(job, session):
-                        job.flow.settle(session.confirmed)
+                        job.flow.counter.set_position(session.confirmed)
                         continue
                 self._judge(job, session, error)
                 raise

@@ -245,7 +245,7 @@ class Directory:
             StorageError: the disk refused.
         """
         if self.exists(descriptor, flow=flow):
-            flow.settle(descriptor.size)
+            flow.counter.set_position(descriptor.size)
             return Outcome.PRESENT
         if descriptor.size and descriptor.size >= self._resume_threshold:
             return self._push_large(descriptor, source, flow)
@@ -257,7 +257,7 @@ class Directory:
     def _push_large(self, descriptor: Descriptor, source: Fetcher, flow: Flow) -> Outcome:
         partial = self.ingest(descriptor, flow=flow)
         if partial is None:
-            flow.settle(descriptor.size)
+            flow.counter.set_position(descriptor.size)
             return Outcome.PRESENT
         try:
             ingest = PartialIngest(partial, flow)
@@ -267,7 +267,7 @@ class Directory:
         except DigestMismatchError:
             # An earlier run's bytes may be to blame: without them the next attempt finds out.
             partial.discard()
-            flow.settle(0)
+            flow.counter.set_position(0)
             raise
         finally:
             partial.close()
@@ -311,7 +311,7 @@ class Directory:
         try:
             status = ingest.commit()
         except BaseException:
-            flow.settle(0)
+            flow.counter.set_position(0)
             raise
         self._index.add(ingest.descriptor.digest, status, durable=self._durable)
 

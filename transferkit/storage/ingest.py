@@ -147,11 +147,11 @@ def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
     filled = 0
     try:
         with source.fetch(descriptor, offset=ingest.offset, flow=flow) as body:
-            flow.begin_body()
+            flow.watch.begin()
             if body.offset != ingest.offset:
                 # The source cannot resume. What was there is fetched again, and is no progress any more.
                 ingest.restart()
-                flow.settle(0)
+                flow.counter.set_position(0)
             size = len(buffer)
             left = descriptor.size - ingest.offset
             while True:
@@ -164,9 +164,9 @@ def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
                 filled += count
                 if filled == size:
                     filled = 0
-                    flow.paused = True
+                    flow.watch.paused = True
                     ingest.append(buffer)
-                    flow.paused = False
+                    flow.watch.paused = False
                 elif left < 0:
                     break
             if filled:
@@ -179,7 +179,7 @@ def receive(ingest: Sequential, source: Fetcher, flow: Flow) -> None:
                     retryable=True,
                 )
     except BaseException:
-        flow.settle(ingest.interrupt(buffer[:filled]))
+        flow.counter.set_position(ingest.interrupt(buffer[:filled]))
         raise
     finally:
-        flow.end_body()
+        flow.watch.end()

@@ -274,7 +274,7 @@ class PartialIngest:
         self._partial = partial
         partial.follow(flow)
         self.offset = partial.hashed
-        flow.settle(self.offset)
+        flow.counter.set_position(self.offset)
 
     def append(self, data: memoryview) -> None:
         """Write the next bytes, and hash them.

@@ -132,7 +132,7 @@ class Attempts:
             TransferKitError: as ``Retry.call`` does.
         """
         mismatches = slow = 0
-        flow.spared = False
+        flow.watch.spared = False
 
         def one() -> T:
             nonlocal mismatches
@@ -150,13 +150,13 @@ class Attempts:
             nonlocal slow
             slow += isinstance(error, SlowError)
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
-            flow.spared = slow >= self._retry.options.free_restarts
+            flow.watch.spared = slow >= self._retry.options.free_restarts
             self._throttle.note(error, flow, wait)
             self._outcomes.again(descriptor, error, position() if position else 0)
             self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
 
         try:
-            return self._retry.call(one, position=flow.peak, sleep=self._sleep, on_retry=again)
+            return self._retry.call(one, position=lambda: flow.counter.peak, sleep=self._sleep, on_retry=again)
         finally:
             flow.busy = False
 

@@ -138,7 +138,7 @@ class Copy:
             raise _incomplete(outcomes.failures, self._blobs)
         return Report(
             blobs=self._blobs,
-            bytes=sum(flow.traffic for flow in self._pool.flows),
+            bytes=sum(flow.counter.traffic for flow in self._pool.flows),
             skipped=outcomes.skipped,
             mounted=outcomes.mounted,
             retried=outcomes.retried,
@@ -161,12 +161,15 @@ class Copy:
         began = self._clock() if descriptor.size >= SMALLEST else 0.0
         try:
             outcome = self._attempts.run(
-                descriptor, lambda: self._target.push(descriptor, self._source, flow=flow), flow, position=flow.position
+                descriptor,
+                lambda: self._target.push(descriptor, self._source, flow=flow),
+                flow,
+                position=lambda: flow.counter.position,
             )
         except CancelledError:
             raise
         except TransferKitError as error:
-            flow.settle(0)
+            flow.counter.set_position(0)
             if is_fatal(error):
                 raise
             self._outcomes.failed(descriptor, error)
@@ -186,7 +189,7 @@ def run_one(work: Callable[[WorkerFlow], T], *, retry: Retry, cancellation: Canc
             flow.check()
             return work(flow)
 
-        results.append(retry.call(attempt, position=flow.peak, sleep=pool.sleep))
+        results.append(retry.call(attempt, position=lambda: flow.counter.peak, sleep=pool.sleep))
 
     pool: Pool[bool] = Pool(unit, Queue([True]), concurrency=1, cancellation=cancellation)
     pool.run(lambda: None, interval=1.0)

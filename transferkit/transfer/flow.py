@@ -1,9 +1,15 @@
-"""The flow of one worker: where it counts, and how it is told to stop, whatever it is blocked in."""
+"""The flow of one worker: how it is told to stop, whatever it is blocked in, with its counter and its watch.
+
+``ByteCounter`` counts, ``BodyWatch`` says whether bytes should move, and ``WorkerFlow`` wakes the worker. They know
+nothing of what the worker does.
+"""
 
 from __future__ import annotations
 
 import mmap
 import threading
+import time
+from collections.abc import Callable
 
 from transferkit.content.interfaces import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
@@ -12,40 +18,109 @@ from transferkit.transfer.bandwidth import Bandwidth
 # With half of it, 32 threads spent a fifth more on handing the interpreter to each other between system calls.
 BUFFER = 512 * 1024
 BUFFERS = 64 * BUFFER  # bytes of all workers together: where there are more than 64, each has less
-_LOOK = 0.05  # seconds between two looks at a cut while the worker waits for others' bodies to end
+_LOOK = 0.05  # seconds between two tries to get what another worker holds
+
+
+class ByteCounter:
+    """The bytes of one worker, over all its units of work. The worker alone writes, so counting takes no lock; whoever
+    sums several counters up reads figures that were true a moment ago.
+    """
+
+    __slots__ = ("_kept", "_peak", "_start", "_wasted", "progress")
+
+    def __init__(self) -> None:
+        self.progress = 0
+        """Bytes that are in place, over all units."""
+        self._start = 0
+        self._peak = 0
+        self._kept = 0
+        self._wasted = 0
+
+    def begin(self) -> None:
+        """Begin a unit of work."""
+        self._start = self.progress
+        self._peak = 0
+
+    def set_position(self, position: int) -> None:
+        """Say that ``position`` bytes of this unit are in place. What was counted beyond it was wasted; what is missing
+        in the count was in place already.
+        """
+        before = self.progress - self._start
+        self._peak = max(self._peak, before, position)
+        if position < before:
+            self._wasted += before - position
+        else:
+            self._kept += position - before
+        self.progress += position - before
+
+    @property
+    def position(self) -> int:
+        """How many bytes of this unit are counted."""
+        return self.progress - self._start
+
+    @property
+    def peak(self) -> int:
+        """The furthest byte of this unit that was ever reached."""
+        return max(self._peak, self.progress - self._start)
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that were moved, those that were thrown away included, those that were in place already not."""
+        return self.progress + self._wasted - self._kept
+
+
+class BodyWatch:
+    """What the watchdog sees of one worker: the number of the body that is under way, 0 between bodies.
+
+    ``limit`` bounds how many bodies of all workers move at once; ``wait`` is how the worker waits for its turn.
+    """
+
+    __slots__ = ("_bodies", "_limit", "_wait", "body", "paused", "spared")
+
+    def __init__(self, limit: threading.Semaphore | None = None, wait: Callable[[float], None] = time.sleep) -> None:
+        self.body = 0
+        self.paused = False
+        """Whether the worker is busy elsewhere than at its body: at the disk, or waiting for its share."""
+        self.spared = False
+        """Whether the unit was cut for slowness so often that it is not cut any more."""
+        self._bodies = 0
+        self._limit = limit
+        self._wait = wait
+
+    def begin(self) -> None:
+        if self._limit is not None and not self.body:
+            while not self._limit.acquire(blocking=False):
+                self._wait(_LOOK)
+        self._bodies += 1
+        self.paused = False
+        self.body = self._bodies
+
+    def end(self) -> None:
+        if self._limit is not None and self.body:
+            self._limit.release()
+        self.body = 0
 
 
 class WorkerFlow:
-    """The ``Flow`` of one worker thread, reused from unit to unit.
+    """The ``Flow`` of one worker thread, reused from unit to unit. ``busy`` says that an attempt runs.
 
-    ``body`` numbers the body that is under way, 0 between bodies; ``busy`` says that an attempt runs; ``spared`` that
-    the unit was cut for slowness often enough.
-
-    The worker alone writes the counters, so counting takes no lock; whoever sums them up reads a figure that was true a
-    moment ago. ``cut`` may come from any thread.
+    ``cut`` may come from any thread, and from a signal handler.
     """
 
     __slots__ = (
         "_aborts",
         "_bandwidth",
-        "_bodies",
+        "_bell",
         "_buffer",
         "_cut",
         "_final",
-        "_gate",
-        "_kept",
         "_lock",
-        "_peak",
         "_size",
-        "_start",
-        "_wasted",
-        "body",
         "busy",
+        "counter",
         "fresh",
         "number",
-        "paused",
-        "progress",
-        "spared",
+        "watch",
     )
 
     def __init__(
@@ -57,26 +132,23 @@ class WorkerFlow:
         buffer: int = BUFFER,
     ) -> None:
         self.number = number
-        self._bandwidth = bandwidth
-        self._gate = bodies
-        self._size = buffer
-        self.progress = 0
-        self.body = 0
+        self.counter = ByteCounter()
+        # Without a limit the watch needs no way back to us, which would be a cycle that holds the buffer.
+        self.watch = BodyWatch() if bodies is None else BodyWatch(bodies, self.wait)
         self.busy = False
         self.fresh = False
-        self.paused = False
-        self.spared = False
-        self._bodies = 0
-        self._start = 0
-        self._peak = 0
-        self._kept = 0
-        self._wasted = 0
+        self._bandwidth = bandwidth
+        self._size = buffer
         self._buffer: memoryview | None = None
         self._cut: TransferKitError | None = None
         self._final = False
         self._aborts: dict[Abort, None] = {}  # in order; by equality, which a bound method keeps and its id does not
         # Reentrant: a signal handler that cancels may run in a thread that is in here already.
         self._lock = threading.RLock()
+        # A locked lock that ``cut`` opens. An Event would not do: its ``set`` takes a lock that the thread which a
+        # signal handler has interrupted may hold.
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     @property
     def buffer(self) -> memoryview:
@@ -87,6 +159,12 @@ class WorkerFlow:
     # -- what the operation sees
 
     def check(self) -> None:
+        if self._cut is not None:
+            raise self._cut
+
+    def wait(self, seconds: float) -> None:
+        if self._cut is None and seconds > 0:
+            self._bell.acquire(timeout=seconds)
         if self._cut is not None:
             raise self._cut
 
@@ -101,69 +179,30 @@ class WorkerFlow:
         with self._lock:
             self._aborts.pop(abort, None)
 
-    def begin_body(self) -> None:
-        if self._gate is not None and not self.body:
-            while not self._gate.acquire(timeout=_LOOK):
-                self.check()
-        self._bodies += 1
-        self.paused = False
-        self.body = self._bodies
-
-    def end_body(self) -> None:
-        if self._gate is not None and self.body:
-            self._gate.release()
-        self.body = 0
-
     def moved(self, count: int) -> None:
         if self._cut is not None:
             raise self._cut
-        self.progress += count
+        self.counter.progress += count
         if self._bandwidth is not None:
             self._wait_for_bandwidth(self._bandwidth, count)
 
     def _wait_for_bandwidth(self, bandwidth: Bandwidth, count: int) -> None:
-        self.paused = True  # a body that waits for its turn is not silent
+        self.watch.paused = True  # a body that waits for its turn is not silent
         bandwidth.moved(count)
-        self.paused = False
+        self.watch.paused = False
         self.check()
-
-    def settle(self, position: int) -> None:
-        before = self.progress - self._start
-        self._peak = max(self._peak, before, position)
-        if position < before:
-            self._wasted += before - position
-        else:
-            self._kept += position - before
-        self.progress += position - before
 
     # -- what the engine sees
 
-    def begin(self) -> None:
-        """Begin a unit of work."""
-        self._start = self.progress
-        self._peak = 0
-
     def begin_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
-        self.end_body()
+        self.watch.end()
         self.fresh = isinstance(self._cut, (StalledError, SlowError))
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:
                     self._cut = None
-
-    def position(self) -> int:
-        """How many bytes of this unit are counted."""
-        return self.progress - self._start
-
-    def peak(self) -> int:
-        """The furthest byte of this unit that was ever reached."""
-        return max(self._peak, self.progress - self._start)
-
-    @property
-    def traffic(self) -> int:
-        """Bytes that were moved, thrown away ones included, and ones that were there already not."""
-        return self.progress + self._wasted - self._kept
+                    self._bell.acquire(blocking=False)
 
     def cut(self, error: TransferKitError, *, final: bool) -> None:
         """Make the operation raise ``error``, and wake it; a final cut holds for all that follows."""
@@ -172,13 +211,17 @@ class WorkerFlow:
                 return
             self._cut = error
             self._final = final
+            try:
+                self._bell.release()
+            except RuntimeError:
+                pass  # it was open already
             for abort in list(self._aborts):
                 abort()
 
     def cut_body(self, body: int, error: TransferKitError) -> None:
-        """Cut the body with this number (``body``), and no other that may have come in its place."""
+        """Cut the body with this number (``watch.body``), and no other that may have come in its place."""
         with self._lock:
-            if self.body == body:
+            if self.watch.body == body:
                 self.cut(error, final=False)
 
 

@@ -98,7 +98,7 @@ class LargeBlobs:
             self._read_list(blob, flow)
             unit = blob.take(first=True)
             if unit is not None:
-                flow.begin()
+                flow.counter.begin()
                 self.copy_chunk(unit, flow)
         except TransferKitError as error:
             self._give_up(blob, error)
@@ -111,10 +111,10 @@ class LargeBlobs:
         self._outcomes.started(descriptor)
         ingest = self._target.ingest(descriptor, flow=flow)
         if ingest is None:
-            flow.settle(descriptor.size)
+            flow.counter.set_position(descriptor.size)
             self._outcomes.ended(descriptor, Outcome.PRESENT)
             return None
-        flow.settle(ingest.in_place)
+        flow.counter.set_position(ingest.in_place)
         return RangedBlob(descriptor, ingest, size=self._chunk_size, window=self._window)
 
     def _read_list(self, blob: RangedBlob, flow: WorkerFlow) -> None:
@@ -153,7 +153,7 @@ class LargeBlobs:
         self._agenda.news()
         unit = blob.take()
         if unit is not None:
-            flow.begin()
+            flow.counter.begin()
             self.copy_chunk(unit, flow)
         else:
             flow.check()
@@ -179,7 +179,7 @@ class LargeBlobs:
             self._give_up(blob, error)
         finally:
             if unit.hasher is not None and unit.done < chunk.size:
-                flow.settle(0)  # a part of it is not known to be right, and is not kept
+                flow.counter.set_position(0)  # a part of it is not known to be right, and is not kept
             self._agenda.news()
             self._leave(blob, flow, unit)
 
@@ -193,7 +193,7 @@ class LargeBlobs:
             self._outcomes.again(unit.blob.descriptor, error, unit.chunk.start)
             unit.blob.disbelieve_list()
             unit.begin_again()
-            flow.begin()
+            flow.counter.begin()
             self._attempt(unit, flow)
 
     def _attempt(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
@@ -221,7 +221,7 @@ class LargeBlobs:
             return
         if not unit.digest.matches(unit.hasher):
             unit.begin_again()
-            flow.settle(0)
+            flow.counter.set_position(0)
             raise DigestMismatchError(f"{blob.descriptor.digest.short}: the chunk {chunk} has another digest")
         blob.ingest.record(chunk.start, chunk.end)
 
@@ -231,7 +231,7 @@ class LargeBlobs:
         size = len(buffer)
         left = unit.chunk.size - unit.done
         filled = 0
-        flow.begin_body()
+        flow.watch.begin()
         try:
             while left:
                 # Fill the buffer before hashing and writing: TLS hands out 16 KiB at most.
@@ -243,19 +243,19 @@ class LargeBlobs:
                 left -= count
                 if filled == size or not left:
                     whole, filled = filled, 0
-                    flow.paused = True
+                    flow.watch.paused = True
                     unit.write(buffer[:whole])
-                    flow.paused = False
+                    flow.watch.paused = False
         except BaseException:
             if filled:
                 try:
                     unit.write(buffer[:filled])
                 except TransferKitError:
                     pass  # the error that broke the attempt off is the one to be told
-            flow.settle(unit.done)
+            flow.counter.set_position(unit.done)
             raise
         finally:
-            flow.end_body()
+            flow.watch.end()
 
     # -- ending
 
@@ -303,7 +303,7 @@ class LargeBlobs:
         self._agenda.ended(blob)
         if isinstance(blob.error, _RangesIgnored):
             self._logger.debug("%s; it is read as one stream", blob.error)
-            flow.begin()
+            flow.counter.begin()
             self._copy_whole(descriptor, flow)
         else:
             self._outcomes.failed(descriptor, blob.error)

@@ -105,7 +105,7 @@ class Pool(Generic[U]):
                 self._start(executor, growth.workers, futures)
                 while not self._finished.wait(max(interval, SHORTEST) if growth.done else growth.pause):
                     if not growth.done and self._units:
-                        workers = growth.look([flow.traffic for flow in self.flows])
+                        workers = growth.look([flow.counter.traffic for flow in self.flows])
                         if not self._start(executor, workers, futures):
                             growth.stop()
                     now = time.monotonic()
@@ -172,7 +172,7 @@ class Pool(Generic[U]):
                 unit = self._units.take(number)
                 if unit is None:
                     return
-                flow.begin()
+                flow.counter.begin()
                 self._work(unit, flow)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
             if not (self._stopping.is_set() and isinstance(error, TransferKitError)):

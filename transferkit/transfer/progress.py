@@ -28,7 +28,7 @@ class Progress:
         """Tell the callback how far it is, if that has changed."""
         if self._callback is None:
             return
-        completed = self._present + sum(flow.progress for flow in flows) - taken_back
+        completed = self._present + sum(flow.counter.progress for flow in flows) - taken_back
         if completed == self._last and not always:
             return
         self._last = completed

@@ -53,13 +53,13 @@ class Watchdog:
     def look(self, now: float) -> None:
         """Look at every flow once; ``now`` is the clock's time in seconds."""
         for number, flow in enumerate(self._flows):
-            body = flow.body
+            body = flow.watch.body
             if not body:
                 self._watches.pop(number, None)
                 continue
             watch = self._watches.get(number)
-            position = flow.progress
-            if watch is None or watch.body != body or flow.paused:
+            position = flow.counter.progress
+            if watch is None or watch.body != body or flow.watch.paused:
                 # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
                 self._watches[number] = watch = _Watch(body, position, now)
             if position != watch.position:
@@ -67,7 +67,7 @@ class Watchdog:
             watch.seen.append((now, position))
             if now - watch.moved_at >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
-            elif not flow.spared:
+            elif not flow.watch.spared:
                 self._judge(flow, watch, now)
 
     def _judge(self, flow: WorkerFlow, watch: _Watch, now: float) -> None:

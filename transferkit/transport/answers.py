@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ReadError
 from transferkit.protocol.head import Head
-from transferkit.transport.body import NO_BODY, Answer
 from transferkit.transport.dial import Connection, Endpoint
 from transferkit.transport.failures import convert
+from transferkit.transport.response import NO_BODY, Response
 
 if TYPE_CHECKING:
     from transferkit.transport.direct import Direct
 
 
-class DirectAnswer(Answer):
+class DirectResponse(Response):
     """An answer with an announced length, or with no body: the common kind."""
 
     __slots__ = ("_connection", "_direct", "_endpoint", "_flow", "_left", "_rest", "_reusable", "_sock")
@@ -35,8 +35,7 @@ class DirectAnswer(Answer):
         self.status = head.status
         self.headers = head.fields
         self.length = length
-        self.offset = 0
-        self.place = place
+        self.origin = place
         self._direct = direct
         self._endpoint = endpoint
         self._connection: Connection | None = connection
@@ -64,11 +63,11 @@ class DirectAnswer(Answer):
                 count = self._sock.recv_into(buffer, size)
             except OSError as error:
                 self._flow.check()
-                raise convert(error, self.place, None, sending=False) from error
+                raise convert(error, self.origin, None, sending=False) from error
             # Before anything is counted or written: a woken read looks like a clean end, or worse.
             self._flow.check()
             if not count:
-                raise ReadError(f"{self.place} closed the connection {left} bytes before the end")
+                raise ReadError(f"{self.origin} closed the connection {left} bytes before the end")
         self._left = left = left - count
         if not left:
             self._release()
@@ -102,15 +101,15 @@ def answer_for(
     flow: Flow,
     *,
     reusable: bool,
-) -> Answer:
+) -> Response:
     chunked = head.chunked
     length = head.length
     if method == "HEAD" or head.status in NO_BODY:
         chunked, length = False, 0
     if chunked or length is None:
         # Here: http.client takes longer to import than most such answers to read, and few processes meet one.
-        from transferkit.transport.replayed import ReplayedAnswer
+        from transferkit.transport.replayed import ReplayedResponse
 
-        return ReplayedAnswer(connection, method, head, rest, place, flow)
+        return ReplayedResponse(connection, method, head, rest, place, flow)
     reusable = reusable and head.keeps_alive
-    return DirectAnswer(direct, endpoint, connection, head, length, rest, place, flow, reusable)
+    return DirectResponse(direct, endpoint, connection, head, length, rest, place, flow, reusable)

@@ -22,14 +22,14 @@ from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
 from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact
-from transferkit.transport.body import Answer
+from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
 
 Credentials: TypeAlias = "tuple[str, str]"
 Auth: TypeAlias = "Credentials | Callable[[str], Credentials | None]"
 GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
-Send: TypeAlias = "Callable[[str, Mapping[str, str], Flow], Answer]"
+Send: TypeAlias = "Callable[[str, Mapping[str, str], Flow], Response]"
 
 MAX_TOKEN_ANSWER = 64 * 1024
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say

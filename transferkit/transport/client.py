@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transferkit.content.interfaces import Flow
@@ -17,7 +17,8 @@ from transferkit.protocol import diagnostics
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
 from transferkit.protocol.routes import check_base_url
 from transferkit.transport.auth import Auth, Authorizer, GetToken
-from transferkit.transport.body import Answer, Sender
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
 from transferkit.transport.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -75,31 +76,15 @@ class Client:
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self._headers = {"User-Agent": self.options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
-    def open(
-        self,
-        method: str,
-        url: str,
-        *,
-        flow: Flow,
-        ok: Collection[int],
-        headers: Mapping[str, str] | None = None,
-        sender: Sender | None = None,
-        timeout: float | None = None,
-        scope: str = "",
-        what: str = "",
-        anonymous: bool = False,
-    ) -> Answer:
-        """Send a request, follow its redirects, and return the answer, whose status is one of ``ok``.
-
-        ``url`` is a path of the registry's API or an absolute URL that ``locate`` returned. ``timeout`` is how long the
-        head of the answer may take, in seconds. ``scope`` names the permission that the request needs: requests of one
-        scope share a token. ``what`` names the thing asked for in an error. ``anonymous`` sends nothing of the user's
-        even to the registry's own origin: to a URL that is signed.
+    def send(self, request: Request, flow: Flow) -> Response:
+        """Send a request, follow its redirects, and return the response, whose status is one of ``request.ok``.
 
         Raises:
-            RegistryError, NotFoundError: the answer is a refusal.
-            TransportError, ProtocolError: there is no answer, or none that may be followed.
+            RegistryError, NotFoundError: the response is a refusal.
+            TransportError, ProtocolError: there is no response, or none that may be followed.
         """
+        method, url, headers, sender = request.method, request.url, request.headers, request.body
+        ok, scope, timeout, anonymous = request.ok, request.scope, request.timeout, request.anonymous
         if url.startswith("/"):
             # Our own path, on the registry: nothing of it needs to be taken apart.
             target, origin, path = self.base_url + url, self.origin, self._prefix + url
@@ -128,7 +113,7 @@ class Client:
                 return answer
             if answer.status == 401 and trusted and challenges < _CHALLENGES:
                 challenges += 1
-                refusal = self._refusal(method, target, answer, what)
+                refusal = self._refusal(request, target, answer)
                 if self._auth.answer(answer.headers, scope, authorization, flow) is None:
                     raise refusal
             elif answer.status in _EXPIRED and hops and origin != self.origin and sender is None and not asked_again:
@@ -139,7 +124,7 @@ class Client:
                 trusted = origin == self.origin and not anonymous
             else:
                 hops += 1
-                target, origin = self._follow(method, target, origin, answer, hops, what)
+                target, origin = self._follow(request, target, origin, answer, hops)
                 path = target_of(target)
                 # Nobody else may choose what is asked with the user's credentials: who has been elsewhere comes back
                 # without (CVE-2024-45336, of Go).
@@ -147,13 +132,12 @@ class Client:
             if sender is not None:
                 sender.rewind()
 
-    def _follow(
-        self, method: str, url: str, origin: Origin, answer: Answer, hops: int, what: str
-    ) -> tuple[str, Origin]:
+    def _follow(self, request: Request, url: str, origin: Origin, answer: Response, hops: int) -> tuple[str, Origin]:
         """Return where a redirect leads; an answer that is none is a refusal."""
+        method, what = request.method, request.subject
         location = answer.headers.get("location")
         if answer.status not in _REDIRECTS or not location:
-            raise self._refusal(method, url, answer, what)
+            raise self._refusal(request, url, answer)
         if method not in ("GET", "HEAD") and answer.status not in _KEEPS_METHOD:
             answer.close()
             raise ProtocolError(f"{origin} redirects a {method} with {answer.status}, which would turn it into a GET")
@@ -165,7 +149,7 @@ class Client:
         logger.debug("%s is redirected to %s", what or method, redact(target))
         return target, following
 
-    def _ask_for_token(self, url: str, headers: Mapping[str, str], flow: Flow) -> Answer:
+    def _ask_for_token(self, url: str, headers: Mapping[str, str], flow: Flow) -> Response:
         """Send a request to a token service, whose URL the authorizer has checked. Its redirects are not followed."""
         origin = Origin.of(url)
         return self._sessions.send(
@@ -204,21 +188,22 @@ class Client:
         check_step(self.origin, url, previous=Origin.of(base), allowed=self.options.storage_hosts)
         return url
 
-    def _refusal(self, method: str, url: str, answer: Answer, what: str) -> Exception:
+    def _refusal(self, request: Request, url: str, answer: Response) -> Exception:
         with answer:
             try:
                 body = answer.peek(diagnostics.MAX_ERROR_BODY)
             except TransportError:
                 body = b""  # the status alone says enough
         return diagnostics.refusal(
-            method=method,
+            method=request.method,
             url=url,
             status=answer.status,
             headers=answer.headers,
             body=body,
             now=self._wall_clock(),
             max_retry_after=self._max_retry_after,
-            what=what,
+            subject=request.subject,
+            missing=request.missing,
         )
 
     def close(self) -> None:

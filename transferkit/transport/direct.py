@@ -17,9 +17,10 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, ReadError, TransferKitError, TransportTimeout
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.answers import answer_for
-from transferkit.transport.body import Answer, Sender
 from transferkit.transport.dial import Connection, Endpoint
 from transferkit.transport.failures import convert, foreign_errors
+from transferkit.transport.request import RequestBody
+from transferkit.transport.response import Response
 from transferkit.transport.sending import send_body
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
@@ -47,12 +48,12 @@ class Direct:
         *,
         host: str,
         headers: Mapping[str, str],
-        sender: Sender | None,
+        sender: RequestBody | None,
         timeout: tuple[float, float],
         verify: object,
         place: str,
         flow: Flow,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and return the answer once its head is there.
 
         ``target`` is path and query, byte for byte; ``timeout`` is (to connect, to the head of the answer) in seconds.
@@ -109,11 +110,11 @@ class Direct:
         connection: Connection,
         method: str,
         request: bytes,
-        sender: Sender | None,
+        sender: RequestBody | None,
         timeout: float,
         place: str,
         flow: Flow,
-    ) -> Answer:
+    ) -> Response:
         try:
             flow.attach(connection.abort)
             connection.bound(timeout)
@@ -189,7 +190,7 @@ class _StaleConnection(Exception):
     """The connection ended before a byte of an answer came."""
 
 
-def _request_head(method: str, target: str, host: str, headers: Mapping[str, str], sender: Sender | None) -> bytes:
+def _request_head(method: str, target: str, host: str, headers: Mapping[str, str], sender: RequestBody | None) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
         raise ProtocolError("a header field holds a line break, and is not sent")

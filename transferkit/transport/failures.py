@@ -20,7 +20,7 @@ from transferkit.errors import (
     TransportTimeout,
     WriteError,
 )
-from transferkit.transport.body import Sender
+from transferkit.transport.request import RequestBody
 
 _SHOWN = 200  # characters of a foreign message that are repeated
 
@@ -136,7 +136,7 @@ def foreign_errors(
     flow: Flow,
     origin: str,
     verify: object,
-    sender: Sender | None,
+    sender: RequestBody | None,
     *,
     connecting: bool = False,
     foreign: Foreign = SOCKETS,

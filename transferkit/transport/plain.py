@@ -21,10 +21,11 @@ from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError, ReadError
 from transferkit.options import USER_AGENT
 from transferkit.protocol.origin import Origin
-from transferkit.transport.body import NO_BODY, Answer, Sender
 from transferkit.transport.connections import WakeableAdapter, connecting_for
 from transferkit.transport.dial import abort_of
 from transferkit.transport.failures import SOCKETS, Foreign, foreign_errors
+from transferkit.transport.request import RequestBody
+from transferkit.transport.response import NO_BODY, Response
 
 _REQUESTS = Foreign(
     caught=(*SOCKETS.caught, urllib3.exceptions.HTTPError),  # RequestException is an OSError
@@ -44,7 +45,7 @@ _REQUESTS = Foreign(
 )
 
 
-class PlainAnswer(Answer):
+class PlainResponse(Response):
     """An answer of requests'."""
 
     __slots__ = ("_abort", "_flow", "_left", "_raw", "_response")
@@ -52,8 +53,7 @@ class PlainAnswer(Answer):
     def __init__(self, response: requests.Response, *, place: str, flow: Flow) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-        self.offset = 0
-        self.place = place
+        self.origin = place
         self._response: requests.Response | None = response
         self._raw: Any = response.raw
         self._flow = flow
@@ -92,23 +92,23 @@ class PlainAnswer(Answer):
         values = {part.strip() for part in value.split(",")}
         text = values.pop()
         if values or not (text.isascii() and text.isdigit()):
-            raise ProtocolError(f"{self.place} sent an answer with the Content-Length {value[:60]!r}")
+            raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {value[:60]!r}")
         return int(text)
 
     def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self.place, None, None, foreign=_REQUESTS):
+        with foreign_errors(self._flow, self.origin, None, None, foreign=_REQUESTS):
             data: bytes = self._raw.read1(len(buffer))
         self._flow.check()
         count = len(data)
         if not count:
             self._detach()
         if count > len(buffer):
-            raise ProtocolError(f"{self.place} sent an encoded body")
+            raise ProtocolError(f"{self.origin} sent an encoded body")
         buffer[:count] = data
         if self._left is not None:
             self._left -= count
             if not count and self._left > 0:
-                raise ReadError(f"{self.place} closed the connection {self._left} bytes before the end")
+                raise ReadError(f"{self.origin} closed the connection {self._left} bytes before the end")
         return count
 
     def _request_method(self) -> str | None:
@@ -126,7 +126,7 @@ class PlainAnswer(Answer):
 class _Body:
     """A body that is sent again from its first byte where the adapter of a user's session tries again by itself."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: RequestBody) -> None:
         self._sender = sender
         self._pieces: Generator[memoryview, None, None] | None = None
 
@@ -169,11 +169,11 @@ class Plain:
         target: str,
         *,
         headers: Mapping[str, str],
-        sender: Sender | None,
+        sender: RequestBody | None,
         timeout: tuple[float, float],
         trusted: bool,
         flow: Flow,
-    ) -> PlainAnswer:
+    ) -> PlainResponse:
         """Send one request and return the answer once its head is there; the arguments are those of ``Sessions.send``.
 
         Raises:
@@ -198,7 +198,7 @@ class Plain:
                 response = self._session.get_adapter(url).send(request, stream=True, timeout=timeout, **settings)
             else:
                 response = self._session.send(request, stream=True, timeout=timeout, allow_redirects=False, **settings)
-        return PlainAnswer(response, place=place, flow=flow)
+        return PlainResponse(response, place=place, flow=flow)
 
     def _settings_for(self, origin: Origin, trusted: bool) -> dict[str, Any]:
         """Find proxies, CA bundle and certificate for an origin: from the session, then from the environment."""

@@ -10,12 +10,12 @@ from typing import Any
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ReadError
 from transferkit.protocol.head import Head
-from transferkit.transport.body import Answer
 from transferkit.transport.dial import Connection
 from transferkit.transport.failures import foreign_errors
+from transferkit.transport.response import Response
 
 
-class ReplayedAnswer(Answer):
+class ReplayedResponse(Response):
     """An answer without a plain length, read by ``http.client`` from what is here already, and then the socket."""
 
     __slots__ = ("_connection", "_flow", "_response")
@@ -24,8 +24,7 @@ class ReplayedAnswer(Answer):
         self.status = head.status
         self.headers = head.fields
         self.length = None
-        self.offset = 0
-        self.place = place
+        self.origin = place
         self._connection: Connection | None = connection
         self._flow = flow
         replay: Any = _Replay(_head_bytes(head) + rest, connection.sock)  # makefile is all that is asked of a socket
@@ -34,16 +33,16 @@ class ReplayedAnswer(Answer):
             self._response.begin()
 
     def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self.place, None, None):
+        with foreign_errors(self._flow, self.origin, None, None):
             try:
                 data = self._response.read1(len(buffer))
             except (http.client.HTTPException, ValueError) as error:
                 self._flow.check()
-                text = f"{self.place} sent a body that is cut off or malformed: {type(error).__name__}"
+                text = f"{self.origin} sent a body that is cut off or malformed: {type(error).__name__}"
                 raise ReadError(text) from error
         self._flow.check()
         if len(data) > len(buffer):  # http.client takes "-5" for the size of a chunk
-            raise ReadError(f"{self.place} sent a body that is cut off or malformed")
+            raise ReadError(f"{self.origin} sent a body that is cut off or malformed")
         buffer[: len(data)] = data
         return len(data)
 

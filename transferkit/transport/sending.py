@@ -9,8 +9,8 @@ import socket
 import sys
 from contextlib import closing
 
-from transferkit.transport.body import Extent, Sender
 from transferkit.transport.dial import Connection
+from transferkit.transport.request import Extent, RequestBody
 
 # macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
@@ -18,7 +18,7 @@ _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than a
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
-def send_body(connection: Connection, sender: Sender, patience: float) -> bool:
+def send_body(connection: Connection, sender: RequestBody, patience: float) -> bool:
     """Send a body; stop, and tell so, when the server answers before it has all of it."""
     sock = connection.sock
     if connection.over_tls:

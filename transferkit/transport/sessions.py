@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from transferkit.content.interfaces import Flow
 from transferkit.protocol.origin import Origin
-from transferkit.transport.body import Answer, Sender
 from transferkit.transport.dial import Endpoint, tls_context
 from transferkit.transport.direct import Direct
+from transferkit.transport.request import RequestBody
+from transferkit.transport.response import Response
 
 if TYPE_CHECKING:
     import ssl
@@ -54,11 +55,11 @@ class Sessions:
         target: str,
         *,
         headers: Mapping[str, str],
-        sender: Sender | None,
+        sender: RequestBody | None,
         timeout: tuple[float, float],
         trusted: bool,
         flow: Flow,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and return the answer once its head is there.
 
         ``target`` is path and query, byte for byte. ``timeout`` is (to connect, to the head of the answer) in seconds;
@@ -70,7 +71,7 @@ class Sessions:
         flow.check()
         route = self._routes.get(origin) or self._plan(origin)
         if self._direct is not None and route.endpoint is not None and target.isascii():
-            answer: Answer = self._direct.exchange(
+            answer: Response = self._direct.exchange(
                 route.endpoint,
                 method,
                 target,
@@ -93,7 +94,7 @@ class Sessions:
                 trusted=trusted,
                 flow=flow,
             )
-        answer.patience = timeout[1]
+        answer.timeout = timeout[1]
         return answer
 
     def _plan(self, origin: Origin) -> _Route:

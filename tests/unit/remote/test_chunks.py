@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.unit.transport.rig import everything
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import ChunkLister, RangeFetcher
@@ -44,6 +45,7 @@ from transferkit.testing import (
     truncated,
     until_close,
 )
+from transferkit.transfer.flow import BodyWatch, ByteCounter
 from transferkit.transport.client import Client
 
 WHERE = "library/model"
@@ -68,6 +70,8 @@ class Flow:
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(4096))
         self.held: set[Any] = set()
+        self.counter = ByteCounter()
+        self.watch = BodyWatch()
         self._cut: TransferKitError | None = None
 
     def cut(self) -> None:
@@ -86,10 +90,10 @@ class Flow:
     def detach(self, abort: Any) -> None:
         self.held.discard(abort)
 
-    def begin_body(self) -> None: ...
-    def end_body(self) -> None: ...
     def moved(self, count: int) -> None: ...
-    def settle(self, position: int) -> None: ...
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.check()
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ def repository_of() -> Iterator[Callable[..., Repository]]:
 
 
 def part(request: RawRequest, **headers: str) -> bytes:
-    """Answer as a server of DATA that honours ranges."""
+    """Response as a server of DATA that honours ranges."""
     if "range" not in request.headers:
         return answer(200, DATA)
     start, end = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
@@ -122,7 +126,7 @@ def part(request: RawRequest, **headers: str) -> bytes:
 def take(repository: Repository, chunk: Chunk = PART, flow: Flow | None = None) -> bytes:
     flow = flow or Flow()
     with repository.fetch_range(BLOB, chunk, flow=flow) as body:
-        data = body.read(len(DATA))
+        data = everything(body)
         assert (body.offset, body.length) == (chunk.start, chunk.size)
     assert data == DATA[chunk.start : chunk.end + 1]
     assert flow.held == set()
@@ -182,7 +186,7 @@ def test_a_server_without_ranges_sends_it_all(repository_of: Any, flow: Flow) ->
         for _ in replies:
             with repository.fetch_range(BLOB, PART, flow=flow) as body:
                 assert (body.offset, body.length) == (0, 1024)
-                assert body.read(2000) == DATA
+                assert everything(body) == DATA
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Body:
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     return flow
 
 

@@ -74,7 +74,7 @@ def descriptor_of(data: bytes) -> Descriptor:
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     return flow
 
 
@@ -88,7 +88,7 @@ def test_content_is_stored_under_its_digest(tmp_path, flow):
 
     assert Outcome.MOVED is directory.push(descriptor, Source(DATA), flow=flow)
     assert DATA == (tmp_path / descriptor.digest.file_name).read_bytes()
-    assert len(DATA) == flow.progress == flow.traffic
+    assert len(DATA) == flow.counter.progress == flow.counter.traffic
     assert leftovers(tmp_path) == []
     assert Outcome.PRESENT is directory.push(descriptor, Source(b""), flow=flow)
 
@@ -103,10 +103,10 @@ def test_what_is_too_much_is_never_progress(tmp_path, threshold, surplus):
     class Watched(WorkerFlow):
         def moved(self, count):
             super().moved(count)
-            seen.append(self.progress)
+            seen.append(self.counter.progress)
 
     flow = Watched()
-    flow.begin()
+    flow.counter.begin()
     with pytest.raises(SizeMismatchError):
         Directory(tmp_path, resume_threshold=threshold).push(descriptor, Source(DATA + surplus * b"X"), flow=flow)
 
@@ -135,7 +135,7 @@ def test_what_is_not_the_content_is_never_visible(tmp_path, flow, threshold, dat
     # What was too short or too long may be the beginning of the right content: the next attempt will see.
     keeps = kind is SizeMismatchError and threshold == 1
     assert keeps == (descriptor.digest.file_name in leftovers(tmp_path))
-    assert flow.progress == (min(len(data), len(DATA)) if keeps else 0)
+    assert flow.counter.progress == (min(len(data), len(DATA)) if keeps else 0)
 
 
 @pytest.mark.parametrize("first", [DATA[:-1], DATA + b"X", b"X" + DATA[1:-1]])
@@ -150,7 +150,7 @@ def test_after_content_of_another_size_the_right_one_comes(tmp_path, flow, first
     directory.push(descriptor_of(DATA), Source(DATA), flow=again)
 
     assert DATA == (tmp_path / descriptor_of(DATA).digest.file_name).read_bytes()
-    assert again.traffic == {DATA[:-1]: 1, DATA + b"X": 0}.get(first, len(DATA))
+    assert again.counter.traffic == {DATA[:-1]: 1, DATA + b"X": 0}.get(first, len(DATA))
 
 
 def test_a_broken_small_attempt_leaves_nothing_and_counts_nothing(tmp_path, flow):
@@ -158,8 +158,8 @@ def test_a_broken_small_attempt_leaves_nothing_and_counts_nothing(tmp_path, flow
         Directory(tmp_path).push(descriptor_of(DATA), Source(DATA, breaks_at=500_000), flow=flow)
 
     assert leftovers(tmp_path) == []
-    assert 0 == flow.progress
-    assert 490_000 <= flow.traffic <= 560_000
+    assert 0 == flow.counter.progress
+    assert 490_000 <= flow.counter.traffic <= 560_000
 
 
 def test_a_broken_large_attempt_is_continued_by_the_next(tmp_path, flow):
@@ -167,13 +167,13 @@ def test_a_broken_large_attempt_is_continued_by_the_next(tmp_path, flow):
     directory = Directory(tmp_path, resume_threshold=1)
     with pytest.raises(ReadError):
         directory.push(descriptor, Source(DATA, breaks_at=500_000), flow=flow)
-    kept = flow.progress
+    kept = flow.counter.progress
     assert kept == (tmp_path / ".partial" / descriptor.digest.file_name).stat().st_size > 250_000
     source = Source(DATA)
 
     assert Outcome.MOVED is directory.push(descriptor, source, flow=flow)
     assert [kept] == source.offsets
-    assert len(DATA) == flow.progress
+    assert len(DATA) == flow.counter.progress
     assert leftovers(tmp_path) == []
 
 
@@ -186,7 +186,7 @@ def test_a_source_that_cannot_resume_starts_again(tmp_path, flow):
     directory.push(descriptor, Source(DATA, resumes=False), flow=flow)
 
     assert DATA == (tmp_path / descriptor.digest.file_name).read_bytes()
-    assert len(DATA) == flow.progress
+    assert len(DATA) == flow.counter.progress
 
 
 class FailingDisk(Disk):

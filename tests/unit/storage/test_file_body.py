@@ -31,7 +31,7 @@ class CountingDisk(Disk):
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     return flow
 
 

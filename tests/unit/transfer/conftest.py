@@ -164,11 +164,11 @@ class Target:
     def push(self, descriptor, source, *, flow):
         data = bytearray()
         with source.fetch(descriptor, flow=flow) as body:
-            flow.begin_body()
+            flow.watch.begin()
             while count := body.readinto(flow.buffer):
                 flow.moved(count)
                 data += flow.buffer[:count]
-            flow.end_body()
+            flow.watch.end()
         self.stored[descriptor.digest] = bytes(data)
         return Outcome.MOVED
 

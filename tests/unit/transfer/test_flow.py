@@ -13,7 +13,7 @@ from transferkit.transfer.flow import WorkerFlow, buffer_size
 
 
 def figures(flow: WorkerFlow) -> tuple[int, int, int]:
-    return flow.progress, flow.peak(), flow.traffic
+    return flow.counter.progress, flow.counter.peak, flow.counter.traffic
 
 
 # -- counting
@@ -25,7 +25,7 @@ def test_a_new_flow_has_moved_nothing() -> None:
 
 def test_what_is_moved_is_counted() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(100)
     flow.moved(50)
     assert figures(flow) == (150, 150, 150)
@@ -33,17 +33,17 @@ def test_what_is_moved_is_counted() -> None:
 
 def test_settling_where_it_is_changes_nothing() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(100)
-    flow.settle(100)
+    flow.counter.set_position(100)
     assert figures(flow) == (100, 100, 100)
 
 
 def test_what_is_taken_back_was_traffic_all_the_same() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(100)
-    flow.settle(40)
+    flow.counter.set_position(40)
     assert figures(flow) == (40, 100, 100)
     flow.moved(60)
     assert figures(flow) == (100, 100, 160)
@@ -51,8 +51,8 @@ def test_what_is_taken_back_was_traffic_all_the_same() -> None:
 
 def test_what_was_there_already_is_progress_and_no_traffic() -> None:
     flow = WorkerFlow()
-    flow.begin()
-    flow.settle(70)
+    flow.counter.begin()
+    flow.counter.set_position(70)
     assert figures(flow) == (70, 70, 0)
     flow.moved(30)
     assert figures(flow) == (100, 100, 30)
@@ -60,37 +60,37 @@ def test_what_was_there_already_is_progress_and_no_traffic() -> None:
 
 def test_a_unit_that_failed_leaves_its_traffic_alone() -> None:
     flow = WorkerFlow()
-    flow.begin()
-    flow.settle(50)
+    flow.counter.begin()
+    flow.counter.set_position(50)
     flow.moved(20)
-    flow.settle(0)
+    flow.counter.set_position(0)
     assert figures(flow) == (0, 70, 20)
 
 
 def test_each_unit_begins_at_zero_and_the_totals_go_on() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(100)
-    flow.begin()
+    flow.counter.begin()
     assert figures(flow) == (100, 0, 100)
     flow.moved(10)
-    flow.settle(4)
+    flow.counter.set_position(4)
     assert figures(flow) == (104, 10, 110)
-    flow.begin()
-    flow.settle(8)
+    flow.counter.begin()
+    flow.counter.set_position(8)
     assert figures(flow) == (112, 8, 110)
 
 
 def test_the_peak_outlives_an_attempt() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(100)
-    flow.settle(0)
+    flow.counter.set_position(0)
     flow.begin_attempt()
     flow.moved(60)
-    assert flow.peak() == 100
+    assert flow.counter.peak == 100
     flow.moved(60)
-    assert flow.peak() == 120
+    assert flow.counter.peak == 120
 
 
 OPERATIONS = st.lists(
@@ -105,17 +105,17 @@ OPERATIONS = st.lists(
 @settings(deadline=None, max_examples=100)
 def test_traffic_is_just_what_was_moved_and_progress_is_where_it_was_settled(operations: list[tuple[str, int]]) -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     done = position = peak = traffic = 0
     for name, number in operations:
         if name == "begin":
-            flow.begin()
+            flow.counter.begin()
             done, position, peak = done + position, 0, 0
         elif name == "moved":
             flow.moved(number)
             position, traffic = position + number, traffic + number
         else:
-            flow.settle(number)
+            flow.counter.set_position(number)
             position = number
         peak = max(peak, position)
         assert figures(flow) == (done + position, peak, traffic)
@@ -150,17 +150,17 @@ def test_a_cut_is_raised_by_all_that_follows(final: bool) -> None:
         with pytest.raises(StalledError) as caught:
             act()
         assert caught.value is error
-    assert flow.progress == 5
+    assert flow.counter.progress == 5
 
 
 def test_settling_and_detaching_never_raise() -> None:
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     flow.moved(5)
     flow.cut(CancelledError(), final=True)
-    flow.settle(3)
+    flow.counter.set_position(3)
     flow.detach(lambda: None)
-    assert flow.progress == 3
+    assert flow.counter.progress == 3
 
 
 @pytest.mark.parametrize("final", [False, True])
@@ -283,7 +283,7 @@ def test_a_new_attempt_does_not_forget_a_final_cut() -> None:
     flow.cut(StalledError(), final=False)
     flow.cut(CancelledError("enough"), final=True)
     flow.begin_attempt()
-    flow.begin()
+    flow.counter.begin()
     with pytest.raises(CancelledError, match="enough"):
         flow.check()
 
@@ -305,30 +305,30 @@ def test_the_first_final_cut_stands() -> None:
 
 def test_each_body_has_a_number_of_its_own_and_none_is_zero() -> None:
     flow = WorkerFlow()
-    assert flow.body == 0
+    assert flow.watch.body == 0
     numbers = []
     for _ in range(3):
-        flow.begin_body()
-        numbers.append(flow.body)
-        flow.end_body()
-        assert flow.body == 0
-    flow.end_body()
+        flow.watch.begin()
+        numbers.append(flow.watch.body)
+        flow.watch.end()
+        assert flow.watch.body == 0
+    flow.watch.end()
     assert numbers == [1, 2, 3]
 
 
 def test_a_new_attempt_has_no_body_yet() -> None:
     flow = WorkerFlow()
-    flow.begin_body()
+    flow.watch.begin()
     flow.begin_attempt()
-    assert flow.body == 0
-    flow.begin_body()
-    assert flow.body == 2
+    assert flow.watch.body == 0
+    flow.watch.begin()
+    assert flow.watch.body == 2
 
 
 def test_the_body_that_is_meant_is_cut_until_the_next_attempt() -> None:
     flow = WorkerFlow()
     woken: list[int] = []
-    flow.begin_body()
+    flow.watch.begin()
     flow.attach(lambda: woken.append(1))
     flow.cut_body(1, StalledError("silent"))
     assert woken == [1]
@@ -340,10 +340,10 @@ def test_the_body_that_is_meant_is_cut_until_the_next_attempt() -> None:
 
 def test_another_body_than_the_one_that_is_meant_is_left_alone() -> None:
     flow = WorkerFlow()
-    flow.begin_body()
-    flow.end_body()
+    flow.watch.begin()
+    flow.watch.end()
     flow.cut_body(1, StalledError("too late"))
-    flow.begin_body()
+    flow.watch.begin()
     flow.cut_body(1, StalledError("too late"))
     flow.check()
 

@@ -290,7 +290,7 @@ def test_a_cut_that_comes_after_the_last_byte_is_nobodys(memory):
     def record(ingest, start, end):
         original(ingest, start, end)
         for flow in flows:
-            flow.cut_body(flow.body, tk.StalledError("too late"))
+            flow.cut_body(flow.watch.body, tk.StalledError("too late"))
 
     memory.Ingest.record = record
     try:

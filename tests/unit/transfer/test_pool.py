@@ -106,7 +106,7 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
 
     def work(unit: int, flow: WorkerFlow) -> None:
         meeting.wait()
-        assert flow.peak() == 0
+        assert flow.counter.peak == 0
         flow.moved(10)
         seen.setdefault(threading.get_ident(), set()).add(id(flow))
 
@@ -114,7 +114,7 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
     pool.run(nothing, interval=INTERVAL)
     assert all(len(flows) == 1 for flows in seen.values())
     assert set().union(*seen.values()) == {id(flow) for flow in pool.flows}
-    assert sum(flow.progress for flow in pool.flows) == 90
+    assert sum(flow.counter.progress for flow in pool.flows) == 90
 
 
 def test_there_is_work_until_all_of_it_is_taken() -> None:

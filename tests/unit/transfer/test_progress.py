@@ -49,10 +49,10 @@ def test_what_is_taken_back_is_said_too() -> None:
     calls: list[tuple[int, int]] = []
     flow = WorkerFlow()
     subject = progress(lambda *figures: calls.append(figures))
-    flow.begin()
+    flow.counter.begin()
     flow.moved(50)
     subject.tick([flow])
-    flow.settle(20)
+    flow.counter.set_position(20)
     subject.tick([flow])
     assert calls == [(50, 100), (20, 100)]
 

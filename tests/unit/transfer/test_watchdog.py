@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.begin()
+    flow.counter.begin()
     return flow
 
 
@@ -47,7 +47,7 @@ def run(dog: Watchdog, flow: WorkerFlow, seconds: float, rate: int, *, start: fl
 
 def test_a_silent_body_is_cut_after_the_stall_timeout(flow):
     dog = watch(flow)
-    flow.begin_body()
+    flow.watch.begin()
     flow.moved(5)
     dog.look(0.0)
     dog.look(9.9)
@@ -63,7 +63,7 @@ def test_a_cut_wakes_the_worker_and_ends_with_the_attempt(flow):
     woken = []
     dog = watch(flow)
     flow.attach(lambda: woken.append(True))
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
     dog.look(10.0)
     assert [True] == woken
@@ -74,7 +74,7 @@ def test_a_cut_wakes_the_worker_and_ends_with_the_attempt(flow):
 
 def test_a_byte_now_and_then_is_no_stall(flow):
     dog = watch(flow)
-    flow.begin_body()
+    flow.watch.begin()
     for second in range(0, 100, 9):
         flow.moved(1)
         dog.look(float(second))
@@ -86,9 +86,9 @@ def test_outside_a_body_silence_is_no_stall(flow):
     dog = watch(flow)
     dog.look(0.0)
     dog.look(1000.0)
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(1001.0)
-    flow.end_body()
+    flow.watch.end()
     dog.look(2000.0)
 
     flow.check()
@@ -96,9 +96,9 @@ def test_outside_a_body_silence_is_no_stall(flow):
 
 def test_the_next_body_has_a_clock_of_its_own(flow):
     dog = watch(flow)
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(9.0)
     dog.look(18.0)
 
@@ -106,9 +106,9 @@ def test_the_next_body_has_a_clock_of_its_own(flow):
 
 
 def test_a_cut_that_comes_too_late_does_not_hit_the_next_body(flow):
-    flow.begin_body()
-    old = flow.body
-    flow.begin_body()
+    flow.watch.begin()
+    old = flow.watch.body
+    flow.watch.begin()
     flow.cut_body(old, StalledError("late"))
 
     flow.check()
@@ -116,7 +116,7 @@ def test_a_cut_that_comes_too_late_does_not_hit_the_next_body(flow):
 
 def test_a_body_far_behind_its_siblings_is_cut_after_five_seconds(flow):
     dog = watch(flow, fast_siblings())
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
     run(dog, flow, 4.75, 50_000)
     flow.check()
@@ -129,7 +129,7 @@ def test_a_body_far_behind_its_siblings_is_cut_after_five_seconds(flow):
 
 def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
     dog = watch(flow, fast_siblings())
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
     run(dog, flow, 60, 10 * MIB)
 
@@ -139,7 +139,7 @@ def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
 
 def test_a_tenth_of_the_median_is_not_slow(flow):
     dog = watch(flow, fast_siblings())
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
     run(dog, flow, 30, MIB + 4)
 
@@ -151,7 +151,7 @@ def test_a_tenth_of_the_median_is_not_slow(flow):
 )
 def test_nobody_is_judged(flow, speeds):
     dog = watch(flow, speeds)
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
     run(dog, flow, 30, 400)
 
@@ -182,7 +182,7 @@ def test_the_thread_looks_by_itself_and_ends_with_the_block(flow):
     import threading
 
     before = threading.active_count()
-    flow.begin_body()
+    flow.watch.begin()
     woken = threading.Event()
     flow.attach(woken.set)
     with watch(flow, stall_timeout=0.05):
@@ -193,12 +193,12 @@ def test_the_thread_looks_by_itself_and_ends_with_the_block(flow):
 
 def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
     dog = watch(flow)
-    flow.begin_body()
+    flow.watch.begin()
     dog.look(0.0)
-    flow.paused = True
+    flow.watch.paused = True
     for second in range(1, 100):
         dog.look(float(second))
-    flow.paused = False
+    flow.watch.paused = False
     dog.look(99.5)
     dog.look(108.9)
     flow.check()
@@ -210,8 +210,8 @@ def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
 
 def test_a_unit_that_was_cut_often_enough_is_spared(flow):
     dog = watch(flow, fast_siblings())
-    flow.spared = True
-    flow.begin_body()
+    flow.watch.spared = True
+    flow.watch.begin()
     run(dog, flow, 60, 50_000)
     flow.check()
 
@@ -225,8 +225,8 @@ def test_slow_cuts_end_before_a_unit_is_given_up_for_them(flow):
     spared = []
 
     def attempt():
-        spared.append(flow.spared)
-        if not flow.spared:
+        spared.append(flow.watch.spared)
+        if not flow.watch.spared:
             raise SlowError("50 KB/s, where others have 50 MB/s")
 
     blob = Descriptor("sha256:" + 64 * "a", 1000)

@@ -21,8 +21,9 @@ from transferkit.options import TransportOptions
 from transferkit.testing import answer
 from transferkit.testing.scripted import ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.body import Answer, Sender
 from transferkit.transport.client import Client
+from transferkit.transport.request import Request, RequestBody
+from transferkit.transport.response import Response
 
 DIRECT_ALONE = pytest.mark.skipif(
     os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain", reason="these tests are about the direct way"
@@ -76,7 +77,11 @@ def client_of(server: ScriptedServer | str, **options: Any) -> Client:
     return Client(server if isinstance(server, str) else server.url, options=TransportOptions(**options))
 
 
-def everything(source: Answer, size: int = 64 * 1024) -> bytes:
+def send(client: Client, method: str, url: str, *, flow: Flow, **keywords: Any) -> Response:
+    return client.send(Request(method=method, url=url, **keywords), flow)
+
+
+def everything(source: Response, size: int = 64 * 1024) -> bytes:
     """Read to the end of a body, ``size`` bytes at most at a time."""
     data = bytearray()
     buffer = memoryview(bytearray(size))
@@ -87,7 +92,7 @@ def everything(source: Answer, size: int = 64 * 1024) -> bytes:
 
 def ask(client: Client, method: str = "GET", path: str = "/x", **keywords: Any) -> tuple[int, bytes]:
     """Send a request and read the answer to its end: status and body."""
-    with client.open(method, path, ok=ANY, **{"flow": WorkerFlow(), **keywords}) as found:
+    with send(client, method, path, ok=ANY, **{"flow": WorkerFlow(), **keywords}) as found:
         return found.status, everything(found)
 
 
@@ -138,15 +143,15 @@ class FileOfZeros(Zeros):
         self.close()
 
 
-Zeroed = Callable[[int, WorkerFlow], Sender]
+Zeroed = Callable[[int, WorkerFlow], RequestBody]
 
 
-def zeros(length: int, flow: WorkerFlow) -> Sender:
-    return Sender(length, lambda: Zeros(length), flow)
+def zeros(length: int, flow: WorkerFlow) -> RequestBody:
+    return RequestBody(length, lambda: Zeros(length), flow)
 
 
-def file_of_zeros(length: int, flow: WorkerFlow) -> Sender:
-    return Sender(length, lambda: FileOfZeros(length), flow)
+def file_of_zeros(length: int, flow: WorkerFlow) -> RequestBody:
+    return RequestBody(length, lambda: FileOfZeros(length), flow)
 
 
 both_kinds = pytest.mark.parametrize("body", [zeros, file_of_zeros])

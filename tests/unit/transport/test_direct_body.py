@@ -6,13 +6,24 @@ from typing import Any
 
 import pytest
 
-from tests.unit.transport.rig import ANY, CHUNKED, DIRECT_ALONE, HELLO, Serve, ask, client_of, connections, everything
+from tests.unit.transport.rig import (
+    ANY,
+    CHUNKED,
+    DIRECT_ALONE,
+    HELLO,
+    Serve,
+    ask,
+    client_of,
+    connections,
+    everything,
+    send,
+)
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import ProtocolError, ReadError
 from transferkit.remote.blobs import fetch
 from transferkit.testing import Close, Pause, Reset, answer, chunked, truncated, until_close
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.replayed import ReplayedAnswer
+from transferkit.transport.replayed import ReplayedResponse
 
 pytestmark = DIRECT_ALONE
 
@@ -32,8 +43,12 @@ pytestmark = DIRECT_ALONE
     ],
 )
 def test_a_chunked_body(serve: Serve, said: bytes, content: bytes, size: int) -> None:
-    with serve([said]) as server, client_of(server) as client, client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as it:
-        assert isinstance(it, ReplayedAnswer)
+    with (
+        serve([said]) as server,
+        client_of(server) as client,
+        send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it,
+    ):
+        assert isinstance(it, ReplayedResponse)
         assert it.length is None
         assert content == everything(it, size)
 
@@ -67,7 +82,10 @@ def test_a_chunked_body_may_be_split_anywhere(serve: Serve) -> None:
 @pytest.mark.parametrize("size", [10, 64 * 1024])
 def test_chunks_that_are_malformed_or_cut_off_are_an_error(serve: Serve, said: bytes, size: int) -> None:
     with serve([[said, Close()]]) as server, client_of(server) as client:
-        with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as it, pytest.raises(ReadError, match=r"cut off|broke"):
+        with (
+            send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it,
+            pytest.raises(ReadError, match=r"cut off|broke"),
+        ):
             everything(it, size)
 
 
@@ -93,7 +111,7 @@ def test_a_body_without_a_length_goes_to_the_end(serve: Serve, said: list[Any], 
 @pytest.mark.parametrize("end", [Close(), Reset()])
 def test_a_body_that_is_cut_off_is_an_error(serve: Serve, arrived: bytes, end: Any) -> None:
     with serve([[truncated(arrived, 5)[0], end], HELLO]) as server, client_of(server) as client:
-        with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as it:
+        with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it:
             with pytest.raises(ReadError, match=r"before the end|broke"):
                 everything(it)
         assert (200, b"hello") == ask(client)

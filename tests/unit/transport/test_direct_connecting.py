@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, LIMIT, Serve, TLSServer, ask, client_of, everything
+from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, LIMIT, Serve, TLSServer, ask, client_of, everything, send
 from transferkit.errors import CancelledError, CertificateError, ConnectError, TransportTimeout
 from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
@@ -146,7 +146,7 @@ def test_a_client_that_is_closed_leaves_no_socket(serve: Serve, ended: bool) -> 
     with serve([HELLO] * 6) as server:
         before = sockets()
         with client_of(server) as client:
-            several = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(6)]
+            several = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(6)]
             for each in several:
                 everything(each) if ended else each.close()
         deadline = time.monotonic() + LIMIT

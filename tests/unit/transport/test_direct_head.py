@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, Serve, ask, client_of, connections, everything
+from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, Serve, ask, client_of, connections, everything, send
 from transferkit.errors import ProtocolError, ReadError
 from transferkit.testing import (
     Close,
@@ -21,7 +21,7 @@ from transferkit.testing import (
     two_lengths,
 )
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.answers import DirectAnswer
+from transferkit.transport.answers import DirectResponse
 
 pytestmark = DIRECT_ALONE
 
@@ -87,8 +87,8 @@ def test_a_body_may_come_with_the_head_in_part_or_whole(serve: Serve, size: int)
     for cut in range(6):
         at = len(HELLO) - cut
         with serve([[HELLO[:at], Pause(0.002), HELLO[at:]]]) as server, client_of(server) as client:
-            with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as it:
-                assert isinstance(it, DirectAnswer)
+            with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it:
+                assert isinstance(it, DirectResponse)
                 assert 5 == it.length
                 assert b"hello" == everything(it, size)
 
@@ -96,7 +96,7 @@ def test_a_body_may_come_with_the_head_in_part_or_whole(serve: Serve, size: int)
 def test_a_long_head_is_read_up_to_the_limit(serve: Serve) -> None:
     long = [(f"X-{n}", "y" * 1000) for n in range(60)]
     with serve([answer(200, b"hello", long)]) as server, client_of(server) as client:
-        with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as it:
+        with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it:
             assert "y" * 1000 == it.headers["x-59"]
             assert b"hello" == everything(it)
 

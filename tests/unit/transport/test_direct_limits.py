@@ -22,6 +22,7 @@ from tests.unit.transport.rig import (
     client_of,
     connections,
     everything,
+    send,
 )
 from transferkit.errors import NotFoundError, RegistryError, StalledError, TransportTimeout
 from transferkit.testing import Pause, informational, never, truncated
@@ -71,7 +72,7 @@ def test_a_refusal_that_comes_bit_by_bit_has_a_limit_too(serve: Serve, direct: b
     with serve([said]) as server, client_of(server, response_timeout=0.2, direct=direct) as client:
         began = time.monotonic()
         with pytest.raises(NotFoundError):
-            client.open("GET", "/x", ok={200}, flow=WorkerFlow())
+            send(client, "GET", "/x", ok={200}, flow=WorkerFlow())
         assert time.monotonic() - began < 4
 
 
@@ -80,7 +81,7 @@ def test_a_peer_that_takes_nothing_has_a_limit(serve: Serve, body: Zeroed) -> No
     with serve([[never()]], read_body=False) as server, client_of(server, response_timeout=0.1) as client:
         flow = WorkerFlow()
         with pytest.raises(TransportTimeout, match="did not answer in time"):
-            ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+            ask(client, "PUT", flow=flow, body=body(BIG, flow))
 
 
 def test_each_request_has_its_own_limit(serve: Serve) -> None:
@@ -123,7 +124,7 @@ def test_a_cut_after_the_end_does_not_touch_the_next_user_of_the_connection(serv
     with serve([HELLO, [HELLO[:-2], Pause(0.05), HELLO[-2:]]]) as server, client_of(server) as client:
         first = WorkerFlow()
         ask(client, flow=first)
-        with client.open("GET", "/", ok=ANY, flow=WorkerFlow()) as second:
+        with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as second:
             first.cut(StalledError("cut"), final=True)
             assert b"hello" == everything(second)
         assert [0, 0] == connections(server)

@@ -26,6 +26,7 @@ from tests.unit.transport.rig import (
     connections,
     everything,
     raw_server,
+    send,
     take_head,
     zeros,
 )
@@ -33,10 +34,10 @@ from transferkit.errors import ConnectError
 from transferkit.testing import answer, scripted_server
 from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.answers import DirectAnswer
-from transferkit.transport.body import Answer
+from transferkit.transport.answers import DirectResponse
 from transferkit.transport.client import Client
-from transferkit.transport.plain import PlainAnswer
+from transferkit.transport.plain import PlainResponse
+from transferkit.transport.response import Response
 
 pytestmark = DIRECT_ALONE
 
@@ -72,8 +73,8 @@ def connect_proxy() -> Iterator[tuple[str, list[bytes]]]:
         yield url, heads
 
 
-def kind_of_answer(client: Client) -> tuple[type[Answer], int, bytes]:
-    with client.open("GET", "/x", ok=ANY, flow=WorkerFlow()) as found:
+def kind_of_answer(client: Client) -> tuple[type[Response], int, bytes]:
+    with send(client, "GET", "/x", ok=ANY, flow=WorkerFlow()) as found:
         return type(found), found.status, everything(found)
 
 
@@ -81,8 +82,8 @@ def test_a_proxy_is_asked_in_the_ordinary_way(monkeypatch: pytest.MonkeyPatch) -
     with scripted_server([HELLO, HELLO]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         with client_of("http://registry.example:5000") as client:
-            assert (PlainAnswer, 200, b"hello") == kind_of_answer(client)
-            assert (PlainAnswer, 200, b"hello") == kind_of_answer(client)
+            assert (PlainResponse, 200, b"hello") == kind_of_answer(client)
+            assert (PlainResponse, 200, b"hello") == kind_of_answer(client)
         assert ["http://registry.example:5000/x"] * 2 == [request.target for request in proxy.requests]
         assert "registry.example:5000" == proxy.requests[0].headers["host"]
         assert [0, 0] == connections(proxy)
@@ -94,9 +95,9 @@ def test_tls_goes_through_a_proxy_in_the_ordinary_way(
     with TLSServer(server_context, [HELLO, answer(201)]) as server, connect_proxy() as (url, heads):
         monkeypatch.setenv("HTTPS_PROXY", url)
         with client_of(server) as client:
-            assert (PlainAnswer, 200, b"hello") == kind_of_answer(client)
+            assert (PlainResponse, 200, b"hello") == kind_of_answer(client)
             flow = WorkerFlow()
-            assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(MIB, flow))
+            assert (201, b"") == ask(client, "PUT", flow=flow, body=zeros(MIB, flow))
         assert MIB == len(server.requests[1].body)
         assert [[b"CONNECT", b"127.0.0.1:%d" % server.port]] == [head.split()[:2] for head in heads]
 
@@ -113,12 +114,12 @@ def test_no_proxy_for_a_host_that_has_none(serve: Serve, monkeypatch: pytest.Mon
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "registry.example,127.0.0.1")
     with serve([HELLO]) as server, client_of(server) as client:
-        assert (DirectAnswer, 200, b"hello") == kind_of_answer(client)
+        assert (DirectResponse, 200, b"hello") == kind_of_answer(client)
 
 
 def test_a_session_of_the_users_goes_the_ordinary_way(serve: Serve) -> None:
     with serve([HELLO]) as server, requests.Session() as session, Client(server.url, session=session) as client:
-        assert (PlainAnswer, 200, b"hello") == kind_of_answer(client)
+        assert (PlainResponse, 200, b"hello") == kind_of_answer(client)
 
 
 def test_an_adapter_of_the_users_sends_every_request(serve: Serve) -> None:
@@ -132,9 +133,9 @@ def test_an_adapter_of_the_users_sends_every_request(serve: Serve) -> None:
     with serve([HELLO, answer(201)]) as server, requests.Session() as session:
         session.mount(server.url, Adapter())
         with Client(server.url, session=session) as client:
-            assert (PlainAnswer, 200, b"hello") == kind_of_answer(client)
+            assert (PlainResponse, 200, b"hello") == kind_of_answer(client)
             flow = WorkerFlow()
-            assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(MIB, flow))
+            assert (201, b"") == ask(client, "PUT", flow=flow, body=zeros(MIB, flow))
         assert MIB == len(server.requests[1].body)
     assert ["GET", "PUT"] == sent
 
@@ -145,8 +146,8 @@ def test_an_adapter_of_the_users_that_tries_again_sends_the_whole_body_again() -
         session.mount(server.url, HTTPAdapter(max_retries=retries))
         with Client(server.url, session=session) as client:
             flow = WorkerFlow()
-            assert (201, b"") == ask(client, "PUT", flow=flow, sender=zeros(MIB, flow))
-            assert MIB == flow.progress
+            assert (201, b"") == ask(client, "PUT", flow=flow, body=zeros(MIB, flow))
+            assert MIB == flow.counter.progress
         assert [MIB, MIB] == [len(request.body) for request in server.requests]
 
 
@@ -162,7 +163,7 @@ def test_a_redirect_that_is_not_ascii_takes_the_ordinary_way(location: str, targ
         return HELLO
 
     with scripted_server(step) as server, client_of(server, direct=direct) as client:
-        with client.open("GET", "/x", ok={200}, flow=WorkerFlow()) as found:
-            assert isinstance(found, PlainAnswer)
+        with send(client, "GET", "/x", ok={200}, flow=WorkerFlow()) as found:
+            assert isinstance(found, PlainResponse)
             assert b"hello" == everything(found)
         assert ["/x", target] == [request.target for request in server.requests]

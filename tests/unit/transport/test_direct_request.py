@@ -11,7 +11,7 @@ from tests.unit.transport.rig import DIRECT_ALONE, HELLO, Serve, TLSServer, ask,
 from transferkit.errors import ProtocolError
 from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.body import BytesBody, Sender
+from transferkit.transport.request import BytesBody, RequestBody
 
 pytestmark = DIRECT_ALONE
 
@@ -20,7 +20,7 @@ def test_a_request_says_what_it_must_and_no_more(serve: Serve) -> None:
     with serve([HELLO, HELLO]) as server, client_of(server, user_agent="me/1") as client:
         ask(client, path="/a%2Fb?c=%20&d", headers={"Range": "bytes=5-"})
         flow = WorkerFlow()
-        ask(client, "PUT", flow=flow, sender=Sender(3, lambda: BytesBody(b"abc"), flow))
+        ask(client, "PUT", flow=flow, body=RequestBody(3, lambda: BytesBody(b"abc"), flow))
 
         get, put = server.requests
     base = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "me/1", "host": server.url.partition("//")[2]}
@@ -36,7 +36,7 @@ def test_a_request_says_what_it_must_and_no_more(serve: Serve) -> None:
 def test_an_empty_body_is_announced_as_one(serve: Serve) -> None:
     with serve([HELLO]) as server, client_of(server) as client:
         flow = WorkerFlow()
-        ask(client, "PUT", flow=flow, sender=Sender(0, lambda: BytesBody(b""), flow))
+        ask(client, "PUT", flow=flow, body=RequestBody(0, lambda: BytesBody(b""), flow))
         assert "0" == server.requests[0].headers["content-length"]
 
 
@@ -46,7 +46,7 @@ def test_no_body_is_sent_in_chunks(serve: Serve, length: int, direct: bool) -> N
     """Each one has a length, and many registries take no other."""
     with serve([HELLO]) as server, client_of(server, direct=direct) as client:
         flow = WorkerFlow()
-        assert (200, b"hello") == ask(client, "PUT", flow=flow, sender=zeros(length, flow))
+        assert (200, b"hello") == ask(client, "PUT", flow=flow, body=zeros(length, flow))
         (request,) = server.requests
     assert (str(length), None) == (request.headers.get("content-length"), request.headers.get("transfer-encoding"))
     assert bytes(length) == request.body

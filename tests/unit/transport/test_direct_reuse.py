@@ -21,6 +21,7 @@ from tests.unit.transport.rig import (
     client_of,
     connections,
     everything,
+    send,
     wait_for_news,
     zeros,
 )
@@ -64,7 +65,7 @@ def test_a_connection_is_used_again_and_again(serve: Serve) -> None:
 @pytest.mark.parametrize("way", ["close", "finish", "read"])
 def test_what_becomes_of_a_connection_whose_answer_was_not_read(serve: Serve, way: str) -> None:
     with serve([HELLO, HELLO]) as server, client_of(server) as client:
-        first = client.open("GET", "/", ok=ANY, flow=WorkerFlow())
+        first = send(client, "GET", "/", ok=ANY, flow=WorkerFlow())
         {"close": first.close, "finish": first.finish, "read": lambda: first.read(5)}[way]()
         first.close()
         ask(client)
@@ -73,7 +74,7 @@ def test_what_becomes_of_a_connection_whose_answer_was_not_read(serve: Serve, wa
 
 def test_requests_at_the_same_time_have_connections_of_their_own(serve: Serve) -> None:
     with serve([HELLO] * 6) as server, client_of(server) as client:
-        three = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(3)]
+        three = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(3)]
         assert [b"hello"] * 3 == [everything(each) for each in three]
         for _ in range(3):
             ask(client)
@@ -160,7 +161,7 @@ def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext
 
 
 def dies(gate: threading.Event, end: Any) -> Iterator[Any]:
-    """Answer, and end the connection when the test says so."""
+    """Response, and end the connection when the test says so."""
     yield HELLO
     gate.wait(LIMIT)
     yield end
@@ -187,7 +188,7 @@ def test_a_connection_that_is_seen_to_be_dead_is_not_used(serve: Serve, method: 
         gate.set()
         wait_for_news(client)
         flow = WorkerFlow()
-        assert (200, b"again") == ask(client, method, flow=flow, sender=zeros(3, flow) if method == "PUT" else None)
+        assert (200, b"again") == ask(client, method, flow=flow, body=zeros(3, flow) if method == "PUT" else None)
         assert [0, 1] == connections(server)
 
 
@@ -199,7 +200,7 @@ def test_what_changes_things_is_not_sent_twice(serve: Serve, method: str, length
         flow = WorkerFlow()
         # While a body is sent, it may be the sending that fails first.
         with pytest.raises((ReadError, WriteError) if length else ReadError) as caught:
-            ask(client, method, flow=flow, sender=None if length is None else zeros(length, flow))
+            ask(client, method, flow=flow, body=None if length is None else zeros(length, flow))
         assert caught.value.retryable
         assert [0, 0] == connections(server)
 
@@ -217,7 +218,7 @@ def test_two_dead_connections_cost_one_try_each(serve: Serve) -> None:
     gate = threading.Event()
     script = [dies(gate, Close()), dies(gate, Close()), answer(200, b"a", {"Connection": "close"}), answer(200, b"b")]
     with serve(script) as server, client_of(server) as client:
-        both = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
+        both = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
         for each in both:
             everything(each)
         gate.set()
@@ -239,7 +240,7 @@ def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monk
     now = 1000.0
     monkeypatch.setattr("transferkit.transport.direct.time", SimpleNamespace(monotonic=lambda: now))
     with serve([HELLO] * 5) as server, client_of(server) as client:
-        both = [client.open("GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
+        both = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
         for each in both:
             everything(each)
         now += IDLE - 1

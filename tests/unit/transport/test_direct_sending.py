@@ -19,12 +19,13 @@ from tests.unit.transport.rig import (
     client_of,
     connections,
     raw_server,
+    send,
     take_head,
 )
 from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Reset, answer, informational, scripted_server
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.body import Sender
+from transferkit.transport.request import RequestBody
 
 pytestmark = DIRECT_ALONE
 
@@ -34,10 +35,10 @@ pytestmark = DIRECT_ALONE
 def test_an_answer_may_come_before_the_body_is_sent(serve: Serve, status: int, body: Zeroed) -> None:
     with serve([answer(status, b"no"), HELLO], read_body=False) as server, client_of(server) as client:
         flow = WorkerFlow()
-        assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
-        assert flow.body == 0
+        assert (status, b"no") == ask(client, "PUT", flow=flow, body=body(BIG, flow))
+        assert flow.watch.body == 0
         if serve is scripted_server:  # over TLS it is seen at the end only
-            assert flow.progress < BIG
+            assert flow.counter.progress < BIG
         assert (200, b"hello") == ask(client)
         assert [0, 1] == connections(server)
 
@@ -55,7 +56,7 @@ def test_a_connection_whose_request_was_broken_off_is_not_used_again(body: Zeroe
 
     with raw_server(talk) as url, client_of(url) as client:
         flow = WorkerFlow()
-        assert (401, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        assert (401, b"no") == ask(client, "PUT", flow=flow, body=body(BIG, flow))
         assert (200, b"hello") == ask(client)
     assert [b"PUT", b"GET"] == [head.split()[0] for head in heads]
 
@@ -67,7 +68,7 @@ def test_an_answer_before_a_hard_end_is_heard_or_the_connection_broke(serve: Ser
     with serve([[answer(status, b"no"), Reset()], HELLO], read_body=False) as server, client_of(server) as client:
         flow = WorkerFlow()
         try:
-            assert (status, b"no") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+            assert (status, b"no") == ask(client, "PUT", flow=flow, body=body(BIG, flow))
         except (ReadError, WriteError):
             pass
         assert (200, b"hello") == ask(client)
@@ -80,9 +81,9 @@ def test_a_redirect_before_the_body_is_sent_gets_the_body_where_it_leads(serve: 
         redirect = answer(307, headers={"Location": f"{storage.url}/there"})
         with serve([redirect], read_body=False) as server, client_of(server) as client:
             flow = WorkerFlow()
-            assert 201 == client.open("PUT", "/here", ok={201}, flow=flow, sender=body(BIG, flow)).status
+            assert 201 == send(client, "PUT", "/here", ok={201}, flow=flow, body=body(BIG, flow)).status
             assert ("/there", BIG) == (storage.requests[0].target, len(storage.requests[0].body))
-            assert BIG == flow.progress
+            assert BIG == flow.counter.progress
 
 
 @both_kinds
@@ -101,9 +102,9 @@ def test_an_interim_answer_does_not_end_the_body(body: Zeroed) -> None:
 
     with raw_server(talk) as url, client_of(url) as client:
         flow = WorkerFlow()
-        assert (201, b"") == ask(client, "PUT", flow=flow, sender=body(BIG, flow))
+        assert (201, b"") == ask(client, "PUT", flow=flow, body=body(BIG, flow))
     assert [BIG] == bodies
-    assert BIG == flow.progress
+    assert BIG == flow.counter.progress
 
 
 def test_what_the_source_of_a_body_raises_is_raised_as_it_was(serve: Serve) -> None:
@@ -114,7 +115,7 @@ def test_what_the_source_of_a_body_raises_is_raised_as_it_was(serve: Serve) -> N
     with serve([HELLO, HELLO]) as server, client_of(server) as client:
         flow = WorkerFlow()
         with pytest.raises(OSError, match="the disk is broken"):
-            ask(client, "PUT", flow=flow, sender=Sender(5, lambda: Broken(5), flow))
+            ask(client, "PUT", flow=flow, body=RequestBody(5, lambda: Broken(5), flow))
         assert (200, b"hello") == ask(client)
         assert [0] == [request.number for request in server.requests if request.method == "GET"]
 
@@ -123,4 +124,4 @@ def test_a_source_that_ends_early_is_an_error(serve: Serve) -> None:
     with serve([HELLO]) as server, client_of(server) as client:
         flow = WorkerFlow()
         with pytest.raises(ReadError, match="2 bytes early"):
-            ask(client, "PUT", flow=flow, sender=Sender(5, lambda: Zeros(3), flow))
+            ask(client, "PUT", flow=flow, body=RequestBody(5, lambda: Zeros(3), flow))

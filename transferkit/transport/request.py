@@ -1,25 +1,52 @@
-"""What goes out and what comes in on one request: a body to send, an answer to read."""
+"""What goes out on one request: the request itself, as one value, and the body that it may have."""
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
 from transferkit.content.interfaces import Body, Flow, Local, Seekable
-from transferkit.errors import ProtocolError, ReadError, TransportTimeout
+from transferkit.errors import NotFoundError, ReadError
+from transferkit.protocol.origin import Origin
 
 T = TypeVar("T")
 
 # Bytes between two counts of what was sent. A slow link must be seen to move: 256 KiB in the 10 s of a stall would ask
 # for 26 KB/s of every connection.
 PIECE = 64 * 1024
-NO_BODY = frozenset({204, 304})  # statuses of answers that have none, as every answer to HEAD: RFC 9112, section 6.3
 EXTENT = 1024 * 1024  # bytes that the kernel is asked to send at most; it takes what there is room for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, from the client to the wire. Immutable: a redirect or a challenge makes another one of it."""
+
+    method: str
+    url: str
+    """A path of the registry's API, or an absolute URL that ``Client.locate`` returned; byte for byte."""
+    ok: Collection[int]
+    """The statuses that are no refusal."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: RequestBody | None = None
+    timeout: float | None = None
+    """Seconds from the end of the request to the head of the response; by default ``response_timeout``."""
+    scope: str = ""
+    """The permission that it needs: requests of one scope share a token."""
+    subject: str = ""
+    """What is asked for, as an error names it: a short digest, a tag."""
+    missing: type[NotFoundError] = NotFoundError
+    """What a 404 means."""
+    anonymous: bool = False
+    """Send nothing of the user's, even to the registry's own origin: to a URL that is signed."""
+    origin: Origin | None = None
+    """Where it goes; the client says so, and the next two."""
+    target: str = ""
+    """Path and query, byte for byte."""
+    trusted: bool = False
+    """Whether ``origin`` is the registry's own: what a session says about credentials holds there alone."""
 
 
 @dataclass(slots=True)
@@ -35,7 +62,7 @@ class Extent:
     sent: int = 0
 
 
-class Sender:
+class RequestBody:
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
     ``start`` is where in the content they begin; ``open_body`` opens it there.
@@ -52,7 +79,7 @@ class Sender:
 
     def rewind(self) -> None:
         """Take back what was sent: the body starts again from its first byte."""
-        self._flow.settle(self.start)
+        self._flow.counter.set_position(self.start)
 
     def __iter__(self) -> Iterator[memoryview]:
         return self.pieces()
@@ -75,13 +102,13 @@ class Sender:
             self.error = error
             raise
         finally:
-            self._flow.end_body()
+            self._flow.watch.end()
 
     def _pieces(self, *, by_kernel: bool = False) -> Iterator[Any]:
         flow = self._flow
         buffer = flow.buffer
         with self._open() as body:
-            flow.begin_body()
+            flow.watch.begin()
             left = self.length
             is_here = isinstance(body, Seekable)
             if by_kernel and isinstance(body, Local):
@@ -91,13 +118,13 @@ class Sender:
             while left:
                 filled = 0
                 room = min(len(buffer), left)
-                flow.paused = is_here  # who waits for a disk waits for no connection
+                flow.watch.paused = is_here  # who waits for a disk waits for no connection
                 while filled < room:
                     count = body.readinto(buffer[filled:room])
                     if not count:
                         raise ReadError(f"the source ended {left - filled} bytes early")
                     filled += count
-                flow.paused = False
+                flow.watch.paused = False
                 for start in range(0, filled, PIECE):
                     piece = buffer[start : min(start + PIECE, filled)]
                     yield piece
@@ -147,85 +174,3 @@ class BytesBody:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
-
-
-class Answer(ABC):
-    """An answer whose head has arrived, and the body behind it. A context manager; not thread-safe.
-
-    ``headers`` has lower-case names. ``length`` is the announced length of the body, ``None`` where there is none;
-    ``offset`` is where in the content the body begins, for whoever knows.
-    """
-
-    __slots__ = ("headers", "length", "offset", "patience", "place", "status", "url")
-
-    status: int
-    headers: Mapping[str, str]
-    length: int | None
-    offset: int
-    patience: float
-    """Seconds that a short body may take: as long as the head."""
-    place: str
-    """The origin it came from, as an error names it."""
-    url: str
-    """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
-
-    @abstractmethod
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Read what has arrived into ``buffer``, at most its size; 0 at the end of the body.
-
-        Raises:
-            ReadError: the connection broke, or ended before the announced length.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
-
-    def peek(self, limit: int) -> bytes:
-        """Return at most the first ``limit`` bytes of the body.
-
-        Raises:
-            TransportTimeout: they come too slowly.
-        """
-        deadline = time.monotonic() + self.patience
-        data = bytearray()
-        block = memoryview(bytearray(min(limit, _BLOCK)))
-        while len(data) < limit:
-            count = self.readinto(block[: limit - len(data)])
-            if not count:
-                break
-            data += block[:count]
-            if time.monotonic() > deadline:
-                raise TransportTimeout(f"{self.place} did not send its answer within {self.patience:g} s")
-        return bytes(data)
-
-    def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            ProtocolError: it is longer than ``limit`` bytes.
-        """
-        data = self.peek(limit + 1)
-        if len(data) > limit:
-            raise ProtocolError(f"{self.place} sent more than the {limit} bytes that this answer may have")
-        return data
-
-    def finish(self) -> None:
-        """Read a short rest, so that the connection can be used again, and close."""
-        try:
-            if self.length is not None and self.length <= _WORTH_DRAINING:
-                self.peek(_WORTH_DRAINING)
-        finally:
-            self.close()
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-
-_BLOCK = 64 * 1024
-_WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this

@@ -1,0 +1,93 @@
+"""What comes in on one request: a response whose head has arrived, and the body behind it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+
+from transferkit.errors import ProtocolError, TransportTimeout
+
+NO_BODY = frozenset(
+    {204, 304}
+)  # statuses of responses that have none, as every response to HEAD: RFC 9112, section 6.3
+_BLOCK = 64 * 1024
+_WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this
+
+
+class Response(ABC):
+    """A response whose head has arrived, and the body behind it. A context manager; not thread-safe.
+
+    ``headers`` has lower-case names; ``length`` is the announced length of the body, ``None`` where there is none. What
+    it means for a blob is not its business.
+    """
+
+    __slots__ = ("headers", "length", "origin", "status", "timeout", "url")
+
+    status: int
+    headers: Mapping[str, str]
+    length: int | None
+    timeout: float
+    """Seconds that a short body may take: as long as the head."""
+    origin: str
+    """The origin it came from, as an error names it."""
+    url: str
+    """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
+
+    @abstractmethod
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read what has arrived into ``buffer``, at most its size; 0 at the end of the body.
+
+        Raises:
+            ReadError: the connection broke, or ended before the announced length.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
+
+    def peek(self, limit: int) -> bytes:
+        """Return at most the first ``limit`` bytes of the body.
+
+        Raises:
+            TransportTimeout: they come too slowly.
+        """
+        deadline = time.monotonic() + self.timeout
+        data = bytearray()
+        block = memoryview(bytearray(min(limit, _BLOCK)))
+        while len(data) < limit:
+            count = self.readinto(block[: limit - len(data)])
+            if not count:
+                break
+            data += block[:count]
+            if time.monotonic() > deadline:
+                raise TransportTimeout(f"{self.origin} did not send its answer within {self.timeout:g} s")
+        return bytes(data)
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            ProtocolError: it is longer than ``limit`` bytes.
+        """
+        data = self.peek(limit + 1)
+        if len(data) > limit:
+            raise ProtocolError(f"{self.origin} sent more than the {limit} bytes that this answer may have")
+        return data
+
+    def finish(self) -> None:
+        """Read a short rest, so that the connection can be used again, and close."""
+        try:
+            if self.length is not None and self.length <= _WORTH_DRAINING:
+                self.peek(_WORTH_DRAINING)
+        finally:
+            self.close()
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
