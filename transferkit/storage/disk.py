@@ -25,8 +25,8 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
 
     def reopen(self, path: str) -> int:
-        """Open a file for reading and writing, made if need be; never through a symbolic link."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        """Open a file that is there for reading and writing; never through a symbolic link."""
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def open(self, path: str) -> int:
         """Open a file for reading."""
@@ -82,6 +82,9 @@ class Disk:
     def stat(self, path: str) -> os.stat_result:
         return os.stat(path)
 
+    def lstat(self, path: str) -> os.stat_result:
+        return os.lstat(path)
+
     def fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
 
@@ -128,6 +131,15 @@ def remove_quietly(disk: Disk, path: str) -> None:
         disk.unlink(path)
     except OSError:
         pass  # gone already; a file that cannot be removed is found and reported by whoever needs its name
+
+
+def close_quietly(disk: Disk, fd: int) -> None:
+    """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
+    try:
+        if fd >= 0:
+            disk.close(fd)
+    except OSError:
+        pass
 
 
 def storage_error(error: OSError, doing: str, path: str) -> StorageError:

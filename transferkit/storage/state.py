@@ -15,7 +15,7 @@ from typing import Any
 from transferkit.content.chunk import Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidDescriptorError, StorageError
-from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, remove_quietly
 
 VERSION = 2
 _ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a row for many reads
@@ -150,15 +150,6 @@ class State:
     def remove(self) -> None:
         """Remove the file, if it is there."""
         remove_quietly(self._disk, self.path)
-
-
-def close_quietly(disk: Disk, fd: int) -> None:
-    """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
-    try:
-        if fd >= 0:
-            disk.close(fd)
-    except OSError:
-        pass
 
 
 def _parse(line: bytes) -> Any:

@@ -1,0 +1,57 @@
+"""The room that blobs will take on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.errors import OutOfSpaceError
+from transferkit.report import human_bytes
+from transferkit.storage.disk import Disk, disk_errors
+
+
+class Space:
+    """The room in the file system of a folder, whose unfinished blobs lie in ``partial``. Thread-safe."""
+
+    def __init__(self, folder: str, partial: str, *, resume_threshold: int, disk: Disk) -> None:
+        self._folder = folder
+        self._partial = partial
+        self._resume_threshold = resume_threshold
+        self._disk = disk
+
+    def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
+        """Return how many bytes these blobs will still take on the disk, and how many are free.
+
+        Raises:
+            StorageError: the file system does not say.
+        """
+        needed = 0
+        for descriptor in descriptors:
+            needed += descriptor.size
+            if descriptor.size >= self._resume_threshold:
+                try:
+                    status = self._disk.stat(f"{self._partial}/{descriptor.digest.file_name}")
+                except OSError:
+                    continue
+                needed -= min(descriptor.size, getattr(status, "st_blocks", 0) * 512)
+        folder = self._folder
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        with disk_errors("asking for the free space of", folder):
+            return needed, self._disk.free(folder)
+
+    def check_room(self, descriptors: Iterable[Descriptor]) -> None:
+        """Check that these blobs will fit.
+
+        Raises:
+            OutOfSpaceError: they will not; the message has the figures.
+        """
+        needed, free = self.room_for(descriptors)
+        if needed > free:
+            raise OutOfSpaceError(
+                f"{self._folder} has {human_bytes(free)} left, and {human_bytes(needed)} are needed: free some, and "
+                "run it again; nothing was fetched",
+                errno=errno.ENOSPC,
+            )
