@@ -113,7 +113,7 @@ class Fetcher(Protocol):
 
 
 @runtime_checkable
-class RangeFetcher(Protocol):
+class RangeFetcher(Fetcher, Protocol):
     """The extra power of a source whose blobs can be read in parts. Thread-safe."""
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
@@ -162,8 +162,8 @@ class Ingest(Protocol):
 
     @property
     def offset(self) -> int:
-        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``; once
-        it is closed by ``keep``, how many stay."""
+        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``.
+        Once ``keep`` has closed it: how many of them stay."""
 
     @property
     def in_place(self) -> int:

@@ -9,6 +9,14 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome
 from transferkit.content.manifest import Manifest
+from transferkit.errors import (
+    CertificateError,
+    ConnectError,
+    RateLimitedError,
+    RetriesExhaustedError,
+    TransferKitError,
+    UnauthorizedError,
+)
 from transferkit.protocol.routes import check_repository
 from transferkit.remote import blobs, chunks, manifests
 from transferkit.remote.location import BlobLocation
@@ -68,6 +76,15 @@ class Repository:
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""
         return manifests.push(self.client, self.name, raw, reference, media_type=media_type, flow=flow)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        """Tell whether an error would be the same for every other blob: the credentials, the certificate and the host
+        will not get better for the next one."""
+        if isinstance(error, RetriesExhaustedError):
+            return isinstance(error.__cause__, ConnectError)
+        if isinstance(error, (RateLimitedError, ConnectError)):
+            return not error.retryable  # it asks for a longer wait than the user allows, or it is unknown
+        return isinstance(error, (UnauthorizedError, CertificateError))
 
     def __repr__(self) -> str:
         return f"<Repository {self.name} at {self.client.origin}>"
