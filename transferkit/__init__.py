@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from transferkit.report import Plan, Report
     from transferkit.storage.leftovers import PartialFile
     from transferkit.trace import Trace
+    from transferkit.transport.adapter import PooledAdapter
 
 _HOMES = {
     "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
@@ -103,6 +104,7 @@ _HOMES = {
     "report": ("Plan", "Report"),
     "storage.leftovers": ("PartialFile",),
     "trace": ("Trace",),
+    "transport.adapter": ("PooledAdapter",),
 }
 _HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -129,6 +131,7 @@ __all__ = [
     "OutOfSpaceError",
     "PartialFile",
     "Plan",
+    "PooledAdapter",
     "ProtocolError",
     "RateLimitedError",
     "ReadError",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,10 @@ from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.copy import Copy, run_one
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.progress import ProgressCallback
-from transferkit.transport.auth import Auth, GetToken
+from transferkit.transport.auth import GetToken
 from transferkit.transport.client import Client
+from transferkit.transport.credentials import Auth
+from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
@@ -312,6 +315,7 @@ def _directory(path: Path, options: TransferOptions) -> Directory:
     )
 
 
+@contextmanager
 def _client(
     base_url: str,
     options: TransferOptions,
@@ -320,17 +324,16 @@ def _client(
     auth: Auth | None,
     token: str | None,
     get_token: GetToken | None,
-) -> Client:
-    return Client(
-        base_url,
-        options=options.transport,
-        retry=options.retry,
-        session=session,
+) -> Iterator[Client]:
+    with Hosts(
+        session,
         connections=ceiling + 1,
+        options=options.transport,
         auth=auth,
         token=token,
         get_token=get_token,
-    )
+    ) as hosts:
+        yield Client(base_url, hosts, retry=options.retry)
 
 
 def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:

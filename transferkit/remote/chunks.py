@@ -113,14 +113,6 @@ def _check(answer: Response, descriptor: Descriptor, chunk: Chunk, place: Place,
     )
 
 
-class _Offers:
-    """Whether a registry has lists of chunks at all, as its first answer says; ``None``: it was not asked."""
-
-    def __init__(self) -> None:
-        self.known: bool | None = None
-        self.flight = SingleFlight()
-
-
 class _List:
     """A list on its way. One reader, who closes it."""
 
@@ -175,7 +167,7 @@ class _List:
 
 
 def list_chunksums(
-    client: Client, repository: str, descriptor: Descriptor, *, flow: Flow, state: BlobLocation
+    client: Client, repository: str, descriptor: Descriptor, *, flow: Flow, state: BlobLocation, flight: SingleFlight
 ) -> Generator[tuple[Chunk, Digest], None, None]:
     """Yield the chunks of a blob with their digests, as the list arrives; nothing where the registry has no list.
 
@@ -186,27 +178,27 @@ def list_chunksums(
         ProtocolError: the list is a lie, or leads where it may not.
         TransportError, RegistryError: it broke off, or the registry is in trouble; worth another try.
     """
-    found = _offered(client, lambda: _begin(client, repository, descriptor, state, flow), flow)
+    found = _offered(client, flight, lambda: _begin(client, repository, descriptor, state, flow), flow)
     if found is not None:
         with closing(found):
             yield from found
 
 
-def _offered(client: Client, begin: Callable[[], _List | None], flow: Flow) -> _List | None:
-    offers: _Offers = client.learnt.setdefault(_OFFERS, _Offers())
+def _offered(client: Client, flight: SingleFlight, begin: Callable[[], _List | None], flow: Flow) -> _List | None:
+    traits = client.traits
 
     def known() -> tuple[_List | None, bool] | None:
-        return None if offers.known is None else (None, False)
+        return None if traits.has_chunksums is None else (None, False)
 
     def ask() -> tuple[_List | None, bool]:
         found = begin()
-        offers.known = found is not None
+        traits.has_chunksums = found is not None
         return found, True
 
     if is_ollama(client.origin, client.options.ollama_hosts):
         return begin()
-    found, asked = known() or offers.flight.run(known, ask, flow)
-    return begin() if offers.known and not asked else found
+    found, asked = known() or flight.run(known, ask, flow)
+    return begin() if traits.has_chunksums and not asked else found
 
 
 def _begin(client: Client, repository: str, descriptor: Descriptor, state: BlobLocation, flow: Flow) -> _List | None:

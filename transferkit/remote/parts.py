@@ -123,7 +123,7 @@ class Job:
         ok: tuple[int, ...],
         headers: Mapping[str, str] = _EMPTY,
         sender: RequestBody | None = None,
-        timeout: float | None = None,
+        timeout: float = 0.0,
         anonymous: bool = False,
     ) -> Response:
         request = Request(

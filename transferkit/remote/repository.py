@@ -11,7 +11,7 @@ from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome
 from transferkit.content.manifest import Manifest
 from transferkit.protocol.routes import check_repository
 from transferkit.remote import blobs, chunks, manifests
-from transferkit.remote.location import BlobLocation
+from transferkit.remote.location import BlobLocation, SingleFlight
 from transferkit.remote.upload import Uploads
 from transferkit.transport.client import Client
 
@@ -31,6 +31,7 @@ class Repository:
         self.name = check_repository(name)
         self._uploads = Uploads(client, name, part_size=part_size)
         self._locations: dict[Digest, BlobLocation] = {}
+        self._flight = SingleFlight()
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
         """Open a blob from ``offset`` on; one request where the registry does not redirect."""
@@ -44,7 +45,7 @@ class Repository:
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         state = self._location(descriptor)
-        return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state)
+        return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state, flight=self._flight)
 
     def _location(self, descriptor: Descriptor) -> BlobLocation:
         location = self._locations.get(descriptor.digest)
