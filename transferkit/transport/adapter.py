@@ -135,14 +135,14 @@ class PooledAdapter(HTTPAdapter):
         """Close what has been idle for too long, and the oldest ones where there are too many of them."""
         now = self._swept = time.monotonic()
         queues = [pool.pool for pool in self._pools() if pool.pool is not None]
-        idle = sum(queue.qsize() for queue in queues)
+        count = sum(map(len, queues))
         for queue in queues:
-            while (connection := queue.oldest()) is not None:
-                if idle <= most and now - connection.idle_since < IDLE:
-                    queue.put_back(connection)
-                    break
-                connection.close()
-                idle -= 1
+            while queue and (count > most or now - queue[0].idle_since >= IDLE):
+                try:
+                    queue.popleft().close()
+                except IndexError:
+                    break  # another thread has just taken it
+                count -= 1
 
     def _pools(self) -> list[Any]:
         managers = (self.poolmanager, *self.proxy_manager.values())

@@ -143,42 +143,31 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class IdleConnections:
-    """The idle connections of one pool, the last used first: its congestion window is the widest. Thread-safe.
+class IdleConnections(deque["WakeableConnection"]):
+    """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
     It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
     def __init__(self, maxsize: int) -> None:
-        self._items: deque[Any] = deque(maxlen=max(maxsize, 1))
+        super().__init__()
+        self._most = maxsize
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if item is None:
-            return  # urllib3 fills a queue with places for connections
-        if len(self._items) == self._items.maxlen:
-            raise queue.Full
-        item.idle_since = time.monotonic()
-        self._items.append(item)
+    def put(self, item: WakeableConnection | None, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None:  # urllib3 fills a queue with places for connections
+            if len(self) >= self._most:
+                raise queue.Full
+            item.idle_since = time.monotonic()
+            self.append(item)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
         try:
-            return self._items.pop()
+            return self.pop()
         except IndexError:
             raise queue.Empty from None
 
-    def oldest(self) -> Any:
-        """Return the one that has been idle for the longest, and part with it; ``None`` where there is none."""
-        try:
-            return self._items.popleft()
-        except IndexError:
-            return None
-
-    def put_back(self, item: Any) -> None:
-        """Undo ``oldest``."""
-        self._items.appendleft(item)
-
     def qsize(self) -> int:
-        return len(self._items)
+        return len(self)
 
 
 class WakeablePool(HTTPConnectionPool):
@@ -189,14 +178,16 @@ class WakeablePool(HTTPConnectionPool):
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
-        while True:
+        idle: Any = self.pool  # None once it is closed
+        while idle:
             try:
-                connection: WakeableConnection = self.pool.get()  # type: ignore[union-attr]  # None once it is closed
-            except (queue.Empty, AttributeError):
-                return None
+                connection: WakeableConnection = idle.pop()
+            except IndexError:
+                break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
             connection.close()
+        return None
 
     def give_back(self, connection: WakeableConnection) -> None:
         """Keep a connection for the next request."""

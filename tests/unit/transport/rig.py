@@ -194,7 +194,7 @@ def connections(server: ScriptedServer) -> list[int]:
 def wait_for_more(client: Client) -> None:
     """Wait until something has come on the one connection that a client keeps idle: bytes, or its end."""
     pool: Any = pool_of(client)
-    (connection,) = pool.pool._items
+    (connection,) = pool.pool
     assert connection.readable.poll(LIMIT * 1000)
 
 
