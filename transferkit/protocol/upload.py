@@ -84,6 +84,18 @@ def received(value: str | None, *, sent: int) -> int | None:
     return 0 if count == 1 and sent != 1 else count
 
 
+def is_another(said: str | None, digest: Digest) -> bool:
+    """Tell whether a ``Docker-Content-Digest`` contradicts ``digest``; one of another algorithm cannot.
+
+    docker-registry 2.8 stores a blob under its sha512, and names its sha256 (oras-go#949).
+
+    >>> ours = Digest("sha256:" + 64 * "a")
+    >>> is_another("sha256:" + 64 * "b", ours), is_another("md5:a", ours)
+    (True, False)
+    """
+    return bool(said) and said != digest and str(said).rpartition(":")[0] in ("", digest.algorithm)
+
+
 def smallest_part(value: str | None) -> int:
     """Return what ``OCI-Chunk-Min-Length`` asks for; 0 where it is missing or no number.
 
