@@ -5,31 +5,68 @@ Knows URLs and entity tags. Sends no request itself.
 
 from __future__ import annotations
 
+import copy
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import BlobNotFoundError
+from transferkit.content.interfaces import Flow
+from transferkit.errors import BlobNotFoundError, TransferKitError
 from transferkit.protocol.origin import Origin, target_of
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.single_flight import SingleFlight
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 
+_LOOK = 0.05  # seconds between two tries to get the turn
 _OK = (200, 206, 412, 416)
 # RFC 9110 section 8.8.3; a weak one (W/"...") promises nothing about bytes, and If-Match never takes it.
 _STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
 
+class SingleFlight:
+    """The turn to ask, for all threads that would ask the same. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._failure: TransferKitError | None = None
+
+    @contextmanager
+    def turn(self, flow: Flow) -> Iterator[None]:
+        """Wait for the turn, and hold it; who gets it looks first whether another thread has found the answer.
+
+        A failure is raised by those who waited for it, and by nobody who comes later: a server that does not answer
+        costs all threads one time limit, not each of them in turn.
+        """
+        failures = self._failures
+        while not self._lock.acquire(blocking=False):
+            flow.wait(_LOOK)
+        try:
+            if self._failure is not None and self._failures != failures:
+                raise copy.copy(self._failure)
+            try:
+                yield
+                self._failure = None
+            except TransferKitError as error:
+                flow.check()  # a thread that was cut says nothing about the server
+                self._failures += 1
+                self._failure = copy.copy(error)  # without its frames, and what they hold
+                raise
+        finally:
+            self._lock.release()
+
+
+@dataclass(slots=True, eq=False)
 class Target:
     """One URL of the blob. ``foreign``: on another origin than the registry; it may expire."""
 
-    __slots__ = ("etag", "foreign", "url")
-
-    def __init__(self, url: str, *, foreign: bool) -> None:
-        self.url = url
-        self.foreign = foreign
-        self.etag: str | None = None
+    url: str
+    foreign: bool
+    etag: str | None = None
 
 
 class BlobURL:
@@ -44,13 +81,11 @@ class BlobURL:
         self.descriptor = descriptor
         self.subject = descriptor.digest.short
         self.flight = SingleFlight()  # the turn to look for the target
-        self.target: Target | None = None
-        """Where the parts are asked for; ``None`` while nobody knows."""
-        self.has_ranges = False
-        """Whether a part has come already."""
+        self.target: Target | None = None  # where the parts are asked for; None while nobody knows
+        self.has_ranges = False  # a part has come already
+        self.pins = True  # the ETag of the first part has to be that of all
         self._home = endpoint.blobs + descriptor.digest
         self._listed: str | None = None
-        self._pins = True
 
     def request(self, chunk: Chunk, target: Target | None = None) -> Request:
         """Return the request for a part: to ``target``, else to the registry."""
@@ -81,23 +116,10 @@ class BlobURL:
         elif self._home != target_of(url):
             self._home, self.target = url, None
 
-    def leave(self, target: Target) -> None:
-        """Forget a target that cannot be reached: the registry may know another."""
-        if target.foreign and self.target is target:
-            self.target = None
-
     def check_version(self, target: Target, etag: str | None) -> bool:
         """Pin the first strong ``ETag`` of a target, and tell whether this one is the same."""
-        if etag is None or not self._pins or _STRONG.match(etag) is None:
+        if etag is None or not self.pins or _STRONG.match(etag) is None:
             return True
         if target.etag is None:
             target.etag = etag
         return target.etag == etag
-
-    def unpin(self, target: Target) -> None:
-        """Ask without ``If-Match`` from now on: mirrors with tags of their own would refuse again and again.
-
-        Whether it was another version, the digest of the whole tells.
-        """
-        self._pins = False
-        target.etag = None

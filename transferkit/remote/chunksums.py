@@ -16,8 +16,7 @@ from transferkit.protocol import routes
 from transferkit.protocol.chunksums import ChunksumParser
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import is_ollama
-from transferkit.remote.blob_url import BlobURL
-from transferkit.remote.single_flight import SingleFlight
+from transferkit.remote.blob_url import BlobURL, SingleFlight
 from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
@@ -29,12 +28,10 @@ Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
 _Opened: TypeAlias = tuple[Response, tuple[Chunk, Digest], Pairs]  # its first line, and the others
 
 
-class _Offers:
+class _Offers(SingleFlight):
     """Whether a registry has lists of chunks at all, as its first answer says; ``None``: it was not asked."""
 
-    def __init__(self) -> None:
-        self.known: bool | None = None
-        self.flight = SingleFlight()
+    known: bool | None = None
 
 
 def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
@@ -50,8 +47,14 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
     found = _find(url, flow)
     if found is not None:
         response, first, rest = found
+        client = url.endpoint.client
         with closing(rest):
-            _follow(url, response)
+            location = response.headers.get("content-location")
+            if location:
+                target = client.resolve(response.url, location)
+                # Who is not the registry does not choose what is asked of it with the user's credentials.
+                if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
+                    url.follow(target)
             yield first
             yield from rest
 
@@ -63,7 +66,7 @@ def _find(url: BlobURL, flow: Flow) -> _Opened | None:
         return _open(url, flow)
     offers: _Offers = client.learnt.setdefault(_OFFERS, _Offers())
     if offers.known is None:
-        with offers.flight.turn(flow):
+        with offers.turn(flow):
             if offers.known is None:
                 found = _open(url, flow)
                 offers.known = found is not None
@@ -80,15 +83,14 @@ def _open(url: BlobURL, flow: Flow) -> _Opened | None:
         response = endpoint.client.send(endpoint.read(method="GET", url=path, ok=(200,), subject=subject), flow)
         pairs = _read(response, parser)
         first = next(pairs, None)
+        if first is None:
+            raise ProtocolError("it is empty")
     except (NotFoundError, RegistryError, ProtocolError) as error:
         # 404, 405 and 501 by the book, but also 400, 401, 403 or a redirect that may not be followed: for a path that
         # they do not know, registries say many things. If there is more to it, the request for the blob is told too.
         if error.retryable or parser.begun:
             raise
         logger.debug("%s: %s has no list of its chunks: %s", subject, endpoint.client.origin, error)
-        return None
-    if first is None:
-        logger.debug("%s: the list of its chunks that %s sent is empty", subject, endpoint.client.origin)
         return None
     return response, first, pairs
 
@@ -112,15 +114,3 @@ def _read(response: Response, parser: ChunksumParser) -> Pairs:
                 raise ReadError(f"{response.origin} sent no line of its list for {response.timeout:g} s")
         if parser.begun:
             yield from parser.close()
-
-
-def _follow(url: BlobURL, response: Response) -> None:
-    """Go where the list says that the blob is."""
-    location = response.headers.get("content-location")
-    if not location:
-        return
-    client = url.endpoint.client
-    target = client.resolve(response.url, location)
-    # Who is not the registry does not choose what is asked of it with the user's credentials.
-    if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
-        url.follow(target)

@@ -5,17 +5,12 @@ from __future__ import annotations
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
 from transferkit.content.manifest import MAX_MANIFEST, MEDIA_TYPES, Index, Manifest, parse
-from transferkit.errors import (
-    DigestMismatchError,
-    InvalidDigestError,
-    InvalidManifestError,
-    ManifestNotFoundError,
-    ProtocolError,
-)
+from transferkit.errors import DigestMismatchError, InvalidManifestError, ManifestNotFoundError
 from transferkit.names import check_reference
 from transferkit.protocol import routes
-from transferkit.protocol.upload import is_another
+from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.ranges import check_response
 from transferkit.transport.request import BytesBody, RequestBody
 
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
@@ -36,14 +31,10 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
         method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=ManifestNotFoundError
     )
     with endpoint.client.send(request, flow) as response:
-        encoding = response.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            raise ProtocolError(
-                f"{reference}: {response.origin} sent the manifest with Content-Encoding {encoding[:40]!r}"
-            )
+        check_response(response, response.length, reference)
         raw = response.read(MAX_MANIFEST)
     headers = response.headers
-    _check(raw, reference, headers.get("docker-content-digest"), response.origin)
+    _check(raw, reference, announced(headers))
     return parse(raw, media_type=headers.get("content-type", "").partition(";")[0].strip())
 
 
@@ -57,7 +48,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
     reference = check_reference(reference)
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
-    _check(raw, reference, None, "")
+    _check(raw, reference)
     body = RequestBody(len(raw), lambda: BytesBody(raw), flow)
     request = endpoint.write(
         method="PUT",
@@ -73,24 +64,12 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
             response.finish()
     finally:
         body.rewind()  # a manifest is not part of the progress
-    _check(raw, reference, response.headers.get("docker-content-digest"), response.origin)
+    _check(raw, reference, announced(response.headers))
     return Digest.of(raw)
 
 
-def _check(raw: bytes, reference: str, said: str | None, origin: str) -> None:
+def _check(raw: bytes, reference: str, said: Digest | None = None) -> None:
     """Hold a manifest to the digest that it is asked for by, and to the one that the registry says it has."""
-    for claim in (reference if isinstance(reference, Digest) else None, said):
-        if not claim:
-            continue
-        try:
-            digest = Digest(claim)
-        except InvalidDigestError as error:
-            if is_another(claim, Digest.of(raw)):
-                raise ProtocolError(
-                    f"{reference}: {origin} announces the digest {claim[:80]!r}, which is none"
-                ) from error
-            continue  # of an algorithm that is not ours
-        actual = Digest.of(raw, digest.algorithm)
-        if actual != digest:
-            where = f", and {origin} says {digest.short}" if claim is said else f", not {digest.short}"
-            raise DigestMismatchError(f"the manifest {reference} has the digest {actual.short}{where}")
+    for claim in (reference, said):
+        if isinstance(claim, Digest) and claim != (actual := Digest.of(raw, claim.algorithm)):
+            raise DigestMismatchError(f"the manifest {reference} has the digest {actual.short}, not {claim.short}")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.protocol.upload import is_another
+from transferkit.errors import RegistryError
+from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
-from transferkit.transport.response import Response
 
 SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
 ENOUGH = 16  # that were not there, one after the other
@@ -40,26 +40,29 @@ class ExistenceProbe:
         self._absent = 0
 
 
-def exists(endpoint: Endpoint, descriptor: Descriptor, flow: Flow, *, writes: bool = False) -> bool:
-    """Tell whether a repository says that it has the blob. ``writes``: with the permission of the upload that follows.
+def exists(endpoint: Endpoint, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
+    """Tell whether a repository says that it has the blob. ``uploading``: where it refuses to say so, the blob is sent.
 
     Raises:
         RegistryError: any answer but "here" and "not here"; a server error says nothing about the blob.
     """
-    request = (endpoint.write if writes else endpoint.read)(
+    request = (endpoint.write if uploading else endpoint.read)(
         method="HEAD",
         url=endpoint.blobs + descriptor.digest,
-        ok=(200, 404, 405),  # 405: a registry without HEAD. The upload that follows asks again, in its own words.
+        ok=(200, 404, 405),  # 405: a registry without HEAD
         subject=descriptor.digest.short,
     )
-    with endpoint.client.send(request, flow) as response:
-        response.finish()
-        return response.status == 200 and _fits(response, descriptor)
-
-
-def _fits(response: Response, descriptor: Descriptor) -> bool:
-    """Tell whether a 200 speaks of this blob: portals say it to everything, with no length or that of a page."""
-    length, digest = (response.headers.get(name) for name in ("content-length", "docker-content-digest"))
-    if is_another(digest, descriptor.digest) or "html" in response.headers.get("content-type", ""):
+    try:
+        with endpoint.client.send(request, flow) as response:
+            response.finish()
+    except RegistryError as error:
+        if not uploading or error.retryable or error.status in (429, 503):
+            raise
         return False
-    return digest == descriptor.digest if length is None else length.strip() == str(descriptor.size)
+    # Portals say 200 to everything, with no length or with that of a page.
+    if response.status != 200 or "html" in response.headers.get("content-type", ""):
+        return False
+    length, said = response.headers.get("content-length"), announced(response.headers)
+    if said is not None and said.algorithm == descriptor.digest.algorithm:
+        return said == descriptor.digest and length in (None, str(descriptor.size))
+    return length == str(descriptor.size)

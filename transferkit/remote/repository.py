@@ -21,13 +21,12 @@ from transferkit.errors import (
     UnauthorizedError,
 )
 from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range, request_from
-from transferkit.protocol.upload import is_ollama
+from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, probe, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
-from transferkit.remote.body import BlobBody, check_response
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.ranges import fetch_range
+from transferkit.remote.ranges import BlobBody, check_response, fetch_range
 from transferkit.remote.upload import StartAgain, Uploads
 from transferkit.transport.client import Client
 
@@ -51,7 +50,7 @@ class Repository:
         self.name = name
         self._endpoint = Endpoint(client, name)
         self._urls: dict[Digest, BlobURL] = {}
-        oci = partial(upload_oci.begin, rules=upload_oci.PartRules(part_size))
+        oci = partial(upload_oci.begin, rules=PartRules(part_size))
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
         self._uploads = Uploads(self._endpoint, upload_ollama.begin if ollama else oci)
 
@@ -93,8 +92,7 @@ class Repository:
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
         """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges.
 
-        Raises:
-            As ``fetch``, and where a part has come before, also what the server refuses the next one with.
+        Whatever the first part is refused with, all of it is asked for then.
         """
         url = self._url(descriptor)
         try:
@@ -124,19 +122,18 @@ class Repository:
         """Make one attempt to bring a blob here: it is there already, or mounted, or sent.
 
         Raises:
-            SourceError: the source is a local file that is not what its digest says; the registry never gets the last
-                byte.
+            SourceError: the source is a file that is not what its digest says; the registry never gets the last byte.
             RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
                 that is worth another attempt, it goes on from what the registry has then.
         """
         uploads = self._uploads
         with uploads.attempt(descriptor, source, flow) as upload:
-            begun = uploads.begin(upload)
+            begun = uploads.session(upload)
             while not isinstance(begun, Outcome):
                 try:
                     begun = begun.send(upload)
                 except StartAgain as again:
-                    begun = uploads.begin_again(upload, again.error)
+                    begun = uploads.session(upload, again.args[0])
         return begun
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:

@@ -13,19 +13,11 @@ from functools import partial
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Outcome
-from transferkit.errors import (
-    NotFoundError,
-    ProtocolError,
-    RateLimitedError,
-    RegistryError,
-    StalledError,
-    TransferKitError,
-)
-from transferkit.protocol.upload import is_another
+from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekable
+from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
+from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.probe import ExistenceProbe, exists
-from transferkit.remote.upload_content import Content
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -39,32 +31,63 @@ _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops par
 
 
 class StartAgain(Exception):
-    """The session is of no use any more, and another one may be; ``error`` says why."""
-
-    def __init__(self, error: TransferKitError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    """The session is of no use any more, and another one may be; the argument is the error that says why."""
 
 
 class Upload:
-    """One attempt at one blob. ``request`` makes its requests: a token serves them all, as long as the scope does."""
+    """One attempt at one blob: its content, opened where a request's body begins. For one thread, which closes it.
 
-    def __init__(self, endpoint: Endpoint, descriptor: Descriptor, content: Content, flow: Flow) -> None:
+    ``request`` makes its requests: a token serves them all, as long as the scope does.
+    """
+
+    def __init__(self, endpoint: Endpoint, descriptor: Descriptor, source: Fetcher, flow: Flow) -> None:
         self.client = endpoint.client
         self.endpoint = endpoint
         self.descriptor = descriptor
-        self.content = content
         self.flow = flow
         self.subject = descriptor.digest.short
         self.request = partial(endpoint.write, subject=self.subject)
-        self.sessions = 0
-        """How many it has begun."""
+        self.sessions = 0  # that it has begun
+        self._source = source
+        self._content: Body | None = None
+        self._unread_at: int | None = None
 
     def body(self, start: int, end: int) -> RequestBody:
         """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far."""
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
-        self.content.seek(start)
-        return RequestBody(end - start, partial(self.content.at, start), self.flow, start=start)
+        self.seek(start)
+        return RequestBody(end - start, partial(self.content, start), self.flow, start=start)
+
+    def seek(self, offset: int) -> Body:
+        """Return the content, whose next byte is the one at ``offset``."""
+        self._unread_at = offset
+        # The same file for all parts: opened anew, it would be hashed anew, from its beginning, for each of them.
+        if self._content is not None and isinstance(self._content, Seekable):
+            self._content.seek(offset, flow=self.flow)
+            return self._content
+        self.close()
+        self._content = content = self._source.fetch(self.descriptor, offset=offset, flow=self.flow)
+        skip, buffer = offset - content.offset, self.flow.buffer
+        while skip:
+            self.flow.check()
+            count = content.readinto(buffer[:skip])
+            if not count:
+                raise ReadError(f"the source ended {skip} bytes early")
+            skip -= count
+        return content
+
+    @contextmanager
+    def content(self, offset: int) -> Iterator[Body]:
+        """Open the content at ``offset`` for one request; it stays open for the next one."""
+        content = self._content if self._unread_at == offset else None
+        content = content or self.seek(offset)
+        self._unread_at = None
+        yield content
+
+    def close(self) -> None:
+        content, self._content = self._content, None
+        if content is not None:
+            content.close()
 
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
@@ -72,50 +95,29 @@ class Upload:
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
     def check_stored(self, response: Response) -> None:
-        """Hold the answer to a commit to the digest.
-
-        Raises:
-            ProtocolError: the registry stored something else.
-        """
+        """Refuse the answer to a commit that names another digest."""
         response.finish()
-        said = response.headers.get("docker-content-digest")
-        if said is not None and is_another(said, self.descriptor.digest):
-            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said[:80]!r}")
+        said, digest = announced(response.headers), self.descriptor.digest
+        if said is not None and said != digest and said.algorithm == digest.algorithm:
+            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said}")
 
     def is_there(self) -> bool:
-        """Tell whether the repository is known to have the blob; its refusal to say so is no answer, and no failure.
-
-        Raises:
-            TransferKitError: there is no answer now, and another attempt may get one.
-        """
-        try:
-            return exists(self.endpoint, self.descriptor, self.flow, writes=True)
-        except RegistryError as error:
-            if error.retryable or isinstance(error, RateLimitedError):
-                raise
-            return False
+        """Tell whether the repository says that it has the blob."""
+        return exists(self.endpoint, self.descriptor, self.flow, uploading=True)
 
 
 class UploadSession(ABC):
     """An upload under way. What is there is not sent again by the next attempt at its blob."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        """Where its next request goes; absolute."""
-        self.confirmed = 0
-        """Bytes that are there."""
-        self.resumed = False
-        """Whether it has been through an attempt that failed."""
-        self.stalled = False
-        """Whether that attempt ended in silence."""
+        self.url = url  # where its next request goes; absolute
+        self.confirmed = 0  # bytes that are there
+        self.resumed = False  # it has been through an attempt that failed
+        self.stalled = False  # that attempt ended in silence
 
     @abstractmethod
     def resume(self, upload: Upload) -> bool:
-        """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with.
-
-        Raises:
-            TransportError, RegistryError: there is no answer now, and another attempt may get one.
-        """
+        """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
 
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
@@ -136,7 +138,7 @@ class Uploads:
 
     def __init__(self, endpoint: Endpoint, begin: Begin) -> None:
         self._endpoint = endpoint
-        self._begin_session = begin
+        self._begin = begin
         self._probe = ExistenceProbe()
         self._under_way: dict[Digest, UploadSession] = {}
 
@@ -144,8 +146,8 @@ class Uploads:
     def attempt(self, descriptor: Descriptor, source: Fetcher, flow: Flow) -> Iterator[Upload]:
         """Make one attempt at a blob. Where it fails, and another one may not, its session is kept for that."""
         try:
-            with closing(Content(source, descriptor, flow)) as content:
-                yield Upload(self._endpoint, descriptor, content, flow)
+            with closing(Upload(self._endpoint, descriptor, source, flow)) as upload:
+                yield upload
         except BaseException as error:
             self._probe.begin_again()
             session = self._under_way.get(descriptor.digest)
@@ -160,32 +162,28 @@ class Uploads:
         self._under_way.pop(descriptor.digest, None)
         flow.counter.set_position(descriptor.size)
 
-    def begin(self, upload: Upload) -> UploadSession | Outcome:
-        """Return the session to send to, or how the blob came to be there without one."""
-        if self._probe.pays(upload.descriptor):
-            is_there = upload.is_there()
-            self._probe.heard(is_there=is_there)
-            if is_there:
-                return Outcome.PRESENT
-        session = self._under_way.get(upload.descriptor.digest)
-        if session is None or not session.resume(upload):
-            return self._begin(upload)
-        upload.flow.counter.set_position(session.confirmed)
-        return session
+    def session(self, upload: Upload, error: TransferKitError | None = None) -> UploadSession | Outcome:
+        """Return the session to send to, or how the blob came to be there without one.
 
-    def begin_again(self, upload: Upload, error: TransferKitError) -> UploadSession | Outcome:
-        """Begin another session; ``error`` says why the last one was of no use, and is raised after the fourth one."""
-        if upload.sessions == _SESSIONS:
-            self._under_way.pop(upload.descriptor.digest, None)
-            raise error from error.__cause__
-        return self._begin(upload)
-
-    def _begin(self, upload: Upload) -> UploadSession | Outcome:
-        digest = upload.descriptor.digest
+        ``error`` says why the last session was of no use; after the fourth one, it is raised.
+        """
+        digest, counter = upload.descriptor.digest, upload.flow.counter
+        if error is None:
+            if self._probe.pays(upload.descriptor):
+                is_there = upload.is_there()
+                self._probe.heard(is_there=is_there)
+                if is_there:
+                    return Outcome.PRESENT
+            session = self._under_way.get(digest)
+            if session is not None and session.resume(upload):
+                counter.set_position(session.confirmed)
+                return session
         self._under_way.pop(digest, None)
-        upload.flow.counter.set_position(0)
+        if error is not None and upload.sessions == _SESSIONS:
+            raise error from error.__cause__
+        counter.set_position(0)
         upload.sessions += 1
-        begun = self._begin_session(upload)
+        begun = self._begin(upload)
         if isinstance(begun, UploadSession) and upload.descriptor.size >= _WORTH_RESUMING:
             self._under_way[digest] = begun
         return begun

@@ -7,90 +7,44 @@ that it has is compared with what was sent. After a failure the session is asked
 from __future__ import annotations
 
 from transferkit.content.interfaces import Outcome
-from transferkit.errors import (
-    DeniedError,
-    NotFoundError,
-    ProtocolError,
-    RateLimitedError,
-    RegistryError,
-    TransferKitError,
-    UnauthorizedError,
-)
+from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
-from transferkit.protocol.upload import SMALLEST_PART, commit_url, part_range, received, smallest_part
+from transferkit.protocol.upload import PartRules, commit_url, part_range, received, smallest_part
 from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
-from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 
-_PART = 64 * SMALLEST_PART  # where nobody says: below the 100 MB that the common proxies before registries take
-_SHRINK = 4  # a part that is too large is followed by parts of a fourth: 64 MiB, 16, 4, 1
 _WORTH_A_STALL = 64 * 1024 * 1024  # bytes that are not sent again in the 10 s that another stall would take
 _OUT_OF_ORDER = 3  # answers (416) that are asked about: the rest of a broken request may still arrive
 # A commit may be refused because another client has just committed the same blob.
 _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 
-class PartRules:
-    """What is known of the parts that one registry takes. Thread-safe: two threads that learn it learn the same."""
-
-    def __init__(self, wanted: int | None = None) -> None:
-        self.wanted = wanted
-        """Bytes that larger blobs are to be cut to; ``None``: not unless the registry demands it."""
-        self.refused: int | None = None
-        """The shortest body that it refused with 413."""
-        self.taken = True
-        """Whether it takes parts at all."""
-
-    def demanded(self, size: int) -> bool:
-        """Tell whether a blob is too large for one request."""
-        return self.refused is not None and size >= self.refused
-
-    def length(self, size: int, minimum: int) -> int:
-        """Return the length of a blob's parts, at least ``minimum``; 0 for a single request."""
-        wanted = self.wanted is not None and size > self.wanted and self.taken
-        if not (wanted or self.demanded(size)):
-            return 0
-        part = self.wanted or _PART
-        while self.refused is not None and part >= self.refused and part > SMALLEST_PART:
-            part = max(part // _SHRINK, SMALLEST_PART)
-        return max(part, minimum)
-
-    def refuse(self, length: int) -> None:
-        """Take in that a body was too long."""
-        self.refused = min(length, self.refused or length)
-
-
 def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
-    """Begin a session, unless the registry mounts the blob.
-
-    Raises:
-        ProtocolError: the session is where no request may go, or ended before it began.
-    """
-    descriptor, endpoint = upload.descriptor, upload.endpoint
-    response = None
-    if descriptor.source:
-        source = check_repository(descriptor.source)
-        path = routes.mount(endpoint.name, descriptor.digest, source)
-        try:
-            response = _post(upload, path, scope=routes.push_scope(endpoint.name, source))
-        except (RegistryError, NotFoundError) as error:
-            # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then
-            # the token service may refuse the wider scope too.
-            if error.retryable or isinstance(error, RateLimitedError):
-                raise
-        if response is not None and response.status == 201:
-            return Outcome.MOUNTED
-    response = response or _post(upload, routes.uploads(endpoint.name))
+    """Begin a session, unless the registry mounts the blob."""
+    source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
+    try:
+        response = _post(upload, source)
+    except (RegistryError, NotFoundError) as error:
+        # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then the
+        # token service may refuse the wider scope too.
+        if source is None or error.retryable or status_of(error) in (429, 503):
+            raise
+        source, response = None, _post(upload, None)
     if response.status == 201:
+        if source is not None:
+            return Outcome.MOUNTED
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
     url = upload.client.locate(response.url, response.headers.get("location"))
-    return OCISession(url, minimum=minimum, part=rules.length(descriptor.size, minimum), rules=rules)
+    return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
 
 
-def _post(upload: Upload, path: str, **scope: str) -> Response:
-    request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, **scope)
+def _post(upload: Upload, source: str | None) -> Response:
+    name = upload.endpoint.name
+    path = routes.mount(name, upload.descriptor.digest, source) if source else routes.uploads(name)
+    scope = routes.push_scope(name, source)
+    request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
     with upload.client.send(request, upload.flow) as response:
         response.finish()
     return response
@@ -146,13 +100,23 @@ class OCISession(UploadSession):
             start = self.confirmed
             is_final = not self._part or start == size
             end = size if is_final else min(start + self._part, size)
-            request = self._request(upload, start, end, is_final=is_final)
+            body, headers = None, EMPTY
+            if start < end or not size:
+                body = upload.body(start, end)
+                self._sent = max(self._sent, end)
+                headers = {**OCTETS, "Content-Range": part_range(start, end)} if start or not is_final else OCTETS
+            if is_final:
+                url = commit_url(self.url, upload.descriptor.digest)
+                request = upload.commit(url, headers=headers, body=body)
+            else:  # 201 and 204 are not the specification's answer; what counts is the Range
+                request = upload.request(method="PATCH", url=self.url, ok=(201, 202, 204), headers=headers, body=body)
             try:
                 with upload.client.send(request, upload.flow) as response:
                     if is_final:
                         upload.check_stored(response)
                         return Outcome.MOVED
                     response.finish()
+                self._took(upload, response, start, end)
             except (RegistryError, NotFoundError) as error:
                 if status_of(error) == 416 and questions:
                     questions -= 1
@@ -162,21 +126,6 @@ class OCISession(UploadSession):
                 if is_final and status_of(error) in _MAYBE_THERE and upload.is_there():
                     return Outcome.PRESENT
                 self._judge(upload, error, end - start, is_final=is_final)
-            else:
-                self._took(upload, response, start, end)
-
-    def _request(self, upload: Upload, start: int, end: int, *, is_final: bool) -> Request:
-        """Return the request for the bytes from ``start`` to ``end``."""
-        url = commit_url(self.url, upload.descriptor.digest) if is_final else self.url
-        if start == end and start:
-            return upload.commit(url)
-        body = upload.body(start, end)
-        self._sent = max(self._sent, end)
-        headers = {**OCTETS, "Content-Range": part_range(start, end)} if start or not is_final else OCTETS
-        if is_final:
-            return upload.commit(url, headers=headers, body=body)
-        # 201 and 204 are not the specification's answer; what counts is the Range.
-        return upload.request(method="PATCH", url=url, ok=(201, 202, 204), headers=headers, body=body)
 
     def _took(self, upload: Upload, response: Response, start: int, end: int) -> None:
         """Take in what the registry says that it has after a part."""
@@ -191,45 +140,31 @@ class OCISession(UploadSession):
             self._go_to(upload, response, got)
 
     def _judge(self, upload: Upload, error: RegistryError | NotFoundError, length: int, *, is_final: bool) -> None:
-        """Find out whether a refusal is one of the blob, or of the way it was sent; return to send smaller parts.
-
-        Raises:
-            StartAgain: another session, or another way, may be taken.
-            RegistryError, NotFoundError: ``error``, where it is final.
-        """
+        """Return after a refusal of a part that is to become smaller; raise it where it is final, else StartAgain."""
         status = status_of(error)
-        if error.retryable or isinstance(error, (UnauthorizedError, DeniedError)):
+        if error.retryable or status in (401, 403):
             raise error
-        if status == 413 and not is_final:
-            smaller = max(length // _SHRINK, SMALLEST_PART, self._minimum)
-            if smaller < length:
-                self._rules.refuse(length)
+        if status == 413:
+            smaller = self._rules.refuse(length, self._minimum)
+            if not smaller:
+                raise error
+            if not is_final:
                 self._part = smaller
                 upload.flow.counter.set_position(self.confirmed)
                 return
-        elif status == 413:
-            if length > SMALLEST_PART:
-                self._rules.refuse(length)
-                if not self._rules.taken:
-                    self._give_up_parts(upload, error, "does not take them")
-                raise StartAgain(error) from error
-        elif self.resumed or (status == 404 and self.confirmed):
-            # It is gone, or holds something else than we take it for.
-            raise StartAgain(error) from error
-        elif self._part:
+            if not self._rules.taken:
+                self._give_up_parts(upload, error, "does not take them")
+        elif not (self.resumed or (status == 404 and self.confirmed)):
+            if not self._part:
+                raise error
             self._give_up_parts(upload, error, f"refuses them ({status})")
-        raise error
+        # Or else the session is gone, or holds something else than we take it for.
+        raise StartAgain(error) from error
 
     def _give_up_parts(self, upload: Upload, error: TransferKitError, how: str) -> None:
-        """Send no more parts to this registry.
-
-        Raises:
-            StartAgain: a single request is still to be tried.
-            ProtocolError: it has refused that already.
-        """
+        """Send no more parts to this registry: a single request is tried, unless it has refused that already."""
         self._rules.taken = False
         if self._rules.demanded(upload.descriptor.size):
-            raise ProtocolError(
-                f"{upload.subject}: {upload.client.origin} wants an upload in parts (413), and {how}"
-            ) from error
+            text = f"{upload.subject}: {upload.client.origin} wants an upload in parts (413), and {how}"
+            raise ProtocolError(text) from error
         raise StartAgain(error) from error

@@ -8,20 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from transferkit.content.interfaces import Body, Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
-from transferkit.protocol.upload import (
-    commit_url,
-    composite_etag,
-    ollama_part,
-    part_range,
-    received,
-    signed_headers,
-)
-from transferkit.remote.body import BlobBody
+from transferkit.protocol.upload import commit_url, composite_etag, ollama_part, part_range, received, signed_headers
+from transferkit.remote.ranges import BlobBody
 from transferkit.remote.upload import EMPTY, OCTETS, STORED, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -35,11 +29,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def begin(upload: Upload) -> UploadSession | Outcome:
-    """Ask whether the registry has the blob, or can mount it; if not, that began a session.
-
-    Raises:
-        ProtocolError: the session, or the storage, is where no request may go.
-    """
+    """Ask whether the registry has the blob, or can mount it; if not, that began a session."""
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
     source = check_repository(descriptor.source) if descriptor.source else None
     path = f"{routes.mount(name, descriptor.digest, source)}&" if source else f"{routes.uploads(name)}?"
@@ -126,15 +116,8 @@ class OllamaSession(UploadSession):
 
 def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> Request:
     """Return the request that gives a body to the storage, which sees nothing of the user's."""
-    return upload.request(
-        method="PUT",
-        url=url,
-        ok=(*STORED, *_REDIRECTS),
-        headers={**OCTETS, **signed},
-        body=body,
-        timeout=upload.client.options.commit_timeout,
-        anonymous=True,
-    )
+    request = upload.commit(url, headers={**OCTETS, **signed}, body=body)
+    return replace(request, ok=(*STORED, *_REDIRECTS), anonymous=True)
 
 
 def _check_storage(upload: Upload, response: Response) -> None:
@@ -149,8 +132,8 @@ class _Part:
     """A part whose MD5 is taken while it is sent, each time anew."""
 
     def __init__(self, upload: Upload, start: int, end: int) -> None:
-        upload.content.seek(start)
-        self._content = upload.content
+        upload.seek(start)
+        self._upload = upload
         self._start = start
         self.digest = b""
         self.body = RequestBody(end - start, self._open, upload.flow, start=start)
@@ -159,13 +142,15 @@ class _Part:
     def _open(self) -> Iterator[Body]:
         # The storage's own checksum, not ours: no secret and no verification hangs on it.
         md5 = hashlib.md5(usedforsecurity=False)
-        with self._content.at(self._start) as body:
+        with self._upload.content(self._start) as body:
 
             def readinto(buffer: memoryview) -> int:
                 count = body.readinto(buffer)
                 md5.update(buffer[:count])
                 return count
 
-            # Not the file itself any more: the kernel would show what it sends to nobody.
-            yield BlobBody(readinto, body.close, offset=body.offset, length=body.length)
-        self.digest = md5.digest()
+            try:
+                # Not the file itself any more: the kernel would show what it sends to nobody.
+                yield BlobBody(readinto, body.close, offset=body.offset, length=body.length)
+            finally:
+                self.digest = md5.digest()
