@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest
-    from transferkit.content.manifest import Manifest
+    from transferkit.content.manifest import Index, Manifest
     from transferkit.errors import (
         BlobNotFoundError,
         CancelledError,
@@ -65,7 +65,7 @@ _HOMES = {
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest",),
-    "content.manifest": ("Manifest",),
+    "content.manifest": ("Index", "Manifest"),
     "errors": (
         "BlobNotFoundError",
         "CancelledError",
@@ -121,6 +121,7 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "IncompleteError",
+    "Index",
     "InvalidDescriptorError",
     "InvalidDigestError",
     "InvalidManifestError",

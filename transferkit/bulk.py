@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, OCI_MANIFEST, Manifest
+from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.names import check_reference
 from transferkit.options import TransferOptions
-from transferkit.protocol.routes import check_reference
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.retry import Retry
@@ -201,10 +201,11 @@ def fetch_manifest(
     user_agent: str | None = None,
     cancel: Cancellation | None = None,
     options: TransferOptions | None = None,
-) -> Manifest:
+) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest: the list of blobs that ``download`` is then called with.
 
-    Its bytes are checked against the digest asked for and against the one that the registry announces.
+    A tag with one for each platform has an :class:`Index` of them: choose one, and fetch it by its digest. The
+    bytes are checked against the digest asked for and against the one that the registry announces.
 
     Raises:
         ManifestNotFoundError: the repository has no such tag or digest.
@@ -352,7 +353,7 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         ) from first
 
 
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | None:
+def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
     if raw is None:
         if reference is not None:
             raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
@@ -367,13 +368,13 @@ def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | 
             hasher.update(raw)
             if not digest.matches(hasher):
                 raise DigestMismatchError(f"manifest_ref is {digest.short}, and the manifest has another digest")
-    return Manifest(bytes(raw), media_type=media_type or "")
+    return parse(bytes(raw), media_type=media_type or "")
 
 
 def _push_manifest(
-    target: Repository, manifest: Manifest, reference: str, retry: Retry, cancellation: Cancellation
+    target: Repository, manifest: Manifest | Index, reference: str, retry: Retry, cancellation: Cancellation
 ) -> None:
     def push(flow: WorkerFlow) -> None:
-        target.push_manifest(manifest.raw, reference, media_type=manifest.media_type or OCI_MANIFEST, flow=flow)
+        target.push_manifest(manifest.raw, reference, media_type=manifest.media_type, flow=flow)
 
     run_one(push, retry=retry, cancellation=cancellation)
