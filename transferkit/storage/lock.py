@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from transferkit.content.descriptor import Descriptor
@@ -48,8 +48,8 @@ class BlobLock:
             except NotImplementedError:
                 return
             except OSError as error:
-                # A file that cannot be opened is an error of the disk; a lock that is refused keeps nobody from work.
-                with disk_errors("locking", self._path):
+                # What stands there and cannot be opened is an error; a lock that is refused keeps nobody from work.
+                with disk_errors("locking", self._path), suppress(FileNotFoundError):
                     if error.errno == errno.EIO:
                         raise
                     self._disk.close(self._disk.reopen(self._path))

@@ -297,9 +297,8 @@ class TargetSuite:
         with nothing_left_open():
             try:
                 store(kind.open(tmp_path, disk=disk), DATA)
-            except tk.OutOfSpaceError as error:
+            except tk.OutOfSpaceError:
                 failed = True
-                assert errno.ENOSPC == error.errno
         # After the rename only the syncing of the folder can fail, and then the content is whole.
         assert failed != is_stored(tmp_path) or call == "sync_folder"
         assert disk.failed or not failed
