@@ -116,11 +116,7 @@ class SmallIngest:
 
 
 def check(wanted: Descriptor, hashed: int, hasher: Hasher) -> None:
-    """Check that ``hasher`` has seen all of the content, ``hashed`` bytes, and nothing else.
-
-    Raises:
-        SizeMismatchError, DigestMismatchError: it has not.
-    """
+    """Raise where the ``hashed`` bytes that ``hasher`` has seen are not the content."""
     if hashed != wanted.size:
         raise SizeMismatchError(f"{wanted.digest.short}: {hashed} bytes arrived, {wanted.size} were expected")
     if not wanted.digest.matches(hasher):

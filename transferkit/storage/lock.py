@@ -71,20 +71,17 @@ class BlobLock:
 @contextmanager
 def unheld(path: str) -> Iterator[bool]:
     """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
-    if not os.path.exists(path):
-        yield True
-        return
     from filelock import Timeout
 
     lock = _file_lock(path)
     try:
-        lock.acquire(blocking=False)
+        if os.path.exists(path):
+            lock.acquire(blocking=False)
     except Timeout:
         yield False
         return
     except (NotImplementedError, OSError):
-        yield True  # no locks here: nobody can hold one
-        return
+        pass  # no locks here: nobody can hold one
     try:
         yield True
     finally:
