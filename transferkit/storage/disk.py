@@ -20,6 +20,14 @@ _MODE = 0o666  # the umask decides: a shared store is shared, a private one is n
 class Disk:
     """System calls on files. Stateless and thread-safe; every method raises ``OSError`` as the call does."""
 
+    close = staticmethod(os.close)
+    fsync = staticmethod(os.fsync)
+    truncate = staticmethod(os.ftruncate)
+    unlink = staticmethod(os.unlink)
+    stat = staticmethod(os.stat)
+    lstat = staticmethod(os.lstat)
+    fstat = staticmethod(os.fstat)
+
     def create(self, path: str) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
@@ -47,9 +55,6 @@ class Disk:
         finally:
             os.close(fd)
 
-    def close(self, fd: int) -> None:
-        os.close(fd)
-
     def pwrite(self, fd: int, data: memoryview, offset: int) -> None:
         """Write all of ``data``. A short write is how some file systems say that they are full: the rest asks again."""
         written = os.pwrite(fd, data, offset)
@@ -62,9 +67,6 @@ class Disk:
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
 
-    def fsync(self, fd: int) -> None:
-        os.fsync(fd)
-
     def sync_folder(self, path: str) -> None:
         """Make the names in a folder durable."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -76,31 +78,12 @@ class Disk:
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)
 
-    def unlink(self, path: str) -> None:
-        os.unlink(path)
-
-    def stat(self, path: str) -> os.stat_result:
-        return os.stat(path)
-
-    def lstat(self, path: str) -> os.stat_result:
-        return os.lstat(path)
-
-    def fstat(self, fd: int) -> os.stat_result:
-        return os.fstat(fd)
-
-    def truncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
-
     def open_append(self, path: str) -> int:
         """Open a file for lines that are added to its end; never through a symbolic link."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def write(self, fd: int, data: bytes) -> None:
-        """Write all of ``data`` with one call; a line is short enough for that on every file system.
-
-        Raises:
-            OSError: it was cut short, which is how some file systems say that they are full.
-        """
+        """Write all of ``data`` with one call, or raise: it is short, and only a disk that is full cuts it off."""
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -69,11 +69,7 @@ class FileBody:
         self._at = offset
 
     def confirm(self) -> None:
-        """See that the file is what it was when it was opened.
-
-        Raises:
-            SourceError: it is not.
-        """
+        """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
         if _version(self.status()) != self._began:
             raise SourceError(f"{self._path} changed while it was read")
 
@@ -102,11 +98,7 @@ class VerifiedFileBody(FileBody):
 
 
 def open_body(disk: Disk, descriptor: Descriptor, path: str, *, verified: bool) -> FileBody:
-    """Open a blob's file for reading.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
+    """Open a blob's file for reading. Raises ``SourceError`` where it cannot be opened."""
     try:
         fd = disk.open(path)
     except OSError as error:

@@ -84,11 +84,7 @@ class VerifiedIndex:
         self._write(rows)
 
     def flush(self) -> None:
-        """Write what is remembered so far; what cannot be written is hashed again some day.
-
-        Raises:
-            StorageError: a symbolic link or a folder is in its place.
-        """
+        """Write what is remembered so far; what cannot be written is hashed again some day."""
         with self._lock:
             rows, self._fresh = self._fresh, []
         if rows:

@@ -103,7 +103,7 @@ class Partial:
             self._state.sync(0)
 
     def _sync(self, rows: int) -> None:
-        """Make what these rows say survive a power cut. Others may write meanwhile, and add rows that it is not about."""
+        """Make what these rows say survive a power cut. Others may write meanwhile; their rows are not meant."""
         with disk_errors("syncing", self._path):
             self._disk.fsync(self._fd)
             self._check_name()
@@ -162,7 +162,7 @@ class Partial:
     # -- hashing
 
     def follow(self, flow: Flow) -> None:
-        while self.offset < self._ranges.contiguous_from(self.offset) and self._hashing.acquire(blocking=False):
+        while self.offset < self._frontier() and self._hashing.acquire(blocking=False):
             try:
                 self._catch_up(flow)
             finally:
@@ -170,20 +170,18 @@ class Partial:
 
     def _catch_up(self, flow: Flow) -> None:
         buffer = flow.buffer
-        while True:
-            with self._lock:
-                until = self._ranges.contiguous_from(self.offset)
-            if self.offset >= until:
-                return
-            while self.offset < until:
-                flow.check()
-                room = min(len(buffer), until - self.offset)
-                with disk_errors("reading", self._path):
-                    count = self._disk.preadv(self._fd, buffer[:room], self.offset)
-                if not count:
-                    raise SizeMismatchError(f"{self._path} became shorter while it was filled", retryable=True)
-                self._hasher.update(buffer[:count])
-                self.offset += count
+        while self.offset < (until := self._frontier()):
+            flow.check()
+            with disk_errors("reading", self._path):
+                count = self._disk.preadv(self._fd, buffer[: until - self.offset], self.offset)
+            if not count:
+                raise SizeMismatchError(f"{self._path} became shorter while it was filled", retryable=True)
+            self._hasher.update(buffer[:count])
+            self.offset += count
+
+    def _frontier(self) -> int:
+        with self._lock:
+            return self._ranges.contiguous_from(self.offset)
 
     # -- ending
 
@@ -222,7 +220,7 @@ class Partial:
             return
         self._is_open = False
         if removes:
-            self._state.remove()
+            remove_quietly(self._disk, self._state.path)
             remove_quietly(self._disk, self._path)
             self._file_lock.retire()
         fd, self._fd = self._fd, -1

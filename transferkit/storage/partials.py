@@ -32,11 +32,7 @@ class PartialFile:
 
 
 def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = time.time) -> list[PartialFile]:
-    """Return the partial files in ``folder`` (a ``.partial`` one), oldest first.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
+    """Return the partial files in ``folder`` (a ``.partial`` one), oldest first."""
     found: list[PartialFile] = []
     now = wall_clock()
     with disk_errors("reading", folder):
@@ -72,10 +68,6 @@ def remove_partials(
     """Remove partial files that are older than ``older_than`` seconds, of these digests or of all; return them.
 
     One that a running download holds is left alone.
-
-    Raises:
-        InvalidDigestError: one of the digests is none.
-        StorageError: a file cannot be removed.
     """
     wanted = None if digests is None else {Digest(digest) for digest in digests}
     removed = []

@@ -21,7 +21,7 @@ from transferkit.errors import InvalidDescriptorError, StorageError
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, remove_quietly
 
 VERSION = 2
-_LINE = re.compile(rb'\[(\d{1,19}), (\d{1,19})\]|\{"synced": (\d{1,19})\}')
+_LINE = re.compile(rb'\[(\d{1,99}), (\d{1,99})\]|\{"synced": (\d{1,99})\}')
 _ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a row for many reads
 _MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
@@ -138,7 +138,3 @@ class State:
                 break  # it costs the next run these bytes
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
-
-    def remove(self) -> None:
-        """Remove the file, if it is there."""
-        remove_quietly(self._disk, self.path)

@@ -91,7 +91,7 @@ class FailingDisk(Disk):
         self.counts = dict.fromkeys(CALLS, 0)
         self.failed = 0
         for name in CALLS:
-            setattr(self, name, self._wrap(name, getattr(Disk, name), fails, code))
+            setattr(self, name, self._wrap(name, getattr(self, name), fails, code))
 
     def _wrap(self, name: str, real: Any, fails: Callable[[str, int, int], bool], code: int) -> Any:
         def call(*arguments: Any) -> Any:
@@ -99,9 +99,9 @@ class FailingDisk(Disk):
             if fails(name, self.counts[name], sum(self.counts.values())):
                 self.failed += 1
                 if name == "close":
-                    real(self, *arguments)  # as Linux does: the descriptor is gone, whatever close says
+                    real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
                 raise OSError(code, os.strerror(code))
-            return real(self, *arguments)
+            return real(*arguments)
 
         return call
 
