@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -50,11 +52,7 @@ class Directory:
         self.space = Space(folder=self.path, partial=self._partial, resume_threshold=resume_threshold, disk=disk)
 
     def prepare(self) -> None:
-        """Make the folder if need be, and see that it can be written to.
-
-        Raises:
-            StorageError: it is a file, or not writable.
-        """
+        """Make the folder if need be; ``StorageError`` where it cannot be written to, or is no folder."""
         self._make_partial()
         if not os.access(self._partial, os.W_OK | os.X_OK):
             raise StorageError(f"{self._partial} is not writable; check the permissions", errno=errno.EACCES)
@@ -177,8 +175,18 @@ class Directory:
         return isinstance(error, StorageError)
 
     def _make_partial(self) -> None:
+        parents: list[str] = []
+        folder = self._partial
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+            parents.append(folder)
         with disk_errors("making the folder", self._partial):
             self._disk.make_folder(self._partial)
+            for parent in parents if self._blobs.durable else ():
+                self._disk.sync_folder(parent)
+        if parents:
+            with suppress(OSError):  # whoever may write to a shared folder may write here
+                os.chmod(self._partial, stat.S_IMODE(os.stat(self.path).st_mode))
         # makedirs takes a link to a folder for one, and what is in there may be anybody's.
         if os.path.islink(self._partial):
             raise StorageError(f"{self._partial} is a symbolic link; remove it", errno=errno.ELOOP)
@@ -198,11 +206,7 @@ class Directory:
         return remove_partials(self._partial, digests, older_than=older_than, disk=self._disk)
 
     def close(self) -> None:
-        """Write down what was verified.
-
-        Raises:
-            StorageError: a symbolic link or a folder is in the place of that list.
-        """
+        """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""
         self._index.flush()
 
     def __repr__(self) -> str:

@@ -11,9 +11,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR})
 _MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
 
 
@@ -41,16 +43,18 @@ class Disk:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read_file(self, path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of a small file of ours.
+        """Return the last ``limit`` bytes, or less, of a small file of ours.
 
         Neither a symbolic link nor anything but a file is opened: reading a named pipe would wait for ever.
         """
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not is_file(os.fstat(fd)):
+            status = os.fstat(fd)
+            if not is_file(status):
                 raise OSError(errno.EINVAL, f"{path} is not a file")
             # Only now: open() refuses the descriptor of a folder, and leaves it open.
             with open(fd, "rb", closefd=False) as file:
+                file.seek(max(0, status.st_size - limit))
                 return file.read(limit)
         finally:
             os.close(fd)
@@ -68,10 +72,13 @@ class Disk:
         return os.preadv(fd, [buffer], offset)
 
     def sync_folder(self, path: str) -> None:
-        """Make the names in a folder durable."""
+        """Make the names in a folder durable, where the file system can: CIFS and sshfs cannot, and say so."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(fd)
 
@@ -88,9 +95,9 @@ class Disk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def free(self, path: str) -> int:
-        """Return how many bytes a user may still write to the file system of ``path``."""
+        """Return how many bytes a user may still write to the file system of ``path``, as far as it counts them."""
         status = os.statvfs(path)
-        return status.f_bavail * status.f_frsize
+        return status.f_bavail * status.f_frsize if status.f_blocks else MAX_SIZE  # ramfs says 0 of 0
 
     def append(self, path: str, data: bytes) -> None:
         """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""

@@ -32,11 +32,7 @@ class BlobLock:
         self._lock = _file_lock(self._path)
 
     def acquire(self, flow: Flow) -> None:
-        """Wait until it is ours, or known to be nobody's; the wait can be cancelled.
-
-        Raises:
-            StorageError: the lock's file cannot be made.
-        """
+        """Wait until it is ours, or known to keep nobody away; the wait can be cancelled."""
         from filelock import Timeout
 
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,10 +31,10 @@ class PartialFile:
     age: float
 
 
-def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = time.time) -> list[PartialFile]:
+def find_partials(folder: str, *, disk: Disk) -> list[PartialFile]:
     """Return the partial files in ``folder`` (a ``.partial`` one), oldest first."""
     found: list[PartialFile] = []
-    now = wall_clock()
+    now = time.time()
     with disk_errors("reading", folder):
         try:
             names = os.listdir(folder)
@@ -57,21 +57,12 @@ def find_partials(folder: str, *, disk: Disk, wall_clock: Callable[[], float] = 
     return sorted(found, key=lambda partial: -partial.age)
 
 
-def remove_partials(
-    folder: str,
-    digests: Iterable[str] | None,
-    *,
-    older_than: float,
-    disk: Disk,
-    wall_clock: Callable[[], float] = time.time,
-) -> list[PartialFile]:
-    """Remove partial files that are older than ``older_than`` seconds, of these digests or of all; return them.
-
-    One that a running download holds is left alone.
-    """
+def remove_partials(folder: str, digests: Iterable[str] | None, *, older_than: float, disk: Disk) -> list[PartialFile]:
+    """Remove partial files that are older than ``older_than`` seconds, of these digests or of all, but for those that a
+    running download holds; return them."""
     wanted = None if digests is None else {Digest(digest) for digest in digests}
     removed = []
-    for partial in find_partials(folder, disk=disk, wall_clock=wall_clock):
+    for partial in find_partials(folder, disk=disk):
         if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
             continue
         lock = f"{folder}/{partial.digest.file_name}.lock"

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.errors import OutOfSpaceError
 from transferkit.report import human_bytes
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk, storage_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,7 @@ class Space:
     def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
         """Return how many bytes these blobs will still take on the disk, and how many are free.
 
-        Raises:
-            StorageError: the file system does not say.
+        A file system that does not say how many are free has room for everything.
         """
         needed = 0
         for descriptor in descriptors:
@@ -40,8 +39,12 @@ class Space:
         folder = self.folder
         while not os.path.isdir(folder):
             folder = os.path.dirname(folder)
-        with disk_errors("asking for the free space of", folder):
+        try:
             return needed, self.disk.free(folder)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise storage_error(error, "asking for the free space of", folder) from error
+            return needed, MAX_SIZE
 
     def check_room(self, descriptors: Iterable[Descriptor]) -> None:
         """Check that these blobs will fit.

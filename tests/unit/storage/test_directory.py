@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.unit.storage.suite import FailingDisk, descriptor_of, fill, store
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import DigestMismatchError, OutOfSpaceError, SizeMismatchError, SourceError, StorageError
 from transferkit.storage.directory import Directory
+from transferkit.storage.disk import Disk
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.partial import Partial
 from transferkit.transfer.flow import WorkerFlow
@@ -201,3 +203,20 @@ def test_what_is_no_file_in_the_place_of_a_partial_one_is_not_waited_for(tmp_pat
     else:
         store(Directory(tmp_path, resume_threshold=1), DATA)
         assert DATA == (tmp_path / descriptor_of(DATA).digest.file_name).read_bytes()
+
+
+def test_who_may_write_to_a_shared_folder_may_write_to_its_unfinished_files(tmp_path):
+    (tmp_path / "d").mkdir()
+    os.chmod(tmp_path / "d", 0o2775)
+    Directory(tmp_path / "d").prepare()
+    assert 0o2775 == stat.S_IMODE((tmp_path / "d" / ".partial").stat().st_mode)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_every_folder_that_is_made_is_durable_too(tmp_path, durable):
+    synced: list[str] = []
+    disk = Disk()
+    disk.sync_folder = synced.append
+    Directory(tmp_path / "a" / "b", durable=durable, disk=disk).prepare()
+    made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    assert sorted(map(str, made if durable else [])) == sorted(synced)
