@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
@@ -84,9 +83,7 @@ class FileBody:
     def __enter__(self) -> FileBody:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

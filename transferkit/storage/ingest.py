@@ -51,10 +51,7 @@ class Blobs:
 
 
 class SmallIngest:
-    """A temporary file that is written in order. One thread's; nothing of it outlives the attempt.
-
-    ``offset`` is how many bytes are in the file, hashed.
-    """
+    """A temporary file that is written in order. One thread's; nothing of it outlives the attempt."""
 
     def __init__(self, descriptor: Descriptor, blobs: Blobs, *, disk: Disk, fd: int, path: str) -> None:
         self.descriptor = descriptor
@@ -115,6 +112,7 @@ class SmallIngest:
         close_quietly(self._disk, fd)
         if path:
             remove_quietly(self._disk, path)
+            self.offset = 0
 
 
 def check(wanted: Descriptor, hashed: int, hasher: Hasher) -> None:

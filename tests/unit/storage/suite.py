@@ -248,6 +248,7 @@ class TargetSuite:
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA, HALF)
             ingest.keep()
+        assert (HALF if kind.resumes else 0) == ingest.offset == ingest.in_place
         assert kind.resumes == bool(files(tmp_path))
         self.assert_continues(kind, tmp_path)
 
