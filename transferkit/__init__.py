@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Plan, Report
-    from transferkit.storage.leftovers import PartialFile
+    from transferkit.storage.partials import PartialFile
     from transferkit.trace import Trace
     from transferkit.transport.adapter import PooledAdapter
 
@@ -102,7 +102,7 @@ _HOMES = {
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "report": ("Plan", "Report"),
-    "storage.leftovers": ("PartialFile",),
+    "storage.partials": ("PartialFile",),
     "trace": ("Trace",),
     "transport.adapter": ("PooledAdapter",),
 }

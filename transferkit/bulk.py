@@ -23,7 +23,7 @@ from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
-from transferkit.storage.leftovers import DAY, PartialFile
+from transferkit.storage.partials import DAY, PartialFile
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.copy import Copy, run_one
 from transferkit.transfer.flow import WorkerFlow
@@ -105,7 +105,7 @@ def download(
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
         # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
-        target.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
+        target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
         copy = Copy(
             missing,
             source,
@@ -249,7 +249,7 @@ def plan(
     )
     if os.path.isdir(target.path):
         target.close()
-    needed, free = target.room_for(missing)
+    needed, free = target.space.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
