@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest
-    from transferkit.content.manifest import Manifest
+    from transferkit.content.manifest import Index, Manifest
     from transferkit.errors import (
         BlobNotFoundError,
         CancelledError,
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
     from transferkit.report import Plan, Report
     from transferkit.storage.partials import PartialFile
     from transferkit.trace import Trace
+    from transferkit.transport.adapter import PooledAdapter
 
 _HOMES = {
     "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest",),
-    "content.manifest": ("Manifest",),
+    "content.manifest": ("Index", "Manifest"),
     "errors": (
         "BlobNotFoundError",
         "CancelledError",
@@ -103,6 +104,7 @@ _HOMES = {
     "report": ("Plan", "Report"),
     "storage.partials": ("PartialFile",),
     "trace": ("Trace",),
+    "transport.adapter": ("PooledAdapter",),
 }
 _HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -119,6 +121,7 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "IncompleteError",
+    "Index",
     "InvalidDescriptorError",
     "InvalidDigestError",
     "InvalidManifestError",
@@ -129,6 +132,7 @@ __all__ = [
     "OutOfSpaceError",
     "PartialFile",
     "Plan",
+    "PooledAdapter",
     "ProtocolError",
     "RateLimitedError",
     "ReadError",

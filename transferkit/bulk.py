@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, OCI_MANIFEST, Manifest
+from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.names import check_reference
 from transferkit.options import TransferOptions
-from transferkit.protocol.routes import check_reference
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
@@ -25,8 +26,10 @@ from transferkit.storage.partials import DAY, PartialFile
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.progress import ProgressCallback
-from transferkit.transport.auth import Auth, GetToken
+from transferkit.transport.auth import GetToken
 from transferkit.transport.client import Client
+from transferkit.transport.credentials import Auth
+from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
@@ -164,7 +167,7 @@ def upload(
         ) as operation:
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
-                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type or OCI_MANIFEST
+                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
                 operation.call(lambda flow: target.push_manifest(raw, reference, media_type=kind, flow=flow))
     return report
 
@@ -181,10 +184,11 @@ def fetch_manifest(
     user_agent: str | None = None,
     cancel: Cancellation | None = None,
     options: TransferOptions | None = None,
-) -> Manifest:
+) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest: the list of blobs that ``download`` is then called with.
 
-    Its bytes are checked against the digest asked for and against the one that the registry announces.
+    A tag with one for each platform has an :class:`Index` of them: choose one, and fetch it by its digest. The
+    bytes are checked against the digest asked for and against the one that the registry announces.
 
     Raises:
         ManifestNotFoundError: the repository has no such tag or digest.
@@ -291,6 +295,7 @@ def _directory(path: Path, options: TransferOptions) -> Directory:
     )
 
 
+@contextmanager
 def _client(
     base_url: str,
     options: TransferOptions,
@@ -299,17 +304,16 @@ def _client(
     auth: Auth | None,
     token: str | None,
     get_token: GetToken | None,
-) -> Client:
-    return Client(
-        base_url,
-        options=options.transport,
-        retry=options.retry,
-        session=session,
+) -> Iterator[Client]:
+    with Hosts(
+        session,
         connections=ceiling + 1,
+        options=options.transport,
         auth=auth,
         token=token,
         get_token=get_token,
-    )
+    ) as hosts:
+        yield Client(base_url, hosts, retry=options.retry)
 
 
 def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
@@ -328,7 +332,7 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         ) from first
 
 
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | None:
+def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
     if raw is None:
         if reference is not None:
             raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
@@ -343,4 +347,4 @@ def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | 
             hasher.update(raw)
             if not digest.matches(hasher):
                 raise DigestMismatchError(f"manifest_ref is {digest.short}, and the manifest has another digest")
-    return Manifest(bytes(raw), media_type=media_type or "")
+    return parse(bytes(raw), media_type=media_type or "")

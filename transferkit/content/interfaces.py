@@ -200,8 +200,8 @@ class Ingest(Protocol):
         """
 
     def keep(self) -> None:
-        """Close; what is in place stays for the next run, where the target can continue it. Never raises, twice is
-        fine."""
+        """Close; what is in place stays for the next run where the target can continue it, else ``offset`` is 0 from
+        then on. Never raises, twice is fine."""
 
     def abort(self) -> None:
         """Close, and remove everything. Never raises, twice is fine."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -22,9 +24,6 @@ from transferkit.storage.partial import Partial
 from transferkit.storage.partials import PartialFile, find_partials, remove_partials
 from transferkit.storage.space import Space
 from transferkit.storage.state import State
-
-PARTIAL = ".partial"
-INDEX = "verified"
 
 
 class Directory:
@@ -43,21 +42,17 @@ class Directory:
         disk: Disk | None = None,
     ) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self._partial = f"{self.path}/{PARTIAL}"
+        self._partial = f"{self.path}/.partial"
         self._resume_threshold = resume_threshold
         self._rehash = rehash
         self._disk = disk = disk or Disk()
         self._boot = boot_id()
-        self._index = VerifiedIndex(f"{self._partial}/{INDEX}", disk=disk, boot=self._boot)
-        self._blobs = Blobs(self.path, self._index, disk=disk, durable=durable)
-        self.space = Space(self.path, self._partial, resume_threshold=resume_threshold, disk=disk)
+        self._index = VerifiedIndex(f"{self._partial}/verified", disk=disk, boot=self._boot)
+        self._blobs = Blobs(folder=self.path, index=self._index, disk=disk, durable=durable)
+        self.space = Space(folder=self.path, partial=self._partial, resume_threshold=resume_threshold, disk=disk)
 
     def prepare(self) -> None:
-        """Make the folder if need be, and see that it can be written to.
-
-        Raises:
-            StorageError: it is a file, or not writable.
-        """
+        """Make the folder if need be; ``StorageError`` where it cannot be written to, or is no folder."""
         self._make_partial()
         if not os.access(self._partial, os.W_OK | os.X_OK):
             raise StorageError(f"{self._partial} is not writable; check the permissions", errno=errno.EACCES)
@@ -139,13 +134,7 @@ class Directory:
         return body
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> SmallIngest | Partial | None:
-        """Open a blob, to be filled and committed; ``None``: the verified content is here.
-
-        Waits while another process, or thread, is at the same large blob.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""
         name = descriptor.digest.file_name
         if descriptor.size and descriptor.size >= self._resume_threshold:
             return self._ingest_large(descriptor, f"{self._partial}/{name}", flow)
@@ -167,27 +156,37 @@ class Directory:
         self._make_partial()
         lock = BlobLock(self._partial, descriptor, self._disk)
         lock.acquire(flow)
+        ingest = None
         try:
-            # Whoever held the lock may have finished the blob.
-            if not self.exists(descriptor, flow=flow):
-                return Partial(descriptor, self._blobs, disk=self._disk, path=path, boot=self._boot, lock=lock)
-            # So may have somebody who was killed before all the rest was removed.
-            for ending in ("", ".json", ".json.new"):
-                remove_quietly(self._disk, path + ending)
-            lock.retire()
-        except BaseException:
-            lock.release()
-            raise
-        lock.release()
-        return None
+            # Whoever held the lock may have finished the blob, and may have been killed before the rest was removed.
+            if self.exists(descriptor, flow=flow):
+                for ending in ("", ".json", ".json.new"):
+                    remove_quietly(self._disk, path + ending)
+                lock.retire()
+            else:
+                ingest = Partial(descriptor, self._blobs, disk=self._disk, path=path, boot=self._boot, lock=lock)
+        finally:
+            if ingest is None:
+                lock.release()
+        return ingest
 
     def concerns_all(self, error: TransferKitError) -> bool:
         """Tell whether an error would be the same for every other blob: the disk will not get better for the next."""
         return isinstance(error, StorageError)
 
     def _make_partial(self) -> None:
+        parents: list[str] = []
+        folder = self._partial
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+            parents.append(folder)
         with disk_errors("making the folder", self._partial):
             self._disk.make_folder(self._partial)
+            for parent in parents if self._blobs.durable else ():
+                self._disk.sync_folder(parent)
+        if parents:
+            with suppress(OSError):  # whoever may write to a shared folder may write here
+                os.chmod(self._partial, stat.S_IMODE(os.stat(self.path).st_mode))
         # makedirs takes a link to a folder for one, and what is in there may be anybody's.
         if os.path.islink(self._partial):
             raise StorageError(f"{self._partial} is a symbolic link; remove it", errno=errno.ELOOP)
@@ -207,11 +206,7 @@ class Directory:
         return remove_partials(self._partial, digests, older_than=older_than, disk=self._disk)
 
     def close(self) -> None:
-        """Write down what was verified.
-
-        Raises:
-            StorageError: a symbolic link or a folder is in the place of that list.
-        """
+        """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""
         self._index.flush()
 
     def __repr__(self) -> str:

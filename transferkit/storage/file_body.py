@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
@@ -69,11 +68,7 @@ class FileBody:
         self._at = offset
 
     def confirm(self) -> None:
-        """See that the file is what it was when it was opened.
-
-        Raises:
-            SourceError: it is not.
-        """
+        """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
         if _version(self.status()) != self._began:
             raise SourceError(f"{self._path} changed while it was read")
 
@@ -88,9 +83,7 @@ class FileBody:
     def __enter__(self) -> FileBody:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -102,11 +95,7 @@ class VerifiedFileBody(FileBody):
 
 
 def open_body(disk: Disk, descriptor: Descriptor, path: str, *, verified: bool) -> FileBody:
-    """Open a blob's file for reading.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
+    """Open a blob's file for reading. Raises ``SourceError`` where it cannot be opened."""
     try:
         fd = disk.open(path)
     except OSError as error:

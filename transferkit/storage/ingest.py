@@ -5,6 +5,8 @@ The words are containerd's: an *ingest* is open until *commit*, which checks and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest, Hasher
@@ -14,14 +16,14 @@ from transferkit.storage.disk import Disk, close_quietly, remove_quietly, storag
 from transferkit.storage.index import VerifiedIndex
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blobs:
     """The verified files of a folder: who has checked a file gives it its name here. Thread-safe."""
 
-    def __init__(self, folder: str, index: VerifiedIndex, *, disk: Disk, durable: bool) -> None:
-        self._folder = folder
-        self._index = index
-        self._disk = disk
-        self._durable = durable
+    folder: str
+    index: VerifiedIndex
+    disk: Disk
+    durable: bool
 
     def add(self, digest: Digest, fd: int, path: str) -> None:
         """Close ``fd``, whatever happens, give its file, now at ``path``, the name of ``digest``, and remember it.
@@ -30,29 +32,26 @@ class Blobs:
             VerificationError: retryable: somebody has removed the file or its folder.
             StorageError: the disk refused.
         """
-        disk, final = self._disk, f"{self._folder}/{digest.file_name}"
+        disk, final = self.disk, f"{self.folder}/{digest.file_name}"
         try:
             try:
-                if self._durable:
+                if self.durable:
                     disk.fsync(fd)
                 status = disk.fstat(fd)
             finally:
                 disk.close(fd)  # before the rename: NFS and some quotas report a full disk here
             disk.rename(path, final)
-            if self._durable:
-                disk.sync_folder(self._folder)
+            if self.durable:
+                disk.sync_folder(self.folder)
         except FileNotFoundError as error:
             raise taken_away(path) from error
         except OSError as error:
             raise storage_error(error, "storing", final) from error
-        self._index.add(digest, status, durable=self._durable)
+        self.index.add(digest, status, durable=self.durable)
 
 
 class SmallIngest:
-    """A temporary file that is written in order. One thread's; nothing of it outlives the attempt.
-
-    ``offset`` is how many bytes are in the file, hashed.
-    """
+    """A temporary file that is written in order. One thread's; nothing of it outlives the attempt."""
 
     def __init__(self, descriptor: Descriptor, blobs: Blobs, *, disk: Disk, fd: int, path: str) -> None:
         self.descriptor = descriptor
@@ -114,14 +113,11 @@ class SmallIngest:
         close_quietly(self._disk, fd)
         if path:
             remove_quietly(self._disk, path)
+            self.offset = 0
 
 
 def check(wanted: Descriptor, hashed: int, hasher: Hasher) -> None:
-    """Check that ``hasher`` has seen all of the content, ``hashed`` bytes, and nothing else.
-
-    Raises:
-        SizeMismatchError, DigestMismatchError: it has not.
-    """
+    """Raise where the ``hashed`` bytes that ``hasher`` has seen are not the content."""
     if hashed != wanted.size:
         raise SizeMismatchError(f"{wanted.digest.short}: {hashed} bytes arrived, {wanted.size} were expected")
     if not wanted.digest.matches(hasher):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from transferkit.content.descriptor import Descriptor
@@ -32,11 +32,7 @@ class BlobLock:
         self._lock = _file_lock(self._path)
 
     def acquire(self, flow: Flow) -> None:
-        """Wait until it is ours, or known to be nobody's; the wait can be cancelled.
-
-        Raises:
-            StorageError: the lock's file cannot be made.
-        """
+        """Wait until it is ours, or known to keep nobody away; the wait can be cancelled."""
         from filelock import Timeout
 
         while True:
@@ -48,8 +44,8 @@ class BlobLock:
             except NotImplementedError:
                 return
             except OSError as error:
-                # A file that cannot be opened is an error of the disk; a lock that is refused keeps nobody from work.
-                with disk_errors("locking", self._path):
+                # What stands there and cannot be opened is an error; a lock that is refused keeps nobody from work.
+                with disk_errors("locking", self._path), suppress(FileNotFoundError):
                     if error.errno == errno.EIO:
                         raise
                     self._disk.close(self._disk.reopen(self._path))
@@ -71,20 +67,17 @@ class BlobLock:
 @contextmanager
 def unheld(path: str) -> Iterator[bool]:
     """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
-    if not os.path.exists(path):
-        yield True
-        return
     from filelock import Timeout
 
     lock = _file_lock(path)
     try:
-        lock.acquire(blocking=False)
+        if os.path.exists(path):
+            lock.acquire(blocking=False)
     except Timeout:
         yield False
         return
     except (NotImplementedError, OSError):
-        yield True  # no locks here: nobody can hold one
-        return
+        pass  # no locks here: nobody can hold one
     try:
         yield True
     finally:

@@ -103,12 +103,7 @@ class Partial:
             self._state.sync(0)
 
     def _sync(self, rows: int) -> None:
-        """Make what these rows say survive a power cut. Others may write meanwhile, and add rows that it is not about.
-
-        Raises:
-            VerificationError: the file was taken away.
-            StorageError: the disk refused.
-        """
+        """Make what these rows say survive a power cut. Others may write meanwhile; their rows are not meant."""
         with disk_errors("syncing", self._path):
             self._disk.fsync(self._fd)
             self._check_name()
@@ -167,31 +162,26 @@ class Partial:
     # -- hashing
 
     def follow(self, flow: Flow) -> None:
-        while self._is_behind() and self._hashing.acquire(blocking=False):
+        while self.offset < self._frontier() and self._hashing.acquire(blocking=False):
             try:
                 self._catch_up(flow)
             finally:
                 self._hashing.release()
 
-    def _is_behind(self) -> bool:
-        return self.offset < self._ranges.contiguous_from(self.offset)
-
     def _catch_up(self, flow: Flow) -> None:
         buffer = flow.buffer
-        while True:
-            with self._lock:
-                until = self._ranges.contiguous_from(self.offset)
-            if self.offset >= until:
-                return
-            while self.offset < until:
-                flow.check()
-                room = min(len(buffer), until - self.offset)
-                with disk_errors("reading", self._path):
-                    count = self._disk.preadv(self._fd, buffer[:room], self.offset)
-                if not count:
-                    raise SizeMismatchError(f"{self._path} became shorter while it was filled", retryable=True)
-                self._hasher.update(buffer[:count])
-                self.offset += count
+        while self.offset < (until := self._frontier()):
+            flow.check()
+            with disk_errors("reading", self._path):
+                count = self._disk.preadv(self._fd, buffer[: until - self.offset], self.offset)
+            if not count:
+                raise SizeMismatchError(f"{self._path} became shorter while it was filled", retryable=True)
+            self._hasher.update(buffer[:count])
+            self.offset += count
+
+    def _frontier(self) -> int:
+        with self._lock:
+            return self._ranges.contiguous_from(self.offset)
 
     # -- ending
 
@@ -212,33 +202,29 @@ class Partial:
                     self._disk.truncate(self._fd, wanted.size)
             fd, self._fd = self._fd, -1
             self._blobs.add(wanted.digest, fd, self._path)
-            self._remove()
+            self.abort()  # what is left beside the blob
         except DigestMismatchError:
             self.abort()  # the bytes of an earlier run may be to blame: without them the next attempt finds out
             raise
         finally:
             self.keep()
 
-    def _remove(self) -> None:
-        """Remove what is not needed any more, and close."""
-        self._is_open = False
-        self._state.remove()
-        remove_quietly(self._disk, self._path)
-        self._file_lock.retire()
-        self._close()
+    def keep(self) -> None:
+        self._end(removes=False)
 
-    def _close(self) -> None:
+    def abort(self) -> None:
+        self._end(removes=True)
+
+    def _end(self, *, removes: bool) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        if removes:
+            remove_quietly(self._disk, self._state.path)
+            remove_quietly(self._disk, self._path)
+            self._file_lock.retire()
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
         self._state.close()
         self._file_lock.release()
-
-    def keep(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._close()
-            self._move(self._path, self._kept)
-
-    def abort(self) -> None:
-        if self._is_open:
-            self._remove()
+        self._move(self._path, self._kept)

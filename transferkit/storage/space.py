@@ -5,42 +5,46 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.errors import OutOfSpaceError
 from transferkit.report import human_bytes
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk, storage_error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """The room in the file system of a folder, whose unfinished blobs lie in ``partial``. Thread-safe."""
 
-    def __init__(self, folder: str, partial: str, *, resume_threshold: int, disk: Disk) -> None:
-        self._folder = folder
-        self._partial = partial
-        self._resume_threshold = resume_threshold
-        self._disk = disk
+    folder: str
+    partial: str
+    resume_threshold: int
+    disk: Disk
 
     def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
         """Return how many bytes these blobs will still take on the disk, and how many are free.
 
-        Raises:
-            StorageError: the file system does not say.
+        A file system that does not say how many are free has room for everything.
         """
         needed = 0
         for descriptor in descriptors:
             needed += descriptor.size
-            if descriptor.size >= self._resume_threshold:
+            if descriptor.size >= self.resume_threshold:
                 try:
-                    status = self._disk.stat(f"{self._partial}/{descriptor.digest.file_name}")
+                    status = self.disk.stat(f"{self.partial}/{descriptor.digest.file_name}")
                 except OSError:
                     continue
                 needed -= min(descriptor.size, getattr(status, "st_blocks", 0) * 512)
-        folder = self._folder
+        folder = self.folder
         while not os.path.isdir(folder):
             folder = os.path.dirname(folder)
-        with disk_errors("asking for the free space of", folder):
-            return needed, self._disk.free(folder)
+        try:
+            return needed, self.disk.free(folder)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise storage_error(error, "asking for the free space of", folder) from error
+            return needed, MAX_SIZE
 
     def check_room(self, descriptors: Iterable[Descriptor]) -> None:
         """Check that these blobs will fit.
@@ -51,7 +55,7 @@ class Space:
         needed, free = self.room_for(descriptors)
         if needed > free:
             raise OutOfSpaceError(
-                f"{self._folder} has {human_bytes(free)} left, and {human_bytes(needed)} are needed: free some, and "
+                f"{self.folder} has {human_bytes(free)} left, and {human_bytes(needed)} are needed: free some, and "
                 "run it again; nothing was fetched",
                 errno=errno.ENOSPC,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import CancelledError, ReadError
-from transferkit.remote.parts import Content
+from transferkit.remote.upload_content import Content
 from transferkit.transfer.flow import WorkerFlow
 
 DATA = bytes(range(256)) * 4096
@@ -62,7 +64,7 @@ def flow():
 
 def test_a_body_that_was_looked_for_is_not_fetched_twice(flow):
     source = Source()
-    with Content(source, DESCRIPTOR, flow) as content:
+    with closing(Content(source, DESCRIPTOR, flow)) as content:
         content.seek(5)
         with content.at(5) as body:
             assert DATA[5:10] == bytes(flow.buffer[: body.readinto(flow.buffer[:5])])
@@ -76,13 +78,13 @@ def test_a_body_that_was_looked_for_is_not_fetched_twice(flow):
 
 @pytest.mark.parametrize("offset", [0, 1, 70_000, 300_000, len(DATA)])
 def test_what_a_source_cannot_leave_out_is_thrown_away(flow, offset):
-    with Content(Source(resumes=False), DESCRIPTOR, flow) as content, content.at(offset) as body:
+    with closing(Content(Source(resumes=False), DESCRIPTOR, flow)) as content, content.at(offset) as body:
         count = body.readinto(flow.buffer)
         assert DATA[offset : offset + 70_000] == bytes(flow.buffer[:count])
 
 
 def test_a_source_that_ends_before_is_a_read_error(flow):
-    with Content(Source(resumes=False, ends_at=1000), DESCRIPTOR, flow) as content:
+    with closing(Content(Source(resumes=False, ends_at=1000), DESCRIPTOR, flow)) as content:
         with pytest.raises(ReadError, match="ended 1000 bytes early"):
             content.seek(2000)
 
@@ -90,7 +92,7 @@ def test_a_source_that_ends_before_is_a_read_error(flow):
 def test_throwing_away_can_be_cancelled(flow):
     flow.cut(CancelledError("enough"), final=True)
     source = Source(resumes=False)
-    with Content(source, DESCRIPTOR, flow) as content:
+    with closing(Content(source, DESCRIPTOR, flow)) as content:
         with pytest.raises(CancelledError):
             content.seek(2000)
     assert 0 == source.open
