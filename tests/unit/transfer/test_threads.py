@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -124,6 +125,8 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
             time.sleep(rng.random() / 1000)
 
     before = signal.signal(signal.SIGINT, handler)
+    kept: list[object] = []
+    gc.disable()  # what is raised in a destructor, and there is one in Python's own threads, is not heard of
     try:
         for _ in range(100):
             gun = threading.Thread(target=shoot, args=(rng.random() * 0.01,))
@@ -132,6 +135,7 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
                 armed = True
                 gun.start()
                 with Threads(3) as threads:
+                    kept.append(threads)
                     pool_of(lambda unit, flow: flow.wait(rng.choice([0.0, 0.001, HOUR])), 20).run(
                         threads, Cancellation(), interval=0.001
                     )
@@ -144,4 +148,5 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
             names = [thread.name for thread in threading.enumerate() if thread.name.startswith("transferkit")]
             assert [] == names
     finally:
+        gc.enable()
         signal.signal(signal.SIGINT, before)
