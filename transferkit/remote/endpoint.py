@@ -13,10 +13,7 @@ from transferkit.transport.request import Request
 class Endpoint:
     """One repository as its requests see it: ``read`` and ``write`` make each of them, with its scope. Immutable.
 
-    ``blobs`` is the path that a digest is appended to.
-
-    Raises:
-        InvalidNameError: ``name`` is not the name of a repository.
+    ``blobs`` is the path that a digest is appended to. ``name`` is checked, or an InvalidNameError.
     """
 
     __slots__ = ("blobs", "client", "name", "read", "write")

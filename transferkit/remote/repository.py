@@ -109,10 +109,8 @@ class Repository:
         return list_chunksums(self._url(descriptor), flow)
 
     def _url(self, descriptor: Descriptor) -> BlobURL:
-        url = self._urls.get(descriptor.digest)
-        if url is None:
-            url = self._urls.setdefault(descriptor.digest, BlobURL(self._endpoint, descriptor))
-        return url
+        digest = descriptor.digest
+        return self._urls.get(digest) or self._urls.setdefault(digest, BlobURL(self._endpoint, descriptor))
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
@@ -126,14 +124,13 @@ class Repository:
             RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
                 that is worth another attempt, it goes on from what the registry has then.
         """
-        uploads = self._uploads
-        with uploads.attempt(descriptor, source, flow) as upload:
-            begun = uploads.session(upload)
+        with self._uploads.attempt(descriptor, source, flow) as upload:
+            begun = self._uploads.session(upload)
             while not isinstance(begun, Outcome):
                 try:
                     begun = begun.send(upload)
                 except StartAgain as again:
-                    begun = uploads.session(upload, again.args[0])
+                    begun = self._uploads.session(upload, again.args[0])
         return begun
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:

@@ -129,8 +129,8 @@ class UploadSession(ABC):
         """
 
 
+# Begins a session, unless the registry mounts the blob instead, or says that it has it.
 Begin = Callable[[Upload], UploadSession | Outcome]
-"""Begins a session, unless the registry mounts the blob instead, or says that it has it."""
 
 
 class Uploads:

@@ -13,7 +13,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.errors import ConnectError, ProtocolError, ReadError, RegistryError, TransferKitError, TransportTimeout
 from transferkit.options import TransportOptions
-from transferkit.remote.blobs import fetch
+from transferkit.remote.repository import Repository
 from transferkit.testing import (
     Close,
     Reset,
@@ -131,7 +131,7 @@ def test_both_ways_refuse_a_blob_that_is_encoded(serve: Serve, encoding: str, di
     blob = Descriptor(Digest("sha256:" + 64 * "a"), len(GZIP))
     with serve([answer(200, GZIP, {"Content-Encoding": encoding})]) as server, client_of(server, direct=direct) as it:
         with pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
-            fetch(it, "library/model", blob, offset=0, flow=WorkerFlow())
+            Repository(it, "library/model").fetch(blob, flow=WorkerFlow())
 
 
 # What our reader does otherwise on purpose, as (answer, the direct way's outcome, the ordinary one's). http.client
