@@ -83,10 +83,10 @@ class Manifest(_Document):
 
 @dataclass(frozen=True)
 class Index(_Document):
-    """An image index (OCI) or manifest list (Docker): ``manifests``, each for a ``platform``. It has no layers itself.
+    """An image index (OCI) or manifest list (Docker): ``manifests``, each for a ``platform``.
 
     Raises:
-        InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for.
+        InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for: it has none itself.
 
     >>> entry = b'{"digest": "sha256:%b", "size": 2, "platform": {"os": "linux", "architecture": "arm64"}}'
     >>> Index(b'{"manifests": [%b]}' % entry % (64 * b"a")).manifests[0].platform

@@ -22,7 +22,6 @@ from transferkit.transport.response import Response
 logger = logging.getLogger(__name__)
 
 _BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
-_OFFERS = "chunksums"  # in Client.learnt
 
 Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
 _Opened: TypeAlias = tuple[Response, tuple[Chunk, Digest], Pairs]  # its first line, and the others
@@ -64,7 +63,7 @@ def _find(url: BlobURL, flow: Flow) -> _Opened | None:
     client = url.endpoint.client
     if is_ollama(client.origin, client.options.ollama_hosts):
         return _open(url, flow)
-    offers: _Offers = client.learnt.setdefault(_OFFERS, _Offers())
+    offers: _Offers = client.learnt.setdefault("chunksums", _Offers())
     if offers.known is None:
         with offers.turn(flow):
             if offers.known is None:

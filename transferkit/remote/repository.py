@@ -20,7 +20,7 @@ from transferkit.errors import (
     TransferKitError,
     UnauthorizedError,
 )
-from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range, request_from
+from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, probe, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
@@ -67,7 +67,7 @@ class Repository:
             method="GET",
             url=endpoint.blobs + descriptor.digest,
             ok=_REST if offset else _WHOLE,
-            headers={"Range": request_from(offset)} if offset else _NO_HEADERS,
+            headers={"Range": f"bytes={offset}-"} if offset else _NO_HEADERS,
             subject=subject,
             missing=BlobNotFoundError,
         )
@@ -90,10 +90,7 @@ class Repository:
         return BlobBody(response.readinto, response.close, offset=offset, length=response.length)
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
-        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges.
-
-        Whatever the first part is refused with, all of it is asked for then.
-        """
+        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
         url = self._url(descriptor)
         try:
             return fetch_range(url, chunk, flow)
