@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import transferkit as tk
 from transferkit.testing.registry import RunningRegistry, running_registry
-from transferkit.transport.sessions import Sessions
 
 MakeBlobs = Callable[..., list[tk.Blob]]
 
@@ -51,32 +50,16 @@ def impatient() -> tk.TransferOptions:
     return tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01))
 
 
-# What only the direct way promises: skipped, with the reason, where TRANSFERKIT_TEST_TRANSPORT=plain is set.
-_DIRECT_ALONE = {
-    r"\[raw-(102|103-twice|1xx-flood|interim)-.*-plain-": "http.client knows no interim answer but 100",
-    r"\[raw-early-continue-.*-plain-": "http.client does not look for an answer while it sends",
-    r"test_the_kernel_sends_files_that_are_verified": "no sendfile there",
-    r"test_a_file_that_the_kernel_cannot_send_is_read": "no sendfile there",
-}
-_PLAIN = os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items if _PLAIN else ():
-        for pattern, reason in _DIRECT_ALONE.items():
-            if re.search(pattern, item.nodeid):
-                item.add_marker(pytest.mark.skip(reason=reason))
-
-
 @pytest.fixture(autouse=True)
 def _transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With TRANSFERKIT_TEST_TRANSPORT=plain in the environment, every client of the run goes the ordinary way."""
-    if _PLAIN:
+    """With TRANSFERKIT_TEST_TRANSPORT=plain in the environment, every request of the run is seen by a session."""
+    if os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain":
+        send = requests.Session.send
 
-        def plain(*args: Any, direct: bool, **keywords: Any) -> Sessions:
-            return Sessions(*args, direct=False, **keywords)
+        def traced(session: requests.Session, request: requests.PreparedRequest, **keywords: Any) -> requests.Response:
+            return send(session, request, **keywords)
 
-        monkeypatch.setattr("transferkit.transport.client.Sessions", plain)
+        monkeypatch.setattr(requests.Session, "send", traced)
 
 
 @pytest.fixture(autouse=True)

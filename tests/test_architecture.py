@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
-
-import transferkit as tk
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "transferkit").rglob("*.py"))
@@ -39,21 +34,6 @@ def test_help_does_not_import_an_http_library():
 
     assert "Push files to a registry" in done.stdout
     assert done.stdout.endswith("[]\n")
-
-
-@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="proxies are kept elsewhere: requests is asked")
-def test_a_download_without_proxies_imports_no_http_library(registry, make_blobs, tmp_path):
-    """It would be most of the start, and as long as 100 MB take."""
-    (blob,) = make_blobs(tmp_path / "there", [100_000])
-    tk.upload([blob], tmp_path / "there", base_url=registry.url, repository="a/b")
-    code = "import sys; import transferkit as tk; digest, folder, url = sys.argv[1:]; "
-    code += "print(tk.download([tk.Blob(digest, 100_000)], folder, base_url=url, repository='a/b').bytes); "
-    code += "print([m for m in ('requests', 'urllib3', 'http', 'ssl', 'filelock', 'tenacity') if m in sys.modules])"
-    command = [sys.executable, "-c", code, blob.digest, str(tmp_path / "here"), registry.url]
-    env = {name: text for name, text in os.environ.items() if not name.lower().endswith("_proxy")}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-
-    assert "100000\n[]\n" == done.stdout
 
 
 def test_every_module_says_what_it_knows():

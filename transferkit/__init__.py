@@ -56,8 +56,9 @@ if TYPE_CHECKING:
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Plan, Report
-    from transferkit.storage.leftovers import PartialFile
+    from transferkit.storage.partials import PartialFile
     from transferkit.trace import Trace
+    from transferkit.transport.adapter import PooledAdapter
 
 _HOMES = {
     "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
@@ -101,8 +102,9 @@ _HOMES = {
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "report": ("Plan", "Report"),
-    "storage.leftovers": ("PartialFile",),
+    "storage.partials": ("PartialFile",),
     "trace": ("Trace",),
+    "transport.adapter": ("PooledAdapter",),
 }
 _HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -130,6 +132,7 @@ __all__ = [
     "OutOfSpaceError",
     "PartialFile",
     "Plan",
+    "PooledAdapter",
     "ProtocolError",
     "RateLimitedError",
     "ReadError",

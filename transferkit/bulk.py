@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,15 @@ from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
-from transferkit.storage.leftovers import DAY, PartialFile
+from transferkit.storage.partials import DAY, PartialFile
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.copy import Copy, run_one
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.progress import ProgressCallback
-from transferkit.transport.auth import Auth, GetToken
+from transferkit.transport.auth import GetToken
 from transferkit.transport.client import Client
+from transferkit.transport.credentials import Auth
+from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
@@ -102,7 +105,7 @@ def download(
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
         # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
-        target.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
+        target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
         copy = Copy(
             missing,
             source,
@@ -246,7 +249,7 @@ def plan(
     )
     if os.path.isdir(target.path):
         target.close()
-    needed, free = target.room_for(missing)
+    needed, free = target.space.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
@@ -313,6 +316,7 @@ def _directory(path: Path, options: TransferOptions) -> Directory:
     )
 
 
+@contextmanager
 def _client(
     base_url: str,
     options: TransferOptions,
@@ -321,17 +325,16 @@ def _client(
     auth: Auth | None,
     token: str | None,
     get_token: GetToken | None,
-) -> Client:
-    return Client(
-        base_url,
-        options=options.transport,
-        retry=options.retry,
-        session=session,
+) -> Iterator[Client]:
+    with Hosts(
+        session,
         connections=ceiling + 1,
+        options=options.transport,
         auth=auth,
         token=token,
         get_token=get_token,
-    )
+    ) as hosts:
+        yield Client(base_url, hosts, retry=options.retry)
 
 
 def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:

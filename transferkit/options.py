@@ -59,8 +59,6 @@ class TransportOptions:
     ollama_hosts: frozenset[str] = frozenset()
     """Registries (``host`` or ``host:port``) that speak Ollama's dialect, besides ollama.ai and ollama.com."""
     user_agent: str = USER_AGENT
-    direct: bool = True
-    """Use our own HTTP/1 reader where no proxy and no session of the user's is in the way; else ``http.client``."""
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "response_timeout", "commit_timeout"):

@@ -13,6 +13,7 @@ import requests
 import transferkit as tk
 from transferkit.testing import Close, answer, bad_status_line, never, truncated
 from transferkit.transport.client import Client
+from transferkit.transport.hosts import Hosts
 
 REPOSITORY = "library/model"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -282,8 +283,10 @@ def test_ghsa_5jhf_2qmf_m8c5_a_header_that_cannot_be_sent_is_not_repeated(serve)
 
 
 def test_cve_2019_3500_no_repr_tells_a_secret():
-    with Client("http://registry.example", auth=USER, token="token-secret") as client:
-        shown = repr([client, client._auth, client._sessions, client.options])
+    with Hosts(auth=USER, token="token-secret") as hosts:
+        client = Client("http://registry.example", hosts)
+        host = hosts.at(client.origin)
+        shown = repr([hosts, client, host, host.authorizer, host.authorizer._credentials, client.options])
 
     assert "secret" not in shown
 

@@ -194,12 +194,14 @@ def test_a_disk_error_is_never_retried(registry, make_blobs, tmp_path, code, kin
     from transferkit.retry import Retry
     from transferkit.transfer.copy import Copy
     from transferkit.transport.client import Client
+    from transferkit.transport.hosts import Hosts
 
     blobs = make_blobs(tmp_path / "source", [400_000])
     tk.upload(blobs, tmp_path / "source", base_url=registry.url, repository=REPOSITORY)
     disk = FullDisk(300_000, code)
     target = Directory(tmp_path / "d", disk=disk)
-    with Client(registry.url) as client:
+    with Hosts() as hosts:
+        client = Client(registry.url, hosts)
         descriptors = [tk.Descriptor(b.digest, b.size) for b in blobs]
         with pytest.raises(kind) as caught:
             Copy(descriptors, Repository(client, REPOSITORY), target, concurrency=1, retry=Retry()).run()

@@ -13,7 +13,7 @@ import trustme
 import transferkit as tk
 from transferkit.testing import FaultRule, Faults, delay, fault_proxy, with_faults
 from transferkit.testing.registry import running_registry
-from transferkit.transport.dial import abort_of
+from transferkit.transport.sockets import abort_of
 
 REPOSITORY = "library/model"
 MIB = 1024 * 1024

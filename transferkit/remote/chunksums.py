@@ -16,7 +16,7 @@ from transferkit.protocol import routes
 from transferkit.protocol.chunksums import ChunksumParser
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import is_ollama
-from transferkit.remote.blob_url import BlobURL, SingleFlight
+from transferkit.remote.blob_url import BlobURL
 from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,6 @@ _BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
 
 Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
 _Opened: TypeAlias = tuple[Response, tuple[Chunk, Digest], Pairs]  # its first line, and the others
-
-
-class _Offers(SingleFlight):
-    """Whether a registry has lists of chunks at all, as its first answer says; ``None``: it was not asked."""
-
-    known: bool | None = None
 
 
 def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
@@ -63,14 +57,14 @@ def _find(url: BlobURL, flow: Flow) -> _Opened | None:
     client = url.endpoint.client
     if is_ollama(client.origin, client.options.ollama_hosts):
         return _open(url, flow)
-    offers: _Offers = client.learnt.setdefault("chunksums", _Offers())
-    if offers.known is None:
-        with offers.turn(flow):
-            if offers.known is None:
+    traits = client.traits
+    if traits.has_chunksums is None:
+        with url.endpoint.first_list.turn(flow):
+            if traits.has_chunksums is None:
                 found = _open(url, flow)
-                offers.known = found is not None
+                traits.has_chunksums = found is not None
                 return found
-    return _open(url, flow) if offers.known else None
+    return _open(url, flow) if traits.has_chunksums else None
 
 
 def _open(url: BlobURL, flow: Flow) -> _Opened | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 from transferkit.content.interfaces import Body, Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
@@ -116,7 +115,7 @@ class OllamaSession(UploadSession):
 def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> Request:
     """Return the request that gives a body to the storage, which sees nothing of the user's."""
     request = upload.commit(url, headers={**OCTETS, **signed}, body=body)
-    return replace(request, ok=(*STORED, *_REDIRECTS), anonymous=True)
+    return request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True)
 
 
 def _check_storage(upload: Upload, response: Response) -> None:

@@ -7,7 +7,6 @@ final.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import threading
@@ -22,19 +21,18 @@ from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
 from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact
+from transferkit.transport.credentials import Credentials, Pair, basic
 from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
 
-Credentials: TypeAlias = "tuple[str, str]"
-Auth: TypeAlias = "Credentials | Callable[[str], Credentials | None]"
 GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
-Send: TypeAlias = "Callable[[str, Mapping[str, str], Flow], Response]"
+Ask: TypeAlias = "Callable[[str, dict[str, str], Flow], Response]"
 
 MAX_TOKEN_ANSWER = 64 * 1024
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
 _EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
-_WAIT = 0.05  # seconds between two looks at the flow while another thread fetches the token
+_WAIT = 0.05  # seconds between two looks while another thread fetches the token
 
 
 @dataclass(slots=True)
@@ -46,25 +44,24 @@ class _Token:
 class Authorizer:
     """The credentials for one registry, and the tokens that they have brought. Thread-safe.
 
-    ``auth`` is (user, password) or a callable that is asked with the registry's host (``host`` or ``host:port``);
-    ``token`` is sent from the first request on; ``get_token(challenge)`` is called, from a worker thread, when a token
-    is needed.
+    ``ask`` sends a request to a token service; ``token`` is sent from the first request on; ``get_token(challenge)`` is
+    called, from a worker thread, when a token is needed.
     """
 
     def __init__(
         self,
         registry: Origin,
-        send: Send,
+        ask: Ask,
         *,
-        auth: Auth | None = None,
+        credentials: Credentials,
         token: str | None = None,
         get_token: GetToken | None = None,
         options: TransportOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
-        self._send = send
-        self._auth = auth
+        self._ask = ask
+        self._credentials = credentials
         self._given = bearer(token) if token is not None else None
         self._get_token = get_token
         self._options = options or TransportOptions()
@@ -86,7 +83,7 @@ class Authorizer:
             return token.header
         return self._renew(self._challenges[scope], scope, token.header, flow)
 
-    def answer(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
+    def after(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
         """Return a new ``Authorization`` after a 401 with these headers, ``None`` where there is no other to be had.
 
         ``rejected`` is what the refused request had. However many threads come with the same one, one asks.
@@ -103,8 +100,8 @@ class Authorizer:
     def _renew(self, challenges: list[AuthChallenge], scope: str, rejected: str | None, flow: Flow) -> str | None:
         with self._lock:
             lock = self._locks.setdefault(scope, threading.Lock())
-        while not lock.acquire(timeout=_WAIT):
-            flow.check()
+        while not lock.acquire(blocking=False):
+            flow.wait(_WAIT)
         try:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
@@ -124,21 +121,19 @@ class Authorizer:
         if wanted is not None:
             if self._get_token is not None:
                 return _Token(bearer(self._get_token(wanted)), float("inf"))
-            credentials = self._credentials()
+            credentials = self._pair(scope)
             if wanted.realm and (credentials is not None or self._given is None):
                 return self._dance(wanted, scope, credentials, flow)
-        credentials = self._credentials()
+        credentials = self._pair(scope)
         if "basic" in by_scheme and credentials is not None:
             return _Token(basic(*credentials), float("inf"))
         return None
 
-    def _credentials(self) -> Credentials | None:
-        found = self._auth(self._registry.netloc) if callable(self._auth) else self._auth
-        if found is not None and (len(found) != 2 or not all(isinstance(part, str) for part in found)):
-            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
-        return found
+    def _pair(self, scope: str) -> Pair | None:
+        repository = scope.removeprefix("repository:").partition(":")[0]
+        return self._credentials.for_(self._registry.netloc, repository)
 
-    def _dance(self, challenge: AuthChallenge, scope: str, credentials: Credentials | None, flow: Flow) -> _Token:
+    def _dance(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
         realm = join(f"{self._registry}/", challenge.realm)
         # Who may see the password may be asked, also at a private address.
@@ -148,12 +143,12 @@ class Authorizer:
         headers = {"Authorization": basic(*credentials)} if credentials is not None and trusted else {}
         began = self._clock()
         url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
-        with self._send(url, headers, flow) as answer:
-            if answer.status != 200:
-                raise self._refused(answer.status, origin, credentials is not None, trusted)
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        with self._ask(url, headers, flow) as response:
+            if response.status != 200:
+                raise self._refused(response.status, origin, credentials is not None, trusted)
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
-            text, lifetime = read_token(answer.read(MAX_TOKEN_ANSWER), str(origin))
+            text, lifetime = read_token(response.read(MAX_TOKEN_ANSWER), str(origin))
         logger.debug("a token of %s for %s, %.0f s", redact(realm), challenge.scope[:200], lifetime)
         return _Token(bearer(text), began + lifetime * (1 - _EARLY))
 
@@ -211,8 +206,3 @@ def bearer(token: str) -> str:
     if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
         raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
     return f"Bearer {token}"
-
-
-def basic(user: str, password: str) -> str:
-    """Return the header of a user name and password (RFC 7617, UTF-8)."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")

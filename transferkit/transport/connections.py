@@ -1,254 +1,231 @@
-"""Connections that can be woken: urllib3's, taught to tell a flow where they are blocked.
+"""Connections that can be woken: urllib3's, which carry the flow that they are made for, and pools of them.
 
-Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests, answers and refusals it does not.
+Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests and responses it does not.
 """
 
 from __future__ import annotations
 
-import http.client
-import math
+import queue
+import select
 import socket
 import ssl
-import threading
+import struct
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections import deque
 from typing import Any, cast
-from urllib.parse import quote
 
-from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.dial import abort_of, close_half_made, open_socket, watched
+from transferkit.transport.sockets import abort_of, close_half_made, open_socket
 
-BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
-_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-
-# Which flow a connection made by this thread belongs to. urllib3 hands nothing of ours down to where the socket is
-# made, and a pool's connections are shared by threads, so the thread is the only thing that links the two.
-_thread = threading.local()
+IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 
 
-@contextmanager
-def connecting_for(flow: Flow) -> Iterator[None]:
-    """Say that the connections which this thread makes or uses in the block are the flow's."""
-    _thread.flow = flow
-    try:
-        yield
-    finally:
-        _thread.flow = None
+class WakeableConnection(HTTPConnection):
+    """A connection of urllib3's that its flow can wake at any time, from the first packet on. Of one thread at a time.
 
-
-def _current() -> Flow | None:
-    return getattr(_thread, "flow", None)
-
-
-class _Lines:
-    """A file that is read line by line until a deadline, and remembers the last line."""
-
-    def __init__(self, file: Any, deadline: float) -> None:
-        self._file = file
-        self._deadline = deadline
-        self.last = b""
-
-    def readline(self, limit: int) -> bytes:
-        line = b""
-        while not line.endswith(b"\n") and len(line) < limit:
-            arrived = self._file.peek()[: limit - len(line)]  # waits for the first byte of it only
-            if not arrived:
-                break
-            line += self._file.read(arrived.find(b"\n") + 1 or len(arrived))
-            if time.monotonic() > self._deadline:
-                raise TimeoutError("timed out")
-        self.last = line
-        return line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-class _StrictResponse(http.client.HTTPResponse):
-    """Refuses a head that is cut off, and one that comes byte by byte for ever.
-
-    http.client takes the end of the connection for the end of the head, and has as much patience with each byte.
+    ``flow`` is whom it is made for, ``None`` where a session is used by hand: it behaves as urllib3's own then.
     """
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        patience = sock.gettimeout()
-        self._deadline = math.inf if patience is None else time.monotonic() + patience
-
-    def begin(self) -> None:
-        file: Any = self.fp
-        lines: Any = _Lines(file, self._deadline)
-        self.fp = lines
-        try:
-            super().begin()
-        finally:
-            if self.fp is lines:
-                self.fp = file
-        if not lines.last:
-            raise http.client.RemoteDisconnected("closed within the head of the answer")
-
-
-class _Wakeable:
-    """Mixed into urllib3's connections: from connect to the end of the answer, the flow knows how to wake us."""
-
-    sock: Any
-    timeout: Any
-    response_class: Any = _StrictResponse
-    send_timeout = 60.0
-    held: tuple[Flow, Abort] | None = None
+    flow: Flow | None = None
     abort: Abort
-    """Wakes whoever is blocked on this connection; there from ``connect`` on."""
-
-    def hold(self, flow: Flow) -> None:
-        """Let ``flow`` wake whoever is blocked on this connection."""
-        self.release()
-        self.held = (flow, self.abort)
-        flow.attach(self.abort)
-
-    def release(self) -> None:
-        """Forget the flow: the connection is done with it, and another one may get it next."""
-        if self.held is not None:
-            flow, abort = self.held
-            self.held = None
-            flow.detach(abort)
-
-    def close(self) -> None:
-        self.release()
-        super().close()  # type: ignore[misc]  # the mixed-in connection has it
+    """Wakes whoever is blocked on it; there once it stands."""
+    over_tls = False
+    idle_since = 0.0
+    limit: float | None = None
+    """How long one call on the socket may block, in seconds, once ``bound`` said so."""
+    readable: select.poll
+    """Tells whether something has come that was not read."""
+    _twin: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        flow = _current()
-        if flow is None:
-            return cast(socket.socket, super()._new_conn())  # type: ignore[misc]  # the mixed-in connection has it
-        connection = cast(HTTPConnection, self)
-        host, port = connection._dns_host, connection.port
+        if self.flow is None:
+            return super()._new_conn()
         try:
-            return open_socket(
-                host.strip("[]"),
-                port,
-                timeout=float(self.timeout),
-                flow=flow,
-                family=allowed_gai_family(),
-                options=connection.socket_options or (),
-                source_address=connection.source_address,
-            )
+            sock = self._open(self.flow)
         except socket.gaierror as error:
-            raise NameResolutionError(host, connection, error) from error
+            raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
-            raise ConnectTimeoutError(connection, f"no connection to {host} within {self.timeout} s") from error
+            raise ConnectTimeoutError(self, f"no connection to {self.host} within {self.timeout} s") from error
         except OSError as error:
-            raise NewConnectionError(connection, f"cannot connect to {host}: {error}") from error
+            raise NewConnectionError(self, f"cannot connect to {self.host}: {error}") from error
+        try:
+            # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
+            self._twin = sock.dup()
+            self.abort = abort_of(self._twin)
+            self.flow.attach(self.abort)
+        except BaseException:
+            sock.close()  # nobody else knows it yet
+            raise
+        return sock
+
+    def _open(self, flow: Flow) -> socket.socket:
+        return open_socket(
+            self._dns_host.strip("[]"),
+            self.port,
+            timeout=float(cast(float, self.timeout)),
+            flow=flow,
+            family=allowed_gai_family(),
+            options=self.socket_options or (),
+            source_address=self.source_address,
+        )
 
     def connect(self) -> None:
-        flow = _current()
-        if flow is None:
-            super().connect()  # type: ignore[misc]  # the mixed-in connection has it
+        try:
+            super().connect()
+        except OSError as error:
+            close_half_made(error)
+            if self.flow is None or isinstance(error, (ssl.SSLError, TimeoutError)):
+                raise
+            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
+            raise NewConnectionError(self, str(error)) from error
+        finally:
+            twin, self._twin = self._twin, None
+            if twin is not None and self.flow is not None:
+                self.flow.detach(self.abort)
+                twin.close()
+        sock = self.sock
+        self.over_tls = isinstance(sock, ssl.SSLSocket) or not isinstance(sock, socket.socket)
+        self.abort = abort_of(sock if isinstance(sock, socket.socket) else sock.socket)  # TLS within a proxy's TLS
+        self.limit = None
+        self.readable = select.poll()
+        self.readable.register(sock, select.POLLIN)
+
+    def is_quiet(self) -> bool:
+        """Whether it may be used again: it has not ended, and brought nothing that nobody asked for.
+
+        What follows a body would be taken for the answer to the next request.
+        """
+        sock: Any = self.sock
+        if sock is None:
+            return False
+        # What is deciphered already came with the last bytes of the body. An SSLTransport keeps it in ``incoming``.
+        if self.over_tls and (sock.pending() if isinstance(sock, ssl.SSLSocket) else sock.incoming.pending):
+            return False
+        if not self.readable.poll(0):
+            return True
+        return isinstance(sock, ssl.SSLSocket) and self._is_ticket(sock)
+
+    def _is_ticket(self, sock: ssl.SSLSocket) -> bool:
+        """Tell whether what has come is no more than a session ticket, which may come at any time."""
+        self.limit = None
+        try:
+            sock.settimeout(0)
+            sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def bound(self, seconds: float) -> None:
+        """Bound how long one call on the socket may block."""
+        if self.limit == seconds:
             return
-        make = self._new_conn
-        with ExitStack() as stack:
-
-            def watch() -> socket.socket:
-                sock = make()
-                try:
-                    stack.enter_context(watched(sock, flow))
-                except BaseException:
-                    sock.close()  # nobody else knows it yet
-                    raise
-                return sock
-
-            self._new_conn = watch  # type: ignore[method-assign]  # for this one call
-            try:
-                super().connect()  # type: ignore[misc]  # as above
-            except OSError as error:
-                close_half_made(error)
-                if isinstance(error, (ssl.SSLError, TimeoutError)):
-                    raise
-                # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
-                raise NewConnectionError(cast(HTTPConnection, self), str(error)) from error
-            finally:
-                del self._new_conn
-        self.abort = abort_of(self.sock)
-        self.hold(flow)
-        self.sock.settimeout(self.send_timeout)
-
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        flow = _current()
-        if flow is not None and self.sock is not None:
-            self.hold(flow)
-            # The pool has just set the connect timeout here; sendall() takes it as the limit for a whole block.
-            self.timeout = self.send_timeout
-        target = getattr(_thread, "target", None) or url
-        super().request(method, target, *args, **kwargs)  # type: ignore[misc]  # as above
+        if self.over_tls or sys.platform == "win32":
+            self.sock.settimeout(seconds)
+        else:
+            # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small
+            # blob.
+            interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+            self.sock.settimeout(None)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+        self.limit = seconds
 
 
-class _Connection(_Wakeable, HTTPConnection):
-    pass
+class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
+    """The same over TLS."""
 
 
-class _TLSConnection(_Wakeable, HTTPSConnection):
-    pass
+class IdleConnections(deque["WakeableConnection"]):
+    """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
-
-class _DiscreetPool:
-    """Mixed into urllib3's pools: they keep neither a connection's flow nor the query of a URL.
-
-    A connection forgets its flow before another thread can have it.
+    It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
-    def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        # urllib3 repeats the URL in its debug log and in its errors, and the query of a signed one is a secret. So it
-        # gets the path alone, and the connection sends the whole: byte for byte, where urllib3 would re-quote it.
-        _thread.target = url if url.isascii() else quote(url, safe=_VISIBLE)
+    def __init__(self, maxsize: int) -> None:
+        super().__init__()
+        self._most = maxsize
+
+    def put(self, item: WakeableConnection | None, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None:  # urllib3 fills a queue with places for connections
+            if len(self) >= self._most:
+                raise queue.Full
+            item.idle_since = time.monotonic()
+            self.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
         try:
-            return super().urlopen(method, url.partition("?")[0], *args, **kwargs)  # type: ignore[misc]  # as above
-        finally:
-            _thread.target = None
+            return self.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def qsize(self) -> int:
+        return len(self)
+
+
+class WakeablePool(HTTPConnectionPool):
+    """A pool whose connections can be woken, and whose idle ones are looked at before they are used again."""
+
+    ConnectionCls = WakeableConnection
+    QueueCls: Any = IdleConnections
+
+    def idle(self) -> WakeableConnection | None:
+        """Return an idle connection that is fit to be used again, and part with it."""
+        idle: Any = self.pool  # None once it is closed
+        while idle:
+            try:
+                connection: WakeableConnection = idle.pop()
+            except IndexError:
+                break  # another thread was quicker
+            if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: WakeableConnection) -> None:
+        """Keep a connection for the next request."""
+        connection.flow = None
+        try:
+            self.pool.put(connection)  # type: ignore[union-attr]  # as above
+        except (queue.Full, AttributeError):
+            connection.close()
+
+    def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
+        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: there is none.
+        """
+        connection = cast(WakeableConnection, self._new_conn())
+        connection.flow, connection.timeout = flow, timeout
+        try:
+            if tunnel:
+                self._prepare_proxy(connection)
+            else:
+                connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _put_conn(self, conn: Any) -> None:
+        # Who uses the session by hand has set a limit of his own.
         if conn is not None:
-            conn.release()
-        super()._put_conn(conn)  # type: ignore[misc]  # the mixed-in pool has it
+            conn.limit = None
+        super()._put_conn(conn)
 
 
-class _Pool(_DiscreetPool, HTTPConnectionPool):
-    ConnectionCls = _Connection
+class WakeableTLSPool(WakeablePool, HTTPSConnectionPool):
+    """The same over TLS."""
+
+    ConnectionCls = WakeableTLSConnection
 
 
-class _TLSPool(_DiscreetPool, HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-_POOLS = {"http": _Pool, "https": _TLSPool}
-
-
-class WakeableAdapter(HTTPAdapter):
-    """A ``requests`` adapter whose pool is shared by all threads, blocks when it is used up, and can be woken."""
-
-    def __init__(self, *, connections: int) -> None:
-        # max_retries=0: there is one retry loop, and it is not here.
-        super().__init__(pool_connections=16, pool_maxsize=connections, max_retries=0, pool_block=True)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def close(self) -> None:
-        # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
-        # again keeps the pool alive until that runs.
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 - it is no dictionary, and cannot be iterated over
-                manager.pools[key].close()
-        super().close()
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _POOLS
-        return manager
+POOLS: dict[str, Any] = {"http": WakeablePool, "https": WakeableTLSPool}

@@ -9,7 +9,7 @@ import socket
 import sys
 from contextlib import closing
 
-from transferkit.transport.dial import Connection
+from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.request import Extent, RequestBody
 
 # macOS has another sendfile, which takes part of an extent and raises.
@@ -18,22 +18,22 @@ _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than a
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
-def send_body(connection: Connection, sender: RequestBody, patience: float) -> bool:
+def send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
     """Send a body; stop, and tell so, when the server answers before it has all of it."""
     sock = connection.sock
     if connection.over_tls:
         # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
-        with closing(sender.pieces()) as blocks:
+        with closing(body.pieces()) as blocks:
             for block in blocks:
                 sock.sendall(block)
         return False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     # Closed on every way out: a body that ends when its garbage is collected would end the next one's watch.
-    with closing(sender.extents() if _KERNEL_SENDS and sender.length >= _BY_KERNEL else sender.pieces()) as pieces:
+    with closing(body.extents() if _KERNEL_SENDS and body.length >= _BY_KERNEL else body.pieces()) as pieces:
         for piece in pieces:
             if isinstance(piece, Extent):
-                if _send_extent(sock, piece, patience):
+                if _send_extent(sock, piece, timeout):
                     return True
                 continue
             if poll.poll(0) and not _is_interim(sock):
@@ -42,19 +42,19 @@ def send_body(connection: Connection, sender: RequestBody, patience: float) -> b
     return False
 
 
-def _send_extent(sock: socket.socket, extent: Extent, patience: float) -> bool:
+def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
     """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
 
     Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
     """
     poll = select.poll()
     poll.register(sock, select.POLLIN | select.POLLOUT)
-    events = poll.poll(patience * 1000)
+    events = poll.poll(timeout * 1000)
     if events and events[0][1] & select.POLLIN:
         if not _is_interim(sock):
             return True
         poll.modify(sock, select.POLLOUT)
-        events = poll.poll(patience * 1000)
+        events = poll.poll(timeout * 1000)
     if not events:
         raise TimeoutError("timed out")
     sock.setblocking(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.remote.rig import WHERE, Flow
 from transferkit.remote.repository import Repository
 from transferkit.transport.client import Client
+from transferkit.transport.hosts import Hosts
 
 
 @pytest.fixture
@@ -19,12 +21,10 @@ def flow() -> Flow:
 
 @pytest.fixture
 def repository_of() -> Iterator[Callable[..., Repository]]:
-    clients: list[Client] = []
+    """``repository_of(url, **arguments)`` makes a repository; the arguments are those of ``Hosts``."""
+    with ExitStack() as stack:
 
-    def make(url: str, **arguments: Any) -> Repository:
-        clients.append(Client(url, **arguments))
-        return Repository(clients[-1], WHERE)
+        def make(url: str, **arguments: Any) -> Repository:
+            return Repository(Client(url, stack.enter_context(Hosts(**arguments))), WHERE)
 
-    yield make
-    for client in clients:
-        client.close()
+        yield make

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.unit.remote.rig import BLOB, BLOB_PATH, PART, WHERE, Flow, all_parts, part, take, targets
+from tests.unit.transport.rig import client_of
 from transferkit.errors import BlobNotFoundError, CancelledError, ConnectError, RegistryError, ServerError
 from transferkit.remote.blob_url import BlobURL, SingleFlight, Target
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.repository import Repository
 from transferkit.testing import RawRequest, answer, never, scripted_server
-from transferkit.transport.client import Client
 
 # -- storage behind a redirect
 
@@ -217,7 +217,7 @@ def test_what_is_no_failure_of_the_server_is_not_shared(flow: Flow) -> None:
 
 @pytest.fixture
 def url() -> Iterator[BlobURL]:
-    with Client("http://registry.test") as client:
+    with client_of("http://registry.test") as client:
         yield BlobURL(Endpoint(client, WHERE), BLOB)
 
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, OTHER, WHERE, Flow
-from tests.unit.transport.rig import everything
+from tests.unit.transport.rig import client_of, everything
 from transferkit.errors import (
     BlobNotFoundError,
     CertificateError,
@@ -30,7 +30,6 @@ from transferkit.errors import (
 from transferkit.remote.repository import Repository
 from transferkit.server import OCIRegistry, serving
 from transferkit.testing import answer, chunked, scripted_server
-from transferkit.transport.client import Client
 
 
 def test_a_blob_comes_in_one_request(repository_of: Any, flow: Flow) -> None:
@@ -118,7 +117,7 @@ def test_a_blob_of_the_embedded_registry(tmp_path: Path, repository_of: Any, flo
 
 
 def test_what_is_no_name_is_refused_before_any_request() -> None:
-    with Client("http://127.0.0.1:9") as client:
+    with client_of("http://127.0.0.1:9") as client:
         with pytest.raises(InvalidNameError):
             Repository(client, "../model")
         assert repr(Repository(client, WHERE)) == f"<Repository {WHERE} at http://127.0.0.1:9>"
@@ -148,5 +147,5 @@ def caused(error: TransferKitError) -> RetriesExhaustedError:
     ],
 )
 def test_whether_an_error_would_be_the_same_for_every_content(error: TransferKitError, expected: bool) -> None:
-    with Client("http://127.0.0.1:9") as client:
+    with client_of("http://127.0.0.1:9") as client:
         assert Repository(client, WHERE).concerns_all(error) is expected

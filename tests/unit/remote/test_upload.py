@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.unit.remote.rig import BLOB, WHERE, Flow, Source
+from tests.unit.transport.rig import client_of
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import CancelledError, ProtocolError, ReadError, ServerError, StalledError, TransferKitError
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.testing import scripted_server
-from transferkit.transport.client import Client
 
 DATA = bytes(range(256)) * 4096
 DESCRIPTOR = Descriptor("sha256:" + 64 * "a", len(DATA))
@@ -25,7 +25,7 @@ THERE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    with scripted_server(lambda _: ABSENT) as server, Client(server.url) as client:
+    with scripted_server(lambda _: ABSENT) as server, client_of(server) as client:
         yield Endpoint(client, WHERE)
 
 
@@ -163,7 +163,7 @@ def test_four_sessions_are_begun_in_one_attempt(endpoint: Endpoint, flow: Flow) 
 
 
 def test_a_blob_that_is_there_begins_no_session(flow: Flow) -> None:
-    with scripted_server([THERE % len(DATA)]) as server, Client(server.url) as client:
+    with scripted_server([THERE % len(DATA)]) as server, client_of(server) as client:
         uploads = Uploads(Endpoint(client, WHERE), lambda _: pytest.fail("a session was begun"))
         assert attempt_at(uploads, DESCRIPTOR, flow) is Outcome.PRESENT
     assert flow.counter.position == len(DATA)

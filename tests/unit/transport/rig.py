@@ -5,29 +5,28 @@ The servers are scripted, byte for byte. What matters over TLS too runs twice: `
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import requests
 
 from transferkit.content.interfaces import Flow
 from transferkit.options import TransportOptions
 from transferkit.testing import answer
 from transferkit.testing.scripted import ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
+from transferkit.transport.connections import WakeablePool
+from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
-
-DIRECT_ALONE = pytest.mark.skipif(
-    os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain", reason="these tests are about the direct way"
-)
 
 ANY = range(200, 1000)
 HELLO = answer(200, b"hello")
@@ -72,9 +71,39 @@ class TLSServer(ScriptedServer):
 Serve = Callable[..., ScriptedServer]
 
 
-def client_of(server: ScriptedServer | str, **options: Any) -> Client:
-    options = {"connect_timeout": 5.0, "response_timeout": LIMIT, **options}
-    return Client(server if isinstance(server, str) else server.url, options=TransportOptions(**options))
+class Seeing(requests.Session):
+    """A session that sees each of its requests, as one that is traced does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mount("https://", PooledAdapter())
+        self.mount("http://", PooledAdapter())
+        self.headers.clear()
+        self.seen: list[tuple[str | None, str | None]] = []
+
+    def send(self, request: requests.PreparedRequest, **keywords: Any) -> requests.Response:
+        self.seen.append((request.method, request.url))
+        return super().send(request, **keywords)
+
+
+@contextmanager
+def client_of(
+    server: ScriptedServer | str, *, session: requests.Session | None = None, fast: bool = True, **options: Any
+) -> Iterator[Client]:
+    """Return a client, on the fast lane or (``fast=False``) through a session that sees its requests."""
+    given = TransportOptions(**{"connect_timeout": 5.0, "response_timeout": LIMIT, **options})
+    with ExitStack() as stack:
+        if not fast:
+            session = stack.enter_context(Seeing())
+        hosts = stack.enter_context(Hosts(session, options=given))
+        yield Client(server if isinstance(server, str) else server.url, hosts)
+
+
+def pool_of(client: Client) -> WakeablePool:
+    """Return the one pool that a client has used."""
+    (lane,) = client._exchange._lanes.values()
+    assert lane.route is not None
+    return lane.route.pool
 
 
 def send(client: Client, method: str, url: str, *, flow: Flow, **keywords: Any) -> Response:
@@ -162,10 +191,11 @@ def connections(server: ScriptedServer) -> list[int]:
     return [request.connection for request in server.requests]
 
 
-def wait_for_news(client: Client) -> None:
+def wait_for_more(client: Client) -> None:
     """Wait until something has come on the one connection that a client keeps idle: bytes, or its end."""
-    ((idle,),) = client._sessions._direct._idle.values()  # type: ignore[union-attr]  # it is the direct way
-    assert idle[0].readable.poll(LIMIT * 1000)
+    pool: Any = pool_of(client)
+    (connection,) = pool.pool
+    assert connection.readable.poll(LIMIT * 1000)
 
 
 @contextmanager

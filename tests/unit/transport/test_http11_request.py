@@ -7,13 +7,11 @@ import ssl
 
 import pytest
 
-from tests.unit.transport.rig import DIRECT_ALONE, HELLO, Serve, TLSServer, ask, client_of, zeros
+from tests.unit.transport.rig import HELLO, Serve, TLSServer, ask, client_of, zeros
 from transferkit.errors import ProtocolError
 from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.request import BytesBody, RequestBody
-
-pytestmark = DIRECT_ALONE
 
 
 def test_a_request_says_what_it_must_and_no_more(serve: Serve) -> None:
@@ -40,11 +38,11 @@ def test_an_empty_body_is_announced_as_one(serve: Serve) -> None:
         assert "0" == server.requests[0].headers["content-length"]
 
 
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("length", [0, 3, 1_000_000])
-def test_no_body_is_sent_in_chunks(serve: Serve, length: int, direct: bool) -> None:
+def test_no_body_is_sent_in_chunks(serve: Serve, length: int, fast: bool) -> None:
     """Each one has a length, and many registries take no other."""
-    with serve([HELLO]) as server, client_of(server, direct=direct) as client:
+    with serve([HELLO]) as server, client_of(server, fast=fast) as client:
         flow = WorkerFlow()
         assert (200, b"hello") == ask(client, "PUT", flow=flow, body=zeros(length, flow))
         (request,) = server.requests
@@ -64,30 +62,30 @@ def test_no_body_is_sent_in_chunks(serve: Serve, length: int, direct: bool) -> N
         ("https://registry.example:80", "registry.example:80"),
     ],
 )
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
 def test_the_host_is_named_with_its_port_where_that_is_not_the_usual_one(
     server_context: ssl.SSLContext,
     trust: None,
     monkeypatch: pytest.MonkeyPatch,
     base: str,
     host: str,
-    direct: bool,
+    fast: bool,
 ) -> None:
     with TLSServer(server_context, [HELLO]) if base.startswith("https") else scripted_server([HELLO]) as server:
         address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (server.host, server.port))
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address])
-        with client_of(base, direct=direct) as client:
+        with client_of(base, fast=fast) as client:
             assert (200, b"hello") == ask(client)
         assert host == server.requests[0].headers["host"]
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_an_ipv6_host_is_named_in_brackets(direct: bool) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_ipv6_host_is_named_in_brackets(fast: bool) -> None:
     try:
         server = scripted_server([HELLO], host="::1").__enter__()
     except OSError:
         pytest.skip("no IPv6 here")
-    with client_of(server, direct=direct) as client:
+    with client_of(server, fast=fast) as client:
         assert (200, b"hello") == ask(client)
     server.__exit__(None, None, None)
     assert f"[::1]:{server.port}" == server.requests[0].headers["host"]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.unit.transport.rig import (
     ANY,
-    DIRECT_ALONE,
     HELLO,
     LIMIT,
     Serve,
@@ -21,20 +20,26 @@ from tests.unit.transport.rig import (
     client_of,
     connections,
     everything,
+    pool_of,
     send,
-    wait_for_news,
+    wait_for_more,
     zeros,
 )
 from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Close, Pause, Reset, answer, chunked
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.direct import IDLE
-
-pytestmark = DIRECT_ALONE
+from transferkit.transport.connections import IDLE
 
 
-def test_a_connection_that_had_chunks_is_not_used_again(serve: Serve) -> None:
-    with serve([chunked(b"hello"), HELLO]) as server, client_of(server) as client:
+@pytest.mark.parametrize("trailer", [b"0\r\n\r\n", b"0;x=y\r\nX: y\r\nZ: z\r\n\r\n"])
+def test_a_connection_is_used_again_after_the_last_chunk(serve: Serve, trailer: bytes) -> None:
+    with serve([chunked(b"he", b"llo", trailer=trailer), HELLO]) as server, client_of(server) as client:
+        assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
+        assert [0, 0] == connections(server)
+
+
+def test_what_follows_the_last_chunk_is_never_the_next_answer(serve: Serve) -> None:
+    with serve([chunked(b"hello") + answer(200, b"planted"), HELLO]) as server, client_of(server) as client:
         assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
         assert [0, 1] == connections(server)
 
@@ -134,7 +139,7 @@ def test_what_follows_a_long_body_is_never_the_next_answer(serve: Serve, junk: b
     with serve([said, answer(200, b"good")]) as server, client_of(server) as client:
         assert (200, body) == ask(client)
         if later:
-            wait_for_news(client)
+            wait_for_more(client)
         assert (200, b"good") == ask(client)
         assert [0, 1] == connections(server)
 
@@ -142,7 +147,7 @@ def test_what_follows_a_long_body_is_never_the_next_answer(serve: Serve, junk: b
 def test_an_answer_that_is_repeated_is_not_taken_for_the_next(serve: Serve) -> None:
     with serve([[answer(201), Pause(0.05), answer(200)], answer(404)]) as server, client_of(server) as client:
         assert (201, b"") == ask(client, "PUT")
-        wait_for_news(client)
+        wait_for_more(client)
         assert (404, b"") == ask(client, "HEAD")
         assert [0, 1] == connections(server)
 
@@ -150,8 +155,8 @@ def test_an_answer_that_is_repeated_is_not_taken_for_the_next(serve: Serve) -> N
 def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext, trust: None) -> None:
     """TLS 1.3 sends them behind the handshake: the socket is readable, and there is no byte to be read."""
     with TLSServer(server_context, [HELLO]) as server, client_of(server) as client:
-        endpoint = client._sessions._plan(client.origin).endpoint
-        connection = endpoint.connect(5.0, WorkerFlow())  # type: ignore[union-attr]  # it is the direct way
+        ask(client)
+        connection = pool_of(client).new(WorkerFlow(), 5.0, tunnel=False)
         assert connection.readable.poll(LIMIT * 1000)
         assert connection.is_quiet()
         connection.close()
@@ -186,7 +191,7 @@ def test_a_connection_that_is_seen_to_be_dead_is_not_used(serve: Serve, method: 
     with serve([dies(gate, end), answer(200, b"again")]) as server, client_of(server) as client:
         assert (200, b"hello") == ask(client)
         gate.set()
-        wait_for_news(client)
+        wait_for_more(client)
         flow = WorkerFlow()
         assert (200, b"again") == ask(client, method, flow=flow, body=zeros(3, flow) if method == "PUT" else None)
         assert [0, 1] == connections(server)
@@ -238,7 +243,7 @@ def test_a_head_that_was_begun_is_not_asked_for_again(serve: Serve) -> None:
 
 def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("transferkit.transport.direct.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("transferkit.transport.connections.time", SimpleNamespace(monotonic=lambda: now))
     with serve([HELLO] * 5) as server, client_of(server) as client:
         both = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
         for each in both:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, Serve, ask, client_of, connections, everything, send
+from tests.unit.transport.rig import ANY, HELLO, Serve, ask, client_of, connections, everything, send
 from transferkit.errors import ProtocolError, ReadError
 from transferkit.testing import (
     Close,
@@ -21,9 +21,7 @@ from transferkit.testing import (
     two_lengths,
 )
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.answers import DirectResponse
-
-pytestmark = DIRECT_ALONE
+from transferkit.transport.framing import SizedResponse
 
 # -- answers before the answer
 
@@ -88,7 +86,7 @@ def test_a_body_may_come_with_the_head_in_part_or_whole(serve: Serve, size: int)
         at = len(HELLO) - cut
         with serve([[HELLO[:at], Pause(0.002), HELLO[at:]]]) as server, client_of(server) as client:
             with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it:
-                assert isinstance(it, DirectResponse)
+                assert isinstance(it, SizedResponse)
                 assert 5 == it.length
                 assert b"hello" == everything(it, size)
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.transport.rig import (
     BIG,
-    DIRECT_ALONE,
     HELLO,
     MIB,
     Serve,
@@ -26,8 +25,6 @@ from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Reset, answer, informational, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.request import RequestBody
-
-pytestmark = DIRECT_ALONE
 
 
 @both_kinds

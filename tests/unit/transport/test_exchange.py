@@ -1,18 +1,22 @@
-"""The direct way held against the ordinary one: the same answers, the same results."""
+"""The lanes held against each other: the same answers, the same results."""
 
 from __future__ import annotations
 
+import gzip
+import os
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 
-from tests.unit.transport.rig import CHUNKED, DIRECT_ALONE, HELLO, Serve, ask, client_of
+from tests.unit.transport.rig import CHUNKED, HELLO, ask, client_of, everything, send
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.errors import ConnectError, ProtocolError, ReadError, RegistryError, TransferKitError, TransportTimeout
-from transferkit.options import TransportOptions
+from transferkit.errors import ProtocolError, ReadError, RegistryError, TransferKitError, TransportTimeout
 from transferkit.remote.repository import Repository
 from transferkit.testing import (
     Close,
@@ -31,19 +35,32 @@ from transferkit.testing import (
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.client import Client
 
-pytestmark = DIRECT_ALONE
-
 Outcome = tuple[int, bytes] | type[TransferKitError]
 GZIP = bytes.fromhex("1f8b0800000000000203cb48cdc9c9070086a6103605000000")  # of "hello"
 
 
-def outcome(serve: Serve, method: str, said: Any, *, direct: bool) -> Outcome:
-    with serve([said() if callable(said) else said]) as server:
-        with client_of(server, direct=direct, response_timeout=0.3) as client:
-            try:
-                return ask(client, method)
-            except TransferKitError as error:
-                return type(error)
+LANES = ("fast", "seen", "proxy", "foreign")
+"""The fast lane; a session that sees its requests; the fast lane through a proxy; an adapter that is not ours."""
+
+
+@contextmanager
+def client_on(lane: str, url: str) -> Iterator[Client]:
+    with ExitStack() as stack:
+        session = None
+        if lane == "proxy":
+            stack.enter_context(mock.patch.dict(os.environ, {"HTTP_PROXY": url}))
+            url = "http://registry.example"
+        elif lane == "foreign":
+            session = stack.enter_context(requests.Session())
+        yield stack.enter_context(client_of(url, session=session, fast=lane != "seen", response_timeout=0.3))
+
+
+def outcome(said: Any, lane: str) -> Outcome:
+    with scripted_server([said() if callable(said) else said]) as server, client_on(lane, server.url) as client:
+        try:
+            return ask(client)
+        except TransferKitError as error:
+            return type(error)
 
 
 SAME: dict[str, tuple[Any, Outcome]] = {
@@ -93,49 +110,24 @@ SAME: dict[str, tuple[Any, Outcome]] = {
 }
 
 
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("name", SAME)
-def test_both_ways_have_the_same_results(serve: Serve, name: str, direct: bool) -> None:
+def test_all_lanes_have_the_same_results(name: str, lane: str) -> None:
     said, expected = SAME[name]
-    assert expected == outcome(serve, "GET", said, direct=direct)
+    assert expected == outcome(said, lane)
 
 
-# urllib3 takes a proxy that ends the connection without an answer for one that cannot be reached. Both are tried again.
-BY_PROXY: dict[str, Outcome] = dict.fromkeys(("nothing", "reset at once", "cut after a 100"), ConnectError)
-
-
-@pytest.mark.parametrize("way", ["proxy", "session", "adapter"])
-@pytest.mark.parametrize("name", SAME)
-def test_what_the_user_sets_has_the_same_results(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, expected = SAME[name]
-    with scripted_server([said() if callable(said) else said]) as server, requests.Session() as session:
-        url = server.url
-        if way == "proxy":
-            monkeypatch.setenv("HTTP_PROXY", url)
-            url, expected = "http://registry.example", BY_PROXY.get(name, expected)
-        elif way == "adapter":
-            session.mount(url, HTTPAdapter(pool_block=True))
-        options = TransportOptions(response_timeout=0.3)
-        with Client(url, options=options, session=None if way == "proxy" else session) as client:
-            found: Outcome
-            try:
-                found = ask(client)
-            except TransferKitError as error:
-                found = type(error)
-    assert expected == found
-
-
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "x"])
-def test_both_ways_refuse_a_blob_that_is_encoded(serve: Serve, encoding: str, direct: bool) -> None:
+def test_all_lanes_refuse_a_blob_that_is_encoded(encoding: str, lane: str) -> None:
     blob = Descriptor(Digest("sha256:" + 64 * "a"), len(GZIP))
-    with serve([answer(200, GZIP, {"Content-Encoding": encoding})]) as server, client_of(server, direct=direct) as it:
-        with pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
+    with scripted_server([answer(200, GZIP, {"Content-Encoding": encoding})]) as server:
+        with client_on(lane, server.url) as it, pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
             Repository(it, "library/model").fetch(blob, flow=WorkerFlow())
 
 
-# What our reader does otherwise on purpose, as (answer, the direct way's outcome, the ordinary one's). http.client
-# takes heads that other readers would read in another way; what it makes of them is checked by size and digest alone.
+# What our reader does otherwise on purpose, as (answer, its outcome, a foreign adapter's). http.client takes heads that
+# other readers would read in another way; what it makes of them is checked by size and digest alone.
 DIFFERENT: dict[str, tuple[Any, Outcome, Outcome]] = {
     # http.client knows 100 alone, and takes any other for the answer
     "102": (informational(102) + HELLO, (200, b"hello"), RegistryError),
@@ -170,16 +162,28 @@ DIFFERENT: dict[str, tuple[Any, Outcome, Outcome]] = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_where_the_two_ways_differ_on_purpose(name: str) -> None:
-    said, directly, ordinarily = DIFFERENT[name]
-    assert (directly, ordinarily) == (
-        outcome(scripted_server, "GET", said, direct=True),
-        outcome(scripted_server, "GET", said, direct=False),
-    )
+def test_where_a_foreign_adapter_differs(name: str) -> None:
+    said, ours, theirs = DIFFERENT[name]
+    assert [ours, ours, theirs] == [outcome(said, lane) for lane in ("fast", "seen", "foreign")]
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
-@pytest.mark.parametrize("direct", [True, False])
-def test_a_head_that_is_cut_off_is_no_answer(head: bytes, direct: bool) -> None:
-    """Bare http.client, under a session of the user's, takes the end of the connection for the end of the head."""
-    assert ReadError == outcome(scripted_server, "GET", [head, Close()], direct=direct)
+@pytest.mark.parametrize("lane", ["fast", "seen", "proxy"])
+def test_a_head_that_is_cut_off_is_no_answer(head: bytes, lane: str) -> None:
+    """Bare http.client, below a foreign adapter, takes the end of the connection for the end of the head."""
+    assert ReadError == outcome([head, Close()], lane)
+
+
+def test_a_redirect_with_a_bomb_costs_nothing() -> None:
+    """A session would read, and decode, the body of a redirect before it gives it to us: 64 MiB from 64 KiB."""
+    bomb = gzip.compress(b"0" * (64 * 1024 * 1024))
+    redirect = answer(307, bomb, {"Content-Encoding": "gzip", "Location": "/there"})
+    peaks = []
+    for lane in ("fast", "seen", "foreign"):
+        with scripted_server([redirect, HELLO]) as server, client_on(lane, server.url) as client:
+            tracemalloc.start()
+            with send(client, "GET", "/x", ok={200}, flow=WorkerFlow()) as found:
+                assert b"hello" == everything(found)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert max(peaks) < 8 * 1024 * 1024

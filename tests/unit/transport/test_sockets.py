@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.unit.transport.rig import ANY, DIRECT_ALONE, HELLO, LIMIT, Serve, TLSServer, ask, client_of, everything, send
+from tests.unit.transport.rig import ANY, HELLO, LIMIT, Serve, TLSServer, ask, client_of, everything, send
 from transferkit.errors import CancelledError, CertificateError, ConnectError, TransportTimeout
 from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
-
-pytestmark = DIRECT_ALONE
 
 
 def test_nobody_there_is_an_error_of_connecting() -> None:
@@ -91,7 +89,7 @@ def test_a_certificate_of_another_name_is_refused(
 def leads_to(monkeypatch: pytest.MonkeyPatch, addresses: list[tuple[int, str, int]]) -> None:
     """Let every host name have these addresses."""
     found = [(family, socket.SOCK_STREAM, 6, "", (host, port)) for family, host, port in addresses]
-    monkeypatch.setattr("transferkit.transport.dial.socket.getaddrinfo", lambda *_: found)
+    monkeypatch.setattr("transferkit.transport.sockets.socket.getaddrinfo", lambda *_: found)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, 12345])

@@ -1,0 +1,238 @@
+"""The pooled adapter: what is mounted on a ``requests`` session, with two lanes on one pool.
+
+``send`` is ``HTTPAdapter``'s own, for whoever uses the session by hand. ``exchange`` is the fast lane: no
+``PreparedRequest`` and no ``requests.Response``, which take most of the 1,200 Python calls that a small blob costs. It
+borrows a connection, writes the head, and reads the response strictly (``http11``).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from urllib3.util.proxy import connection_requires_http_tunnel
+from urllib3.util.ssl_ import create_urllib3_context
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import CertificateError, ReadError
+from transferkit.protocol.origin import Origin
+from transferkit.transport import http11
+from transferkit.transport.connections import IDLE, POOLS, WakeablePool
+from transferkit.transport.failures import Circumstances, foreign_errors
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
+
+BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
+MAX_IDLE = 128  # idle connections over all origins; far below the 1,024 descriptors that a process usually may have
+_ORIGINS = 64  # pools that are kept; the least recently used one goes
+_SWEEP = 30.0  # seconds between two looks for connections that have been idle for too long
+_SAFE = frozenset({"GET", "HEAD"})
+
+Verify = bool | str | None
+Cert = str | tuple[str, str] | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Route:
+    """How requests to one origin travel in the fast lane."""
+
+    origin: str
+    """The origin, as an error names it."""
+    pool: WakeablePool
+    tunnel: bool
+    """Whether a proxy is asked to CONNECT."""
+    before_target: str
+    """What stands before each target: of a proxy that is not asked to connect, it is the origin."""
+    fields: str
+    """The header fields of every request: the host, and what a proxy wants to see."""
+    circumstances: Circumstances
+    """What an error's text depends on."""
+
+
+class PooledAdapter(HTTPAdapter):
+    """An adapter for ``requests`` sessions whose pool all threads share, and whose connections can be woken.
+
+    Mount it on a session of your own, and transfers through that session have their full speed::
+
+        session = requests.Session()
+        session.mount("https://", tk.PooledAdapter())
+        tk.download(blobs, "model", base_url=..., repository=..., session=session)
+
+    ``connections`` is how many idle ones an origin keeps at most; over all origins at most 128 are kept, and none for
+    more than 90 seconds. Used by hand (``session.get``), it behaves as ``HTTPAdapter`` does, without retries of its
+    own. Thread-safe.
+    """
+
+    def __init__(self, *, connections: int = 64) -> None:
+        self._contexts: dict[tuple[tuple[str, Any], ...], ssl.SSLContext] = {}
+        self._swept = time.monotonic()
+        # max_retries=0: there is one retry loop, and it is not here.
+        super().__init__(pool_connections=_ORIGINS, pool_maxsize=connections, max_retries=0, pool_block=False)
+
+    # -- the fast lane
+
+    def route(
+        self, origin: Origin, *, verify: Verify, cert: Cert, proxies: dict[str, str], circumstances: Circumstances
+    ) -> Route:
+        """Return how requests to ``origin`` travel under these settings of a session.
+
+        Raises:
+            requests.RequestException: the settings make no sense.
+            CertificateError: a CA bundle or a client certificate cannot be read.
+        """
+        self._sweep(MAX_IDLE)
+        prepared = requests.Request("GET", f"{origin}/").prepare()
+        pool = self.get_connection_with_tls_context(prepared, verify, proxies=proxies, cert=cert)
+        tunnel = connection_requires_http_tunnel(pool.proxy, pool.proxy_config, origin.scheme)
+        forwards = pool.proxy is not None and not tunnel
+        fields = {"Host": origin.netloc, **(pool.proxy_headers if forwards else {})}
+        return Route(
+            origin=str(origin),
+            pool=pool,
+            tunnel=tunnel,
+            before_target=str(origin) if forwards else "",
+            fields="".join(f"{name}: {text}\r\n" for name, text in fields.items()),
+            circumstances=circumstances,
+        )
+
+    def exchange(self, request: Request, route: Route, flow: Flow) -> Response:
+        """Send one request and return the response once its head is there.
+
+        Raises:
+            TransportError, ProtocolError: no response came, or none that HTTP knows.
+        """
+        head = http11.head_of(request, route.before_target, route.fields)
+        pool = route.pool
+        connection = None if flow.fresh else pool.idle()
+        while True:
+            is_used = connection is not None
+            if connection is None:
+                if time.monotonic() - self._swept > _SWEEP:
+                    self._sweep(MAX_IDLE)
+                with foreign_errors(flow, route.circumstances, connecting=True):
+                    connection = pool.new(flow, request.connect_timeout, tunnel=route.tunnel)
+            try:
+                return http11.converse(connection, head, request, route, flow)
+            except http11.StaleConnection as error:
+                # Closed by the server while it was idle, and nothing of a response came: that is no failure of the
+                # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
+                connection.close()
+                if not is_used or request.method not in _SAFE:
+                    raise ReadError(f"{route.origin} closed the connection without an answer") from error.__cause__
+                connection = None
+            except BaseException:
+                connection.close()
+                raise
+
+    def _sweep(self, most: int) -> None:
+        """Close what has been idle for too long, and the oldest ones where there are too many of them."""
+        now = self._swept = time.monotonic()
+        queues = [pool.pool for pool in self._pools() if pool.pool is not None]
+        count = sum(map(len, queues))
+        for queue in queues:
+            while queue and (count > most or now - queue[0].idle_since >= IDLE):
+                try:
+                    queue.popleft().close()
+                except IndexError:
+                    break  # another thread has just taken it
+                count -= 1
+
+    def _pools(self) -> list[Any]:
+        managers = (self.poolmanager, *self.proxy_manager.values())
+        return [
+            pool
+            for manager in managers
+            for key in manager.pools.keys()  # noqa: SIM118 - it is no dictionary, and cannot be iterated over
+            if (pool := manager.pools.get(key)) is not None
+        ]
+
+    # -- what HTTPAdapter asks of its subclasses
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        if proxy.lower().startswith("socks"):
+            from transferkit.transport.socks import SOCKS_POOLS as pools  # noqa: N811 - PySocks is needed here alone
+        else:
+            pools = POOLS
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        manager.pool_classes_by_scheme = pools
+        return manager
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> WakeablePool:
+        exchange: WakeablePool | None = getattr(request, "pool", None)
+        if exchange is not None:
+            return exchange  # a request of ours that a session has to see
+        proxy = select_proxy(request.url, proxies)
+        if proxy is not None and proxy.lower().startswith("https:"):
+            # The proxy's own certificate is judged as the registry's: by the bundle of the session.
+            _, settings = super().build_connection_pool_key_attributes(request, verify, None)
+            self.proxy_manager_for(proxy, proxy_ssl_context=self._context(settings))
+        return cast(WakeablePool, super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert))
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
+        host, settings = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] == "https":
+            # One context for all connections: to read a CA bundle takes 10 ms, for each of 64 connections.
+            return host, {"ssl_context": self._context(settings), "cert_reqs": settings["cert_reqs"]}
+        return host, settings
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing is left to do: the context has the certificates."""
+
+    def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
+        """Return the settings of TLS for what ``requests`` says about certificates."""
+        key = tuple(sorted(settings.items()))
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = _context_for(**settings)
+        return context
+
+    def close(self) -> None:
+        # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
+        # again keeps the pool alive until that runs.
+        for pool in self._pools():
+            pool.close()
+        super().close()
+
+
+def _context_for(
+    *,
+    cert_reqs: str,
+    ca_certs: str | None = None,
+    ca_cert_dir: str | None = None,
+    cert_file: str | None = None,
+    key_file: str | None = None,
+) -> ssl.SSLContext:
+    context = create_urllib3_context(cert_reqs=ssl.CERT_NONE if cert_reqs == "CERT_NONE" else ssl.CERT_REQUIRED)
+    bundle = ca_certs or ca_cert_dir or DEFAULT_CA_BUNDLE_PATH
+    if cert_reqs != "CERT_NONE":
+        try:
+            if os.path.isdir(bundle):
+                context.load_verify_locations(capath=bundle)
+            else:
+                context.load_verify_locations(cafile=bundle)
+        except OSError as error:
+            raise CertificateError(
+                f"the CA bundle {bundle} cannot be read: {error.strerror or error}; set REQUESTS_CA_BUNDLE to a file "
+                "in PEM format, or to a folder of such files"
+            ) from error
+    if cert_file is not None:
+        try:
+            context.load_cert_chain(cert_file, key_file)
+        except OSError as error:
+            raise CertificateError(
+                f"the client certificate {cert_file} cannot be read: {error.strerror or error}; see the session's cert"
+            ) from error
+    return context

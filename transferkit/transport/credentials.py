@@ -1,0 +1,58 @@
+"""User names and passwords: where they come from. What is done with them is ``auth``'s."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from transferkit.errors import UnauthorizedError
+
+Pair: TypeAlias = "tuple[str, str]"
+Auth: TypeAlias = "Pair | Callable[[str], Pair | None] | Credentials"
+
+
+class Credentials(Protocol):
+    """A source of user names and passwords. Thread-safe."""
+
+    def for_(self, host: str, repository: str) -> Pair | None:
+        """Return user name and password for a repository of ``host`` (``host`` or ``host:port``), if there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """One pair, for the registry that it was given for. ``None`` is no pair."""
+
+    pair: Pair | None = field(repr=False)
+
+    def for_(self, host: str, repository: str) -> Pair | None:
+        return _checked(self.pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A function of the user's that is asked with the host."""
+
+    ask: Callable[[str], Pair | None] = field(repr=False)
+
+    def for_(self, host: str, repository: str) -> Pair | None:
+        return _checked(self.ask(host))
+
+
+def credentials_of(auth: Auth | None) -> Credentials:
+    """Return what an ``auth`` argument stands for."""
+    if auth is None or isinstance(auth, tuple):
+        return Fixed(auth)
+    return Asked(auth) if callable(auth) else auth
+
+
+def _checked(pair: Pair | None) -> Pair | None:
+    if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
+        raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+    return pair
+
+
+def basic(user: str, password: str) -> str:
+    """Return the ``Authorization`` of a user name and password (RFC 7617, UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")

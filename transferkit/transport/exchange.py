@@ -1,0 +1,154 @@
+"""Which lane a request takes: the adapter's fast one, or ``requests.Session.send``, with the same results.
+
+The fast lane is taken where the session has a ``PooledAdapter`` for the URL and nobody stands between: the session's
+``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, and what the session says about
+credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``. Knows no redirects and no tokens.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from requests import adapters, sessions
+from requests.structures import CaseInsensitiveDict
+from requests.utils import default_user_agent, select_proxy
+
+from transferkit.content.interfaces import Flow
+from transferkit.options import USER_AGENT
+from transferkit.protocol.origin import Origin, redact
+from transferkit.transport.adapter import PooledAdapter, Route
+from transferkit.transport.credentials import basic
+from transferkit.transport.failures import Circumstances, foreign_errors
+from transferkit.transport.request import Request
+from transferkit.transport.response import Response
+from transferkit.transport.session import send_by_session
+
+_OURS_TO_SAY = frozenset({"user-agent", "accept", "accept-encoding"})  # every request of the client has these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What a session says about one origin; asked once."""
+
+    adapter: PooledAdapter | None
+    """The session's adapter, where it is one of ours."""
+    route: Route | None
+    """How requests travel below that."""
+    is_plain: bool
+    """Whether a request needs nothing that only ``requests`` knows."""
+    settings: Mapping[str, Any]
+    """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
+    headers: Mapping[str, str]
+    """Fields that the session adds."""
+    circumstances: Circumstances
+
+
+class Exchange:
+    """Sends requests to any origin through one session. Thread-safe.
+
+    A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
+    ``auth`` go to the registry's own origin alone.
+    """
+
+    def __init__(self, session: requests.Session) -> None:
+        self._session = session
+        self._lanes: dict[tuple[Origin, bool], Lane] = {}
+
+    def send(self, request: Request, flow: Flow) -> Response:
+        """Send one request and return the response once its head is there.
+
+        Raises:
+            TransportError, ProtocolError: no response came, or none that HTTP knows.
+        """
+        assert request.origin is not None
+        flow.check()
+        lane = self._lanes.get((request.origin, request.trusted))
+        if lane is None:
+            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
+        if lane.headers:
+            request = request._replace(headers=_merge(lane.headers, request.headers))
+        adapter, route = lane.adapter, lane.route
+        if lane.is_plain and adapter is not None and route is not None and _is_untouched(self._session, adapter):
+            return adapter.exchange(request, route, flow)
+        return send_by_session(
+            self._session, request, lane.settings, lane.circumstances, flow, adapter=adapter, route=route
+        )
+
+    def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
+        session, url = self._session, f"{origin}/"
+        # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
+        merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
+        verify, proxies = merged["verify"], dict(merged["proxies"])
+        cert = merged["cert"] if trusted else None
+        proxy = select_proxy(url, proxies)
+        where = Circumstances(
+            origin=str(origin),
+            verify=verify if origin.scheme == "https" else None,
+            proxy=redact(proxy) if proxy else None,
+        )
+        route = None
+        with foreign_errors(flow, where):
+            adapter = session.get_adapter(url)
+            # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path.
+            is_plain = not trusted or (_is_pair(session.auth) and not len(session.cookies))
+            if isinstance(adapter, PooledAdapter):
+                route = adapter.route(origin, verify=verify, cert=cert, proxies=proxies, circumstances=where)
+        return Lane(
+            route=route,
+            is_plain=is_plain,
+            adapter=adapter if isinstance(adapter, PooledAdapter) else None,
+            settings={"verify": verify, "cert": cert, "proxies": proxies},
+            headers=_headers_of(session, is_plain=is_plain) if trusted else {},
+            circumstances=where,
+        )
+
+
+def _is_pair(auth: object) -> bool:
+    return auth is None or (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth))
+
+
+def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
+    """Return the fields that a session adds to a request of ours."""
+    headers = {
+        name: text
+        for name, text in session.headers.items()
+        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and (name.lower(), text) != _KEEP_ALIVE
+    }
+    agent = session.headers.get("User-Agent")
+    if isinstance(agent, str) and agent != default_user_agent():
+        headers["User-Agent"] = agent
+    if is_plain and isinstance(session.auth, tuple):
+        headers["Authorization"] = basic(*session.auth)
+    return headers
+
+
+_KEEP_ALIVE = ("connection", "keep-alive")  # requests' own default, which HTTP/1.1 has anyway
+
+
+def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields of both; what a request says itself wins, but for our default name."""
+    merged = CaseInsensitiveDict(theirs)
+    merged.update(ours)
+    if "User-Agent" in theirs and ours.get("User-Agent") == USER_AGENT:
+        merged["User-Agent"] = theirs["User-Agent"]
+    return dict(merged.items())
+
+
+def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
+    """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
+    kind: Any = type(session)
+    lane: Any = type(adapter)
+    own = session.__dict__
+    send, get_adapter, adapter_send = kind.send, kind.get_adapter, lane.send
+    # By their globals: functools.wraps gives a wrapper the name and the module of what it wraps.
+    return (
+        type(send) is type(get_adapter) is type(adapter_send) is types.FunctionType
+        and send.__globals__ is get_adapter.__globals__ is sessions.__dict__
+        and adapter_send.__globals__ is adapters.__dict__
+        and "send" not in own
+        and "get_adapter" not in own
+    )

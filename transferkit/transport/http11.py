@@ -1,0 +1,161 @@
+"""One request out, one response in, on one connection.
+
+The request's head is one ``sendall``, the response's head and the first of its body one ``recv_into``; the rest of the
+body goes straight into the worker's buffer. Knows the strict reader of heads (``protocol.head``), and neither origins
+nor redirects.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import ProtocolError, ReadError, TransferKitError, TransportTimeout
+from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
+from transferkit.transport.connections import WakeableConnection
+from transferkit.transport.failures import convert
+from transferkit.transport.framing import ChunkedResponse, EndlessResponse, SizedResponse, StreamResponse
+from transferkit.transport.request import Request
+from transferkit.transport.response import NO_BODY, Response
+from transferkit.transport.sending import send_body
+
+if TYPE_CHECKING:
+    from transferkit.transport.adapter import Route
+
+_MAX_INTERIM = 16  # 1xx responses before the real one
+_SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
+_BEGINNING = b"HTTP/1."
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def visible(text: str) -> str:
+    """Return a part of a URL with what is not ASCII in it quoted, and the rest byte for byte."""
+    return text if text.isascii() else quote(text, safe=_VISIBLE)
+
+
+class StaleConnection(Exception):
+    """The connection ended before a byte of a response came."""
+
+
+def head_of(request: Request, before_target: str, route_fields: str) -> bytes:
+    """Return the head of a request.
+
+    Raises:
+        ProtocolError: a header field could be read as more than one.
+    """
+    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+    if fields.count("\n") != len(request.headers) or fields.count("\r") != len(request.headers):
+        raise ProtocolError("a header field holds a line break, and is not sent")
+    if request.body is not None:
+        fields += f"Content-Length: {request.body.length}\r\n"
+    try:
+        line = f"{request.method} {before_target}{visible(request.target)} HTTP/1.1\r\n"
+        return f"{line}{route_fields}{fields}\r\n".encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
+
+
+def converse(connection: WakeableConnection, head: bytes, request: Request, route: Route, flow: Flow) -> Response:
+    """Send a request and return the response once its head is there. On every way out but a response the flow knows
+    nothing of the connection any more, and the caller closes it.
+
+    Raises:
+        StaleConnection: the connection had ended, and nothing of the request had an effect that is known.
+        TransportError, ProtocolError: no response came, or none that HTTP knows.
+    """
+    body, timeout = request.body, request.timeout
+    early = False
+    try:
+        flow.attach(connection.abort)
+        connection.bound(timeout)
+        try:
+            connection.sock.sendall(head)
+            if body is not None:
+                early = send_body(connection, body, timeout)
+        except TransferKitError:
+            raise
+        except OSError as error:
+            flow.check()
+            if body is None:
+                raise StaleConnection from error
+            if body.error is not None:
+                raise body.error from error
+            # It may have answered, and closed, before it had the whole body: 401, 413 and 507 do.
+            early = True
+            try:
+                found, rest = _read_head(connection, timeout, route, flow)
+            except (TransferKitError, StaleConnection):
+                flow.check()
+                raise convert(error, route.circumstances, sending=True) from error
+        else:
+            found, rest = _read_head(connection, timeout, route, flow)
+        return _response(connection, found, rest, request, route, flow, early)
+    except BaseException:
+        flow.detach(connection.abort)
+        raise
+
+
+def _response(
+    connection: WakeableConnection, head: Head, rest: bytes, request: Request, route: Route, flow: Flow, early: bool
+) -> Response:
+    chunked, length = head.chunked, head.length
+    if request.method == "HEAD" or head.status in NO_BODY:
+        chunked, length = False, 0
+    if chunked:
+        length = None
+    kind: type[StreamResponse] = ChunkedResponse if chunked else EndlessResponse if length is None else SizedResponse
+    return kind(connection, head, length, rest, request, route, flow, head.keeps_alive and not early)
+
+
+def _read_head(connection: WakeableConnection, timeout: float, route: Route, flow: Flow) -> tuple[Head, bytes]:
+    """Read until the head of the final response is complete; return it and what came after it."""
+    deadline = time.monotonic() + timeout
+    buffer = flow.buffer
+    try:
+        count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
+    except OSError as error:
+        flow.check()
+        if isinstance(error, ConnectionError):
+            raise StaleConnection from error
+        raise convert(error, route.circumstances) from error
+    flow.check()
+    if not count:
+        raise StaleConnection
+    data = bytes(buffer[:count])
+    for _ in range(_MAX_INTERIM):
+        end = data.find(END)
+        while end < 0:
+            # Else the wait for a rest that never comes would be all that the caller hears of.
+            if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+                raise ProtocolError(f"{route.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
+            if len(data) >= MAX_HEAD:
+                raise ProtocolError(f"{route.origin} sent an answer whose head is longer than {MAX_HEAD} bytes")
+            data += _more(connection, deadline, route, flow)
+            end = data.find(END)
+        head, data = read_head(data[: end + 4]), data[end + 4 :]
+        if head.status >= 200:
+            connection.bound(timeout)
+            return head, data
+        if head.status == 101:
+            raise ProtocolError(f"{route.origin} switches protocols (101), which nobody asked for")
+    raise ProtocolError(f"{route.origin} sent {_MAX_INTERIM} interim answers and no final one")
+
+
+def _more(connection: WakeableConnection, deadline: float, route: Route, flow: Flow) -> bytes:
+    """Return more of a head that is not complete."""
+    left = deadline - time.monotonic()
+    if left < _SHORTEST:
+        raise TransportTimeout(f"{route.origin} did not send the whole head of its answer in time")
+    connection.bound(left)
+    buffer = flow.buffer
+    try:
+        count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
+    except OSError as error:
+        flow.check()
+        raise convert(error, route.circumstances) from error
+    flow.check()
+    if not count:
+        raise ReadError(f"{route.origin} closed the connection within the head of its answer")
+    return bytes(buffer[:count])
