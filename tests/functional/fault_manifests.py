@@ -75,6 +75,6 @@ FETCHES = [
     both("get-no-length", GET, set_header("Content-Length", None), schemes=WAYS),
     both("get-digest-absent", GET, set_header("Docker-Content-Digest", None)),
     both("get-digest-other", GET, set_header("Docker-Content-Digest", OTHER), tk.DigestMismatchError),
-    both("get-digest-none", GET, set_header("Docker-Content-Digest", "sha256:x")),
+    both("get-digest-none", GET, set_header("Docker-Content-Digest", "sha256:x"), tk.ProtocolError),
     both("get-range-ignored", GET, ignore_range()),
 ]

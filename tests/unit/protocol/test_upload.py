@@ -172,10 +172,16 @@ def test_a_digest_that_is_announced_is_one(said: str) -> None:
     assert announced({"docker-content-digest": said}) == said
 
 
-@pytest.mark.parametrize("said", ["", "x", "sha256:x", "md5:abc", f'"{DIGEST}"', f"{DIGEST}, {DIGEST}", DIGEST.upper()])
-def test_what_is_no_digest_announces_none(said: str) -> None:
+@pytest.mark.parametrize("said", ["", "x", "md5:abc", f'"{DIGEST}"', DIGEST.upper(), "sha256+b64:abc"])
+def test_what_is_of_no_algorithm_of_ours_announces_none(said: str) -> None:
     assert announced({"docker-content-digest": said}) is None
     assert announced({}) is None
+
+
+@pytest.mark.parametrize("said", ["sha256", "sha256:", "sha256:x", f"{DIGEST}, {DIGEST}", "sha512:" + 64 * "a"])
+def test_a_malformed_digest_is_refused(said: str) -> None:
+    with pytest.raises(ProtocolError, match="announces a digest that is none"):
+        announced({"docker-content-digest": said})
 
 
 # -- how long parts are

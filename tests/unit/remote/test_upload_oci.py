@@ -185,9 +185,7 @@ def test_a_commit_that_is_refused_for_good_is_told(
     assert flow.counter.position == 0
 
 
-@pytest.mark.parametrize(
-    "said", ["", "x", "sha256:x", "md5:abc", "sha512:" + 128 * "a", f'"{DIGEST}"', f"{DIGEST}, {DIGEST}", DIGEST]
-)
+@pytest.mark.parametrize("said", ["", "x", "md5:abc", "sha512:" + 128 * "a", f'"{DIGEST}"', DIGEST])
 def test_what_a_registry_announces_counts_only_where_it_can_be_compared(
     repository_of: Any, flow: Flow, said: str
 ) -> None:
@@ -195,10 +193,13 @@ def test_what_a_registry_announces_counts_only_where_it_can_be_compared(
         assert push(repository_of(server.url), flow) is Outcome.MOVED
 
 
-def test_a_registry_that_stored_something_else_is_caught(repository_of: Any, flow: Flow) -> None:
-    other = "sha256:" + 64 * "b"
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [("sha256:" + 64 * "b", "stored it as sha256:bbbb"), ("sha256:x", "announces a digest that is none")],
+)
+def test_a_registry_that_stored_something_else_is_caught(repository_of: Any, flow: Flow, other: str, text: str) -> None:
     with scripted_server([ABSENT, begun(), answer(201, b"", {"Docker-Content-Digest": other})]) as server:
-        with pytest.raises(ProtocolError, match=f"stored it as {other}"):
+        with pytest.raises(ProtocolError, match=text):
             push(repository_of(server.url), flow)
 
 
