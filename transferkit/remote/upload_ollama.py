@@ -120,8 +120,7 @@ def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str
 
 def _check_storage(upload: Upload, response: Response) -> None:
     response.finish()
-    if response.status in _REDIRECTS:
-        # The signature is for this URL; its header fields are nobody else's.
+    if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
         raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
 
 
