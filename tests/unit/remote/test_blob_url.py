@@ -194,21 +194,39 @@ def test_when_the_one_who_asks_is_cut_another_asks(repository_of: Any) -> None:
 # -- the turn to ask
 
 
-def test_an_answer_that_was_found_meanwhile_stands_against_a_failure_before(flow: Flow) -> None:
+class Waiter(Flow):
+    """While it waits, the one who asks fails with ``error``, and then ``another`` has the turn if it is given."""
+
+    def __init__(self, flight: SingleFlight, error: BaseException, *, another: bool) -> None:
+        super().__init__()
+        self._flight = flight
+        self._error = error
+        self._another = another
+        self._asking = flight.turn(Flow())
+        self._asking.__enter__()
+
+    def wait(self, seconds: float) -> None:
+        self._asking.__exit__(type(self._error), self._error, None)
+        if self._another:
+            with self._flight.turn(Flow()):
+                pass
+
+
+def test_who_waited_shares_a_failure() -> None:
     flight = SingleFlight()
-    with pytest.raises(ServerError), flight.turn(flow):
-        raise ServerError("down")
-    with flight.turn(flow):
-        pass
-    with flight.turn(flow):
+    with pytest.raises(ServerError, match="down"), flight.turn(Waiter(flight, ServerError("down"), another=False)):
+        pytest.fail("it had the turn")
+
+
+def test_an_answer_that_was_found_meanwhile_stands_against_the_failure_before() -> None:
+    flight = SingleFlight()
+    with flight.turn(Waiter(flight, ServerError("down"), another=True)):
         pass
 
 
-def test_what_is_no_failure_of_the_server_is_not_shared(flow: Flow) -> None:
+def test_what_is_no_failure_of_the_server_is_not_shared() -> None:
     flight = SingleFlight()
-    with pytest.raises(KeyboardInterrupt), flight.turn(flow):
-        raise KeyboardInterrupt
-    with flight.turn(flow):
+    with flight.turn(Waiter(flight, KeyboardInterrupt(), another=False)):
         pass
 
 
