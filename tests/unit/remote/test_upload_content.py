@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from transferkit.remote.upload_content import Content
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import CancelledError, ReadError
-from transferkit.remote.upload_content import Content
 from transferkit.transfer.flow import WorkerFlow
 
 DATA = bytes(range(256)) * 4096
