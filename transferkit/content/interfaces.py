@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
+from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
 
@@ -112,7 +113,7 @@ class Fetcher(Protocol):
 
 
 @runtime_checkable
-class RangeFetcher(Protocol):
+class RangeFetcher(Fetcher, Protocol):
     """The extra power of a source whose blobs can be read in parts. Thread-safe."""
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
@@ -161,7 +162,8 @@ class Ingest(Protocol):
 
     @property
     def offset(self) -> int:
-        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``."""
+        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``.
+        Once ``keep`` has closed it: how many of them stay."""
 
     @property
     def in_place(self) -> int:
@@ -219,11 +221,13 @@ class Ingester(Protocol):
         """
 
 
-class Storage(Fetcher, Pusher, Protocol):
-    """A place that content is read from, stored in and looked up in. Thread-safe."""
+@runtime_checkable
+class Judge(Protocol):
+    """The extra power of a source or a target that knows which of its errors would meet every other content as well.
+    Thread-safe."""
 
-    def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the verified content is here; what lies here unverified is verified first."""
+    def concerns_all(self, error: TransferKitError) -> bool:
+        """Tell whether an error would be the same for every other content: the copy ends with it."""
 
 
 @runtime_checkable

@@ -109,6 +109,7 @@ class SmallIngest:
     def abort(self) -> None:
         fd, self._fd = self._fd, -1
         path, self._path = self._path, ""
+        self.offset = 0
         close_quietly(self._disk, fd)
         if path:
             remove_quietly(self._disk, path)

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
@@ -46,14 +45,7 @@ class WakeableConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         if self.flow is None:
             return super()._new_conn()
-        try:
-            sock = self._open(self.flow)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection to {self.host} within {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"cannot connect to {self.host}: {error}") from error
+        sock = self._open(self.flow)
         try:
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
@@ -80,10 +72,7 @@ class WakeableConnection(HTTPConnection):
             super().connect()
         except OSError as error:
             close_half_made(error)
-            if self.flow is None or isinstance(error, (ssl.SSLError, TimeoutError)):
-                raise
-            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
-            raise NewConnectionError(self, str(error)) from error
+            raise
         finally:
             twin, self._twin = self._twin, None
             if twin is not None and self.flow is not None:
