@@ -60,6 +60,11 @@ class Entry:
         return self.median(lambda run: run.wall if run.call is None else run.call)
 
     @property
+    def has_call(self) -> bool:
+        """Whether ``call`` is more than the time of the whole process."""
+        return any(run.call is not None for run in self.good)
+
+    @property
     def rss(self) -> float | None:
         return self.median(lambda run: run.rss)
 

@@ -12,7 +12,10 @@ from benchmarks.results import EARLIER, OURS, OWN_SESSION
 _FILES = (OURS, EARLIER, "requests, threads", "aria2c", "pooch", "bare sockets", "SHA-256 alone")
 _PLAIN = ("requests, sequential", "requests, threads")
 _PULL = (OURS, EARLIER, *_PLAIN, "aria2c", "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
-_PUSH = (OURS, EARLIER, *_PLAIN, "oras", "python-dxf", "skopeo", "SHA-256 alone")
+_PUSH = (OURS, EARLIER, *_PLAIN, "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
+# Of 1 GiB each: who sends one blob after the other, or takes a minute, is left to the smaller ones.
+_PULL_LARGE = (OURS, EARLIER, "requests, threads", "aria2c", "skopeo", "bare sockets", "SHA-256 alone")
+_PUSH_LARGE = (OURS, EARLIER, "requests, threads", "python-dxf", "bare sockets", "SHA-256 alone")
 _DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
 # Who has one connection waits for the time limit where that is the slow one: one of them is enough to show it.
 _HEAL = (OURS, "requests, threads", "aria2c")
@@ -73,8 +76,9 @@ def _rows() -> list[RowSpec]:
             )
     rows.append(RowSpec(name="real-loopback", workload=WORKLOADS["real"], server="loopback"))
     rows.append(RowSpec(name="real-cdn", workload=WORKLOADS["real"], server="cdn", threads=64, floor=64))
-    for name in ("small", "medium"):
-        for action, contestants in (("download", _PULL), ("upload", _PUSH)):
+    for name in ("small", "medium", "large"):
+        pull, push = (_PULL_LARGE, _PUSH_LARGE) if name == "large" else (_PULL, _PUSH)
+        for action, contestants in (("download", pull), ("upload", push)):
             rows.append(
                 RowSpec(
                     name=f"registry-{name}-{action}",
