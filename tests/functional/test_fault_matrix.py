@@ -48,11 +48,11 @@ DISKS, PLANTED, LOCKS = disks.calls(), disks.planted(), disks.LOCKS
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        take_little(patch)
         world = rigs.World(stack, tmp_path_factory.mktemp("world"))
         patch.setenv("REQUESTS_CA_BUNDLE", str(world.ca))
         # A proxy that resets waits for what it has sent to arrive, in vain where its client has closed.
         patch.setattr("transferkit.testing.tunnel.TAKE", 0.2)
-        take_little(patch)
         world.publish()
         yield world
 
