@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import sys
 from contextlib import ExitStack
 from importlib import util
@@ -46,7 +45,7 @@ DISKS, PLANTED, LOCKS = disks.calls(), disks.planted(), disks.LOCKS
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, take_little):
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         take_little(patch)
         world = rigs.World(stack, tmp_path_factory.mktemp("world"))
@@ -55,17 +54,6 @@ def world(tmp_path_factory):
         patch.setattr("transferkit.testing.tunnel.TAKE", 0.2)
         world.publish()
         yield world
-
-
-def take_little(patch):
-    """Give all servers small buffers, in which no large body disappears that the server does not read."""
-    real = socket.socket.listen
-
-    def listen(self, *backlog):
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        real(self, *backlog)
-
-    patch.setattr(socket.socket, "listen", listen)
 
 
 def options_for(run) -> tk.TransferOptions:
