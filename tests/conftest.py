@@ -61,7 +61,12 @@ _DIRECT_ALONE = {
 _PLAIN = os.environ.get("TRANSFERKIT_TEST_TRANSPORT") == "plain"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has the marker ``full``, but for TRANSFERKIT_TEST_FULL=1."""
+    full = [item for item in items if item.get_closest_marker("full")]
+    if full and os.environ.get("TRANSFERKIT_TEST_FULL") != "1":
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
     for item in items if _PLAIN else ():
         for pattern, reason in _DIRECT_ALONE.items():
             if re.search(pattern, item.nodeid):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -15,13 +14,6 @@ import trustme
 
 import transferkit as tk
 from transferkit.testing.scripted import Script, ScriptedServer
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has the marker ``full``, but for TRANSFERKIT_TEST_FULL=1."""
-    if os.environ.get("TRANSFERKIT_TEST_FULL") != "1":
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 TakeLittle = Callable[[pytest.MonkeyPatch], None]
