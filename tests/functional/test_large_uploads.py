@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
+from requests import Session
 
 import transferkit as tk
 from transferkit.testing import (
@@ -110,10 +110,9 @@ def test_without_the_option_any_blob_goes_in_one_request(registry, make_blobs, s
 
 
 def test_parts_go_through_a_users_session_too(registry, make_blobs, source):
-    import requests as http
 
     blobs = make_blobs(source, [2 * MIB + 1])
-    with requests.Session() as session:
+    with Session() as session:
         upload(registry.url, blobs, source, session=session)
     assert 3 == registry.log.count("PATCH")
     assert [b.digest for b in blobs] == stored(registry, blobs)
@@ -609,7 +608,7 @@ def test_the_kernel_sends_nothing_that_must_be_seen(registry, verified, extents,
     if way == "unverified":
         upload(registry.url, make_blobs(source, [3 * MIB], seed=9), source)
     elif way == "adapter":
-        with requests.Session() as session:
+        with Session() as session:
             upload(registry.url, blobs, folder, session=session)
         assert [b.digest for b in blobs] == stored(registry, blobs)
     else:
@@ -621,7 +620,7 @@ def test_the_kernel_sends_nothing_that_must_be_seen(registry, verified, extents,
         certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
         certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
         with running_registry(tls=(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))) as secure:
-            with requests.Session() as session:
+            with Session() as session:
                 session.verify = str(tmp_path / "ca.pem")
                 upload(secure.url, blobs, folder, session=session)
             assert [b.digest for b in blobs] == stored(secure, blobs)

@@ -109,8 +109,8 @@ class Authorizer:
             fresh = self._fetch(challenges, scope, flow)
             if fresh is None or (fresh.header == rejected and fresh.ends == float("inf")):
                 return None
+            self._challenges[scope] = challenges  # first: whoever finds the token may have to renew it
             self._tokens[scope] = fresh
-            self._challenges[scope] = challenges
             return fresh.header
         finally:
             lock.release()
@@ -130,7 +130,8 @@ class Authorizer:
         return None
 
     def _pair(self, scope: str) -> Pair | None:
-        repository = scope.removeprefix("repository:").partition(":")[0]
+        kind, _, rest = scope.partition(":")
+        repository = rest.partition(":")[0] if kind == "repository" else ""
         return self._credentials.for_(self._registry.netloc, repository)
 
     def _dance(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:

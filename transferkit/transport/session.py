@@ -6,6 +6,7 @@ For whoever wants to see every request (mocks, tracers, subclasses), and for ada
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -57,8 +58,12 @@ def send_by_session(
             allow_redirects=False,
             **settings,
         )
-    ours = getattr(response.raw, "ours", None)
-    return ours if ours is not None else SessionResponse(response, request, circumstances, flow)
+    if isinstance(response.raw, _Shown):
+        return response.raw.part()
+    location = getattr(response, "location", None)
+    if location is not None:
+        response.headers["Location"] = location
+    return SessionResponse(response, request, circumstances, flow)
 
 
 def _prepare(session: requests.Session, request: Request) -> Any:
@@ -71,17 +76,14 @@ def _prepare(session: requests.Session, request: Request) -> Any:
         auth=session.auth if theirs else None,
         cookies=session.cookies if request.trusted and len(session.cookies) else None,
     ).prepare()
-    prepared.url = request.url  # byte for byte as given: requests would re-quote a signed URL
-    prepared.register_hook("response", _keep_unread)
+    prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
+    prepared.register_hook("response", _hide_location)
     return prepared
 
 
-def _keep_unread(response: requests.Response, **_: Any) -> requests.Response:
-    """Have ``Session.send`` leave the body of a redirect alone: it would read, and decode, all of it."""
-    if response.is_redirect:
-        response._content = b""
-        response.headers["Location"] = visible(response.headers["Location"])  # it would fail on other encodings
-    return response
+def _hide_location(response: Any, **_: Any) -> None:
+    """Have ``Session.send`` leave a redirect alone: it would read, and decode, all of its body."""
+    response.location = response.headers.pop("Location", None)
 
 
 class _OneExchange:
@@ -101,11 +103,26 @@ class _OneExchange:
 
 
 class _Shown(urllib3.HTTPResponse):
-    """A response of ours as a ``requests`` session sees it: status and fields. Its body is read from ``ours``."""
+    """A response of ours as a ``requests`` session sees it: status and fields, without its body."""
 
     def __init__(self, response: Response) -> None:
-        self.ours = response
-        super().__init__(b"", response.headers, response.status, version=11, preload_content=False)
+        self._ours: Response | None = response
+        super().__init__(io.BytesIO(), response.headers, response.status, version=11, preload_content=False)
+
+    def part(self) -> Response:
+        """Return the response, and part with it."""
+        ours, self._ours = self._ours, None
+        assert ours is not None
+        return ours
+
+    def close(self) -> None:
+        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
+        self.release_conn()
+        super().close()
+
+    def release_conn(self) -> None:
+        if self._ours is not None:
+            self.part().close()
 
 
 class SessionResponse(Response):

@@ -1,4 +1,4 @@
-"""Servers for the tests of the direct way, plain and behind TLS."""
+"""Servers for the tests of the transport, with TLS and without."""
 
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
-"""What the tests of the direct way have in common: a client, bodies of zeros, and servers over real sockets.
+"""What the tests of the transport have in common: a client, bodies of zeros, and servers over real sockets.
 
 The servers are scripted, byte for byte. What matters over TLS too runs twice: ``serve``, in ``conftest.py``.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -42,6 +44,8 @@ class TLSServer(ScriptedServer):
     def __init__(self, context: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._context = context
+        self.subjects: list[str | None] = []
+        """For each connection, whom the client's certificate names; ``None`` without one."""
 
     @property
     def url(self) -> str:
@@ -61,6 +65,8 @@ class TLSServer(ScriptedServer):
                     self._threads.discard(threading.current_thread())
                 self._slots.release()
             else:
+                certificate: Any = wrapped.getpeercert()
+                self.subjects.append(certificate["subjectAltName"][0][1] if certificate else None)
                 super()._serve(wrapped, number)
         finally:
             with self._lock:
@@ -189,6 +195,22 @@ both_kinds = pytest.mark.parametrize("body", [zeros, file_of_zeros])
 def connections(server: ScriptedServer) -> list[int]:
     """Return, for each request, the number of its connection."""
     return [request.connection for request in server.requests]
+
+
+def sockets() -> int:
+    """Return how many sockets this process has."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc here")
+    names = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(name).startswith("socket:") for name in names if os.path.islink(name))
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, and tell whether it came true."""
+    deadline = time.monotonic() + LIMIT
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()
 
 
 def wait_for_more(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The direct way: which connections are used again, and what a dead one costs."""
+"""The fast lane: which connections are used again, and what a dead one costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direct way: bodies that come in chunks, without a length, or not to their end."""
+"""The fast lane: bodies that come in chunks, without a length, or not to their end."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from tests.unit.transport.rig import (
     raw_server,
     send,
     take_head,
+    until,
     zeros,
 )
 from transferkit.errors import CancelledError, CertificateError, ConnectError, TransferKitError
@@ -232,18 +233,12 @@ def test_a_cancel_wakes_who_waits_behind_a_socks_proxy(monkeypatch: pytest.Monke
         monkeypatch.setenv("ALL_PROXY", url)
         waits = threading.Event()
         watcher = threading.Thread(
-            target=lambda: (_until(lambda: len(server.requests) == 1), waits.set()), name="transferkit-test-watch"
+            target=lambda: (until(lambda: len(server.requests) == 1), waits.set()), name="transferkit-test-watch"
         )
         watcher.start()
         assert_a_cancel_ends_it(server.url, waits)
         watcher.join()
         assert 1 == len(asked)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 def assert_a_cancel_ends_it(target: str, waits: threading.Event) -> None:
