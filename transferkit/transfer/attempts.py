@@ -74,7 +74,7 @@ class Attempts:
         concurrency = self._concurrency
         mismatches = int(isinstance(first, DigestMismatchError))
         first.retryable = first.retryable or mismatches > 0
-        others = concurrency.moved_by_others(flow)
+        others = -1
         slow = 0
 
         def one() -> T:
@@ -92,7 +92,7 @@ class Attempts:
             # While others move on the host, it is the host's limit that this unit failed at, and not its own budget.
             nonlocal others
             before, others = others, concurrency.moved_by_others(flow)
-            return others > before and is_limit(error, flow)
+            return others > before >= 0 and is_limit(error, flow)
 
         def again(error: TransferKitError, wait: float) -> None:
             nonlocal slow

@@ -108,6 +108,7 @@ class ChunkCopy(Copy):
         # Closed on every way out: a traceback would keep the list's connection open.
         with closing(self._lister.chunksums(blob.descriptor, flow=flow)) as pairs:
             for chunk, digest in pairs:
+                flow.watch.begun = True  # where it is cut from now on, that is no limit of the host
                 if not blob.add_listed(chunk, digest):
                     return
                 self._scheduler.notify()

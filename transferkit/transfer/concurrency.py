@@ -196,8 +196,8 @@ class Concurrency:
             self._set(self.level, moved)
             return
         if total == self._total:
-            if idles and (self.level < MANY or now - self._heard >= FAR):
-                self._usual = None
+            if idles and (self.level < MANY or now - self._heard >= FAR) and not self._remembers(now):
+                self._usual, self._rate = (self._usual or self.level, 0.0) if total else (None, 0.0)
                 self._set(2 * self.level, moved)
             return
         self._total, self._heard = total, now
@@ -223,7 +223,7 @@ class Concurrency:
         """Decide on the rate of so many attempts as there are now, which keep ``share`` cores busy."""
         now = self._clock()
         usual, self._usual = self._usual, None
-        remembers = now < self._fell_at + MEMORY
+        remembers = self._remembers(now)
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
         if usual is not None and rate < self._rate * self._least_gain(usual, share):
             self._resting_until = now + REST
@@ -237,6 +237,10 @@ class Concurrency:
             self._set(min(2 * self.level, (self.level + most + 1) // 2 if remembers else most), moved)
         else:
             self._resting_until = self._fell_at + MEMORY if remembers else math.inf
+
+    def _remembers(self, now: float) -> bool:
+        """Whether the host has refused some so lately that so many are not tried again."""
+        return now < self._fell_at + MEMORY
 
     def _least_gain(self, usual: int, share: float) -> float:
         """Return how many times as much as before a trial has to move."""
