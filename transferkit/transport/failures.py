@@ -102,7 +102,7 @@ def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
 
 
 def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``; ``text`` may name circumstances {0}, the cause's type {1}, its words {2}."""
+    """Return what makes an error of ``kind``; ``text`` has {0}: circumstances, {1}: type of the cause, {2}: its words."""
     return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
 
