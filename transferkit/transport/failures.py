@@ -102,7 +102,7 @@ def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
 
 
 def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``; ``text`` has {0}: circumstances, {1}: type of the cause, {2}: its words."""
+    """Return what makes an error of ``kind``. In ``text``, {0} are the circumstances, {1} type and {2} words of the cause."""
     return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
 
