@@ -102,7 +102,10 @@ def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
 
 
 def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``; ``text`` may name the circumstances {0}, and the cause's type {1} and words {2}."""
+    """Return what makes an error of ``kind``.
+
+    ``text`` may name the circumstances {0}, the cause's type {1} and its words {2}.
+    """
     return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
 
