@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, OCI_MANIFEST, Manifest
+from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.names import check_reference
 from transferkit.options import TransferOptions
-from transferkit.protocol.routes import check_reference
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
-from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
-from transferkit.storage.leftovers import DAY, PartialFile
+from transferkit.storage.partials import DAY, PartialFile
 from transferkit.trace import NULL_TRACE, Trace
-from transferkit.transfer.copy import Copy, run_one
-from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.operation import Operation
 from transferkit.transfer.progress import ProgressCallback
 from transferkit.transport.auth import GetToken
 from transferkit.transport.client import Client
@@ -105,22 +103,17 @@ def download(
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
         # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
-        target.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
-        copy = Copy(
-            missing,
-            source,
-            target,
-            concurrency=ceiling,
-            retry=Retry(options.retry),
-            progress=progress,
-            options=options,
-            trace=trace,
-            present=present,
-            cancellation=cancel,
-            logger=logger,
-        )
+        target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
         try:
-            report = copy.run()
+            with Operation(
+                concurrency=ceiling,
+                options=options,
+                progress=progress,
+                trace=trace,
+                cancellation=cancel,
+                logger=logger,
+            ) as operation:
+                report = operation.copy(missing, source, target, present=present)
         finally:
             target.close()
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
@@ -169,23 +162,13 @@ def upload(
         target = Repository(client, repository, part_size=options.part_size)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
-        retry = Retry(options.retry)
-        cancellation = cancel or Cancellation()
-        copy = Copy(
-            descriptors,
-            source,
-            target,
-            concurrency=ceiling,
-            retry=retry,
-            progress=progress,
-            options=options,
-            trace=trace,
-            cancellation=cancellation,
-            logger=logger,
-        )
-        report = copy.run() if descriptors else Report()
-        if parsed is not None:
-            _push_manifest(target, parsed, manifest_ref or parsed.digest, retry, cancellation)
+        with Operation(
+            concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
+        ) as operation:
+            report = operation.copy(descriptors, source, target) if descriptors else Report()
+            if parsed is not None:
+                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
+                operation.call(lambda flow: target.push_manifest(raw, reference, media_type=kind, flow=flow))
     return report
 
 
@@ -201,10 +184,11 @@ def fetch_manifest(
     user_agent: str | None = None,
     cancel: Cancellation | None = None,
     options: TransferOptions | None = None,
-) -> Manifest:
+) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest: the list of blobs that ``download`` is then called with.
 
-    Its bytes are checked against the digest asked for and against the one that the registry announces.
+    A tag with one for each platform has an :class:`Index` of them: choose one, and fetch it by its digest. The
+    bytes are checked against the digest asked for and against the one that the registry announces.
 
     Raises:
         ManifestNotFoundError: the repository has no such tag or digest.
@@ -215,11 +199,8 @@ def fetch_manifest(
     check_reference(reference)
     with _client(base_url, options, session, 1, auth, token, get_token) as client:
         source = Repository(client, repository)
-        return run_one(
-            lambda flow: source.fetch_manifest(reference, flow=flow),
-            retry=Retry(options.retry),
-            cancellation=cancel or Cancellation(),
-        )
+        with Operation(options=options, cancellation=cancel) as operation:
+            return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
 
 
 def plan(
@@ -241,14 +222,13 @@ def plan(
     options = options or TransferOptions()
     descriptors = unique(blobs)
     target = _directory(dest_dir, options)
-    missing = run_one(
-        lambda flow: [descriptor for descriptor in descriptors if not target.exists(descriptor, flow=flow)],
-        retry=Retry(options.retry),
-        cancellation=cancel or Cancellation(),
-    )
+    with Operation(options=options, cancellation=cancel) as operation:
+        missing = operation.call(
+            lambda flow: [descriptor for descriptor in descriptors if not target.exists(descriptor, flow=flow)]
+        )
     if os.path.isdir(target.path):
         target.close()
-    needed, free = target.room_for(missing)
+    needed, free = target.space.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
@@ -352,7 +332,7 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         ) from first
 
 
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | None:
+def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
     if raw is None:
         if reference is not None:
             raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
@@ -367,13 +347,4 @@ def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | 
             hasher.update(raw)
             if not digest.matches(hasher):
                 raise DigestMismatchError(f"manifest_ref is {digest.short}, and the manifest has another digest")
-    return Manifest(bytes(raw), media_type=media_type or "")
-
-
-def _push_manifest(
-    target: Repository, manifest: Manifest, reference: str, retry: Retry, cancellation: Cancellation
-) -> None:
-    def push(flow: WorkerFlow) -> None:
-        target.push_manifest(manifest.raw, reference, media_type=manifest.media_type or OCI_MANIFEST, flow=flow)
-
-    run_one(push, retry=retry, cancellation=cancellation)
+    return parse(bytes(raw), media_type=media_type or "")

@@ -191,8 +191,7 @@ class FullDisk(Disk):
 @pytest.mark.parametrize(("code", "kind"), [(28, tk.OutOfSpaceError), (122, tk.OutOfSpaceError), (5, tk.StorageError)])
 def test_a_disk_error_is_never_retried(registry, make_blobs, tmp_path, code, kind):
     from transferkit.remote.repository import Repository
-    from transferkit.retry import Retry
-    from transferkit.transfer.copy import Copy
+    from transferkit.transfer.operation import Operation
     from transferkit.transport.client import Client
     from transferkit.transport.hosts import Hosts
 
@@ -200,11 +199,11 @@ def test_a_disk_error_is_never_retried(registry, make_blobs, tmp_path, code, kin
     tk.upload(blobs, tmp_path / "source", base_url=registry.url, repository=REPOSITORY)
     disk = FullDisk(300_000, code)
     target = Directory(tmp_path / "d", disk=disk)
-    with Hosts() as hosts:
+    with Hosts() as hosts, Operation(concurrency=1) as operation:
         client = Client(registry.url, hosts)
         descriptors = [tk.Descriptor(b.digest, b.size) for b in blobs]
         with pytest.raises(kind) as caught:
-            Copy(descriptors, Repository(client, REPOSITORY), target, concurrency=1, retry=Retry()).run()
+            operation.copy(descriptors, Repository(client, REPOSITORY), target)
 
     assert code == caught.value.errno
     assert 1 == disk.failed

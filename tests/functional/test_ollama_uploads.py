@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 
 import transferkit as tk
-from transferkit.remote import ollama
+from transferkit.remote import upload_ollama as ollama
 from transferkit.server.serve import serving
 from transferkit.testing import Faults, fault_proxy
 

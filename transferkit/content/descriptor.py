@@ -47,6 +47,8 @@ class Descriptor:
     """Pairs as a manifest has them, sorted; a tuple because a descriptor is hashable."""
     source: str | None = field(default=None, kw_only=True, compare=False)
     """A repository of the same registry that has the content already: an upload may mount it from there."""
+    platform: str | None = field(default=None, kw_only=True, compare=False)
+    """What a manifest in an index is for, as os/architecture[/variant], such as ``linux/arm64/v8``."""
 
     def __post_init__(self) -> None:
         digest = Digest(self.digest)

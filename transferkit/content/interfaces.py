@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
+from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
 
@@ -112,7 +113,7 @@ class Fetcher(Protocol):
 
 
 @runtime_checkable
-class RangeFetcher(Protocol):
+class RangeFetcher(Fetcher, Protocol):
     """The extra power of a source whose blobs can be read in parts. Thread-safe."""
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
@@ -150,12 +151,19 @@ class Pusher(Protocol):
         """
 
 
-class LargeIngest(Protocol):
-    """A large blob on its way into a target, filled from several threads; what is in place survives the process."""
+class Ingest(Protocol):
+    """Content on its way into a target; open until ``commit``, ``abort`` or ``keep``, each of which closes it, always.
+
+    A large blob takes ``write_at`` from several threads, for ranges that do not overlap; a small one is written in
+    order, by one thread.
+    """
+
+    descriptor: Descriptor
 
     @property
-    def hashed(self) -> int:
-        """How many bytes from the first one on are in place and hashed."""
+    def offset(self) -> int:
+        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``.
+        Once ``keep`` has closed it: how many of them stay."""
 
     @property
     def in_place(self) -> int:
@@ -165,44 +173,61 @@ class LargeIngest(Protocol):
         """Return the ranges of ``chunk`` that are not in place."""
 
     def write_at(self, offset: int, data: memoryview, *, final: bool = True) -> None:
-        """Write ``data`` at ``offset``. ``final``: it will be taken back only together with everything else."""
+        """Write ``data`` at ``offset``. ``final``: it will be taken back only together with everything else.
+
+        Raises:
+            SizeMismatchError: it goes past the end; nothing of it is written.
+            StorageError: the disk refused.
+        """
 
     def record(self, start: int, end: int) -> None:
-        """Say that the bytes from ``start`` to ``end``, inclusive, are in place."""
+        """Say that the bytes from ``start`` to ``end``, inclusive, are in place and right."""
 
     def follow(self, flow: Flow) -> None:
         """Hash what is in place next to what is hashed; at once, where another thread is at it."""
 
+    def restart(self) -> None:
+        """Throw away what is in place, and go on from the first byte. Nobody else is at it meanwhile."""
+
     def commit(self, flow: Flow) -> None:
-        """Check size and digest, and make the content visible. A failure leaves everything as it was.
+        """Check size and digest, make the content visible, and close, whatever happens.
 
         Raises:
-            VerificationError: it is not the content.
+            DigestMismatchError: it is not the content; everything is removed.
+            SizeMismatchError: bytes are missing; what is in place stays, as after ``keep``.
+            VerificationError: retryable: somebody took the file away while it was filled; to be begun again.
+            StorageError: the disk refused.
         """
 
-    def restart(self) -> None:
-        """Throw away what is in place, and go on from the first byte."""
+    def keep(self) -> None:
+        """Close; what is in place stays for the next run where the target can continue it, else ``offset`` is 0 from
+        then on. Never raises, twice is fine."""
 
-    def discard(self) -> None:
-        """Throw everything away, and close. Never raises."""
-
-    def close(self) -> None:
-        """Keep what is in place for the next run, and close. Never raises; more than once is fine."""
+    def abort(self) -> None:
+        """Close, and remove everything. Never raises, twice is fine."""
 
 
 @runtime_checkable
 class Ingester(Protocol):
-    """The extra power of a target that large blobs can be brought to in chunks. Thread-safe."""
+    """A target that the engine fills. Thread-safe."""
 
-    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> LargeIngest | None:
-        """Open a blob for its chunks; ``None``: the content is here. Waits while another process is at it."""
+    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
+        """Open content of any size, to be filled; ``None``: the verified content is here.
+
+        Waits while another process is at the same large blob.
+
+        Raises:
+            StorageError: the disk refused.
+        """
 
 
-class Storage(Fetcher, Pusher, Protocol):
-    """A place that content is read from, stored in and looked up in. Thread-safe."""
+@runtime_checkable
+class Judge(Protocol):
+    """The extra power of a source or a target that knows which of its errors would meet every other content as well.
+    Thread-safe."""
 
-    def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the verified content is here; what lies here unverified is verified first."""
+    def concerns_all(self, error: TransferKitError) -> bool:
+        """Tell whether an error would be the same for every other content: the copy ends with it."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from transferkit.content.descriptor import OCTET_STREAM, Descriptor
 from transferkit.content.digest import Digest
@@ -26,59 +26,53 @@ MAX_MANIFEST = 4 * 1024 * 1024  # OCI distribution specification v1.1: registrie
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A manifest as it was received: ``raw`` bytes, their digest, and the descriptors in them.
-
-    ``media_type`` is what the server called it, or what the manifest calls itself. Immutable.
-
-    Raises:
-        InvalidManifestError: not a JSON object, malformed descriptors, both layers and manifests, or a media type that
-            contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
-
-    >>> Manifest(b'{"schemaVersion": 2, "layers": []}').layers
-    ()
-    """
+class _Document:
+    """What manifests and indexes have in common: the bytes as they were received, their type and their annotations."""
 
     raw: bytes = field(repr=False)
     media_type: str = ""
-    config: Descriptor | None = field(init=False, default=None)
-    layers: tuple[Descriptor, ...] = field(init=False, default=())
     annotations: dict[str, str] = field(init=False, default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        data = _parse(self.raw)
-        own = data.get("mediaType")
-        if own is not None and not isinstance(own, str):
-            raise InvalidManifestError("the manifest's mediaType is not a text")
-        if "manifests" in data and "layers" in data:
-            raise InvalidManifestError(
-                "the manifest has both layers and manifests; it may mean two things, and is refused"
-            )
-        if own and self.media_type in MEDIA_TYPES and own != self.media_type:
-            raise InvalidManifestError(f"the server calls the manifest {self.media_type}, it calls itself {own[:100]}")
-        declared = self.media_type if self.media_type in MEDIA_TYPES else own
-        # What another client reads in it must not depend on whether that one believes the type or the content.
-        strange = ("layers", "config") if declared in _INDEXES else ("manifests",) if declared in MEDIA_TYPES else ()
-        if any(key in data for key in strange):
-            raise InvalidManifestError(f"the manifest is called {declared}, and has {' or '.join(strange)}")
-        media_type = declared or self.media_type or OCI_MANIFEST
-        if _MEDIA_TYPE.match(media_type) is None:
-            raise InvalidManifestError(f"the manifest's media type {media_type[:100]!r} is none")
-        config = data.get("config")
-        annotations = data.get("annotations")
-        values = {
-            "media_type": media_type,
-            "config": _descriptor(config) if config is not None else None,
-            "layers": tuple(_descriptor(layer) for layer in _list(data, "layers")),
-            "annotations": _texts(annotations) if isinstance(annotations, dict) else {},
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
     @property
     def digest(self) -> Digest:
         """The digest of exactly the raw bytes."""
         return Digest.of(self.raw)
+
+    def json(self) -> dict[str, Any]:
+        """Return the document as parsed JSON, anew each time."""
+        return _parse(self.raw)
+
+    def _read(self, *keys: str) -> dict[str, Any]:
+        """Set type and annotations, and return the document as JSON; it has to have one of ``keys``."""
+        data = _parse(self.raw)
+        object.__setattr__(self, "media_type", _media_type(data, self.media_type))
+        object.__setattr__(self, "annotations", _texts(data.get("annotations")))
+        _require(data, keys)
+        return data
+
+
+@dataclass(frozen=True)
+class Manifest(_Document):
+    """A manifest as it was received: ``raw`` bytes, their digest, and the descriptors in them.
+
+    ``media_type`` is what the server called it, or what the manifest calls itself. Immutable.
+
+    Raises:
+        InvalidManifestError: not a JSON object, neither layers nor config, malformed descriptors, an index, or a media
+            type that contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
+
+    >>> Manifest(b'{"schemaVersion": 2, "layers": []}').layers
+    ()
+    """
+
+    config: Descriptor | None = field(init=False, default=None)
+    layers: tuple[Descriptor, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        data = self._read("layers", "config")
+        config = data.get("config")
+        object.__setattr__(self, "config", _descriptor(config) if config is not None else None)
+        object.__setattr__(self, "layers", tuple(_descriptor(layer) for layer in _list(data, "layers")))
 
     @property
     def size(self) -> int:
@@ -86,9 +80,77 @@ class Manifest:
         blobs = {d.digest: d.size for d in (*self.layers, *([self.config] if self.config else []))}
         return sum(blobs.values())
 
-    def json(self) -> dict[str, Any]:
-        """Return the manifest as parsed JSON, anew each time."""
-        return _parse(self.raw)
+
+@dataclass(frozen=True)
+class Index(_Document):
+    """An image index (OCI) or manifest list (Docker): ``manifests``, each for a ``platform``.
+
+    Raises:
+        InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for: it has none itself.
+
+    >>> entry = b'{"digest": "sha256:%b", "size": 2, "platform": {"os": "linux", "architecture": "arm64"}}'
+    >>> Index(b'{"manifests": [%b]}' % entry % (64 * b"a")).manifests[0].platform
+    'linux/arm64'
+    """
+
+    manifests: tuple[Descriptor, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        data = self._read("manifests")
+        object.__setattr__(self, "manifests", tuple(_descriptor(entry) for entry in _list(data, "manifests")))
+
+    @property
+    def layers(self) -> NoReturn:
+        """None of its own: whoever asks for them is told to choose a manifest."""
+        platforms = ", ".join(dict.fromkeys(entry.platform for entry in self.manifests if entry.platform))
+        raise InvalidManifestError(
+            f"an index has no layers; fetch one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
+        )
+
+    config = size = layers
+
+
+def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:
+    """Return the manifest or the index that ``raw`` is; ``media_type`` is what the server called it.
+
+    Raises:
+        InvalidManifestError: it is neither, or may be taken for both.
+    """
+    data = _parse(raw)
+    is_index = "manifests" in data or media_type in _INDEXES or data.get("mediaType") in _INDEXES
+    return (Index if is_index else Manifest)(raw, media_type=media_type)
+
+
+def _media_type(data: dict[str, Any], said: str) -> str:
+    """Return what a document is, or refuse one that another client may take for something else."""
+    own = data.get("mediaType")
+    if own is not None and not isinstance(own, str):
+        raise InvalidManifestError("the manifest's mediaType is not a text")
+    if "manifests" in data and "layers" in data:
+        raise InvalidManifestError("the manifest has both layers and manifests; it may mean two things, and is refused")
+    if own and said in MEDIA_TYPES and own != said:
+        raise InvalidManifestError(f"the server calls the manifest {said}, it calls itself {own[:100]}")
+    declared = said if said in MEDIA_TYPES else own
+    # What another client reads in it must not depend on whether that one believes the type or the content.
+    strange = ("layers", "config") if declared in _INDEXES else ("manifests",) if declared in MEDIA_TYPES else ()
+    if any(key in data for key in strange):
+        raise InvalidManifestError(f"the manifest is called {declared}, and has {' or '.join(strange)}")
+    media_type = declared or said or (OCI_INDEX if "manifests" in data else OCI_MANIFEST)
+    if _MEDIA_TYPE.match(media_type) is None:
+        raise InvalidManifestError(f"the manifest's media type {media_type[:100]!r} is none")
+    return media_type
+
+
+def _require(data: dict[str, Any], keys: tuple[str, ...]) -> None:
+    """Refuse a document that has none of ``keys``, and say what it is instead."""
+    if any(key in data for key in keys):
+        return
+    errors = data.get("errors") or data.get("error")
+    if errors:
+        raise InvalidManifestError(f"it is an error and no manifest, though sent as one: {json.dumps(errors)[:300]}")
+    if data.get("schemaVersion") == 1:
+        raise InvalidManifestError("it is a manifest of Docker's schema 1, which tells no sizes and is not supported")
+    raise InvalidManifestError(f"it is no manifest of the kind that was expected: it has no {' and no '.join(keys)}")
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -120,19 +182,21 @@ def _descriptor(data: Any) -> Descriptor:
     media_type = data.get("mediaType", OCTET_STREAM)
     if not isinstance(media_type, str):
         raise InvalidManifestError("a descriptor in the manifest has a mediaType that is not a text")
+    platform = _texts(data.get("platform"))
     try:
         return Descriptor(
             data.get("digest"),  # type: ignore[arg-type]  # checked there, whatever it is
             data.get("size"),  # type: ignore[arg-type]  # as above
             media_type=media_type,
             annotations=tuple(sorted(_texts(data.get("annotations")).items())),
+            platform="/".join(filter(None, map(platform.get, ("os", "architecture", "variant")))) or None,
         )
     except (InvalidDigestError, InvalidDescriptorError) as error:
         raise InvalidManifestError(f"a descriptor in the manifest is malformed: {error}") from error
 
 
 def _texts(value: Any) -> dict[str, str]:
-    """Return the pairs of an annotation map; what is no text is left out, as annotations promise nothing."""
+    """Return the pairs of a map of texts; what is no text is left out, as annotations promise nothing."""
     if not isinstance(value, dict):
         return {}
     return {k: v for k, v in value.items() if isinstance(v, str)}

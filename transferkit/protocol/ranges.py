@@ -6,29 +6,31 @@ import re
 
 from transferkit.errors import ProtocolError
 
+# What servers and proxies answer to a request that they would have taken without its Range; the bytes are to be had as
+# one stream then.
+REFUSED = frozenset({400, 403, 405, 416, 501})
 _CONTENT_RANGE = re.compile(
     r"bytes +([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)\Z",
     re.ASCII | re.IGNORECASE,  # RFC 9110 section 14.1: the names of range units have no case
 )
 
 
-def request_from(offset: int) -> str:
-    """Return the ``Range`` that asks for everything from ``offset`` on."""
-    return f"bytes={offset}-"
+class RangeRefused(ProtocolError):
+    """What came is not the range that was asked for; the content itself may still be had as one stream."""
 
 
 def check_content_range(value: str | None, *, start: int, end: int, total: int) -> None:
     """Check that a 206 brings just what was asked for; ``end`` is inclusive, ``total`` the size of the content.
 
     Raises:
-        ProtocolError: it is missing, does not parse, or names another range or another size.
+        RangeRefused: it is missing, does not parse, or names another range or another size.
     """
     asked = f"bytes {start}-{end}/{total}"
     if value is None:
-        raise ProtocolError(f"the server answered 206 without Content-Range; asked for {asked}")
+        raise RangeRefused(f"the server answered 206 without Content-Range; asked for {asked}")
     match = _CONTENT_RANGE.match(value.strip())
     if match is None:
-        raise ProtocolError(f"the server's Content-Range {value[:80]!r} does not parse; asked for {asked}")
+        raise RangeRefused(f"the server's Content-Range {value[:80]!r} does not parse; asked for {asked}")
     got_start, got_end, got_total = match.groups()
     if int(got_start) != start or int(got_end) != end or (got_total != "*" and int(got_total) != total):
-        raise ProtocolError(f"the server sent {value[:80]!r}; asked for {asked}")
+        raise RangeRefused(f"the server sent {value[:80]!r}; asked for {asked}")

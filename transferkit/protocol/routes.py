@@ -1,22 +1,18 @@
-"""Paths of the registry API, and the names that may stand in them.
+"""Paths of the registry API, and the base URL that they are appended to.
 
-Source: OCI distribution specification v1.1, "Endpoints". Repository names are taken a little wider than there: Ollama's
-names keep their case.
+Source: OCI distribution specification v1.1, "Endpoints". The names in the paths were checked by ``transferkit.names``.
 """
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote, urlsplit
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidNameError, ProtocolError
 from transferkit.protocol.origin import Origin
 
-_COMPONENT = r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z", re.ASCII)
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
-_MAX_REPOSITORY = 255  # the specification's advice: host and name together in 255 characters
+# What a storage behind a redirect answers when the signature in its URL has expired: S3, Azure, GCS and R2.
+EXPIRED = frozenset({400, 401, 403})
 
 
 def check_base_url(url: str) -> str:
@@ -49,32 +45,6 @@ def check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def check_repository(name: str) -> str:
-    """Return ``name`` if it is the name of a repository, such as ``library/model``.
-
-    Raises:
-        InvalidNameError: it is not.
-    """
-    if not isinstance(name, str) or len(name) > _MAX_REPOSITORY or _REPOSITORY.match(name) is None:
-        raise InvalidNameError(f"{str(name)[:200]!r} is not a repository name; it should look like library/model")
-    return name
-
-
-def check_reference(reference: str) -> str:
-    """Return ``reference`` if it is a tag or a digest.
-
-    Raises:
-        InvalidNameError, InvalidDigestError: it is neither.
-    """
-    if isinstance(reference, str) and ":" in reference:
-        return Digest(reference)
-    if not isinstance(reference, str) or _TAG.match(reference) is None:
-        raise InvalidNameError(
-            f"{str(reference)[:200]!r} is neither a tag nor a digest; a tag looks like latest or v1.2"
-        )
-    return reference
-
-
 def pull_scope(repository: str) -> str:
     """Return the permission to read, as the Docker token specification writes it."""
     return f"repository:{repository}:pull"
@@ -86,8 +56,9 @@ def push_scope(repository: str, source: str | None = None) -> str:
     return f"{scope} {pull_scope(source)}" if source else scope
 
 
-def blob(repository: str, digest: Digest) -> str:
-    return f"/v2/{repository}/blobs/{digest}"
+def blobs(repository: str) -> str:
+    """Return what the digest of a blob is appended to."""
+    return f"/v2/{repository}/blobs/"
 
 
 def chunksums(repository: str, digest: Digest) -> str:

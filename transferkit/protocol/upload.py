@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
-from transferkit.content.digest import Digest
-from transferkit.errors import ProtocolError
+from transferkit.content.digest import HEX_LENGTHS, Digest
+from transferkit.errors import InvalidDigestError, ProtocolError
 from transferkit.protocol.origin import Origin
 
 MIB = 1024 * 1024
 SMALLEST_PART = MIB  # bytes; nginx takes no larger body where nobody has told it so (client_max_body_size)
+_PART = 64 * MIB  # where nobody says: below the 100 MB that the common proxies before registries take
+_SHRINK = 4  # a part that is too large is followed by parts of a fourth: 64 MiB, 16, 4, 1
 
 # The specification writes "0-<end>"; some registries put a "bytes=" before it.
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})\Z", re.ASCII)
@@ -26,22 +28,9 @@ _SIGNED = "x-signed-header-"
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
 # Never a registry's to choose: the user's secrets, and what frames the request. An S3 signature covers Host and often
 # Content-Length; ours are the same ones, or the storage refuses them.
-_NEVER_ECHOED = frozenset(
-    {
-        "authorization",
-        "connection",
-        "content-length",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+_NEVER_ECHOED = re.compile(
+    "authorization|connection|content-length|cookie|expect|host|keep-alive|proxy-authorization|proxy-connection|te|"
+    "trailer|transfer-encoding|upgrade"
 )
 
 
@@ -84,6 +73,21 @@ def received(value: str | None, *, sent: int) -> int | None:
     return 0 if count == 1 and sent != 1 else count
 
 
+def announced(headers: Mapping[str, str]) -> Digest | None:
+    """Return the ``Docker-Content-Digest``; ``None`` where it is missing, or of an algorithm that is not ours.
+
+    Raises:
+        ProtocolError: it is malformed.
+    """
+    said = headers.get("docker-content-digest", "")
+    if said.partition(":")[0] not in HEX_LENGTHS:
+        return None
+    try:
+        return Digest(said)
+    except InvalidDigestError as error:
+        raise ProtocolError(f"the registry announces a digest that is none: {error}") from error
+
+
 def smallest_part(value: str | None) -> int:
     """Return what ``OCI-Chunk-Min-Length`` asks for; 0 where it is missing or no number.
 
@@ -91,6 +95,37 @@ def smallest_part(value: str | None) -> int:
     (5242880, 0, 0)
     """
     return int(value) if value is not None and _LENGTH.match(value.strip()) else 0
+
+
+class PartRules:
+    """What is known of the parts that one registry takes. Thread-safe: two threads that learn it learn the same."""
+
+    def __init__(self, wanted: int | None = None) -> None:
+        self.wanted = wanted  # bytes that larger blobs are to be cut to; None: not unless the registry demands it
+        self.refused: int | None = None  # the shortest body that it refused with 413
+        self.taken = True  # whether it takes parts at all
+
+    def demanded(self, size: int) -> bool:
+        """Tell whether a blob is too large for one request."""
+        return self.refused is not None and size >= self.refused
+
+    def length(self, size: int, minimum: int) -> int:
+        """Return the length of a blob's parts, at least ``minimum``; 0 for a single request."""
+        wanted = self.wanted is not None and size > self.wanted and self.taken
+        if not (wanted or self.demanded(size)):
+            return 0
+        part = self.wanted or _PART
+        while self.refused is not None and part >= self.refused and part > SMALLEST_PART:
+            part = max(part // _SHRINK, SMALLEST_PART)
+        return max(part, minimum)
+
+    def refuse(self, length: int, minimum: int) -> int:
+        """Take in that a body was too long, and return the length of smaller ones; 0: it could not be much smaller."""
+        smaller = max(length // _SHRINK, SMALLEST_PART, minimum)
+        if smaller >= length:
+            return 0
+        self.refused = min(length, self.refused or length)
+        return smaller
 
 
 # -- Ollama's
@@ -119,7 +154,7 @@ def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
     echoed = {}
     for field, value in headers.items():
         name = field[len(_SIGNED) :]
-        if not field.startswith(_SIGNED) or name in _NEVER_ECHOED:
+        if not field.startswith(_SIGNED) or _NEVER_ECHOED.fullmatch(name):
             continue
         if _FIELD_NAME.match(name) is None or any((c < " " and c != "\t") or c == "\x7f" for c in value):
             raise ProtocolError(f"the registry wants a malformed header field to be sent: {name[:60]!r}")

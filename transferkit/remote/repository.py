@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome
-from transferkit.content.manifest import Manifest
-from transferkit.protocol.routes import check_repository
-from transferkit.remote import blobs, chunks, manifests
-from transferkit.remote.location import BlobLocation, SingleFlight
-from transferkit.remote.upload import Uploads
+from transferkit.content.interfaces import Fetcher, Flow, Outcome
+from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import (
+    BlobNotFoundError,
+    CertificateError,
+    ConnectError,
+    RateLimitedError,
+    RegistryError,
+    RetriesExhaustedError,
+    TransferKitError,
+    UnauthorizedError,
+)
+from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range
+from transferkit.protocol.upload import PartRules, is_ollama
+from transferkit.remote import manifests, probe, upload_oci, upload_ollama
+from transferkit.remote.blob_url import BlobURL
+from transferkit.remote.chunksums import list_chunksums
+from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.ranges import BlobBody, check_response, fetch_range
+from transferkit.remote.upload import StartAgain, Uploads
 from transferkit.transport.client import Client
+
+_WHOLE = (200,)
+_REST = (200, 206)
+_NO_HEADERS: dict[str, str] = {}
 
 
 class Repository:
@@ -28,47 +47,104 @@ class Repository:
 
     def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
         self.client = client
-        self.name = check_repository(name)
-        self._uploads = Uploads(client, name, part_size=part_size)
-        self._locations: dict[Digest, BlobLocation] = {}
-        self._flight = SingleFlight()
+        self.name = name
+        self._endpoint = Endpoint(client, name)
+        self._urls: dict[Digest, BlobURL] = {}
+        oci = partial(upload_oci.begin, rules=PartRules(part_size))
+        ollama = is_ollama(client.origin, client.options.ollama_hosts)
+        self._uploads = Uploads(self._endpoint, upload_ollama.begin if ollama else oci)
 
-    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        """Open a blob from ``offset`` on; one request where the registry does not redirect."""
-        return blobs.fetch(self.client, self.name, descriptor, offset=offset, flow=flow)
+    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
+        """Open a blob from ``offset`` on; one request where the registry does not redirect.
 
-    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
-        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges."""
-        state = self._location(descriptor)
-        return chunks.fetch_range(self.client, self.name, descriptor, chunk, flow=flow, state=state)
+        Raises:
+            BlobNotFoundError: the repository does not have it.
+            SizeMismatchError: the registry announces another length than the descriptor has.
+            ProtocolError: what came is encoded, or no blob.
+        """
+        endpoint, subject, size = self._endpoint, descriptor.digest.short, descriptor.size
+        request = endpoint.read(
+            method="GET",
+            url=endpoint.blobs + descriptor.digest,
+            ok=_REST if offset else _WHOLE,
+            headers={"Range": f"bytes={offset}-"} if offset else _NO_HEADERS,
+            subject=subject,
+            missing=BlobNotFoundError,
+        )
+        try:
+            response = self.client.send(request, flow)
+        except RegistryError as error:
+            if not offset or error.status not in REFUSED:
+                raise
+            # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
+            return self.fetch(descriptor, flow=flow)
+        try:
+            if response.status == 206:
+                check_content_range(response.headers.get("content-range"), start=offset, end=size - 1, total=size)
+            else:
+                offset = 0
+            check_response(response, size - offset, subject)
+        except BaseException:
+            response.close()
+            raise
+        return BlobBody(response.readinto, response.close, offset=offset, length=response.length)
+
+    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
+        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
+        url = self._url(descriptor)
+        try:
+            return fetch_range(url, chunk, flow)
+        except (RangeRefused, RegistryError) as error:
+            if url.has_ranges or (isinstance(error, RegistryError) and error.status not in REFUSED):
+                raise
+        whole = self.fetch(descriptor, flow=flow)
+        whole.length = descriptor.size
+        return whole
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
-        state = self._location(descriptor)
-        return chunks.list_chunksums(self.client, self.name, descriptor, flow=flow, state=state, flight=self._flight)
+        return list_chunksums(self._url(descriptor), flow)
 
-    def _location(self, descriptor: Descriptor) -> BlobLocation:
-        location = self._locations.get(descriptor.digest)
-        if location is None:
-            fresh = BlobLocation(self.client.origin, self.name, descriptor)
-            location = self._locations.setdefault(descriptor.digest, fresh)
-        return location
+    def _url(self, descriptor: Descriptor) -> BlobURL:
+        digest = descriptor.digest
+        return self._urls.get(digest) or self._urls.setdefault(digest, BlobURL(self._endpoint, descriptor))
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
-        return blobs.exists(self.client, self.name, descriptor, flow=flow)
+        return probe.exists(self._endpoint, descriptor, flow)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
-        """Make one attempt to bring a blob here: it is there already, or mounted, or sent."""
-        return self._uploads.push(descriptor, source, flow=flow)
+        """Make one attempt to bring a blob here: it is there already, or mounted, or sent.
 
-    def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest:
+        Raises:
+            SourceError: the source is a file that is not what its digest says; the registry never gets the last byte.
+            RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
+                that is worth another attempt, it goes on from what the registry has then.
+        """
+        with self._uploads.attempt(descriptor, source, flow) as upload:
+            begun = self._uploads.session(upload)
+            while not isinstance(begun, Outcome):
+                try:
+                    begun = begun.send(upload)
+                except StartAgain as again:
+                    begun = self._uploads.session(upload, again.args[0])
+        return begun
+
+    def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified."""
-        return manifests.fetch(self.client, self.name, reference, flow=flow)
+        return manifests.fetch(self._endpoint, reference, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""
-        return manifests.push(self.client, self.name, raw, reference, media_type=media_type, flow=flow)
+        return manifests.push(self._endpoint, raw, reference, media_type=media_type, flow=flow)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        """Tell whether an error would be the same for every other content: credentials, certificate, no connection."""
+        if isinstance(error, RetriesExhaustedError):
+            return isinstance(error.__cause__, ConnectError)
+        if isinstance(error, (ConnectError, RateLimitedError)):
+            return not error.retryable  # it asks for a longer wait than the user allows, or the host is unknown
+        return isinstance(error, (UnauthorizedError, CertificateError))
 
     def __repr__(self) -> str:
         return f"<Repository {self.name} at {self.client.origin}>"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from transferkit.errors import TransferKitError
@@ -39,10 +40,6 @@ class Retry:
         self.clock = clock
         self.rng = rng
 
-    def wait(self, error: TransferKitError, failures: int) -> float:
-        """Return the seconds to wait after so many failures, the last of them ``error``."""
-        return max(asked_for(error), quadratic(failures, self.options.max_wait, self.rng))
-
     def call(
         self,
         attempt: Callable[[], T],
@@ -50,29 +47,55 @@ class Retry:
         position: Callable[[], int],
         sleep: Callable[[float], None],
         on_retry: Callable[[TransferKitError, float], None] | None = None,
+        excused: Callable[[TransferKitError], bool] | None = None,
     ) -> T:
         """Run ``attempt`` until it succeeds, fails for good, or is given up.
 
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between attempts and may raise;
-        ``on_retry`` hears of each failure that will be tried again, and after how many seconds.
+        ``on_retry`` hears of each failure that will be tried again, and after how many seconds. A failure that is
+        ``excused`` counts neither as an attempt nor against the patience.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
             TransferKitError: the attempt's own error, where it is not retryable.
         """
         try:
-            return attempt()  # nearly every unit ends here: tenacity costs 60 us a call, a small blob takes 300
+            return attempt()
         except TransferKitError as error:
-            if not error.retryable:
-                raise
             first = error
+        try:
+            return self.go_on(first, attempt, position=position, sleep=sleep, on_retry=on_retry, excused=excused)
+        finally:
+            del first  # its traceback refers to this frame
+
+    def go_on(
+        self,
+        first: TransferKitError,
+        attempt: Callable[[], T],
+        *,
+        position: Callable[[], int],
+        sleep: Callable[[float], None],
+        on_retry: Callable[[TransferKitError, float], None] | None = None,
+        excused: Callable[[TransferKitError], bool] | None = None,
+    ) -> T:
+        """Go on as ``call`` does where the first attempt has failed with ``first``.
+
+        Nearly every unit ends with its first attempt, which its caller makes itself: tenacity costs 60 us a call, a
+        small blob takes 200.
+        """
+        if not first.retryable:
+            raise first
         # Here: most processes meet no failure, and it is a tenth of what a start takes.
         from transferkit.retry.loop import go_on
 
         try:
-            return go_on(self, first, attempt, position=position, sleep=sleep, on_retry=on_retry)
+            return go_on(self, first, attempt, position=position, sleep=sleep, on_retry=on_retry, excused=excused)
         finally:
-            del first  # its traceback refers to this frame
+            del first
+
+    def limited(self, attempts: int) -> Retry:
+        """Return the same policy for something that is optional: it is given up after so many attempts."""
+        return Retry(replace(self.options, attempts=attempts, patience=0.0), clock=self.clock, rng=self.rng)
 
 
 def asked_for(error: BaseException | None) -> float:

@@ -42,7 +42,10 @@ class wait_quadratic(wait_base):  # noqa: N801 - named as tenacity names its own
 class _Tally:
     """What one unit of work has been through so far: fruitless attempts, free restarts, when the last byte came."""
 
-    def __init__(self, retry: Retry, position: Callable[[], int]) -> None:
+    def __init__(
+        self, retry: Retry, position: Callable[[], int], excused: Callable[[TransferKitError], bool] | None
+    ) -> None:
+        self._excused = excused
         self._options = retry.options
         self._clock = retry.clock
         self._position = position
@@ -63,7 +66,9 @@ class _Tally:
             self.fruitless = 0
         error = state.outcome.exception() if state.outcome else None
         kind = type(error) if error is not None else BaseException
-        if self._free.get(kind, 0) > 0:
+        if self._excused is not None and isinstance(error, TransferKitError) and self._excused(error):
+            self._last_byte = self._clock()
+        elif self._free.get(kind, 0) > 0:
             self._free[kind] -= 1
         else:
             self.fruitless += 1
@@ -93,6 +98,7 @@ def go_on(
     position: Callable[[], int],
     sleep: Callable[[float], None],
     on_retry: Callable[[TransferKitError, float], None] | None,
+    excused: Callable[[TransferKitError], bool] | None,
 ) -> T:
     """Go on after the first failure of ``attempt``; what it takes, returns and raises is that of ``Retry.call``."""
     first: TransferKitError | None = failure
@@ -105,7 +111,7 @@ def go_on(
             raise error
         return attempt()
 
-    tally = _Tally(retry, position)
+    tally = _Tally(retry, position, excused)
     back_off = wait_quadratic(retry.options.max_wait, rng=retry.rng, count=lambda state: tally.fruitless)
 
     def wait(state: tenacity.RetryCallState) -> float:

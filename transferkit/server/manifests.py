@@ -16,9 +16,10 @@ from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.names import check_reference
 from transferkit.server.answers import Answer, Refusal, json_answer
 from transferkit.server.incoming import Incoming
-from transferkit.server.store import Repository, check_tag
+from transferkit.server.store import Repository
 
 LIMIT = 4 * 1024 * 1024  # bytes: the least that the specification wants taken, and what other registries take at most
 
@@ -119,11 +120,9 @@ def referrers(repository: Repository, request: Request, subject: Digest) -> Answ
     )
 
 
-def _reference(text: str) -> Digest | str:
-    if ":" in text:
-        return Digest(text)
+def _reference(text: str) -> str:
     try:
-        return check_tag(text)
+        return check_reference(text)
     except InvalidNameError as error:
         raise Refusal(400, "TAG_INVALID", str(error)) from error
 

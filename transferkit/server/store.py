@@ -11,7 +11,7 @@
     incoming/<uuid>                                     small files before their rename
 
 A repository's own folders begin with an underscore, and no component of a repository name does: they cannot collide.
-This is the one gate from a request to a path: :class:`Repository`, :func:`check_tag` and
+This is the one gate from a request to a path: :mod:`transferkit.names` and
 :class:`~transferkit.content.digest.Digest` hold every text against its grammar. Knows nothing of HTTP.
 
 Nothing is fsynced: a file is there whole or not at all for whoever looks, but a power cut may take it back.
@@ -20,30 +20,11 @@ Nothing is fsynced: a file is there whole or not at all for whoever looks, but a
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from pathlib import Path
 
 from transferkit.content.digest import Digest
-from transferkit.errors import InvalidNameError
-
-# OCI distribution specification v1.1, "Pulling manifests". \Z, because "$" lets a newline through.
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z", re.ASCII)
-_NAME_LENGTH = 255  # what clients assume at most, host name included; no component can outgrow a file name then
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z", re.ASCII)
-_SHOWN = 80  # characters of a rejected text that an error repeats
-
-
-def check_tag(text: str) -> str:
-    """Return ``text`` if it is a tag.
-
-    Raises:
-        InvalidNameError: it is not.
-    """
-    if _TAG.match(text) is None:
-        raise InvalidNameError(f"{text[:_SHOWN]!r} is not a tag")
-    return text
+from transferkit.names import check_repository
 
 
 class Store:
@@ -63,8 +44,7 @@ class Store:
         Raises:
             InvalidNameError: ``name`` is not a repository name.
         """
-        if len(name) > _NAME_LENGTH or _NAME.match(name) is None:
-            raise InvalidNameError(f"{name[:_SHOWN]!r} is not a repository name")
+        check_repository(name, strict=True)
         return Repository(self, name, os.path.join(self._repositories, *name.split("/")))
 
     def content(self, digest: Digest) -> str:

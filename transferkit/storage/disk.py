@@ -11,44 +11,53 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR})
 _MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
 
 
 class Disk:
     """System calls on files. Stateless and thread-safe; every method raises ``OSError`` as the call does."""
 
+    close = staticmethod(os.close)
+    fsync = staticmethod(os.fsync)
+    truncate = staticmethod(os.ftruncate)
+    unlink = staticmethod(os.unlink)
+    stat = staticmethod(os.stat)
+    lstat = staticmethod(os.lstat)
+    fstat = staticmethod(os.fstat)
+
     def create(self, path: str) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
 
     def reopen(self, path: str) -> int:
-        """Open a file for reading and writing, made if need be; never through a symbolic link."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        """Open a file that is there for reading and writing; never through a symbolic link."""
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def open(self, path: str) -> int:
         """Open a file for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read_file(self, path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of a small file of ours.
+        """Return the last ``limit`` bytes, or less, of a small file of ours.
 
         Neither a symbolic link nor anything but a file is opened: reading a named pipe would wait for ever.
         """
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not is_file(os.fstat(fd)):
+            status = os.fstat(fd)
+            if not is_file(status):
                 raise OSError(errno.EINVAL, f"{path} is not a file")
             # Only now: open() refuses the descriptor of a folder, and leaves it open.
             with open(fd, "rb", closefd=False) as file:
+                file.seek(max(0, status.st_size - limit))
                 return file.read(limit)
         finally:
             os.close(fd)
-
-    def close(self, fd: int) -> None:
-        os.close(fd)
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> None:
         """Write all of ``data``. A short write is how some file systems say that they are full: the rest asks again."""
@@ -62,49 +71,33 @@ class Disk:
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
 
-    def fsync(self, fd: int) -> None:
-        os.fsync(fd)
-
     def sync_folder(self, path: str) -> None:
-        """Make the names in a folder durable."""
+        """Make the names in a folder durable, where the file system can: CIFS and sshfs cannot, and say so."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(fd)
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)
 
-    def unlink(self, path: str) -> None:
-        os.unlink(path)
-
-    def stat(self, path: str) -> os.stat_result:
-        return os.stat(path)
-
-    def fstat(self, fd: int) -> os.stat_result:
-        return os.fstat(fd)
-
-    def truncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
-
     def open_append(self, path: str) -> int:
         """Open a file for lines that are added to its end; never through a symbolic link."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def write(self, fd: int, data: bytes) -> None:
-        """Write all of ``data`` with one call; a line is short enough for that on every file system.
-
-        Raises:
-            OSError: it was cut short, which is how some file systems say that they are full.
-        """
+        """Write all of ``data`` with one call, or raise: it is short, and only a disk that is full cuts it off."""
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def free(self, path: str) -> int:
-        """Return how many bytes a user may still write to the file system of ``path``."""
+        """Return how many bytes a user may still write to the file system of ``path``, as far as it counts them."""
         status = os.statvfs(path)
-        return status.f_bavail * status.f_frsize
+        return status.f_bavail * status.f_frsize if status.f_blocks else MAX_SIZE  # ramfs says 0 of 0
 
     def append(self, path: str, data: bytes) -> None:
         """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""
@@ -128,6 +121,15 @@ def remove_quietly(disk: Disk, path: str) -> None:
         disk.unlink(path)
     except OSError:
         pass  # gone already; a file that cannot be removed is found and reported by whoever needs its name
+
+
+def close_quietly(disk: Disk, fd: int) -> None:
+    """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
+    try:
+        if fd >= 0:
+            disk.close(fd)
+    except OSError:
+        pass
 
 
 def storage_error(error: OSError, doing: str, path: str) -> StorageError:

@@ -11,17 +11,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import threading
 from pathlib import Path
 
 from transferkit.content.digest import Digest
-from transferkit.errors import InvalidDigestError
 from transferkit.storage.disk import Disk, storage_error
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "1"
+_ROW = re.compile(r"^1 (\S+) (\d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
 _DURABLE = "-"
 _BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of 5,000 small blobs
 _LIMIT = 64 * 1024 * 1024  # bytes of an index that are read at most: half a million rows
@@ -63,15 +63,9 @@ class VerifiedIndex:
             text = self._disk.read_file(self._path, _LIMIT).decode("ascii", "replace")
         except OSError:
             return  # no index yet, or none that can be read: everything is hashed once more
-        for line in text.splitlines():
-            fields = line.split(" ")
-            if len(fields) != 6 or fields[0] != _VERSION or fields[5] not in (_DURABLE, self._boot):
-                continue
-            try:
-                digest = Digest(fields[1])
-            except InvalidDigestError:
-                continue
-            self._rows[digest] = " ".join(fields[2:5])
+        for digest, key, boot in _ROW.findall(text):
+            if boot in (_DURABLE, self._boot):
+                self._rows[digest] = key
 
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
@@ -81,7 +75,7 @@ class VerifiedIndex:
         """Remember a verified file; written at the latest by ``flush``."""
         if self._boot is None and not durable:
             return  # nothing could tell this boot from the next
-        row = f"{_VERSION} {digest} {_key(status)} {_DURABLE if durable else self._boot}\n"
+        row = f"1 {digest} {_key(status)} {_DURABLE if durable else self._boot}\n"
         with self._lock:
             self._fresh.append(row)
             if len(self._fresh) < _BATCH:
@@ -90,11 +84,7 @@ class VerifiedIndex:
         self._write(rows)
 
     def flush(self) -> None:
-        """Write what is remembered so far; what cannot be written is hashed again some day.
-
-        Raises:
-            StorageError: a symbolic link or a folder is in its place.
-        """
+        """Write what is remembered so far; what cannot be written is hashed again some day."""
         with self._lock:
             rows, self._fresh = self._fresh, []
         if rows:

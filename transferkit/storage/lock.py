@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from transferkit.content.descriptor import Descriptor
@@ -16,39 +16,43 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _POLL = 0.05  # seconds between two looks at a lock that another process holds
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 class BlobLock:
-    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it."""
+    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it.
+
+    ``is_held`` says whether it keeps anybody away: some file systems refuse locks, and some (Lustre, GPFS, NFS) grant
+    one to whoever asks.
+    """
 
     def __init__(self, folder: str, descriptor: Descriptor, disk: Disk) -> None:
+        self.is_held = False
         self._disk = disk
         self._path = f"{folder}/{descriptor.digest.file_name}.lock"
         self._lock = _file_lock(self._path)
 
     def acquire(self, flow: Flow) -> None:
-        """Wait until it is ours; the wait can be cancelled.
-
-        Raises:
-            StorageError: the lock's file cannot be made.
-        """
+        """Wait until it is ours, or known to keep nobody away; the wait can be cancelled."""
         from filelock import Timeout
 
-        with disk_errors("locking", self._path):
-            while True:
-                try:
-                    self._lock.acquire(timeout=_POLL, poll_interval=_POLL)
-                except Timeout:
-                    flow.check()
-                except NotImplementedError:
-                    return  # a file system without flock: two processes may fetch the same bytes, to the same places
-                except OSError as error:
-                    if error.errno not in _NO_LOCKS:
+        while True:
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                flow.wait(_POLL)
+                continue
+            except NotImplementedError:
+                return
+            except OSError as error:
+                # What stands there and cannot be opened is an error; a lock that is refused keeps nobody from work.
+                with disk_errors("locking", self._path), suppress(FileNotFoundError):
+                    if error.errno == errno.EIO:
                         raise
-                    return
-                else:
-                    return
+                    self._disk.close(self._disk.reopen(self._path))
+                return
+            with unheld(self._path) as is_free:
+                self.is_held = not is_free
+            return
 
     def retire(self) -> None:
         """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
@@ -56,26 +60,24 @@ class BlobLock:
 
     def release(self) -> None:
         """Let the next one have it."""
+        self.is_held = False
         self._lock.release()
 
 
 @contextmanager
 def unheld(path: str) -> Iterator[bool]:
     """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
-    if not os.path.exists(path):
-        yield True
-        return
     from filelock import Timeout
 
     lock = _file_lock(path)
     try:
-        lock.acquire(timeout=0)
+        if os.path.exists(path):
+            lock.acquire(blocking=False)
     except Timeout:
         yield False
         return
     except (NotImplementedError, OSError):
-        yield True  # no locks here: nobody can hold one
-        return
+        pass  # no locks here: nobody can hold one
     try:
         yield True
     finally:

@@ -4,20 +4,24 @@ A first line says what it is (digest, size, the boot it was written in); it is r
 opened. Then comes a line for each range that was written, appended, and now and then one that says how many of those
 before it were synced. After a crash of the process all lines count, after a power cut the synced ones. A state that
 does not parse, or that speaks of something else, is discarded, never trusted; a last line that is torn is ignored.
+
+What writes raises ``StorageError`` where the disk refuses.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 from transferkit.content.chunk import Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidDescriptorError, StorageError
-from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, remove_quietly
 
 VERSION = 2
+_LINE = re.compile(rb'\[(\d{1,99}), (\d{1,99})\]|\{"synced": (\d{1,99})\}')
 _ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a row for many reads
 _MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
@@ -41,10 +45,10 @@ class State:
         """Return what an earlier run has left that can be believed."""
         try:
             text = self._disk.read_file(self.path, _MAX_STATE + 1)
-        except OSError:
+            first, _, rest = text.partition(b"\n")
+            header = json.loads(first)
+        except (OSError, ValueError, RecursionError):
             return Ranges()
-        first, _, rest = text.partition(b"\n")
-        header = _parse(first)
         if len(text) > _MAX_STATE or not isinstance(header, dict) or {**header, "boot": self._boot} != self._header():
             return Ranges()
         rows, synced = self._read_rows(rest)
@@ -66,13 +70,13 @@ class State:
         synced = 0
         # The last piece is what follows the last line end: nothing, or a line that was torn.
         for line in text.split(b"\n")[:-1]:
-            row = _parse(line)
-            if isinstance(row, list) and len(row) == 2 and all(type(n) is int for n in row):
-                rows.append((row[0], row[1]))
-            elif isinstance(row, dict) and type(row.get("synced")) is int:
-                synced = min(max(synced, row["synced"]), len(rows))
-            else:
+            match = _LINE.fullmatch(line)
+            if match is None:
                 break
+            if match[3] is None:
+                rows.append((int(match[1]), int(match[2])))
+            else:
+                synced = min(max(synced, int(match[3])), len(rows))
         return rows, synced
 
     def _header(self) -> dict[str, Any]:
@@ -80,11 +84,7 @@ class State:
         return {"version": VERSION, "digest": wanted.digest, "size": wanted.size, "boot": self._boot}
 
     def rewrite(self, ranges: Ranges) -> None:
-        """Write the state anew, and open it for more rows. None of them counts as synced.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Write the state anew, and open it for more rows. None of them counts as synced."""
         self.close()
         self._held.clear()
         rows = ranges.to_list()
@@ -107,16 +107,12 @@ class State:
             self._fd = self._disk.open_append(self.path)
 
     def add(self, start: int, end: int) -> None:
-        """Add a row; one that is short waits for the next one to go on where it ends.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Add a row; one that is short waits for the next one to go on where it ends."""
         start = self._held.pop(start, start)
         if end - start + 1 < self._descriptor.size // _ROWS:
             self._held[end + 1] = start
-            return
-        self._write_row(start, end)
+        else:
+            self._write_row(start, end)
 
     def _write_row(self, start: int, end: int) -> None:
         with disk_errors("writing", self.path):
@@ -124,13 +120,9 @@ class State:
         self.rows += 1
 
     def sync(self, rows: int) -> None:
-        """Say, to last, that the data of the first ``rows`` rows has been synced.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Say, to last, that the data of the first ``rows`` rows has been synced."""
         with disk_errors("syncing", self.path):
-            self._disk.write(self._fd, json.dumps({"synced": rows}).encode("ascii") + b"\n")
+            self._disk.write(self._fd, f'{{"synced": {rows}}}\n'.encode("ascii"))
             self._disk.fsync(self._fd)
             if not self._named:
                 self._disk.sync_folder(os.path.dirname(self.path))
@@ -146,23 +138,3 @@ class State:
                 break  # it costs the next run these bytes
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
-
-    def remove(self) -> None:
-        """Remove the file, if it is there."""
-        remove_quietly(self._disk, self.path)
-
-
-def close_quietly(disk: Disk, fd: int) -> None:
-    """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
-    try:
-        if fd >= 0:
-            disk.close(fd)
-    except OSError:
-        pass
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None

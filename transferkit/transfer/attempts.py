@@ -1,175 +1,116 @@
-"""Attempts at one unit of work: the retry loop, and everybody who has to hear of what became of it."""
+"""Attempts at one unit of work: the retry loop, and everybody who has to hear of a failure."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Outcome
-from transferkit.errors import (
-    CertificateError,
-    ConnectError,
-    DigestMismatchError,
-    RateLimitedError,
-    RetriesExhaustedError,
-    SlowError,
-    StalledError,
-    StorageError,
-    TransferKitError,
-    UnauthorizedError,
-)
+from transferkit.errors import DigestMismatchError, SlowError, TransferKitError
 from transferkit.retry import Retry
-from transferkit.trace import Trace
+from transferkit.transfer.concurrency import Concurrency, is_limit
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.throttle import Throttle
+from transferkit.transfer.outcomes import Outcomes
 
 T = TypeVar("T")
-
-# The same for every blob: the disk, the credentials and the certificate will not get better for the next one.
-_FATAL = (StorageError, UnauthorizedError, CertificateError)
-
-
-def is_fatal(error: TransferKitError) -> bool:
-    """Tell whether an error ends the whole copy: it would be the same for every other blob."""
-    if isinstance(error, RetriesExhaustedError):
-        return isinstance(error.__cause__, ConnectError)
-    if isinstance(error, RateLimitedError):
-        return not error.retryable  # it asks for a longer wait than the user allows
-    return isinstance(error, _FATAL) or (isinstance(error, ConnectError) and not error.retryable)
-
-
-class Outcomes:
-    """What became of the blobs of one run. Thread-safe."""
-
-    def __init__(self, trace: Trace, logger: logging.Logger, *, skipped: int = 0) -> None:
-        self.skipped = skipped
-        self.mounted = 0
-        self.retried = 0
-        self.healed = 0
-        self.taken_back = 0
-        """Bytes that were counted by other workers, and are not in place after all."""
-        self.failures: dict[str, TransferKitError] = {}
-        self._trace = trace
-        self._logger = logger
-        self._lock = threading.Lock()
-
-    def _tell(self, event: Callable[..., object], *arguments: object) -> None:
-        try:
-            event(*arguments)
-        except Exception:
-            self._logger.warning("the trace raised; the transfer goes on", exc_info=True)
-
-    def started(self, descriptor: Descriptor) -> None:
-        if type(self._trace) is not Trace:
-            self._tell(self._trace.started, descriptor)
-
-    def ended(self, descriptor: Descriptor, outcome: Outcome) -> None:
-        """Take in that a blob is in place."""
-        if outcome is not Outcome.MOVED:
-            with self._lock:  # "+=" on an attribute is not atomic
-                if outcome is Outcome.PRESENT:
-                    self.skipped += 1
-                else:
-                    self.mounted += 1
-        if type(self._trace) is not Trace:
-            self._tell(self._trace.done if outcome is Outcome.MOVED else self._trace.cached, descriptor)
-
-    def failed(self, descriptor: Descriptor, error: TransferKitError) -> None:
-        """Take in that a blob was given up."""
-        self.failures[descriptor.digest] = error
-        self._tell(self._trace.failed, descriptor, error)
-
-    def again(self, descriptor: Descriptor, error: TransferKitError, position: int) -> None:
-        """Take in that an attempt failed and will be followed by another one, from ``position`` on."""
-        healed = isinstance(error, (StalledError, SlowError))
-        with self._lock:
-            self.retried += 1
-            self.healed += healed
-        if healed:
-            self._tell(self._trace.healed, descriptor, error, position)
-
-    def take_back(self, count: int) -> None:
-        """Take back bytes that were counted as progress."""
-        with self._lock:
-            self.taken_back += count
+U = TypeVar("U")
 
 
 class Attempts:
-    """Runs the attempts of units of work. Thread-safe."""
+    """Runs the attempts of units of work. Thread-safe. ``outcomes`` hears of what is tried again."""
 
     def __init__(
-        self,
-        retry: Retry,
-        throttle: Throttle,
-        outcomes: Outcomes,
-        *,
-        sleep: Callable[[float], None],
-        logger: logging.Logger,
+        self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None, *, logger: logging.Logger
     ) -> None:
         self._retry = retry
-        self._throttle = throttle
+        self._concurrency = concurrency
         self._outcomes = outcomes
-        self._sleep = sleep
         self._logger = logger
 
     def run(
         self,
-        descriptor: Descriptor,
-        attempt: Callable[[], T],
+        attempt: Callable[[U, WorkerFlow], T],
+        unit: U,
         flow: WorkerFlow,
+        descriptor: Descriptor | None = None,
         *,
-        position: Callable[[], int] | None = None,
+        start: int = 0,
     ) -> T:
-        """Run ``attempt`` until it succeeds or is given up.
+        """Run ``attempt(unit, flow)`` until it succeeds or is given up.
 
-        Content with a wrong digest is fetched once more; twice the same is the source's own. ``position`` is where the
-        unit goes on after a failure, for the trace.
+        Content with a wrong digest is fetched once more; twice the same is the source's own. ``descriptor`` is the blob
+        that the unit, from byte ``start`` on, is of.
 
         Raises:
             TransferKitError: as ``Retry.call`` does.
         """
-        mismatches = slow = 0
         flow.watch.spared = False
+        flow.begin_attempt()
+        self._concurrency.enter(flow)
+        try:
+            flow.check()
+            result = attempt(unit, flow)
+        except TransferKitError as error:
+            first = error
+        else:
+            flow.attempt = 0
+            return result
+        try:
+            return self._go_on(first, attempt, unit, flow, descriptor, start)
+        finally:
+            flow.attempt = 0
+            del first  # its traceback refers to this frame
+
+    def _go_on(
+        self,
+        first: TransferKitError,
+        attempt: Callable[[U, WorkerFlow], T],
+        unit: U,
+        flow: WorkerFlow,
+        descriptor: Descriptor | None,
+        start: int,
+    ) -> T:
+        concurrency = self._concurrency
+        mismatches = int(isinstance(first, DigestMismatchError))
+        first.retryable = first.retryable or mismatches > 0
+        others = -1
+        slow = 0
 
         def one() -> T:
             nonlocal mismatches
-            flow.begin_attempt()
-            self._throttle.enter(flow)
+            concurrency.enter(flow)
             flow.check()
             try:
-                return attempt()
+                return attempt(unit, flow)
             except DigestMismatchError as error:
                 mismatches += 1
                 error.retryable = mismatches == 1
                 raise
+
+        def excused(error: TransferKitError) -> bool:
+            # While others move on the host, it is the host's limit that this unit failed at, and not its own budget.
+            nonlocal others
+            before, others = others, concurrency.moved_by_others(flow)
+            return others > before >= 0 and is_limit(error, flow)
 
         def again(error: TransferKitError, wait: float) -> None:
             nonlocal slow
             slow += isinstance(error, SlowError)
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
-            self._throttle.note(error, flow, wait)
-            self._outcomes.again(descriptor, error, position() if position else 0)
-            self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
+            concurrency.failed(error, flow, wait)
+            if descriptor is not None:
+                self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
+                if self._outcomes is not None:
+                    self._outcomes.again(descriptor, error, start + flow.counter.position)
+            flow.begin_attempt()
 
-        try:
-            return self._retry.call(one, position=lambda: flow.counter.peak, sleep=self._sleep, on_retry=again)
-        finally:
-            flow.busy = False
-
-    def wait(self, error: TransferKitError, flow: WorkerFlow, tries: int) -> None:
-        """Wait for another try at what is no unit of work, after ``tries`` have failed, the last with ``error``.
-
-        Raises:
-            TransferKitError: what the flow was cut with, if that is final.
-        """
-        wait = self._retry.wait(error, tries)
-        self._throttle.note(error, flow, wait)
-        self._sleep(wait)
-        flow.begin_attempt()
-        self._throttle.enter(flow)
-        flow.busy = False  # what follows is no attempt, that the others would have to wait for
-        flow.check()
+        return self._retry.go_on(
+            first,
+            one,
+            position=lambda: flow.counter.peak,
+            sleep=flow.wait,
+            on_retry=again,
+            excused=excused,
+        )

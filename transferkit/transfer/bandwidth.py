@@ -1,4 +1,4 @@
-"""A limit on bytes a second, shared by all workers and both directions, and one on how many bodies move at once."""
+"""A limit on bytes a second, shared by all workers and both directions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ class Bandwidth:
     Fair because the reservations are a queue: who has just moved much waits behind those who have not.
     """
 
-    def __init__(
-        self, rate: float, *, sleep: Callable[[float], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
-        self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
         self._free_at = clock()
 
-    def moved(self, count: int) -> None:
-        """Wait as long as ``count`` bytes take at the allowed rate."""
+    def reserve(self, count: int) -> float:
+        """Return how many seconds to wait now that ``count`` bytes were moved."""
         with self._lock:
             now = self._clock()
             self._free_at = max(self._free_at, now) + count / self._rate
-            wait = self._free_at - now
-        if wait > 0:
-            self._sleep(wait)
+            return self._free_at - now

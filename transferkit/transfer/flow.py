@@ -75,10 +75,12 @@ class BodyWatch:
     ``limit`` bounds how many bodies of all workers move at once; ``wait`` is how the worker waits for its turn.
     """
 
-    __slots__ = ("_bodies", "_limit", "_wait", "body", "paused", "spared")
+    __slots__ = ("_bodies", "_limit", "_wait", "begun", "body", "paused", "spared")
 
     def __init__(self, limit: threading.Semaphore | None = None, wait: Callable[[float], None] = time.sleep) -> None:
         self.body = 0
+        self.begun = False
+        """Whether a body has begun in this attempt: the host has answered."""
         self.paused = False
         """Whether the worker is busy elsewhere than at its body: at the disk, or waiting for its share."""
         self.spared = False
@@ -93,6 +95,7 @@ class BodyWatch:
                 self._wait(_LOOK)
         self._bodies += 1
         self.paused = False
+        self.begun = True
         self.body = self._bodies
 
     def end(self) -> None:
@@ -102,9 +105,10 @@ class BodyWatch:
 
 
 class WorkerFlow:
-    """The ``Flow`` of one worker thread, reused from unit to unit. ``busy`` says that an attempt runs.
+    """The ``Flow`` of one worker thread, reused from unit to unit.
 
-    ``cut`` may come from any thread, and from a signal handler.
+    ``attempt`` says that an attempt runs, and in which generation of the controller it began; 0: none. ``cut`` may come
+    from any thread, and from a signal handler.
     """
 
     __slots__ = (
@@ -116,7 +120,7 @@ class WorkerFlow:
         "_final",
         "_lock",
         "_size",
-        "busy",
+        "attempt",
         "counter",
         "fresh",
         "number",
@@ -135,7 +139,7 @@ class WorkerFlow:
         self.counter = ByteCounter()
         # Without a limit the watch needs no way back to us, which would be a cycle that holds the buffer.
         self.watch = BodyWatch() if bodies is None else BodyWatch(bodies, self.wait)
-        self.busy = False
+        self.attempt = 0
         self.fresh = False
         self._bandwidth = bandwidth
         self._size = buffer
@@ -184,20 +188,17 @@ class WorkerFlow:
             raise self._cut
         self.counter.progress += count
         if self._bandwidth is not None:
-            self._wait_for_bandwidth(self._bandwidth, count)
-
-    def _wait_for_bandwidth(self, bandwidth: Bandwidth, count: int) -> None:
-        self.watch.paused = True  # a body that waits for its turn is not silent
-        bandwidth.moved(count)
-        self.watch.paused = False
-        self.check()
+            self.watch.paused = True  # a body that waits for its turn is not silent
+            self.wait(self._bandwidth.reserve(count))
+            self.watch.paused = False
 
     # -- what the engine sees
 
     def begin_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.watch.end()
-        self.fresh = isinstance(self._cut, (StalledError, SlowError))
+        self.watch.begun = False
+        self.fresh = self._cut is not None and isinstance(self._cut, (StalledError, SlowError))
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:

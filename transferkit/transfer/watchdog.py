@@ -1,4 +1,4 @@
-"""One thread that looks at all flows and cuts those whose body is silent, or far behind its siblings.
+"""Cuts the flows whose body is silent, or far behind its siblings.
 
 It sees body bytes only: the wait for the head of an answer has a limit of its own. Its cut wakes the worker where it is
 blocked; the retry loop then goes on, on a new connection, from what is in place.
@@ -6,10 +6,8 @@ blocked; the retry loop then goes on, on a new connection, from what is in place
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transferkit.errors import SlowError, StalledError
@@ -17,7 +15,7 @@ from transferkit.report import human_bytes
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.speed import Speeds
 
-PERIOD = 0.25  # seconds between two looks
+PERIOD = 0.25  # seconds between two looks, at most
 WINDOW = 5.0  # seconds: slowness is judged over the last ones
 
 
@@ -32,23 +30,14 @@ class _Watch:
 
 
 class Watchdog:
-    """Watches the flows of one run, as a context manager. ``look`` is all it does; the thread only calls it."""
+    """Watches the flows of one run: whoever looks after its workers calls ``look`` every ``period`` seconds."""
 
-    def __init__(
-        self,
-        flows: Sequence[WorkerFlow],
-        speeds: Speeds,
-        *,
-        stall_timeout: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, flows: Sequence[WorkerFlow], speeds: Speeds, *, stall_timeout: float) -> None:
+        self.period = min(PERIOD, stall_timeout / 4)
         self._flows = flows
         self._speeds = speeds
         self._stall_timeout = stall_timeout
-        self._clock = clock
         self._watches: dict[int, _Watch] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="transferkit-watchdog")
 
     def look(self, now: float) -> None:
         """Look at every flow once; ``now`` is the clock's time in seconds."""
@@ -83,16 +72,3 @@ class Watchdog:
             median = self._speeds.median() or 0.0
             text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
             flow.cut_body(watch.body, SlowError(text))
-
-    def _run(self) -> None:
-        period = min(PERIOD, self._stall_timeout / 4)
-        while not self._stop.wait(period):
-            self.look(self._clock())
-
-    def __enter__(self) -> Watchdog:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()

@@ -14,7 +14,7 @@ from transferkit.errors import ProtocolError, TransferKitError, TransportError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
-from transferkit.protocol.routes import check_base_url
+from transferkit.protocol.routes import EXPIRED, check_base_url
 from transferkit.transport.hosts import Hosts, Traits
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
-_EXPIRED = frozenset({400, 401, 403})  # how S3, Azure, GCS and R2 say that a signature is too old
 # One for a token that is missing, one for a token that ended while the request was under way.
 _CHALLENGES = 2
 
@@ -154,7 +153,7 @@ class _Chain:
         status, abroad = response.status, outgoing.origin != client.origin
         if status == 401 and outgoing.trusted and self._challenges < _CHALLENGES:
             return self._authorized(response, flow)
-        if status in _EXPIRED and self._hops and abroad and outgoing.body is None and not self._asked_again:
+        if status in EXPIRED and self._hops and abroad and outgoing.body is None and not self._asked_again:
             # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
             response.finish()
             self._asked_again = True

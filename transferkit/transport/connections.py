@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
@@ -47,14 +46,7 @@ class WakeableConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         if self.flow is None:
             return super()._new_conn()
-        try:
-            sock = self._open(self.flow)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection to {self.host} within {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"cannot connect to {self.host}: {error}") from error
+        sock = self._open(self.flow)
         try:
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
@@ -81,10 +73,7 @@ class WakeableConnection(HTTPConnection):
             super().connect()
         except OSError as error:
             close_half_made(error)
-            if self.flow is None or isinstance(error, (ssl.SSLError, TimeoutError)):
-                raise
-            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
-            raise NewConnectionError(self, str(error)) from error
+            raise
         finally:
             twin, self._twin = self._twin, None
             if twin is not None and self.flow is not None:
@@ -183,48 +172,48 @@ class Idle:
         self.sweep(time.monotonic())
 
 
-class IdleConnections:
-    """The idle connections of one pool, the last used first: its congestion window is the widest. Thread-safe.
+class IdleConnections(deque["WakeableConnection"]):
+    """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
     It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
     def __init__(self, maxsize: int) -> None:
+        super().__init__()
         self.shared = Idle(maxsize)
-        self._items: deque[Any] = deque()
-        self._maxsize = maxsize
+        self._most = maxsize
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: WakeableConnection | None, block: bool = True, timeout: float | None = None) -> None:
         if item is None:
             return  # urllib3 fills a queue with places for connections
-        if len(self._items) >= self._maxsize:
+        if len(self) >= self._most:
             raise queue.Full
         shared = self.shared
         item.idle_since = now = time.monotonic()
-        shared.queues[item] = self  # first: once it is among the items, another thread may take it
-        self._items.append(item)
+        shared.queues[item] = self  # first: once it is in here, another thread may take it
+        self.append(item)
         if now >= shared.due or len(shared.queues) > shared.most:
             shared.sweep(now)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
         try:
-            item = self._items.pop()
+            item = self.pop()
         except IndexError:
             raise queue.Empty from None
         self.shared.queues.pop(item, None)
         return item
 
-    def take(self, item: Any) -> bool:
+    def take(self, item: WakeableConnection) -> bool:
         """Part with this connection, and tell whether it was here."""
         try:
-            self._items.remove(item)
+            self.remove(item)
         except ValueError:
             return False  # another thread has it
         self.shared.queues.pop(item, None)
         return True
 
     def qsize(self) -> int:
-        return len(self._items)
+        return len(self)
 
 
 class WakeablePool(HTTPConnectionPool):
@@ -235,14 +224,16 @@ class WakeablePool(HTTPConnectionPool):
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
-        while True:
+        idle: Any = self.pool  # None once it is closed
+        while idle:
             try:
-                connection: WakeableConnection = self.pool.get()  # type: ignore[union-attr]  # None once it is closed
-            except (queue.Empty, AttributeError):
-                return None
+                connection: WakeableConnection = idle.get()
+            except queue.Empty:
+                break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
             connection.close()
+        return None
 
     def give_back(self, connection: WakeableConnection) -> None:
         """Keep a connection for the next request."""

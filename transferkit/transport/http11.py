@@ -51,11 +51,8 @@ def head_of(request: Request, before_target: str, route_fields: str) -> bytes:
     if request.body is not None:
         fields += f"Content-Length: {request.body.length}\r\n"
     try:
-        return (
-            f"{request.method} {before_target}{visible(request.target)} HTTP/1.1\r\n{route_fields}{fields}\r\n".encode(
-                "latin-1"
-            )
-        )
+        line = f"{request.method} {before_target}{visible(request.target)} HTTP/1.1\r\n"
+        return f"{line}{route_fields}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
 

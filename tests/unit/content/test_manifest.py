@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import Manifest
+from transferkit.content.manifest import Index, Manifest, parse
 from transferkit.errors import InvalidManifestError
 
 A = "sha256:" + 64 * "a"
@@ -25,7 +25,11 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 
 def manifest(media_type: str = "", **fields: Any) -> Manifest:
-    return Manifest(json.dumps({"schemaVersion": 2, **fields}).encode(), media_type=media_type)
+    return Manifest(json.dumps({"schemaVersion": 2, "layers": [], **fields}).encode(), media_type=media_type)
+
+
+def index(media_type: str = "", **fields: Any) -> Index:
+    return Index(json.dumps({"schemaVersion": 2, "manifests": [], **fields}).encode(), media_type=media_type)
 
 
 def refusal(raw: bytes, media_type: str = "") -> str:
@@ -73,7 +77,7 @@ def test_json_is_anew_each_time() -> None:
 
 
 def test_a_manifest_without_anything_is_empty() -> None:
-    result = Manifest(b"{}")
+    result = Manifest(b'{"layers": []}')
     assert (result.config, result.layers, result.annotations, result.size) == (None, (), {}, 0)
     assert result.media_type == OCI_MANIFEST
 
@@ -97,12 +101,7 @@ def test_a_blob_that_is_config_and_layer_counts_once() -> None:
 def test_manifests_are_compared_and_hashed_by_what_was_received() -> None:
     assert manifest(layers=[]) == manifest(layers=[])
     assert hash(manifest(layers=[])) == hash(manifest(layers=[]))
-    assert manifest(layers=[]) != manifest(OCI_INDEX)
-
-
-def test_an_index_has_no_layers() -> None:
-    result = manifest(OCI_INDEX, mediaType=OCI_INDEX, manifests=[{"digest": A, "size": 7}])
-    assert (result.media_type, result.layers, result.config) == (OCI_INDEX, (), None)
+    assert manifest(layers=[]) != manifest(DOCKER_MANIFEST)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,6 @@ def test_an_index_has_no_layers() -> None:
     [
         (OCI_MANIFEST, None, OCI_MANIFEST),
         (DOCKER_MANIFEST, DOCKER_MANIFEST, DOCKER_MANIFEST),
-        (DOCKER_INDEX, "", DOCKER_INDEX),
         ("", OCI_MANIFEST, OCI_MANIFEST),
         ("text/plain", DOCKER_MANIFEST, DOCKER_MANIFEST),
         ("application/json", None, "application/json"),
@@ -135,7 +133,7 @@ def test_a_media_type_that_contradicts_the_server_is_refused() -> None:
 def test_a_media_type_that_no_header_can_hold_is_refused(media_type: str) -> None:
     raw = json.dumps({"mediaType": media_type}).encode()
     assert refusal(raw).startswith("the manifest's media type ")
-    assert refusal(b"{}", media_type).startswith("the manifest's media type ")
+    assert refusal(b'{"layers": []}', media_type).startswith("the manifest's media type ")
 
 
 @pytest.mark.parametrize("media_type", [5, [], {}, True])
@@ -216,6 +214,89 @@ def test_a_malformed_config_is_refused(config: object) -> None:
     assert refusal(json.dumps({"config": config}).encode()).startswith("a descriptor in the manifest ")
 
 
+# -- indexes
+
+
+def test_an_index_has_its_manifests_with_their_platforms() -> None:
+    result = index(
+        manifests=[
+            {"mediaType": OCI_MANIFEST, "digest": A, "size": 7, "platform": {"os": "linux", "architecture": "amd64"}},
+            {"digest": B, "size": 8, "platform": {"architecture": "arm", "os": "linux", "variant": "v7", "x": "y"}},
+            {"digest": C, "size": 9, "platform": {"os": 5}, "annotations": {"a": "b"}},
+        ],
+        annotations={"org.opencontainers.image.title": "a model"},
+    )
+    assert result.manifests == (
+        Descriptor(Digest(A), 7, media_type=OCI_MANIFEST),
+        Descriptor(Digest(B), 8),
+        Descriptor(Digest(C), 9),
+    )
+    assert [entry.platform for entry in result.manifests] == ["linux/amd64", "linux/arm/v7", None]
+    assert result.manifests[2].annotations == (("a", "b"),)
+    assert result.annotations == {"org.opencontainers.image.title": "a model"}
+    assert result.media_type == OCI_INDEX
+
+
+def test_the_raw_bytes_of_an_index_and_their_digest_are_as_received() -> None:
+    raw = b'{"manifests": []}'
+    result = Index(raw, media_type=DOCKER_INDEX)
+    assert (result.raw, result.media_type, result.json()) == (raw, DOCKER_INDEX, {"manifests": []})
+    assert result.digest == "sha256:fdbdcd12a9687e09000b694f75c25de04be151d880560d5a88d62b5f39b2f0e7"
+
+
+@pytest.mark.parametrize("name", ["layers", "config", "size"])
+def test_an_index_says_that_it_has_no_layers_when_it_is_asked_for_them(name: str) -> None:
+    result = index(manifests=[{"digest": A, "size": 7, "platform": {"os": "linux", "architecture": "amd64"}}])
+    with pytest.raises(InvalidManifestError) as caught:
+        getattr(result, name)
+    assert str(caught.value) == ("an index has no layers; fetch one of its 1 .manifests by digest (linux/amd64)")
+
+
+@pytest.mark.parametrize(
+    ("said", "fields", "kind"),
+    [
+        ("", {"layers": []}, Manifest),
+        ("", {"config": {"digest": A, "size": 1}}, Manifest),
+        (OCI_MANIFEST, {"layers": []}, Manifest),
+        ("", {"manifests": []}, Index),
+        (OCI_INDEX, {"manifests": []}, Index),
+        ("text/plain", {"mediaType": DOCKER_INDEX, "manifests": []}, Index),
+    ],
+)
+def test_what_is_received_is_a_manifest_or_an_index(said: str, fields: dict[str, Any], kind: type) -> None:
+    assert type(parse(json.dumps(fields).encode(), media_type=said)) is kind
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "message"),
+    [
+        (b"{}", "", "it is no manifest of the kind that was expected: it has no layers and no config"),
+        (b"{}", OCI_INDEX, "it is no manifest of the kind that was expected: it has no manifests"),
+        (
+            b'{"errors": [{"code": "DENIED"}]}',
+            "",
+            'it is an error and no manifest, though sent as one: [{"code": "DENIED"}]',
+        ),
+        (b'{"error": "no such model"}', "", 'it is an error and no manifest, though sent as one: "no such model"'),
+        (
+            b'{"schemaVersion": 1, "fsLayers": []}',
+            "",
+            "it is a manifest of Docker's schema 1, which tells no sizes and is not supported",
+        ),
+        (b'{"layers": []}', OCI_INDEX, f"the manifest is called {OCI_INDEX}, and has layers or config"),
+        (b'{"manifests": []}', OCI_MANIFEST, f"the manifest is called {OCI_MANIFEST}, and has manifests"),
+    ],
+)
+def test_what_is_neither_is_refused_in_words(raw: bytes, said: str, message: str) -> None:
+    with pytest.raises(InvalidManifestError) as caught:
+        parse(raw, media_type=said)
+    assert str(caught.value) == message
+
+
+def test_an_index_is_no_manifest() -> None:
+    assert refusal(b'{"manifests": []}').startswith("it is no manifest of the kind that was expected")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([A, OCI_MANIFEST]),
     lambda inner: (
@@ -237,8 +318,9 @@ JSON = st.recursive(
 @settings(deadline=None, max_examples=100)
 def test_whatever_is_received_is_a_manifest_or_refused(raw: bytes, media_type: str) -> None:
     try:
-        result = Manifest(raw, media_type=media_type)
+        result = parse(raw, media_type=media_type)
     except InvalidManifestError:
         return
     assert result.raw == raw
-    assert all(0 <= layer.size < 2**63 for layer in result.layers)
+    entries = result.manifests if isinstance(result, Index) else result.layers
+    assert all(0 <= entry.size < 2**63 for entry in entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import nullcontext
 
 import pytest
 
@@ -67,6 +68,24 @@ def test_a_folder_can_be_synced(tmp_path):
     Disk().sync_folder(str(tmp_path))
     with pytest.raises(OSError, match=r"."):
         Disk().sync_folder(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(("code", "fails"), [(errno.EINVAL, False), (errno.ENOSYS, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch, code, fails):
+    def refuse(fd: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="output error") if fails else nullcontext():
+        Disk().sync_folder(str(tmp_path))
+    assert before == os.listdir("/proc/self/fd")
+
+
+def test_of_a_file_that_is_too_long_the_end_is_read(tmp_path):
+    (tmp_path / "f").write_bytes(b"0123456789")
+    assert b"6789" == Disk().read_file(str(tmp_path / "f"), 4)
+    assert b"0123456789" == Disk().read_file(str(tmp_path / "f"), 11)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,21 @@ def test_a_row_is_known_to_the_next_run(tmp_path, file):
     assert not second.knows(B, file.stat())
 
 
+def test_what_is_new_is_remembered_however_long_the_index_is(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(module, "_LIMIT", 1000)
+    for digest in (A, B, A, B, A, B, A, B, A, B):
+        index = make(tmp_path)
+        index.add(digest, file.stat(), durable=False)
+        index.flush()
+    assert (tmp_path / "verified").stat().st_size > 1000
+    (tmp_path / "new").write_bytes(b"new")
+    index = make(tmp_path)
+    index.add(A, (tmp_path / "new").stat(), durable=False)
+    index.flush()
+
+    assert make(tmp_path).knows(A, (tmp_path / "new").stat())
+
+
 @pytest.mark.parametrize("change", ["size", "time", "inode"])
 def test_a_file_that_changed_is_not_known(tmp_path, file, change):
     first = make(tmp_path)

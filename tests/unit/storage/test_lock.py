@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 
@@ -91,16 +92,44 @@ class Refusing:
         pass
 
 
-@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "no locks"), OSError(errno.ENOSYS, "")])
+REFUSED = [NotImplementedError(), *(OSError(code, os.strerror(code)) for code in (errno.ENOLCK, errno.EPERM, 524))]
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=repr)
 def test_a_file_system_without_locks_is_gone_on_without(tmp_path, error):
     lock = make(tmp_path)
     lock._lock = Refusing(error)
     lock.acquire(WorkerFlow())
+    assert not lock.is_held
     lock.release()
 
 
-def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path):
+def test_a_lock_that_is_granted_to_everybody_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda fd, operation: None)
     lock = make(tmp_path)
-    lock._lock = Refusing(OSError(errno.EACCES, "Permission denied"))
-    with pytest.raises(tk.StorageError, match=r"locking .* failed: .*permissions"):
+    lock.acquire(WorkerFlow())
+    assert not lock.is_held
+    lock.release()
+
+
+def test_a_lock_that_keeps_others_away_is_held_until_it_is_released(tmp_path):
+    lock = make(tmp_path)
+    lock.acquire(WorkerFlow())
+    assert lock.is_held
+    lock.release()
+    assert not lock.is_held
+
+
+def test_a_disk_that_fails_is_a_storage_error(tmp_path):
+    lock = make(tmp_path)
+    lock._lock = Refusing(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(tk.StorageError, match=r"locking .* failed: Input/output error"):
         lock.acquire(WorkerFlow())
+
+
+@pytest.mark.parametrize("plant", [os.mkdir, lambda path: os.symlink("elsewhere", path)])
+def test_a_lock_that_cannot_be_opened_is_a_storage_error(tmp_path, plant):
+    plant(tmp_path / NAME)
+    with pytest.raises(tk.StorageError, match=r"locking .* failed"):
+        make(tmp_path).acquire(WorkerFlow())
+    assert [NAME] == os.listdir(tmp_path)

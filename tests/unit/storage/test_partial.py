@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import transferkit as tk
+from tests.unit.storage import volatile
+from tests.unit.storage.suite import FailingDisk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.storage import directory as directory_module
@@ -25,12 +27,6 @@ from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.partial import Partial
 from transferkit.transfer.flow import WorkerFlow
-
-_spec = importlib.util.spec_from_file_location("volatile", Path(__file__).with_name("volatile.py"))
-assert _spec is not None
-assert _spec.loader is not None
-volatile = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(volatile)
 
 KIB = 1024
 PIECE = 4 * KIB
@@ -56,7 +52,7 @@ class CountingHasher:
 
 
 def open_partial(folder, disk: Disk | None = None, descriptor: Descriptor = DESCRIPTOR, **keywords) -> Partial:
-    partial = Directory(folder, disk=disk, **keywords).ingest(descriptor, flow=WorkerFlow())
+    partial = Directory(folder, disk=disk, resume_threshold=1, **keywords).ingest(descriptor, flow=WorkerFlow())
     assert partial is not None
     return partial
 
@@ -66,54 +62,74 @@ def put(partial: Partial, start: int, end: int, data: bytes = DATA, *, final: bo
     partial.record(start, end - 1)
 
 
+def missing(partial: Partial) -> list[Chunk]:
+    return partial.missing_in(Chunk(0, SIZE - 1))
+
+
+class ReadingDisk(Disk):
+    """Counts the bytes that are read from files."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def preadv(self, fd, buffer, offset):
+        count = super().preadv(fd, buffer, offset)
+        self.read += count
+        return count
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
 def final_path(folder: Path) -> Path:
-    return folder / tk.digest_to_path(DESCRIPTOR.digest)
+    return folder / DESCRIPTOR.digest.file_name
 
 
 # -- filling and hashing
 
 
 def test_bytes_in_order_are_hashed_from_memory(tmp_path):
-    partial = open_partial(tmp_path)
+    disk = ReadingDisk()
+    partial = open_partial(tmp_path, disk)
     for start, end in PIECES:
         put(partial, start, end)
-        assert end == partial.hashed
-    assert (0, SIZE) == (partial.reread, partial.in_place)
+        assert end == partial.offset
+    assert (0, SIZE) == (disk.read, partial.in_place)
     partial.commit(WorkerFlow())
     assert DATA == final_path(tmp_path).read_bytes()
 
 
 def test_bytes_ahead_of_the_frontier_are_read_once(tmp_path):
-    partial = open_partial(tmp_path)
+    disk = ReadingDisk()
+    partial = open_partial(tmp_path, disk)
     hasher = partial._hasher = CountingHasher(partial._hasher)
     for start, end in reversed(PIECES):
         put(partial, start, end)
         partial.follow(WorkerFlow())
-    assert SIZE - PIECE == partial.reread
-    assert SIZE == partial.hashed == hasher.count
+    assert SIZE - PIECE == disk.read
+    assert SIZE == partial.offset == hasher.count
     partial.commit(WorkerFlow())
     assert SIZE == hasher.count
     assert DATA == final_path(tmp_path).read_bytes()
 
 
 def test_bytes_that_may_be_taken_back_are_hashed_after_they_are_recorded(tmp_path):
-    partial = open_partial(tmp_path)
+    disk = ReadingDisk()
+    partial = open_partial(tmp_path, disk)
     partial.write_at(0, memoryview(DATA)[:PIECE], final=False)
     partial.follow(WorkerFlow())
-    assert (0, 0) == (partial.hashed, partial.in_place)
+    assert (0, 0) == (partial.offset, partial.in_place)
     partial.write_at(0, memoryview(DATA)[:PIECE], final=False)
     partial.record(0, PIECE - 1)
     partial.follow(WorkerFlow())
-    assert (PIECE, PIECE) == (partial.hashed, partial.reread)
-    partial.close()
+    assert (PIECE, PIECE) == (partial.offset, disk.read)
+    partial.keep()
 
 
 def test_threads_that_fill_at_once_hash_every_byte_once(tmp_path):
-    partial = open_partial(tmp_path)
+    disk = ReadingDisk()
+    partial = open_partial(tmp_path, disk)
     hasher = partial._hasher = CountingHasher(partial._hasher)
     pieces = list(PIECES)
     random.Random(1).shuffle(pieces)
@@ -136,17 +152,17 @@ def test_threads_that_fill_at_once_hash_every_byte_once(tmp_path):
         thread.join()
     partial.commit(WorkerFlow())
     assert SIZE == hasher.count
-    assert partial.reread <= SIZE
+    assert disk.read <= SIZE
     assert DATA == final_path(tmp_path).read_bytes()
 
 
 def test_what_is_missing_is_told(tmp_path):
     partial = open_partial(tmp_path)
     put(partial, PIECE, 2 * PIECE)
-    assert [Chunk(0, PIECE - 1), Chunk(2 * PIECE, SIZE - 1)] == partial.missing()
+    assert [Chunk(0, PIECE - 1), Chunk(2 * PIECE, SIZE - 1)] == missing(partial)
     assert [Chunk(2 * PIECE, 2 * PIECE + 9)] == partial.missing_in(Chunk(PIECE + 10, 2 * PIECE + 9))
     assert [] == partial.missing_in(Chunk(PIECE, 2 * PIECE - 1))
-    partial.close()
+    partial.keep()
 
 
 def test_bytes_past_the_end_are_refused(tmp_path):
@@ -154,16 +170,15 @@ def test_bytes_past_the_end_are_refused(tmp_path):
     with pytest.raises(tk.SizeMismatchError):
         partial.write_at(SIZE - 1, memoryview(b"ab"))
     partial.write_at(SIZE, memoryview(b""))
-    partial.close()
+    partial.keep()
 
 
 def test_committing_with_a_gap_is_refused_and_loses_nothing(tmp_path):
     partial = open_partial(tmp_path)
     for start, end in PIECES[1:]:
         put(partial, start, end)
-    with pytest.raises(tk.SizeMismatchError, match=f"{SIZE - PIECE} of {SIZE} bytes"):
+    with pytest.raises(tk.SizeMismatchError, match=f"{SIZE - PIECE} bytes arrived, {SIZE} were expected"):
         partial.commit(WorkerFlow())
-    partial.close()
     assert not final_path(tmp_path).exists()
 
     again = open_partial(tmp_path)
@@ -174,49 +189,22 @@ def test_committing_with_a_gap_is_refused_and_loses_nothing(tmp_path):
     assert set() == names(tmp_path / ".partial")
 
 
-def test_wrong_content_is_never_committed_and_can_begin_again(tmp_path):
-    partial = open_partial(tmp_path)
-    put(partial, 0, SIZE, bytes(SIZE))
-    with pytest.raises(tk.DigestMismatchError):
-        partial.commit(WorkerFlow())
-    assert not final_path(tmp_path).exists()
-    partial.restart()
-    assert (0, 0, [Chunk(0, SIZE - 1)]) == (partial.in_place, partial.hashed, partial.missing())
-    put(partial, 0, SIZE)
-    partial.commit(WorkerFlow())
-    assert DATA == final_path(tmp_path).read_bytes()
-
-
-def test_what_is_discarded_is_gone(tmp_path):
-    partial = open_partial(tmp_path)
-    put(partial, 0, PIECE)
-    partial.discard()
-    assert {f"{final_path(tmp_path).name}.lock"} >= names(tmp_path)
-    assert 0 == open_partial_and_close(tmp_path)
-
-
 def open_partial_and_close(folder: Path, **keywords) -> int:
     partial = open_partial(folder, **keywords)
     in_place = partial.in_place
-    partial.close()
+    partial.keep()
     return in_place
-
-
-def test_closing_more_than_once_is_fine(tmp_path):
-    partial = open_partial(tmp_path)
-    partial.close()
-    partial.close()
-    partial.discard()
 
 
 def test_a_file_that_lost_bytes_is_an_error_and_not_a_wrong_digest(tmp_path):
     partial = open_partial(tmp_path)
     put(partial, PIECE, SIZE)
     put(partial, 0, PIECE)
-    os.truncate(tmp_path / ".partial" / final_path(tmp_path).name, PIECE)
-    with pytest.raises(tk.SizeMismatchError, match="shorter"):
+    os.truncate(in_partial(tmp_path), PIECE)
+    with pytest.raises(tk.SizeMismatchError, match="shorter") as caught:
         partial.commit(WorkerFlow())
-    partial.close()
+    assert caught.value.retryable
+    assert 0 == open_partial_and_close(tmp_path)
 
 
 def test_a_cut_ends_the_hashing_of_a_large_prefix(tmp_path):
@@ -227,69 +215,108 @@ def test_a_cut_ends_the_hashing_of_a_large_prefix(tmp_path):
     flow.cut(tk.CancelledError("now"), final=True)
     with pytest.raises(tk.CancelledError, match="now"):
         partial.follow(flow)
-    partial.close()
+    partial.keep()
 
 
-class FailingDisk(Disk):
-    """Fails at the n-th call that changes something."""
-
-    def __init__(self, at: int) -> None:
-        self._left = at
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def pwrite(self, fd, data, offset):
-        self._count()
-        super().pwrite(fd, data, offset)
-
-    def write(self, fd, data):
-        self._count()
-        super().write(fd, data)
-
-    def fsync(self, fd):
-        self._count()
-        super().fsync(fd)
-
-    def rename(self, source, target):
-        self._count()
-        super().rename(source, target)
+CHANGES = ("pwrite", "write", "fsync", "rename")
 
 
 @pytest.mark.parametrize("at", range(50))
 def test_whatever_call_fails_nothing_wrong_is_visible_and_the_next_run_goes_on(tmp_path, monkeypatch, at):
     monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
-    directory = Directory(tmp_path, disk=FailingDisk(at))
+    changes = 0
+
+    def fails(name: str, *_: int) -> bool:
+        nonlocal changes
+        changes += name in CHANGES
+        return name in CHANGES and changes > at
+
     failed = False
     partial = None
     try:
-        partial = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+        partial = open_partial(tmp_path, FailingDisk(fails, errno.ENOSPC))
         for start, end in PIECES:
             put(partial, start, end)
         partial.commit(WorkerFlow())
     except tk.OutOfSpaceError:
         failed = True
         if partial is not None:
-            partial.close()
+            partial.keep()
     path = final_path(tmp_path)
     assert failed != path.exists()
+    assert failed == (changes > at)
     if failed:
         again = open_partial(tmp_path)
-        for chunk in again.missing():
+        for chunk in missing(again):
             put(again, chunk.start, chunk.end + 1)
         again.commit(WorkerFlow())
     assert DATA == path.read_bytes()
     assert set() == names(tmp_path / ".partial")
 
 
-def test_the_calls_of_a_run_are_about_as_many_as_the_test_above_lets_fail(tmp_path, monkeypatch):
-    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
-    partial = open_partial(tmp_path, FailingDisk(50))
-    for start, end in PIECES:
-        put(partial, start, end)
-    partial.commit(WorkerFlow())
+# -- what others do to the file
+
+
+def in_partial(folder: Path) -> Path:
+    return folder / ".partial" / final_path(folder).name
+
+
+@pytest.mark.parametrize("found", ["at the next sync", "at the end"])
+def test_a_file_whose_name_is_another_files_begins_again(tmp_path, monkeypatch, found):
+    if found == "at the next sync":
+        monkeypatch.setattr(partial_module, "SYNC_EVERY", SIZE)
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    in_partial(tmp_path).rename(tmp_path / "elsewhere")
+    in_partial(tmp_path).write_bytes(bytes(SIZE))
+    with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
+        put(partial, PIECE, SIZE)
+        assert found == "at the end"
+        partial.commit(WorkerFlow())
+    partial.keep()
+    assert caught.value.retryable
+    assert not final_path(tmp_path).exists()
+    with pytest.raises(tk.DigestMismatchError):  # the state is still there, and speaks of the planted file
+        open_partial(tmp_path).commit(WorkerFlow())
+    again = open_partial(tmp_path)
+    put(again, 0, SIZE)
+    again.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+def test_beginning_again_does_not_touch_a_file_that_has_another_name_by_now(tmp_path):
+    """Where locks keep nobody away, it may be the blob that another process has finished."""
+    partial = open_partial(tmp_path)
+    put(partial, 0, SIZE)
+    os.link(in_partial(tmp_path), final_path(tmp_path))
+    partial.restart()
+    put(partial, 0, PIECE, bytes(PIECE))
+    partial.keep()
+    assert DATA == final_path(tmp_path).read_bytes()
+
+
+@pytest.mark.parametrize("locks", ["granted to all", "refused"])
+def test_without_locks_each_writes_to_a_file_of_its_own(tmp_path, monkeypatch, locks):
+    def flock(fd: int, operation: int) -> None:
+        if locks == "refused":
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first = open_partial(tmp_path)
+    put(first, 0, PIECE)
+    first.keep()
+    first, second = open_partial(tmp_path), open_partial(tmp_path)
+    assert (PIECE, 0) == (first.in_place, second.in_place)
+    put(first, PIECE, SIZE)
+    put(second, 0, 2 * PIECE, bytes(SIZE))
+    first.commit(WorkerFlow())
+    put(second, 2 * PIECE, SIZE)
+    second.restart()
+    assert DATA == final_path(tmp_path).read_bytes()
+    put(second, 0, 3 * PIECE)
+    second.keep()
+    assert Directory(tmp_path, resume_threshold=1).ingest(DESCRIPTOR, flow=WorkerFlow()) is None
+    assert {final_path(tmp_path).name} == names(tmp_path)
 
 
 # -- after a crash of the process
@@ -303,11 +330,11 @@ def test_after_a_crash_at_any_point_the_partial_is_absent_or_right(order, crash)
         partial = open_partial(folder)
         for start, end in order[:crash]:
             put(partial, start, end)
-        partial.close()  # kill -9 leaves the same: nothing is written on the way out
+        partial.keep()  # kill -9 leaves the same: nothing is written on the way out
         assert not final_path(folder).exists()
 
         again = open_partial(folder)
-        file = folder / ".partial" / final_path(folder).name
+        file = in_partial(folder)
         content = file.read_bytes()
         for chunk_start, chunk_end in order[:crash]:
             assert [] == again.missing_in(Chunk(chunk_start, chunk_end - 1))
@@ -328,22 +355,22 @@ def test_a_journal_that_is_torn_at_any_byte_is_right_as_far_as_it_goes(tmp_path,
     partial = open_partial(tmp_path)
     for start, end in PIECES[:3:2] + PIECES[5:9]:
         put(partial, start, end)
-    partial.close()
+    partial.keep()
     text = journal(tmp_path).read_bytes()
-    content = (tmp_path / ".partial" / final_path(tmp_path).name).read_bytes()
+    content = in_partial(tmp_path).read_bytes()
     before = 0
     for length in range(len(text) + 1):
         journal(tmp_path).write_bytes(text[:length])
-        (tmp_path / ".partial" / final_path(tmp_path).name).write_bytes(content)
+        in_partial(tmp_path).write_bytes(content)
         again = open_partial(tmp_path)
-        missing = {chunk.start for chunk in again.missing()}
+        gaps = {chunk.start for chunk in missing(again)}
         for start, end in PIECES:
             if not again.missing_in(Chunk(start, end - 1)):
                 assert DATA[start:end] == content[start:end]
-        assert missing or again.in_place == SIZE
+        assert gaps or again.in_place == SIZE
         assert again.in_place >= before or length < 200  # more of the journal never means less
         before = again.in_place
-        again.close()
+        again.keep()
     assert 6 * PIECE == before
 
 
@@ -353,7 +380,7 @@ def test_a_journal_that_is_torn_at_any_byte_is_right_as_far_as_it_goes(tmp_path,
 def test_a_journal_with_garbage_is_never_more_than_right(tmp_path, garbage):
     partial = open_partial(tmp_path)
     put(partial, 0, PIECE)
-    partial.close()
+    partial.keep()
     with journal(tmp_path).open("ab") as file:
         file.write(garbage)
     assert open_partial_and_close(tmp_path) in (0, PIECE)
@@ -365,7 +392,7 @@ def test_a_journal_with_garbage_is_never_more_than_right(tmp_path, garbage):
 def test_a_journal_of_something_else_is_not_continued(tmp_path, changes):
     partial = open_partial(tmp_path)
     put(partial, 0, PIECE)
-    partial.close()
+    partial.keep()
     head, rest = journal(tmp_path).read_text().split("\n", 1)
     journal(tmp_path).write_text(json.dumps({**json.loads(head), **changes}) + "\n" + rest)
     assert 0 == open_partial_and_close(tmp_path)
@@ -374,41 +401,26 @@ def test_a_journal_of_something_else_is_not_continued(tmp_path, changes):
 def test_rows_beyond_the_end_of_the_file_are_not_believed(tmp_path):
     partial = open_partial(tmp_path)
     put(partial, 0, 2 * PIECE)
-    partial.close()
-    os.truncate(tmp_path / ".partial" / final_path(tmp_path).name, PIECE)
+    partial.keep()
+    os.truncate(in_partial(tmp_path), PIECE)
     assert 0 == open_partial_and_close(tmp_path)
 
 
 # -- after a power cut
 
 
-def test_beginning_again_empties_the_file_after_its_journal_durably(tmp_path):
+def test_beginning_again_makes_the_journal_durable_before_the_new_file_has_bytes(tmp_path):
     """The other way round, an old journal could speak of new bytes after a power cut."""
     calls: list[str] = []
-
-    class Recording(Disk):
-        def fsync(self, fd):
-            calls.append("fsync")
-            super().fsync(fd)
-
-        def rename(self, source, target):
-            calls.append("rename")
-            super().rename(source, target)
-
-        def sync_folder(self, path):
-            calls.append("sync_folder")
-            super().sync_folder(path)
-
-        def truncate(self, fd, size):
-            calls.append("truncate")
-            super().truncate(fd, size)
-
-    partial = open_partial(tmp_path, Recording())
+    disk = FailingDisk(lambda name, *_: calls.append(name) is not None)
+    partial = open_partial(tmp_path, disk)
     put(partial, 0, PIECE)
     calls.clear()
     partial.restart()
-    assert ["rename", "fsync", "sync_folder", "truncate"] == calls
-    partial.close()
+    order = ["rename", "unlink", "create", "fsync", "sync_folder"]
+    assert order == [name for name in calls[calls.index("rename") :] if name in order]
+    assert 0 == in_partial(tmp_path).stat().st_size
+    partial.keep()
 
 
 def test_what_was_left_beside_a_blob_that_is_in_place_is_removed(tmp_path):
@@ -419,7 +431,7 @@ def test_what_was_left_beside_a_blob_that_is_in_place_is_removed(tmp_path):
     partial.commit(WorkerFlow())
     journal(tmp_path).write_bytes(left)
     Path(f"{journal(tmp_path)}.new").write_bytes(left)
-    assert Directory(tmp_path).ingest(DESCRIPTOR, flow=WorkerFlow()) is None
+    assert Directory(tmp_path, resume_threshold=1).ingest(DESCRIPTOR, flow=WorkerFlow()) is None
     assert {final_path(tmp_path).name} == names(tmp_path)
 
 
@@ -443,14 +455,14 @@ def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeyp
         assert_right(partial, folder)
         todo = [piece for piece in order if partial.missing_in(Chunk(piece[0], piece[1] - 1))]
         if not todo:
-            partial.close()
+            partial.keep()
             break
         done = todo[: rng.randrange(1, 1 + len(todo))][:9]
         before = partial.in_place
         for start, end in done:
             put(partial, start, end)
         written = sum(end - start for start, end in done)
-        partial.close()
+        partial.keep()
         disk.cut(folder, loss)
 
         boot(monkeypatch, f"boot-{number + 1}")
@@ -458,9 +470,9 @@ def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeyp
         assert_right(partial, folder)
         if before + written >= 4 * PIECE:
             assert partial.in_place >= 4 * PIECE
-        partial.close()
+        partial.keep()
     partial = open_partial(folder, disk)
-    for chunk in partial.missing():
+    for chunk in missing(partial):
         put(partial, chunk.start, chunk.end + 1)
     hasher = partial._hasher = CountingHasher(partial._hasher)
     partial.commit(WorkerFlow())
@@ -470,7 +482,7 @@ def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeyp
 
 def assert_right(partial: Partial, folder: Path) -> None:
     """Assert that all that is believed to be there is right."""
-    content = (folder / ".partial" / final_path(folder).name).read_bytes()
+    content = in_partial(folder).read_bytes()
     for start, end in PIECES:
         if not partial.missing_in(Chunk(start, end - 1)):
             assert DATA[start:end] == content[start:end]
@@ -500,12 +512,12 @@ def test_after_power_cuts_at_any_point_nothing_unsynced_is_believed(order, first
                 partial.restart()
                 for start, end in order[-2:]:
                     put(partial, start, end)
-            partial.close()
+            partial.keep()
             disk.cut(folder, loss)
         boot(monkeypatch, "boot-9")
         partial = open_partial(folder, disk)
         assert_right(partial, folder)
-        for chunk in partial.missing():
+        for chunk in missing(partial):
             put(partial, chunk.start, chunk.end + 1)
         partial.commit(WorkerFlow())
         assert DATA == final_path(folder).read_bytes()
@@ -517,7 +529,7 @@ def test_a_committed_blob_after_a_power_cut_is_right_or_not_believed(tmp_path, m
     folder = tmp_path / "d"
     disk = volatile.VolatileDisk()
     boot(monkeypatch, "one")
-    directory = Directory(folder, disk=disk, durable=durable)
+    directory = Directory(folder, disk=disk, durable=durable, resume_threshold=1)
     partial = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
     put(partial, 0, SIZE)
     partial.commit(WorkerFlow())

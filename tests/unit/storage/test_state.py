@@ -111,9 +111,8 @@ def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
     assert [str(tmp_path)] == synced
 
 
-def test_removing_what_is_not_there_is_fine(tmp_path):
+def test_closing_more_than_once_is_fine(tmp_path):
     state = make(tmp_path)
-    state.remove()
     state.close()
     state.close()
 

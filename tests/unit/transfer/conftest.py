@@ -130,7 +130,7 @@ class MemoryIngest:
     def follow(self, flow):
         flow.check()
         with self._lock:
-            self.hashed = self.ranges.contiguous_from_zero()
+            self.hashed = self.ranges.contiguous_from(0)
 
     def commit(self, flow):
         assert self.in_place == self.descriptor.size

@@ -216,7 +216,7 @@ def until(condition: Callable[[], bool]) -> bool:
 def wait_for_more(client: Client) -> None:
     """Wait until something has come on the one connection that a client keeps idle: bytes, or its end."""
     pool: Any = pool_of(client)
-    (connection,) = pool.pool._items
+    (connection,) = pool.pool
     assert connection.readable.poll(LIMIT * 1000)
 
 

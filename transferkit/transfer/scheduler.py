@@ -1,36 +1,51 @@
-"""What is to be done next: whole blobs, and chunks of large ones, so that neither waits for the other."""
+"""Which unit of work comes next: whole blobs, and chunks of large ones, so that neither waits for the other."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.transfer.ranged import ChunkUnit, RangedBlob
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
 
 BEGUN = 32  # large blobs under way at most: each has three files open (content, state, lock)
-_LOOK = 0.25  # seconds after which a worker that waits for news looks by itself
+# Seconds after which a worker that waits for a chunk looks by itself: the hasher moves on within the chunks of others.
+_LOOK = 0.25
 
-Unit = Descriptor | ChunkUnit
+T = TypeVar("T")
 
 
-class Agenda:
+@dataclass(frozen=True, slots=True)
+class LargeBlob:
+    """A large blob that is to be begun; ``again``: its content was found wrong once."""
+
+    descriptor: Descriptor
+    again: bool = False
+
+
+Unit = Descriptor | ChunkUnit | LargeBlob
+
+
+class Scheduler:
     """The units of one run. Thread-safe; taking a whole blob costs no lock while no large one is under way.
 
-    Large blobs are begun first, as their chunks come out of that: one more where each of those under way has a worker.
-    Then every second worker prefers chunks, the others prefer whole blobs, and each takes of the other kind when its
-    own has run out.
+    Large blobs, of more than ``threshold`` bytes, are begun first, as their chunks come out of that: one more where
+    each of those under way has a worker. Then every second worker prefers chunks, the others prefer whole blobs, and
+    each takes of the other kind when its own has run out.
     """
 
-    def __init__(self, descriptors: Iterable[Descriptor], *, is_large: Callable[[Descriptor], bool]) -> None:
-        self.is_large = is_large
-        larges: deque[Descriptor] = deque()
+    def __init__(self, descriptors: Iterable[Descriptor], *, threshold: int) -> None:
+        self._larges: deque[LargeBlob] = deque()
         self._wholes: deque[Descriptor] = deque()
         for descriptor in descriptors:
-            (larges if is_large(descriptor) else self._wholes).append(descriptor)
-        self._larges = larges
-        self._active: list[RangedBlob] = []
+            if descriptor.size > threshold:
+                self._larges.append(LargeBlob(descriptor))
+            else:
+                self._wholes.append(descriptor)
+        self._active: list[ChunkedBlob] = []
         self._news = threading.Condition()
         self._beginning = 0
         self._stopped = False
@@ -50,9 +65,8 @@ class Agenda:
             if unit is not None:
                 return unit
             with self._news:
-                if self._stopped or not (self._active or self._beginning):
-                    continue
-                self._news.wait(_LOOK)
+                if not self._stopped and (self._active or self._beginning):
+                    self._news.wait(_LOOK)
         return None
 
     def _choose(self, worker: int) -> Unit | None:
@@ -69,44 +83,53 @@ class Agenda:
             if whole is not None:
                 return whole
         # Where fewest are at work first: alone at a blob, a worker is where the hasher is, and nothing is read back.
-        for blob in sorted(self._active, key=RangedBlob.workers):
+        for blob in sorted(self._active, key=ChunkedBlob.workers):
             unit = blob.take()
             if unit is not None:
                 return unit
         return _pop(self._wholes) if chunks_first else None
 
-    def begun(self, blob: RangedBlob | None) -> None:
-        """A large blob that was taken is under way now, or needs nothing (``None``)."""
+    def begun(self, blob: ChunkedBlob | None) -> None:
+        """Take in that a large blob is under way now, or that there is nothing to do for it (``None``)."""
         with self._news:
             if blob is not None:
                 self._active.append(blob)
             self._beginning -= 1
             self._news.notify_all()
 
-    def ended(self, blob: RangedBlob) -> None:
-        """A large blob is in place, or given up."""
+    def ended(self, blob: ChunkedBlob) -> None:
+        """Take in that a large blob is in place, or was given up."""
         with self._news:
-            if blob in self._active:
-                self._active.remove(blob)
+            self._active.remove(blob)
             self._news.notify_all()
 
-    def news(self) -> None:
+    def begin_again(self, blob: ChunkedBlob) -> None:
+        """Begin a blob again, as its content was wrong."""
+        self._larges.appendleft(LargeBlob(blob.descriptor, again=True))
+        self.ended(blob)
+
+    def make_stream(self, blob: ChunkedBlob) -> None:
+        """Hand a blob out as a whole one: its source has no ranges."""
+        self._wholes.appendleft(blob.descriptor)
+        self.ended(blob)
+
+    def notify(self) -> None:
         """Wake who waits: there are chunks to be had."""
         with self._news:
             self._news.notify_all()
 
     def stop(self) -> None:
-        """Hand out nothing more. Takes no lock: a signal handler may be the one who calls."""
+        """Hand out nothing more, and let go who waits."""
         self._stopped = True
-        self._wholes.clear()
-        self._larges.clear()
+        self.notify()
 
-    def unfinished(self) -> list[RangedBlob]:
-        """Return the large blobs that are neither in place nor given up."""
-        return list(self._active)
+    def close(self) -> None:
+        """Keep what is in place of the blobs that are neither complete nor given up. No worker is left."""
+        for blob in self._active:
+            blob.ingest.keep()
 
 
-def _pop(queue: deque[Descriptor]) -> Descriptor | None:
+def _pop(queue: deque[T]) -> T | None:
     try:
         return queue.popleft()
     except IndexError:

@@ -1,0 +1,109 @@
+"""The list of the digests of a blob's parts, where the registry has such lists."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import closing
+from typing import TypeAlias
+
+from transferkit.content.chunk import Chunk
+from transferkit.content.digest import Digest
+from transferkit.content.interfaces import Flow
+from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError
+from transferkit.protocol import routes
+from transferkit.protocol.chunksums import ChunksumParser
+from transferkit.protocol.origin import Origin
+from transferkit.protocol.upload import is_ollama
+from transferkit.remote.blob_url import BlobURL
+from transferkit.transport.response import Response
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
+
+Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
+_Opened: TypeAlias = tuple[Response, tuple[Chunk, Digest], Pairs]  # its first line, and the others
+
+
+def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
+    """Yield the chunks of a blob with their digests, as the list arrives; nothing where the registry has no list.
+
+    A client asks its registry once whether it has any, for the first blob; a host of Ollama is asked for each. Where
+    the list says that the blob is elsewhere (``Content-Location``), ``url`` follows if the URL policy allows it.
+
+    Raises:
+        ProtocolError: the list is a lie, or leads where it may not.
+        TransportError, RegistryError: it broke off, or the registry is in trouble; worth another try.
+    """
+    found = _find(url, flow)
+    if found is not None:
+        response, first, rest = found
+        client = url.endpoint.client
+        with closing(rest):
+            location = response.headers.get("content-location")
+            if location:
+                target = client.resolve(response.url, location)
+                # Who is not the registry does not choose what is asked of it with the user's credentials.
+                if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
+                    url.follow(target)
+            yield first
+            yield from rest
+
+
+def _find(url: BlobURL, flow: Flow) -> _Opened | None:
+    """Open the list, unless the registry is known to have none."""
+    client = url.endpoint.client
+    if is_ollama(client.origin, client.options.ollama_hosts):
+        return _open(url, flow)
+    traits = client.traits
+    if traits.has_chunksums is None:
+        with url.endpoint.first_list.turn(flow):
+            if traits.has_chunksums is None:
+                found = _open(url, flow)
+                traits.has_chunksums = found is not None
+                return found
+    return _open(url, flow) if traits.has_chunksums else None
+
+
+def _open(url: BlobURL, flow: Flow) -> _Opened | None:
+    """Ask for the list, and read it up to its first line, which proves that it is one."""
+    endpoint, subject = url.endpoint, url.subject
+    path = routes.chunksums(endpoint.name, url.descriptor.digest)
+    parser = ChunksumParser(url.descriptor.size)
+    try:
+        response = endpoint.client.send(endpoint.read(method="GET", url=path, ok=(200,), subject=subject), flow)
+        pairs = _read(response, parser)
+        first = next(pairs, None)
+        if first is None:
+            raise ProtocolError("it is empty")
+    except (NotFoundError, RegistryError, ProtocolError) as error:
+        # 404, 405 and 501 by the book, but also 400, 401, 403 or a redirect that may not be followed: for a path that
+        # they do not know, registries say many things. If there is more to it, the request for the blob is told too.
+        if error.retryable or parser.begun:
+            raise
+        logger.debug("%s: %s has no list of its chunks: %s", subject, endpoint.client.origin, error)
+        return None
+    return response, first, pairs
+
+
+def _read(response: Response, parser: ChunksumParser) -> Pairs:
+    """Yield the lines of a list, and close the response."""
+    block = memoryview(bytearray(_BLOCK))  # the flow's buffer is the reader's, between two lines
+    heard = time.monotonic()
+    with response:
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        if "html" in kind:
+            raise ProtocolError(f"it is {kind[:60]}")
+        while count := response.readinto(block):
+            pairs = parser.feed(bytes(block[:count]))
+            yield from pairs
+            now = time.monotonic()
+            if pairs:
+                heard = now
+            elif now - heard > response.timeout:
+                # No body is under way that would be seen to be slow.
+                raise ReadError(f"{response.origin} sent no line of its list for {response.timeout:g} s")
+        if parser.begun:
+            yield from parser.close()

@@ -1,0 +1,46 @@
+"""One thread asks, and those that come meanwhile share what it found, or its failure."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transferkit.content.interfaces import Flow
+from transferkit.errors import TransferKitError
+
+_LOOK = 0.05  # seconds between two tries to get the turn
+
+
+class SingleFlight:
+    """The turn to ask, for all threads that would ask the same. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._failure: TransferKitError | None = None
+
+    @contextmanager
+    def turn(self, flow: Flow) -> Iterator[None]:
+        """Wait for the turn, and hold it; who gets it looks first whether another thread has found the answer.
+
+        A failure is raised by those who waited for it, and by nobody who comes later: a server that does not answer
+        costs all threads one time limit, not each of them in turn.
+        """
+        failures = self._failures
+        while not self._lock.acquire(blocking=False):
+            flow.wait(_LOOK)
+        try:
+            if self._failure is not None and self._failures != failures:
+                raise copy.copy(self._failure)
+            try:
+                yield
+                self._failure = None
+            except TransferKitError as error:
+                flow.check()  # a thread that was cut says nothing about the server
+                self._failures += 1
+                self._failure = copy.copy(error)  # without its frames, and what they hold
+                raise
+        finally:
+            self._lock.release()

@@ -1,0 +1,170 @@
+"""Upload sessions of the OCI specification: one streamed request, or parts of it.
+
+Parts are sent where the user wants them, and where the registry refuses the one request (413). What the registry says
+that it has is compared with what was sent. After a failure the session is asked how far it is, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from transferkit.content.interfaces import Outcome
+from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
+from transferkit.names import check_repository
+from transferkit.protocol import routes
+from transferkit.protocol.upload import PartRules, commit_url, part_range, received, smallest_part
+from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
+from transferkit.transport.response import Response
+
+_WORTH_A_STALL = 64 * 1024 * 1024  # bytes that are not sent again in the 10 s that another stall would take
+_OUT_OF_ORDER = 3  # answers (416) that are asked about: the rest of a broken request may still arrive
+# A commit may be refused because another client has just committed the same blob.
+_MAYBE_THERE = frozenset({400, 403, 404, 409})
+
+
+def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
+    """Begin a session, unless the registry mounts the blob."""
+    source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
+    try:
+        response = _post(upload, source)
+    except (RegistryError, NotFoundError) as error:
+        # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then the
+        # token service may refuse the wider scope too.
+        if source is None or error.retryable or status_of(error) in (429, 503):
+            raise
+        source, response = None, _post(upload, None)
+    if response.status == 201:
+        if source is not None:
+            return Outcome.MOUNTED
+        raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
+    minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
+    url = upload.client.locate(response.url, response.headers.get("location"))
+    return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
+
+
+def _post(upload: Upload, source: str | None) -> Response:
+    name = upload.endpoint.name
+    path = routes.mount(name, upload.descriptor.digest, source) if source else routes.uploads(name)
+    scope = routes.push_scope(name, source)
+    request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
+    with upload.client.send(request, upload.flow) as response:
+        response.finish()
+    return response
+
+
+class OCISession(UploadSession):
+    """A session of the specification's kind."""
+
+    def __init__(self, url: str, *, minimum: int, part: int, rules: PartRules) -> None:
+        super().__init__(url)
+        self._minimum = minimum  # bytes of the smallest part that the registry takes, but for the last one
+        self._part = part  # bytes; 0 for a single request
+        self._rules = rules
+        self._sent = 0  # the end of what was ever begun to be sent: the registry cannot have more
+        self._asked = -1  # how far it was when it was asked last
+
+    def resume(self, upload: Upload) -> bool:
+        before = self._asked
+        # After silence, a registry that has not noticed the end of that request may still hold the session for it: that
+        # is risked once, and where there is something to gain.
+        return self._ask(upload) and not (self.stalled and self.confirmed <= max(before, _WORTH_A_STALL))
+
+    def _ask(self, upload: Upload) -> bool:
+        """Ask the registry how far it is; ``False`` where that cannot be gone on with."""
+        request = upload.request(method="GET", url=self.url, ok=(200, 202, 204))
+        try:
+            with upload.client.send(request, upload.flow) as response:
+                position = received(response.headers.get("range"), sent=self._sent)
+                response.finish()
+        except (RegistryError, NotFoundError) as error:
+            if error.retryable:
+                raise
+            # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is
+            # not the one that the URL was signed for.
+            return False
+        if position is None or position > self._sent:
+            return False
+        self._asked = position
+        self._go_to(upload, response, position)
+        return True
+
+    def _go_to(self, upload: Upload, response: Response, position: int) -> None:
+        location = response.headers.get("location")
+        if location:
+            self.url = upload.client.locate(response.url, location)
+        self.confirmed = position
+        upload.flow.counter.set_position(position)
+
+    def send(self, upload: Upload) -> Outcome:
+        size = upload.descriptor.size
+        questions = _OUT_OF_ORDER
+        while True:
+            start = self.confirmed
+            is_final = not self._part or start == size
+            end = size if is_final else min(start + self._part, size)
+            body, headers = None, EMPTY
+            if start < end or not size:
+                body = upload.body(start, end)
+                self._sent = max(self._sent, end)
+                headers = {**OCTETS, "Content-Range": part_range(start, end)} if start or not is_final else OCTETS
+            if is_final:
+                url = commit_url(self.url, upload.descriptor.digest)
+                request = upload.commit(url, headers=headers, body=body)
+            else:  # 201 and 204 are not the specification's answer; what counts is the Range
+                request = upload.request(method="PATCH", url=self.url, ok=(201, 202, 204), headers=headers, body=body)
+            try:
+                with upload.client.send(request, upload.flow) as response:
+                    if is_final:
+                        upload.check_stored(response)
+                        return Outcome.MOVED
+                    response.finish()
+                self._took(upload, response, start, end)
+            except (RegistryError, NotFoundError) as error:
+                if status_of(error) == 416 and questions:
+                    questions -= 1
+                    self.resumed = True  # what it has is not what was counted here
+                    if self._ask(upload):
+                        continue
+                if is_final and status_of(error) in _MAYBE_THERE and upload.is_there():
+                    return Outcome.PRESENT
+                self._judge(upload, error, end - start, is_final=is_final)
+
+    def _took(self, upload: Upload, response: Response, start: int, end: int) -> None:
+        """Take in what the registry says that it has after a part."""
+        got = received(response.headers.get("range"), sent=end)
+        if got is not None and got > end:
+            raise ProtocolError(f"{upload.subject}: {upload.client.origin} has {got} bytes, and was sent {end}")
+        # ECR answers 201 to a part that it drops, and repeats the Range that it gave for the first one.
+        if got is None or got <= start:
+            how = f"dropped the part from {start} to {end - 1}"
+            self._give_up_parts(upload, ProtocolError(f"{upload.subject}: {upload.client.origin} {how}"), how)
+        else:
+            self._go_to(upload, response, got)
+
+    def _judge(self, upload: Upload, error: RegistryError | NotFoundError, length: int, *, is_final: bool) -> None:
+        """Return after a refusal of a part that is to become smaller; raise it where it is final, else StartAgain."""
+        status = status_of(error)
+        if error.retryable or status in (401, 403):
+            raise error
+        if status == 413:
+            smaller = self._rules.refuse(length, self._minimum)
+            if not smaller:
+                raise error
+            if not is_final:
+                self._part = smaller
+                upload.flow.counter.set_position(self.confirmed)
+                return
+            if not self._rules.taken:
+                self._give_up_parts(upload, error, "does not take them")
+        elif not (self.resumed or (status == 404 and self.confirmed)):
+            if not self._part:
+                raise error
+            self._give_up_parts(upload, error, f"refuses them ({status})")
+        # Or else the session is gone, or holds something else than we take it for.
+        raise StartAgain(error) from error
+
+    def _give_up_parts(self, upload: Upload, error: TransferKitError, how: str) -> None:
+        """Send no more parts to this registry: a single request is tried, unless it has refused that already."""
+        self._rules.taken = False
+        if self._rules.demanded(upload.descriptor.size):
+            text = f"{upload.subject}: {upload.client.origin} wants an upload in parts (413), and {how}"
+            raise ProtocolError(text) from error
+        raise StartAgain(error) from error

@@ -1,0 +1,223 @@
+"""One large blob that is fetched in chunks: which of them are wanted, and when it is whole.
+
+The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that ends much
+further from the hashed prefix than as many chunks as there are workers, and the last one not a byte further, so that
+little is left to hash when the last byte arrives.
+
+Whether the source honours ranges is seen from the answer to the first chunk, which costs no request of its own, or from
+a list of chunk digests, which comes with a promise of ranges. Until then the other chunks are held back; a source that
+sends everything instead is read as one stream.
+
+    state     chunks that are handed out       what the worker that leaves it last does
+    -------   ------------------------------   ------------------------------------------------------
+    OPENING   none                             (the worker that begins it is still there)
+    PROBING   one, to one worker               commits it, where nothing is missing
+    OPEN      those that the window allows     commits it, where nothing is missing
+    STREAM    none                             keeps what is in place, and hands it on as one stream
+    FAILED    none                             keeps what is in place, and tells the error
+
+The first error stands, and a blob that is to be one stream stays so: neither state is left any more. Content that is
+found wrong at its commit is gone; another ``ChunkedBlob`` begins again, by plain ranges, once.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from transferkit.content.chunk import MAX_CHUNK, Chunk, chunk_size
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.interfaces import Ingest
+from transferkit.errors import TransferKitError
+from transferkit.transfer.pump import Span
+
+WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
+COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
+MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
+
+
+class State(enum.Enum):
+    """What is known of a blob and its source."""
+
+    OPENING = "the worker that begins it hashes what is in place, and asks for a list of chunks"
+    PROBING = "one worker asks for the first chunk"
+    OPEN = "the source honours ranges"
+    STREAM = "the source does not"
+    FAILED = "it was given up"
+
+
+class Event(enum.Enum):
+    """What a worker has seen."""
+
+    LISTED = "a line of a list of chunks"
+    READY = "the end of the list, or that there is none"
+    HONOURED = "a chunk, as it was asked for"
+    IGNORED = "everything in place of a chunk"
+    FAILED = "an error that is not worth another try"
+
+
+# What is not in here changes nothing.
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.OPENING: {Event.LISTED: State.OPEN, Event.READY: State.PROBING, Event.FAILED: State.FAILED},
+    State.PROBING: {Event.HONOURED: State.OPEN, Event.IGNORED: State.STREAM, Event.FAILED: State.FAILED},
+    State.OPEN: {Event.IGNORED: State.STREAM, Event.FAILED: State.FAILED},
+    State.STREAM: {},
+    State.FAILED: {},
+}
+OVER = (State.STREAM, State.FAILED)
+
+
+class ChunkUnit(Span):
+    """One chunk on its way. Belongs to the worker that took it."""
+
+    __slots__ = ("blob", "digest")
+
+    def __init__(self, blob: ChunkedBlob, chunk: Chunk, digest: Digest | None) -> None:
+        super().__init__(blob.ingest, chunk.start, chunk.end + 1)
+        self.blob = blob
+        self.digest = digest
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+    def begin(self) -> None:
+        """Begin at its first byte: nothing has come yet, or what came was not the chunk."""
+        self.at = self.start
+        self.hasher = self.digest.hasher() if self.digest is not None and self.blob.trusts_chunksums else None
+
+
+class ChunkedBlob:
+    """A large blob and its chunks. Thread-safe. Made by the worker that begins it, which is at it until it leaves."""
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        ingest: Ingest,
+        *,
+        size: int | None = None,
+        window: int | None = None,
+        again: bool = False,
+    ) -> None:
+        self.descriptor = descriptor
+        self.ingest = ingest
+        self.again = again
+        """Whether its content was found wrong once already."""
+        self.chunk_size = size or chunk_size(descriptor.size)
+        self.state = State.OPENING
+        self.error: TransferKitError | None = None
+        self.trusts_chunksums = True
+        """Whether the digests that a list gives count."""
+        self._window = window or WINDOW
+        self._lock = threading.Lock()
+        self._listing = True
+        self._listed: deque[tuple[Chunk, Digest | None]] = deque()
+        self._planned = 0
+        """Where the bytes begin that are neither listed nor handed out: they are cut into plain ranges."""
+        self._units: deque[ChunkUnit] = deque()
+        self._active = 1
+
+    def note(self, event: Event) -> bool:
+        """Take in what a worker has seen, and tell whether the state is another now."""
+        with self._lock:
+            return self._note(event)
+
+    def _note(self, event: Event) -> bool:
+        before = self.state
+        self.state = TRANSITIONS[before].get(event, before)
+        return self.state is not before
+
+    def fail(self, error: TransferKitError) -> None:
+        """Give it up: no further chunk is begun."""
+        with self._lock:
+            if self._note(Event.FAILED):
+                self.error = error
+
+    # -- the list
+
+    def add_listed(self, chunk: Chunk, digest: Digest) -> bool:
+        """Take in the next chunk of a list; one that is read again from its start may have other bounds.
+
+        ``False``: nobody wants more of it.
+        """
+        with self._lock:
+            self._note(Event.LISTED)
+            if self.state in OVER or len(self._listed) >= MOST_LISTED:
+                return False
+            if chunk.start >= self._planned:
+                self._listed.append((chunk, digest))
+            elif chunk.end >= self._planned:
+                # A part of a chunk proves nothing: its digest is that of all of it.
+                self._listed.append((Chunk(self._planned, chunk.end), None))
+            self._planned = max(self._planned, chunk.end + 1)
+            return True
+
+    def list_ended(self) -> None:
+        """Take in that the list is complete, or that there is none after all."""
+        with self._lock:
+            self._listing = False
+            self._note(Event.READY)
+
+    # -- handing out
+
+    def workers(self) -> int:
+        """Return how many workers are at it."""
+        return self._active
+
+    def take(self) -> ChunkUnit | None:
+        """Return a chunk to fetch, ``None`` while there is none that may be begun."""
+        with self._lock:
+            is_probe = self.state is State.PROBING and not self._active
+            if not (is_probe or self.state is State.OPEN) or not self._refill() or not self._is_near(self._units[0]):
+                return None
+            self._active += 1
+            unit = self._units.popleft()
+            unit.begin()
+            return unit
+
+    def leave(self, unit: ChunkUnit | None = None) -> bool:
+        """Count a worker out, with its chunk if it has one; ``True``: nothing is left to do but to finish the blob."""
+        with self._lock:
+            self._active -= 1
+            if unit is not None and unit.at < unit.end:
+                self._units.appendleft(unit)  # its worker was stopped
+            return not self._active and (self.state in OVER or not self._refill())
+
+    def _refill(self) -> bool:
+        """See that there is a chunk to hand out; ``False``: there is none, at least for now."""
+        while not self._units:
+            digest: Digest | None = None
+            if self._listed:
+                chunk, digest = self._listed.popleft()
+                if chunk.size > MAX_CHUNK:
+                    # It is too long for one connection, and for what a failure may cost.
+                    self._listed.appendleft((Chunk(chunk.start + MAX_CHUNK, chunk.end), None))
+                    chunk, digest = Chunk(chunk.start, chunk.start + MAX_CHUNK - 1), None
+            elif self._listing or self._planned >= self.descriptor.size:
+                return False
+            else:
+                start, step = self._planned, self.chunk_size
+                self._planned = min((start // step + 1) * step, self.descriptor.size)
+                chunk = Chunk(start, self._planned - 1)
+            for piece in self.ingest.missing_in(chunk):
+                self._units.append(ChunkUnit(self, piece, digest if piece == chunk else None))
+        return True
+
+    def _is_near(self, unit: ChunkUnit) -> bool:
+        """Whether a chunk may be begun, being near enough to what is hashed."""
+        # Few workers go further than there are of them, or a slow chunk that all wait for has nothing to be compared
+        # with. What is unhashed in the end is decided by when the last chunk is begun.
+        window = self._window if unit.end == self.descriptor.size else max(self._window, COMPARED)
+        hashed = self.ingest.offset
+        # Where nobody but the reader of a list is at it, nobody will bring the hasher nearer.
+        if self._active <= self._listing or unit.start <= hashed:
+            return True
+        return unit.end <= hashed + window * max(self.chunk_size, unit.size)
+
+
+def total_units(descriptors: Iterable[Descriptor], threshold: int, *, size: int | None = None) -> int:
+    """Return how many units of work blobs are, those over ``threshold`` bytes counted in chunks (of ``size`` bytes)."""
+    return sum(-(-d.size // (size or chunk_size(d.size))) if d.size > threshold else 1 for d in descriptors)

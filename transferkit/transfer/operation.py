@@ -1,0 +1,183 @@
+"""One operation on one host: everything that it does shares its cancellation, its threads, its retry policy, its trace
+and its controller.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from transferkit.cancellation import Cancellation
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
+from transferkit.content.interfaces import Fetcher, Ingester, Pusher, RangeFetcher
+from transferkit.options import TransferOptions
+from transferkit.report import Report
+from transferkit.retry import Retry
+from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.bandwidth import Bandwidth
+from transferkit.transfer.chunkcopy import ChunkCopy
+from transferkit.transfer.chunked import total_units
+from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.copy import Copy
+from transferkit.transfer.flow import WorkerFlow, buffer_size
+from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.pool import Pool, Queue
+from transferkit.transfer.progress import Progress, ProgressCallback
+from transferkit.transfer.scheduler import Scheduler, Unit
+from transferkit.transfer.speed import Speeds
+from transferkit.transfer.threads import Threads
+from transferkit.transfer.watchdog import Watchdog
+
+T = TypeVar("T")
+
+LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start
+
+
+class Operation:
+    """What a call of the user's does, as a context manager; one thread's.
+
+    ``concurrency`` is a ceiling for workers. ``executor`` makes a pool of threads of so many; with a serial one the
+    same code runs without threads. ``progress`` is called from the thread that calls ``copy``.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 1,
+        options: TransferOptions | None = None,
+        retry: Retry | None = None,
+        progress: ProgressCallback | None = None,
+        trace: Trace = NULL_TRACE,
+        cancellation: Cancellation | None = None,
+        executor: Callable[[int], Executor] | None = None,
+        logger: logging.Logger | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options or TransferOptions()
+        self._retry = retry or Retry(self._options.retry)
+        self._ceiling = max(1, concurrency)
+        self._progress = progress
+        self._trace = trace
+        self._cancellation = cancellation or Cancellation()
+        self._logger = logger or logging.getLogger(__name__)
+        self._clock = clock
+        self._threads = Threads(self._ceiling, executor)
+        self._concurrency = Concurrency(clock=clock)
+
+    def __enter__(self) -> Operation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.__exit__()
+
+    def call(self, work: Callable[[WorkerFlow], T]) -> T:
+        """Do one thing that is no blob, with the same retries, in a worker that can be cancelled and interrupted."""
+        results: list[T] = []
+        attempts = Attempts(self._retry, self._concurrency, None, logger=self._logger)
+
+        def attempt(_: bool, flow: WorkerFlow) -> None:
+            results.append(work(flow))
+
+        pool = Pool(
+            lambda unit, flow: attempts.run(attempt, unit, flow),
+            Queue([True]),
+            [WorkerFlow()],
+            concurrency=self._concurrency,
+        )
+        pool.run(self._threads, self._cancellation)
+        return results[0]
+
+    def copy(
+        self,
+        descriptors: Sequence[Descriptor],
+        source: Fetcher,
+        target: Pusher | Ingester,
+        *,
+        present: Sequence[Descriptor] = (),
+    ) -> Report:
+        """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
+
+        Raises:
+            IncompleteError: some blobs failed; the others are in place.
+            TransferKitError: something that would fail for every blob; it stopped the copy.
+            CancelledError, KeyboardInterrupt: the copy was ended from outside.
+        """
+        began = self._clock()
+        options = self._options
+        blobs = len(descriptors) + len(present)
+        there = sum(descriptor.size for descriptor in present)
+        total = there + sum(descriptor.size for descriptor in descriptors)
+        outcomes = Outcomes(self._trace, self._logger, skipped=len(present))
+        progress = Progress(self._progress, total, present=there, logger=self._logger)
+        in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
+        threshold = options.chunk_threshold if in_chunks else MAX_SIZE
+        flows = self._flows(total_units(descriptors, threshold, size=options.chunk_size))
+        speeds = Speeds()
+        scheduler = Scheduler(descriptors, threshold=threshold)
+        pool: Pool[Unit] = Pool(
+            self._work(source, target, scheduler, outcomes, speeds, window=len(flows)),
+            scheduler,
+            flows,
+            concurrency=self._concurrency,
+            watchdog=Watchdog(flows, speeds, stall_timeout=options.stall_timeout),
+            clock=self._clock,
+        )
+
+        def tick(*, always: bool = False) -> None:
+            progress.tick(flows, taken_back=outcomes.taken_back, always=always)
+
+        tick(always=True)
+        pool.run(self._threads, self._cancellation, tick, interval=options.progress_interval)
+        tick(always=True)
+        outcomes.check(blobs)
+        return Report(
+            blobs=blobs,
+            bytes=sum(flow.counter.traffic for flow in flows),
+            skipped=outcomes.skipped,
+            mounted=outcomes.mounted,
+            retried=outcomes.retried,
+            healed=outcomes.healed,
+            seconds=self._clock() - began,
+        )
+
+    def _flows(self, units: int) -> list[WorkerFlow]:
+        """Return the flows of the workers for so many units, with the limits that all of them share."""
+        options = self._options
+        count = max(1, min(self._ceiling, units))
+        bandwidth = Bandwidth(options.max_bandwidth, clock=self._clock) if options.max_bandwidth else None
+        bodies = threading.BoundedSemaphore(options.body_concurrency) if options.body_concurrency else None
+        size = buffer_size(count, options.max_bandwidth)
+        return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]
+
+    def _work(
+        self,
+        source: Fetcher,
+        target: Pusher | Ingester,
+        scheduler: Scheduler,
+        outcomes: Outcomes,
+        speeds: Speeds,
+        *,
+        window: int,
+    ) -> Callable[[Unit, WorkerFlow], None]:
+        """Return what does a unit of a copy."""
+        attempts = Attempts(self._retry, self._concurrency, outcomes, logger=self._logger)
+        if not (isinstance(source, RangeFetcher) and isinstance(target, Ingester)):
+            return Copy(source, target, attempts=attempts, outcomes=outcomes, speeds=speeds).work
+        lists = self._retry.limited(LIST_ATTEMPTS)
+        return ChunkCopy(
+            source,
+            target,
+            scheduler=scheduler,
+            attempts=attempts,
+            list_attempts=Attempts(lists, self._concurrency, None, logger=self._logger),
+            outcomes=outcomes,
+            speeds=speeds,
+            chunk_size=self._options.chunk_size,
+            window=window,
+            logger=self._logger,
+        ).work

@@ -1,0 +1,136 @@
+"""The pump: the only loop that copies bytes from a source to a target on disk, for whole blobs and for chunks."""
+
+from __future__ import annotations
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Hasher
+from transferkit.content.interfaces import Body, Fetcher, Ingest, Ingester, Outcome
+from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
+from transferkit.transfer.flow import WorkerFlow
+
+
+class Span:
+    """The bytes of a blob from ``start`` to ``end``, not inclusive, on their way; those before ``at`` have arrived.
+
+    They are in place at once, but for those of a span with a ``hasher``: it gets to see them, and who owns it says that
+    they are in place once it has found them right. One thread's.
+    """
+
+    __slots__ = ("at", "end", "hasher", "ingest", "start")
+
+    def __init__(self, ingest: Ingest, start: int, end: int) -> None:
+        self.ingest = ingest
+        self.start = self.at = start
+        self.end = end
+        self.hasher: Hasher | None = None
+
+    def write(self, data: memoryview) -> None:
+        """Put the next bytes in their place.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        at = self.at
+        end = at + len(data)
+        if self.hasher is None:
+            self.ingest.write_at(at, data)
+            self.ingest.record(at, end - 1)
+        else:
+            self.ingest.write_at(at, data, final=False)
+            self.hasher.update(data)
+        self.at = end
+
+
+def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
+    """Read a body into its span; what has arrived when it breaks off stays, and nothing else is counted as progress.
+
+    It may end early: ``span.at`` tells. ``True``: there is more of it than the span takes.
+    """
+    buffer = flow.buffer
+    watch = flow.watch
+    size = len(buffer)
+    left = span.end - span.at
+    filled = 0
+    watch.begin()
+    try:
+        while left:
+            # Fill the buffer before hashing and writing: TLS hands out 16 KiB at most.
+            count = body.readinto(buffer[filled : filled + left])
+            if not count:
+                break
+            flow.moved(count)
+            filled += count
+            left -= count
+            if filled == size or not left:
+                whole, filled = filled, 0
+                watch.paused = True
+                span.write(buffer[:whole])
+                watch.paused = False
+        if filled:
+            whole, filled = filled, 0
+            span.write(buffer[:whole])
+        # Where nobody has said how long it is, its end has to be seen.
+        return not left and body.length is None and body.readinto(buffer[:1]) > 0
+    except BaseException:
+        try:
+            if filled:
+                span.write(buffer[:filled])
+        except TransferKitError:
+            pass  # the error that broke the attempt off is the one to be told
+        flow.counter.set_position(span.at - span.start)
+        raise
+    finally:
+        watch.end()
+
+
+class Stream:
+    """Brings blobs from ``source`` to ``target``, each as one stream. Thread-safe."""
+
+    def __init__(self, source: Fetcher, target: Ingester) -> None:
+        self._source = source
+        self._target = target
+
+    def copy(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
+        """Make one attempt, from where an earlier one ended.
+
+        Raises:
+            VerificationError: what came is not what the descriptor says.
+            TransferKitError: the source or the target failed; what the target keeps is still counted as progress.
+        """
+        size = descriptor.size
+        ingest = self._target.ingest(descriptor, flow=flow)
+        if ingest is None:
+            flow.counter.set_position(size)
+            return Outcome.PRESENT
+        try:
+            ingest.follow(flow)
+            offset = ingest.offset
+            flow.counter.set_position(offset)
+            # An empty blob is asked for as well: only its source knows whether there is one.
+            if offset < size or not size:
+                with self._source.fetch(descriptor, offset=offset, flow=flow) as body:
+                    _fill(ingest, body, flow)
+            ingest.commit(flow)
+        except BaseException as error:
+            ingest.keep()
+            flow.counter.set_position(0 if isinstance(error, DigestMismatchError) else ingest.offset)
+            raise
+        return Outcome.MOVED
+
+
+def _fill(ingest: Ingest, body: Body, flow: WorkerFlow) -> None:
+    descriptor = ingest.descriptor
+    if body.offset != ingest.offset:
+        # The source cannot resume. What was there is fetched again, and is no progress any more.
+        ingest.restart()
+        flow.counter.set_position(0)
+    span = Span(ingest, 0, descriptor.size)
+    span.at = ingest.offset
+    if pump(body, span, flow):
+        raise SizeMismatchError(f"{descriptor.digest.short}: more than the {descriptor.size} bytes that were expected")
+    if span.at < span.end:
+        # Where nobody has said how long it would be, an early end may be a connection that was cut.
+        raise SizeMismatchError(
+            f"{descriptor.digest.short}: {span.at} bytes arrived, {descriptor.size} were expected",
+            retryable=body.length is None,
+        )
