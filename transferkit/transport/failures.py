@@ -102,7 +102,10 @@ def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
 
 
 def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``. In ``text``, {0} are the circumstances, {1} type and {2} words of the cause."""
+    """Return what makes an error of ``kind``.
+
+    ``text`` may name the circumstances {0}, the cause's type {1} and its words {2}.
+    """
     return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
 

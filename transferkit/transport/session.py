@@ -7,7 +7,9 @@ For whoever wants to see every request (mocks, tracers, subclasses), and for ada
 from __future__ import annotations
 
 import io
+import math
 import socket
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from typing import Any
@@ -107,7 +109,14 @@ class _Shown(urllib3.HTTPResponse):
 
     def __init__(self, response: Response) -> None:
         self._ours: Response | None = response
-        super().__init__(io.BytesIO(), response.headers, response.status, version=11, preload_content=False)
+        super().__init__(
+            io.BytesIO(),
+            response.headers,
+            response.status,
+            version=11,
+            preload_content=False,
+            enforce_content_length=False,
+        )
 
     def part(self) -> Response:
         """Return the response, and part with it."""
@@ -136,6 +145,7 @@ class SessionResponse(Response):
         self.timeout = request.timeout
         self.origin = circumstances.origin
         self.url = request.url
+        self._deadline = math.inf
         self._circumstances = circumstances
         self._response: requests.Response | None = response
         self._raw: Any = response.raw
@@ -188,6 +198,23 @@ class SessionResponse(Response):
             if not count and self._left > 0:
                 raise ReadError(f"{self.origin} closed the connection {self._left} bytes before the end")
         return count
+
+    def peek(self, limit: int) -> bytes:
+        if self._abort is None or self.length is not None:
+            return super().peek(limit)
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        alarm = threading.Timer(self.timeout, self._abort)
+        alarm.name = "transferkit-alarm"
+        alarm.start()
+        try:
+            return super().peek(limit)
+        finally:
+            is_late = alarm.finished.is_set()
+            alarm.cancel()
+            alarm.join()
+            if is_late:
+                self._flow.check()
+                raise self._overdue() from None
 
     def close(self) -> None:
         response, self._response = self._response, None

@@ -6,6 +6,7 @@ import pickle
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -298,6 +299,7 @@ def test_threads_that_begin_together_make_one_context(
     make = adapter_module.create_urllib3_context
 
     def counting(**settings: Any) -> ssl.SSLContext:
+        time.sleep(0.05)  # as long as it takes to read a large bundle, so that the others come meanwhile
         made.append(make(**settings))
         return made[-1]
 
