@@ -410,7 +410,7 @@ def benchmark(tmp_path: Path, *arguments: str) -> tuple[Results, str]:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    "only", [("--only", "transferkit;requests, threads;aria2c;skopeo"), pytest.param((), marks=pytest.mark.full)]
+    "only", [("--only", "transferkit;requests, threads"), pytest.param((), marks=pytest.mark.full)]
 )
 def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path, only: tuple[str, ...]) -> None:
     need(nginx_light=nginx_path(), libnginx_mod_http_lua=has_lua(), docker_registry=shutil.which("docker-registry"))
