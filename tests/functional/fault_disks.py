@@ -64,8 +64,8 @@ class DiskRun:
 DOWN = {
     # call: kinds of content for which its failure is an error, and those for which it goes by
     "make_folder": (("small", "large", "rest"), ()),
-    "create": (("small",), ()),
-    "reopen": (("large", "rest"), ()),
+    "create": (("small", "large", "rest"), ()),
+    "reopen": (("rest",), ()),
     "pwrite": (("small", "large", "rest"), ()),
     "preadv": (("rest",), ("small",)),
     "fstat": (("small", "large", "rest"), ()),

@@ -38,7 +38,7 @@ downloads, uploads, auth = beside("fault_downloads"), beside("fault_uploads"), b
 manifests, disks = beside("fault_manifests"), beside("fault_disks")
 
 DOWNLOADS = cases.product("down", [*downloads.CASES, *auth.CASES])
-UPLOADS = cases.product("up", [*uploads.CASES, *auth.CASES])
+UPLOADS = cases.product("up", [*uploads.CASES, *auth.FOR_UPLOADS])
 PUSHES = cases.product("up", manifests.PUSHES)
 FETCHES = cases.product("down", manifests.FETCHES)
 DISKS, PLANTED, LOCKS = disks.calls(), disks.planted(), disks.LOCKS

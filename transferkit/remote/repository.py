@@ -84,6 +84,9 @@ class Repository:
             else:
                 offset = 0
             check_response(response, size - offset, subject)
+        except RangeRefused:
+            response.close()
+            return self.fetch(descriptor, flow=flow)  # as after a refusal
         except BaseException:
             response.close()
             raise

@@ -72,8 +72,9 @@ class Attempts:
         start: int,
     ) -> T:
         concurrency = self._concurrency
-        mismatches = int(isinstance(first, DigestMismatchError))
-        first.retryable = first.retryable or mismatches > 0
+        # What is no blob has been asked for by a name: another answer would be no better.
+        mismatches = int(isinstance(first, DigestMismatchError)) if descriptor is not None else 2
+        first.retryable = first.retryable or mismatches == 1
         others = -1
         slow = 0
 
