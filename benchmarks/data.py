@@ -86,6 +86,7 @@ WORKLOADS = {
         # nginx lets the first MiB of an answer through at once: more than that, and one that comes in chunks.
         Workload("limited", 4, 2 * MIB, first=18 * MIB, scale_size=True),
         Workload("real", 0, 0),
+        Workload("tiny-1", 1, 64),
         Workload("tiny-1k", 1000, 64),
         Workload("tiny-10k", 10_000, 64),
         Workload("tiny-100k", 100_000, 64),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contestants.job import Job
-from benchmarks.results import EARLIER, OURS, OWN_SESSION
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
 
 Command = Callable[[Job, Path], list[str]]
 """Return the command line for a job; the folder is for files it needs."""
@@ -122,6 +122,7 @@ ALL = {
         Contestant(name="transferkit, bar", kind="ours", command=script("ours_bar"), package="tqdm"),
         Contestant(name="transferkit, durable", kind="ours", command=script("ours_durable")),
         Contestant(name=OWN_SESSION, kind="ours", command=script("ours_session")),
+        Contestant(name=FIRST_CALL, kind="ours", command=script("ours_first")),
         Contestant(name=EARLIER, kind="earlier", command=script("ours_earlier"), commit=VERSION_0_1_0),
         Contestant(name="requests, threads", kind="other", command=script("plain_threads"), package="requests"),
         Contestant(name="requests, sequential", kind="other", command=script("plain_sequential"), package="requests"),
@@ -132,6 +133,7 @@ ALL = {
         Contestant(name="python-dxf", kind="other", command=script("dxf_client"), package="python-dxf"),
         Contestant(name="skopeo", kind="other", command=skopeo, program="skopeo"),
         Contestant(name="bare sockets", kind="floor", command=script("floor_sockets")),
+        Contestant(name="import requests", kind="floor", command=script("floor_import"), outputs=False),
         Contestant(name="SHA-256 alone", kind="floor", command=script("floor_hash"), outputs=False),
     )
 }

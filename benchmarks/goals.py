@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from benchmarks.judging import BEST, MET, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
-from benchmarks.results import EARLIER, OURS, OWN_SESSION, Entry, Results, Row
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, Entry, Results, Row
 
 PLAIN, SEQUENTIAL, ARIA, HASH = "requests, threads", "requests, sequential", "aria2c", "SHA-256 alone"
 SOCKETS = "bare sockets"
@@ -19,6 +19,8 @@ UPLOAD_REQUESTS = 3
 SLOWER_THAN_EARLIER = 1.05
 TAIL = 0.5, 0.15
 """Seconds, or a part of the time without it, whichever is more: what a slow connection may add."""
+FIRST = 0.04
+"""Seconds that a first call may take next to the import of ``requests``."""
 
 
 def goals(results: Results) -> list[Goal]:
@@ -29,6 +31,7 @@ def goals(results: Results) -> list[Goal]:
         *_memory(results),
         *_growth(results),
         _tail(results),
+        _start(results),
     ]
 
 
@@ -122,10 +125,25 @@ def _growth(results: Results) -> Iterator[Goal]:
 def _tail(results: Results) -> Goal:
     allowed, part = TAIL
     text = f"a connection of 50 KB/s adds at most {allowed:g} s, or {part:.0%}"
-    ours = [row.entry(OURS) if (row := results.row(name)) else None for name in ("heal-none", "heal-one")]
-    without, healed = [entry.call if entry else None for entry in ours]
+    without, healed = _call(results, "heal-none"), _call(results, "heal-one")
     if without is None or healed is None:
         return Goal(row="heal", text=text)
     verdict = MET if healed - without <= max(allowed, part * without) else NOT_MET
     figures = f"{healed - without:.2f} s ({without:.2f} s without, {healed:.2f} s with it)"
     return Goal(row="heal", text=text, verdict=verdict, figures=figures)
+
+
+def _start(results: Results) -> Goal:
+    text = f"a first call takes at most {FIRST * 1000:.0f} ms more than the import of requests"
+    first, floor = _call(results, "start", FIRST_CALL), _call(results, "start", "import requests")
+    if first is None or floor is None:
+        return Goal(row="start", text=text)
+    verdict = MET if first - floor <= FIRST else NOT_MET
+    figures = f"{(first - floor) * 1000:.0f} ms ({first * 1000:.0f} ms, import {floor * 1000:.0f} ms)"
+    return Goal(row="start", text=text, verdict=verdict, figures=figures)
+
+
+def _call(results: Results, name: str, contestant: str = OURS) -> float | None:
+    row = results.row(name)
+    entry = row.entry(contestant) if row else None
+    return entry.call if entry else None

@@ -13,6 +13,7 @@ from typing import Any
 OK, TIMEOUT, FAILED, WRONG = "ok", "timeout", "failed", "wrong"
 OURS = "transferkit"
 OWN_SESSION = "transferkit, own session"
+FIRST_CALL = "transferkit, first call"
 EARLIER = "transferkit 0.1.0"
 
 

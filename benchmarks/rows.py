@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import WORKLOADS, Workload
-from benchmarks.results import EARLIER, OURS, OWN_SESSION
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
 
 # Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does; there the floor has
 # two, which is what does it most good.
@@ -100,6 +100,8 @@ def _rows() -> list[RowSpec]:
         rows.append(RowSpec(name=f"heal-{name}", workload=workload, server=server, contestants=_HEAL, threads=64))
     for name in ("limited-1", "limited-2"):
         rows.append(RowSpec(name=name, workload=WORKLOADS["limited"], server=name, contestants=_LIMITED))
+    start = (FIRST_CALL, "import requests")
+    rows.append(RowSpec(name="start", workload=WORKLOADS["tiny-1"], server="loopback", contestants=start))
     for name in ("1k", "10k", "100k"):
         only = (OURS, "bare sockets")
         workload = WORKLOADS[f"tiny-{name}"]

@@ -75,7 +75,7 @@ class Runner:
                 self.say(f"{place.spec.name} {number + 1}/{self.runs} {contestant.name}: {shown}")
         for contestant in contestants:
             worked = all(run.status == OK for run in runs[contestant.name])
-            if place.counts_apart and contestant.kind != "floor" and worked:
+            if place.counts_apart and contestant.kind in ("ours", "other") and worked:
                 traffic[contestant.name] = place.count(contestant)
         entries = []
         for contestant in contestants:
@@ -155,7 +155,7 @@ class _Place:
     def run(self, contestant: Contestant) -> tuple[Run, Traffic | None]:
         with self._target() as server:
             run = self._run(contestant, server, server)
-            return run, server.counter.count() if server.counter else None
+            return run, server.counter.count() if server.counter and contestant.outputs else None
 
     def count(self, contestant: Contestant) -> Traffic | None:
         """Run once more, through a proxy that counts; its times are of no use."""

@@ -8,6 +8,7 @@ import transferkit
 from benchmarks.contestants.ours import main
 
 if __name__ == "__main__":
-    if Path(transferkit.__file__).parents[1] != Path.cwd():
-        raise SystemExit("this is not the earlier version: another package was imported")
+    home, here = Path(transferkit.__file__).parents[1], Path(__file__).parents[2]
+    if home != Path.cwd() or home == here:
+        raise SystemExit("this is not the earlier version")
     main()

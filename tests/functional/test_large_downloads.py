@@ -37,6 +37,8 @@ from transferkit.testing import (
 )
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 KIB = 1024
 MIB = 1024 * KIB

@@ -28,6 +28,8 @@ from transferkit.testing import (
 )
 from transferkit.transport import sending
 
+pytestmark = pytest.mark.lanes
+
 MIB = 1024 * 1024
 REPOSITORY = "library/model"
 PATCH = {"method": "PATCH", "path": "/blobs/uploads/"}

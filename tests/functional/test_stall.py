@@ -15,6 +15,8 @@ from transferkit.testing import FaultRule, Faults, delay, fault_proxy, with_faul
 from transferkit.testing.registry import running_registry
 from transferkit.transport.sockets import abort_of
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 MIB = 1024 * 1024
 SIZE = 4 * MIB
