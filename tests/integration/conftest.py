@@ -457,6 +457,60 @@ def certificate_authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture
+def tls_registry(
+    run_docker_registry: RunDockerRegistry, certificate_authority: trustme.CA, tmp_path: Path
+) -> Iterator[DockerRegistry]:
+    """docker-registry with a certificate for 127.0.0.1."""
+    certificate = certificate_authority.issue_cert("127.0.0.1")
+    chain, key = str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    certificate.private_key_pem.write_to_path(key)
+    tls = {"certificate": chain, "key": key}
+    with run_docker_registry(tmp_path / "server", http={"tls": tls}) as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Tinyproxy:
+    """tinyproxy, running."""
+
+    url: str
+    log: Path
+
+    def requests(self) -> list[str]:
+        """The request lines so far: a whole URL where it forwards, CONNECT where it is a tunnel."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line.partition("): ")[2].strip() for line in lines if "Request (file descriptor" in line]
+
+
+@pytest.fixture
+def tinyproxy(tmp_path: Path) -> Iterator[Tinyproxy]:
+    """A forward proxy that speaks HTTP/1.0 to both sides, and knows CONNECT."""
+    executable = program("tinyproxy", package="tinyproxy")
+    (port,) = free_ports(1)
+    folder = tmp_path / "tinyproxy"
+    folder.mkdir()
+    settings = [f"Port {port}", "Listen 127.0.0.1", "Allow 127.0.0.1", "MaxClients 100", "DisableViaHeader Yes"]
+    settings += [f'PidFile "{folder}/pid"', f'LogFile "{folder}/log"', "LogLevel Connect"]
+    (folder / "config").write_text("\n".join([*settings, ""]))
+    process = subprocess.Popen(
+        [executable, "-d", "-c", folder / "config"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        # Whatever it says to a path that is no URL, it is there.
+        if not answers(process, port, tls=False):
+            pytest.fail(f"tinyproxy did not start: {(folder / 'log').read_text()[-500:]}")
+        (folder / "log").write_text("")
+        yield Tinyproxy(f"http://127.0.0.1:{port}", folder / "log")
+    finally:
+        end(process)
+
+
 @pytest.fixture(scope="session")
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """``skopeo(*arguments)`` runs it, without any file of the user's, and returns what it prints."""

@@ -375,19 +375,6 @@ def other_bundle(tmp_path: Path) -> str:
     return path
 
 
-@pytest.fixture
-def tls_registry(run_docker_registry: Any, certificate_authority: trustme.CA, tmp_path: Path) -> Iterator[Any]:
-    """docker-registry with a certificate for 127.0.0.1."""
-    certificate = certificate_authority.issue_cert("127.0.0.1")
-    chain, key = str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
-    for pem in certificate.cert_chain_pems:
-        pem.write_to_path(chain, append=True)
-    certificate.private_key_pem.write_to_path(key)
-    tls = {"certificate": chain, "key": key}
-    with run_docker_registry(tmp_path / "server", http={"tls": tls}) as running:
-        yield running
-
-
 @pytest.mark.timeout(600)
 def test_a_real_model_makes_the_round_trip_over_tls_with_the_bundle_of_the_environment(
     tls_registry: Any, tensors: ModuleType, minilm: Path, bundle: str, no_bundle: pytest.MonkeyPatch, tmp_path: Path

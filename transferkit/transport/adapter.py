@@ -109,7 +109,8 @@ class PooledAdapter(HTTPAdapter):
         """
         head = http11.head_of(request, route.before_target, route.fields)
         pool = route.pool
-        connection = None if flow.fresh else pool.idle()
+        is_safe = request.method in _SAFE
+        connection = None if flow.fresh or (pool.ends_soon and not is_safe) else pool.idle()
         while True:
             is_used = connection is not None
             if connection is None:
@@ -120,8 +121,8 @@ class PooledAdapter(HTTPAdapter):
             except http11.StaleConnection as error:
                 # Closed by the server while it was idle, and nothing of a response came: that is no failure of the
                 # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
-                connection.close()
-                if not is_used or request.method not in _SAFE:
+                pool.discard(connection) if is_used else connection.close()
+                if not is_used or not is_safe:
                     raise ReadError(f"{route.origin} closed the connection without an answer") from error.__cause__
                 connection = None
             except BaseException:

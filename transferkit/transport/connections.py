@@ -24,6 +24,7 @@ from transferkit.transport.sockets import abort_of, close_half_made, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
+_SOON = 1.0  # seconds; who ends a connection sooner after a response ends every one: tinyproxy, which does not say so
 
 
 class WakeableConnection(HTTPConnection):
@@ -221,6 +222,8 @@ class WakeablePool(HTTPConnectionPool):
 
     ConnectionCls = WakeableConnection
     QueueCls: Any = IdleConnections
+    ends_soon = False
+    """Whether connections end soon after a response, without a word of it: too risky for what is not sent twice."""
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
@@ -232,8 +235,14 @@ class WakeablePool(HTTPConnectionPool):
                 break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
-            connection.close()
+            self.discard(connection)
         return None
+
+    def discard(self, connection: WakeableConnection) -> None:
+        """Close a connection that was found to have ended while it was idle, or to have brought what is no answer."""
+        if time.monotonic() - connection.idle_since < _SOON:
+            self.ends_soon = True
+        connection.close()
 
     def give_back(self, connection: WakeableConnection) -> None:
         """Keep a connection for the next request."""

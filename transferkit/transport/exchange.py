@@ -92,8 +92,7 @@ class Exchange:
         where = Circumstances(
             origin=str(origin),
             verify=verify if origin.scheme == "https" else None,
-            # Without a scheme, a proxy's user name and password would be taken for a part of the path.
-            proxy=redact(proxy if "://" in proxy else f"http://{proxy}") if proxy else None,
+            proxy=redact(proxy) if proxy else None,
         )
         route = None
         with foreign_errors(flow, where):

@@ -203,16 +203,21 @@ class SessionResponse(Response):
         if self._abort is None or self.length is not None:
             return super().peek(limit)
         # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
-        alarm = threading.Timer(self.timeout, self._abort)
+        abort, is_late = self._abort, threading.Event()
+
+        def ring() -> None:
+            is_late.set()
+            abort()
+
+        alarm = threading.Timer(self.timeout, ring)
         alarm.name = "transferkit-alarm"
         alarm.start()
         try:
             return super().peek(limit)
         finally:
-            is_late = alarm.finished.is_set()
             alarm.cancel()
             alarm.join()
-            if is_late:
+            if is_late.is_set():
                 self._flow.check()
                 raise self._overdue() from None
 

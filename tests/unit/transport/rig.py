@@ -26,6 +26,7 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
 from transferkit.transport.connections import WakeablePool
+from transferkit.transport.failures import Circumstances
 from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -35,6 +36,7 @@ HELLO = answer(200, b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
 MIB = 1024 * 1024
+HERE = Circumstances(origin="http://registry.example")
 BIG = 64 * MIB  # more than the buffers between two sockets of one machine may grow to
 
 
@@ -129,6 +131,21 @@ def ask(client: Client, method: str = "GET", path: str = "/x", **keywords: Any) 
     """Send a request and read the answer to its end: status and body."""
     with send(client, method, path, ok=ANY, **{"flow": WorkerFlow(), **keywords}) as found:
         return found.status, everything(found)
+
+
+def fetched(server: ScriptedServer, method: str = "GET", url: str = "/x", **keywords: Any) -> tuple[str, bytes]:
+    """Return the URL that answered in the end, and the body."""
+    with client_of(server, **keywords) as client:
+        with send(client, method, url, ok={200}, flow=WorkerFlow()) as found:
+            return found.url, everything(found)
+
+
+def raised_by(act: Callable[[], object]) -> BaseException:
+    try:
+        act()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
 
 
 class Zeros:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import (
     ANY,
@@ -27,7 +29,7 @@ from tests.unit.transport.rig import (
     until,
     zeros,
 )
-from transferkit.errors import CancelledError, CertificateError, ConnectError, TransferKitError
+from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.framing import SizedResponse
@@ -192,6 +194,18 @@ def test_a_socks_proxy_that_refuses_is_an_error_of_connecting(monkeypatch: pytes
     with socks_proxy(reply=5) as (url, _):
         monkeypatch.setenv("ALL_PROXY", url)
         with client_of("http://127.0.0.1:9") as client, pytest.raises(ConnectError, match=r"refused"):
+            ask(client)
+
+
+def test_a_socks_proxy_without_pysocks_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")  # as requests has it then
+
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", missing)
+    monkeypatch.setitem(sys.modules, "transferkit.transport.socks", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    with client_of("http://registry.example") as client:
+        with pytest.raises(ProtocolError, match="Missing dependencies for SOCKS support"):
             ask(client)
 
 
