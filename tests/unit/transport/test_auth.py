@@ -203,6 +203,28 @@ def test_a_password_that_is_refused_is_sent_once() -> None:
         assert 2 == len(server.requests)
 
 
+def test_a_pair_that_the_token_service_refused_is_not_offered_again_within_a_minute() -> None:
+    """Accounts are locked for a wrong password that comes again and again; another pair is offered at once."""
+    now, pairs, asked = [1000.0], [("user", "wrong")], []
+
+    def registry(request: RawRequest) -> bytes:
+        if request.target.startswith("/token"):
+            asked.append(request.headers["authorization"])
+            return answer(401, b"{}")
+        return answer(401, b"{}", {"WWW-Authenticate": 'Bearer realm="/token",service="s"'})
+
+    with scripted_server(registry) as server:
+        with Hosts(auth=lambda host: pairs[0], clock=lambda: now[0]) as hosts:
+            for later, pair in ((0.0, "wrong"), (59.0, "wrong"), (59.0, "other"), (2.0, "other"), (60.0, "other")):
+                now[0] += later
+                pairs[0] = ("user", pair)
+                with pytest.raises(UnauthorizedError, match="token service"):
+                    get(Client(server.url, hosts))
+
+    wrong, other = "Basic dXNlcjp3cm9uZw==", "Basic dXNlcjpvdGhlcg=="
+    assert [wrong, other, other] == asked
+
+
 def test_a_foreign_token_service_sees_no_password_unless_it_is_allowed() -> None:
     service = Guard()
     service.valid = 1
