@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from email.utils import formatdate
 
 import pytest
 
 import transferkit as tk
-from transferkit.testing import FaultRule, respond, with_faults
+from transferkit.testing import FaultRule, HTTPFaults, respond, with_faults
 from transferkit.testing.registry import running_registry
 
 REPOSITORY = "library/model"
@@ -60,25 +61,64 @@ def test_a_refusal_is_waited_out(limited, blobs, tmp_path, status, wait, assert_
     assert_exactly(tmp_path / "d", blobs)
 
 
-def test_all_threads_pause_together(limited, blobs, tmp_path):
-    rule = FaultRule(respond(429, retry_after="1"), times=1)
-    with limited(rule) as registry:
-        fill(registry, blobs, tmp_path)
-        registry.log.clear()
-        arrived: list[float] = []
-        report = download(
-            registry,
-            blobs,
-            tmp_path / "d",
-            concurrency=1,
-            progress=lambda *_: arrived.append(len(registry.log)),
-            options=tk.TransferOptions(progress_interval=0.01),
-        )
+class Seen:
+    """Middleware: when each request for a blob began and ended, and what it was answered. Each takes 30 ms."""
 
-        # One worker alone: nothing else was sent while it waited.
-        assert arrived.count(1) >= 0
-        assert 9 == len(registry.log)
+    def __init__(self, faults: HTTPFaults) -> None:
+        self.requests: list[tuple[float, float, int]] = []
+        self._faults = faults
+
+    def __call__(self, app):
+        faulty = self._faults(app)
+
+        def timed(environ, start):
+            if environ["REQUEST_METHOD"] != "GET":
+                return app(environ, start)
+            began = time.monotonic()
+            time.sleep(0.03)
+            statuses = []
+
+            def note(status, headers, *rest):
+                statuses.append(int(status[:3]))
+                return start(status, headers, *rest)
+
+            body = list(faulty(environ, note))
+            self.requests.append((began, time.monotonic(), statuses[0]))
+            return body
+
+        return timed
+
+    def most(self, after: float, until: float) -> int:
+        """Return how many requests were in flight at once, at most, of those that began between these times."""
+        edges = sorted(
+            edge for began, ended, _ in self.requests if after <= began < until for edge in ((began, 1), (ended, -1))
+        )
+        return max(itertools.accumulate(change for _, change in edges), default=0)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_refusal_pauses_all_threads_and_fewer_come_back_and_then_more(make_blobs, tmp_path, status, assert_exactly):
+    """700 blobs and 32 workers; the 201st request is answered ``Retry-After: 1``."""
+    blobs = make_blobs(tmp_path / "s", [2000 + n for n in range(700)])
+    faults = HTTPFaults()
+    seen = Seen(faults)
+    with running_registry(middleware=seen, threads=40) as registry:
+        fill(registry, blobs, tmp_path)
+        faults.set(FaultRule(respond(status, retry_after="1"), skip=200, times=1))
+        report = download(registry, blobs, tmp_path / "d", concurrency=32)
+
+    (told,) = [ended for _, ended, answered in seen.requests if answered == status]
+    resumed = min(began for began, _, _ in seen.requests if began > told + 0.5)
+    before = seen.most(0.0, told)
+    # What was on its way when the answer came may still arrive; nothing else does.
+    assert [] == [began for began, _, _ in seen.requests if told + 0.1 < began < told + 0.99]
+    assert resumed - told < 1.5
+    after = seen.most(resumed, resumed + 0.2)
+    assert 16 <= before
+    assert after <= before // 2
+    assert after < seen.most(resumed + 0.2, resumed + 60.0) <= before
     assert 1 == report.retried
+    assert_exactly(tmp_path / "d", blobs)
 
 
 def test_a_wait_that_is_too_long_is_final_and_names_the_time(limited, blobs, tmp_path):

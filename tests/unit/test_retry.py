@@ -24,7 +24,7 @@ from transferkit.errors import (
 )
 from transferkit.options import RetryOptions
 from transferkit.retry import Retry
-from transferkit.retry.loop import wait_quadratic
+from transferkit.retry.loop import quadratic
 
 
 class Stage:
@@ -99,10 +99,8 @@ def test_the_jitter_halves_a_wait_at_least_and_comes_after_the_cap() -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_every_wait_is_within_its_bounds(failures: int, jitter: float) -> None:
-    state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
-    state.attempt_number = failures
     base = min(failures**2 / 100, 5.0)
-    assert base / 2 * 0.999 <= wait_quadratic(5.0, rng=lambda: jitter)(state) <= base * 1.5
+    assert base / 2 * 0.999 <= quadratic(failures, 5.0, lambda: jitter) <= base * 1.5
 
 
 def test_retry_after_sets_the_wait() -> None:
@@ -312,6 +310,44 @@ def test_a_success_at_once_costs_no_loop(monkeypatch: pytest.MonkeyPatch) -> Non
     retry = Retry(clock=never, rng=never)
     result = object()
     assert retry.call(lambda: result, position=never, sleep=never) is result
+
+
+def test_what_is_excused_counts_neither_as_an_attempt_nor_against_the_patience() -> None:
+    stage = Stage(RetryOptions(attempts=2, patience=10.0))
+    errors = for_ever()
+    made = 0
+
+    def attempt() -> None:
+        nonlocal made
+        made += 1
+        stage.now += 8.0
+        raise next(errors)
+
+    with pytest.raises(RetriesExhaustedError):
+        stage.retry.call(attempt, position=lambda: 0, sleep=stage.sleep, excused=lambda error: made <= 50)
+    # Fifty that do not count, and two of eight seconds that use the patience up.
+    assert made == 52
+
+
+def test_the_callers_own_attempt_is_the_first_one() -> None:
+    stage = Stage(RetryOptions(attempts=2, patience=0.0))
+    error = ReadError("the caller's")
+    with pytest.raises(RetriesExhaustedError) as caught:
+        stage.retry.call(lambda: _raise(error), position=lambda: 0, sleep=stage.sleep, first=error)
+    assert caught.value.attempts == 2
+    final = DigestMismatchError("wrong")
+    with pytest.raises(DigestMismatchError) as wrong:
+        stage.retry.call(lambda: None, position=lambda: 0, sleep=stage.sleep, first=final)
+    assert wrong.value is final
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_limited_policy_is_the_same_with_fewer_attempts_and_no_patience() -> None:
+    limited = Retry(RetryOptions(max_wait=2.0)).limited(3)
+    assert limited.options == RetryOptions(max_wait=2.0, attempts=3, patience=0.0)
 
 
 def test_options_default_to_the_documented_ones() -> None:

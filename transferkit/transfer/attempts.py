@@ -28,6 +28,10 @@ class Attempts:
         self._outcomes = outcomes
         self._logger = logger
 
+    def limited(self, attempts: int) -> Attempts:
+        """Return attempts at something that can be done without, so many at most; nobody hears of them."""
+        return Attempts(self._retry.limited(attempts), self._concurrency, None, logger=self._logger)
+
     def run(
         self,
         attempt: Callable[[U, WorkerFlow], T],
@@ -51,13 +55,12 @@ class Attempts:
         try:
             flow.check()
             result = attempt(unit, flow)
-        except TransferKitError as error:
-            first = error
-        else:
             flow.attempt = 0
             return result
+        except TransferKitError as error:
+            first = error
         try:
-            return self._go_on(first, attempt, unit, flow, descriptor, start)
+            return self._go_on(first, lambda: attempt(unit, flow), flow, descriptor, start)
         finally:
             flow.attempt = 0
             del first  # its traceback refers to this frame
@@ -65,16 +68,16 @@ class Attempts:
     def _go_on(
         self,
         first: TransferKitError,
-        attempt: Callable[[U, WorkerFlow], T],
-        unit: U,
+        attempt: Callable[[], T],
         flow: WorkerFlow,
         descriptor: Descriptor | None,
         start: int,
     ) -> T:
-        concurrency = self._concurrency
-        # What is no blob has been asked for by a name: another answer would be no better.
-        mismatches = int(isinstance(first, DigestMismatchError)) if descriptor is not None else 2
-        first.retryable = first.retryable or mismatches == 1
+        concurrency, outcomes = self._concurrency, self._outcomes
+        # What is no blob was asked for by its name: other content than that will not become right.
+        is_blob = descriptor is not None
+        mismatches = not is_blob or isinstance(first, DigestMismatchError)
+        first.retryable = first.retryable or (is_blob and mismatches)
         others = -1
         slow = 0
 
@@ -83,10 +86,9 @@ class Attempts:
             concurrency.enter(flow)
             flow.check()
             try:
-                return attempt(unit, flow)
+                return attempt()
             except DigestMismatchError as error:
-                mismatches += 1
-                error.retryable = mismatches == 1
+                error.retryable, mismatches = not mismatches, True
                 raise
 
         def excused(error: TransferKitError) -> bool:
@@ -101,17 +103,12 @@ class Attempts:
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
             concurrency.failed(error, flow, wait)
-            if descriptor is not None:
-                self._logger.debug("%s: trying again in %.2f s: %s", descriptor.digest.short, wait, error)
-                if self._outcomes is not None:
-                    self._outcomes.again(descriptor, error, start + flow.counter.position)
+            self._logger.debug("trying again in %.2f s: %s", wait, error)
+            if outcomes is not None and descriptor is not None:
+                outcomes.again(descriptor, error, start + flow.counter.position)
             flow.begin_attempt()
 
-        return self._retry.go_on(
-            first,
-            one,
-            position=lambda: flow.counter.peak,
-            sleep=flow.wait,
-            on_retry=again,
-            excused=excused,
-        )
+        def position() -> int:
+            return flow.counter.peak
+
+        return self._retry.call(one, position=position, sleep=flow.wait, on_retry=again, excused=excused, first=first)

@@ -8,16 +8,16 @@ Whether the source honours ranges is seen from the answer to the first chunk, wh
 a list of chunk digests, which comes with a promise of ranges. Until then the other chunks are held back; a source that
 sends everything instead is read as one stream.
 
-    state     chunks that are handed out       what the worker that leaves it last does
-    -------   ------------------------------   ------------------------------------------------------
-    OPENING   none                             (the worker that begins it is still there)
-    PROBING   one, to one worker               commits it, where nothing is missing
-    OPEN      those that the window allows     commits it, where nothing is missing
-    STREAM    none                             keeps what is in place, and hands it on as one stream
-    FAILED    none                             keeps what is in place, and tells the error
+    state     chunks that are handed out     next state      what the worker that leaves it last does
+    -------   ----------------------------   -------------   ----------------------------------------------------
+    OPENING   none                           OPEN, PROBING   (the worker that begins it is still at it)
+    PROBING   one, to one worker             OPEN, STREAM    commits it, where nothing is missing
+    OPEN      those that the window allows   STREAM          commits it, where nothing is missing
+    STREAM    none                           none            keeps what is in place; the blob comes as one stream
+    FAILED    none                           none            keeps what is in place; the first error is told
 
-The first error stands, and a blob that is to be one stream stays so: neither state is left any more. Content that is
-found wrong at its commit is gone; another ``ChunkedBlob`` begins again, by plain ranges, once.
+Each may fail, but what is to be one stream stays so. Content that is found wrong at its commit is gone; another
+``ChunkedBlob`` begins again, by plain ranges, once.
 """
 
 from __future__ import annotations
@@ -34,40 +34,28 @@ from transferkit.content.interfaces import Ingest
 from transferkit.errors import TransferKitError
 from transferkit.transfer.pump import Span
 
-WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
-COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
-MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
-
 
 class State(enum.Enum):
     """What is known of a blob and its source."""
 
-    OPENING = "the worker that begins it hashes what is in place, and asks for a list of chunks"
-    PROBING = "one worker asks for the first chunk"
-    OPEN = "the source honours ranges"
-    STREAM = "the source does not"
+    OPENING = "its first worker hashes what is in place, and asks for a list of chunks"
+    PROBING = "there is no list; one worker asks for the first chunk"
+    OPEN = "the source honours ranges: it has a list, or sent a chunk"
+    STREAM = "the source sent everything in place of a chunk"
     FAILED = "it was given up"
 
 
-class Event(enum.Enum):
-    """What a worker has seen."""
-
-    LISTED = "a line of a list of chunks"
-    READY = "the end of the list, or that there is none"
-    HONOURED = "a chunk, as it was asked for"
-    IGNORED = "everything in place of a chunk"
-    FAILED = "an error that is not worth another try"
-
-
-# What is not in here changes nothing.
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.OPENING: {Event.LISTED: State.OPEN, Event.READY: State.PROBING, Event.FAILED: State.FAILED},
-    State.PROBING: {Event.HONOURED: State.OPEN, Event.IGNORED: State.STREAM, Event.FAILED: State.FAILED},
-    State.OPEN: {Event.IGNORED: State.STREAM, Event.FAILED: State.FAILED},
-    State.STREAM: {},
-    State.FAILED: {},
+NEXT = {
+    State.OPENING: {State.OPEN, State.PROBING, State.FAILED},
+    State.PROBING: {State.OPEN, State.STREAM, State.FAILED},
+    State.OPEN: {State.STREAM, State.FAILED},
+    State.STREAM: set(),
+    State.FAILED: set(),
 }
-OVER = (State.STREAM, State.FAILED)
+
+WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
+COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
+MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
 
 
 class ChunkUnit(Span):
@@ -80,14 +68,14 @@ class ChunkUnit(Span):
         self.blob = blob
         self.digest = digest
 
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
     def begin(self) -> None:
         """Begin at its first byte: nothing has come yet, or what came was not the chunk."""
         self.at = self.start
         self.hasher = self.digest.hasher() if self.digest is not None and self.blob.trusts_chunksums else None
+
+    def is_right(self) -> bool:
+        """Tell whether what came has the digest of the list."""
+        return self.digest is not None and self.hasher is not None and self.digest.matches(self.hasher)
 
 
 class ChunkedBlob:
@@ -112,7 +100,7 @@ class ChunkedBlob:
         self.trusts_chunksums = True
         """Whether the digests that a list gives count."""
         self._window = window or WINDOW
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._listing = True
         self._listed: deque[tuple[Chunk, Digest | None]] = deque()
         self._planned = 0
@@ -120,20 +108,23 @@ class ChunkedBlob:
         self._units: deque[ChunkUnit] = deque()
         self._active = 1
 
-    def note(self, event: Event) -> bool:
-        """Take in what a worker has seen, and tell whether the state is another now."""
-        with self._lock:
-            return self._note(event)
+    @property
+    def is_over(self) -> bool:
+        """Whether none of its chunks is wanted any more."""
+        return not NEXT[self.state]
 
-    def _note(self, event: Event) -> bool:
-        before = self.state
-        self.state = TRANSITIONS[before].get(event, before)
-        return self.state is not before
+    def become(self, state: State) -> bool:
+        """Go on to ``state``, if it comes next; tell whether it does."""
+        with self._lock:
+            is_next = state in NEXT[self.state]
+            if is_next:
+                self.state = state
+            return is_next
 
     def fail(self, error: TransferKitError) -> None:
         """Give it up: no further chunk is begun."""
         with self._lock:
-            if self._note(Event.FAILED):
+            if self.become(State.FAILED):
                 self.error = error
 
     # -- the list
@@ -144,8 +135,8 @@ class ChunkedBlob:
         ``False``: nobody wants more of it.
         """
         with self._lock:
-            self._note(Event.LISTED)
-            if self.state in OVER or len(self._listed) >= MOST_LISTED:
+            self.become(State.OPEN)
+            if self.is_over or len(self._listed) >= MOST_LISTED:
                 return False
             if chunk.start >= self._planned:
                 self._listed.append((chunk, digest))
@@ -159,7 +150,7 @@ class ChunkedBlob:
         """Take in that the list is complete, or that there is none after all."""
         with self._lock:
             self._listing = False
-            self._note(Event.READY)
+            self.become(State.PROBING)
 
     # -- handing out
 
@@ -184,7 +175,7 @@ class ChunkedBlob:
             self._active -= 1
             if unit is not None and unit.at < unit.end:
                 self._units.appendleft(unit)  # its worker was stopped
-            return not self._active and (self.state in OVER or not self._refill())
+            return not self._active and (self.is_over or not self._refill())
 
     def _refill(self) -> bool:
         """See that there is a chunk to hand out; ``False``: there is none, at least for now."""
@@ -215,7 +206,7 @@ class ChunkedBlob:
         # Where nobody but the reader of a list is at it, nobody will bring the hasher nearer.
         if self._active <= self._listing or unit.start <= hashed:
             return True
-        return unit.end <= hashed + window * max(self.chunk_size, unit.size)
+        return unit.end <= hashed + window * max(self.chunk_size, unit.end - unit.start)
 
 
 def total_units(descriptors: Iterable[Descriptor], threshold: int, *, size: int | None = None) -> int:

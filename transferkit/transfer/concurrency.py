@@ -6,9 +6,9 @@ loopback took 1.2 s with 2 of them and 1.9 s with 16; 2 GiB in two files took 2.
 a connection, the same 2 GiB took 24 s with 2 and 3 s with 32.
 
 A host that has had enough says so with 429 or 503, by refusing, resetting or cutting connections before it answers, or
-by silence. Then half of what is running may go on, what the host asked for is waited for by all, and the climb begins
-again from there once the host has recovered; a trial that the host refuses costs that trial. Nothing of this costs a
-blob more than a look at one attribute until there is trouble.
+by silence. Then half of what is running may go on, all wait for as long as the host asks, and once it has recovered the
+climb goes on from there. A trial that the host refuses costs that trial. Until there is trouble, all of this costs an
+attempt a look at one attribute.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ GAIN = 1.15  # twice the workers have to move so many times the bytes
 LEVEL = 0.95  # where the processor idles: there more of them cost nothing
 IDLE = 0.7  # of one core
 FULL = 0.7  # of all cores: more workers would only wait for one
-
-RECOVERY = 1.0  # seconds of calm after trouble until more are tried; doubled each time that a trial is refused
+RECOVERY = 0.25  # seconds of calm after trouble until more are tried; doubled each time that a trial is refused
 LONGEST = 16.0  # and this at most
-MEMORY = 30.0  # seconds for which the level that the host refused is not tried again
+MEMORY = 30.0  # seconds for which a level that the host has refused is not tried again
 _LOOK = 0.02  # seconds between two looks of a worker that waits for its turn
 
 
@@ -64,7 +63,7 @@ def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
 class Concurrency:
     """Says how many attempts may run (``level``), and lets them begin. Thread-safe.
 
-    ``cores`` is how many there are; ``cpu`` tells the seconds that the process has computed.
+    ``cpu`` tells the seconds that the process has computed, ``cores`` is how many there are.
     """
 
     def __init__(
@@ -75,40 +74,32 @@ class Concurrency:
         cores: int | None = None,
     ) -> None:
         self.level = 0
-        """How many attempts may run."""
         self._clock = clock
         self._cpu = cpu
         self._cores = cores or _cores()
         self._lock = threading.Lock()
-        self._generation = 1
-        """Counts the falls: the failures of attempts that began before the last one are no news."""
         self._troubled = False
-        self._resume_at = 0.0
+        self._falls = 1  # the failure of an attempt that began before the last fall is no news
         self._fell_at = -math.inf
-        self._fell_with = 0
-        """How many bytes had been moved then."""
+        self._fell_with = 0  # bytes that had been moved then
+        self._refused = 0  # attempts that were too many then
+        self._resume_at = 0.0
         self._recovery = RECOVERY
-        self._refused = 0
-        """How many attempts were too many then."""
+        # When the window began that a rate is measured over, and what was moved, and computed, until then.
+        self._window: tuple[float, int, float] | None = None
         self.begin(())
 
     def begin(self, flows: Sequence[WorkerFlow]) -> None:
         """Begin a run of these workers; what the host said in an earlier one still holds."""
         self._flows = flows
         self._ceiling = len(flows)
-        self.level = min(self._ceiling, self.level if self._troubled else FIRST)
-        self._total = 0
-        self._fell_with = 0
+        self._total = self._fell_with = 0
         self._heard = self._looked = self._clock()
         self._used = self._cpu()
         self._resting_until = 0.0
-        self._usual: int | None = None
-        """The level before the trial that is on, if one is."""
-        self._rate = 0.0
-        """What it moved."""
-        self._window: tuple[float, int, float] | None = None
-        """When the window began that a rate is measured over, and what was moved, and computed, until then."""
-        self._set(self.level, [0] * self._ceiling)
+        self._usual: int | None = None  # the level before the trial that is on, if one is
+        self._rate = 0.0  # what it moved
+        self._set(self.level if self._troubled else FIRST, self._moved())
 
     @property
     def pause(self) -> float:
@@ -127,17 +118,13 @@ class Concurrency:
 
     def enter(self, flow: WorkerFlow) -> None:
         """Wait until an attempt may begin. Raises as ``flow.wait`` does."""
-        if self._troubled:
-            self._wait(flow)
-        flow.attempt = self._generation
-
-    def _wait(self, flow: WorkerFlow) -> None:
-        while True:
+        while self._troubled:
             pause = self._resume_at - self._clock()
             # Two workers may come through at once: one attempt too many harms nobody, a lock on the way in would.
             if pause <= 0 and self._running() < self.level:
-                return
+                break
             flow.wait(pause if pause > 0 else _LOOK)
+        flow.attempt = self._falls
 
     def _running(self) -> int:
         return sum(1 for flow in self._flows if flow.attempt)
@@ -146,35 +133,31 @@ class Concurrency:
         """Take in that an attempt failed, and will be made again after ``wait`` seconds."""
         with self._lock:
             running = self._running()
-            generation, flow.attempt = flow.attempt, 0
-            if not is_limit(error, flow):
-                return
-            now = self._clock()
+            began, flow.attempt = flow.attempt, 0
             if is_overload(error):
-                self._resume_at = max(self._resume_at, now + wait)
+                self._resume_at = max(self._resume_at, self._clock() + wait)
             # Sixty refusals of one moment are one complaint, not sixty: they halve once.
-            if generation == self._generation:
-                self._fall(running, now)
+            if is_limit(error, flow) and began == self._falls:
+                self._fall(running)
 
-    def _fall(self, running: int, now: float) -> None:
+    def _fall(self, running: int) -> None:
         usual, self._usual = self._usual, None
         if usual is not None and running > usual:
-            # The host takes what it took before, and not more.
-            level = usual
-            self._recovery = min(2 * self._recovery, LONGEST)
+            self._recovery = min(2 * self._recovery, LONGEST)  # it takes what it took before, and no more
         else:
-            level = max(1, running // 2)
-            self._recovery = RECOVERY
-        self._generation += 1
-        self._refused = running
-        self._fell_at = now
-        self._fell_with = sum(self._moved())
+            usual, self._recovery = max(1, running // 2), RECOVERY
+        self.level = min(self.level, usual)
         self._troubled = True
-        self.level = min(self.level, level)
+        self._resting_until = 0.0
+        self._falls += 1
+        self._fell_at, self._fell_with, self._refused = self._clock(), sum(self._moved()), running
 
     def moved_by_others(self, flow: WorkerFlow) -> int:
         """Return how many bytes all workers but this one have moved."""
         return sum(self._moved()) - flow.counter.traffic
+
+    def _moved(self) -> list[int]:
+        return [flow.counter.traffic for flow in self._flows]
 
     # -- climbing
 
@@ -184,9 +167,6 @@ class Concurrency:
             self._look(self._clock(), self._moved(), self._cpu())
             return self.level
 
-    def _moved(self) -> list[int]:
-        return [flow.counter.traffic for flow in self._flows]
-
     def _look(self, now: float, moved: list[int], used: float) -> None:
         total = sum(moved)
         idles = used - self._used < IDLE * (now - self._looked)
@@ -194,38 +174,44 @@ class Concurrency:
         if self._troubled and not self._has_recovered(now, total):
             self._total, self._heard = total, now
             self._set(self.level, moved)
-            return
-        if total == self._total:
+        elif total == self._total:
             if idles and (self.level < MANY or now - self._heard >= FAR) and not self._remembers(now):
                 self._usual, self._rate = (self._usual or self.level, 0.0) if total else (None, 0.0)
                 self._set(2 * self.level, moved)
-            return
-        self._total, self._heard = total, now
-        if now < self._resting_until:
-            return
+        else:
+            self._total, self._heard = total, now
+            if now >= self._resting_until:
+                self._measure(now, total, moved, used)
+
+    def _has_recovered(self, now: float, total: int) -> bool:
+        if now < max(self._fell_at, self._resume_at) + self._recovery or total == self._fell_with:
+            return False
+        self._troubled = self.level < self._ceiling
+        return True
+
+    def _remembers(self, now: float) -> bool:
+        """Whether the host has refused some so lately that so many are not tried again."""
+        return now < self._fell_at + MEMORY
+
+    def _measure(self, now: float, total: int, moved: list[int], used: float) -> None:
+        """Measure the rate over a window, which begins once most have moved something since they were told to."""
         if self._window is None:
-            if self._all_at_work(moved, now):
+            at_work = sum(map(int.__ne__, moved[: self.level], self._base))
+            if 4 * at_work >= 3 * self.level or now - self._began >= PATIENCE:
                 self._window = now, total, used
             return
         began, before, computed = self._window
         elapsed = now - began
         if elapsed >= WINDOW:
-            self._judge((total - before) / elapsed, (used - computed) / elapsed, moved)
+            self._judge(now, (total - before) / elapsed, (used - computed) / elapsed, moved)
 
-    def _has_recovered(self, now: float, total: int) -> bool:
-        if now < max(self._fell_at, self._resume_at) + self._recovery or total == self._fell_with:
-            return False
-        if self.level >= self._ceiling:
-            self._troubled = False
-        return True
-
-    def _judge(self, rate: float, share: float, moved: Sequence[int]) -> None:
+    def _judge(self, now: float, rate: float, share: float, moved: list[int]) -> None:
         """Decide on the rate of so many attempts as there are now, which keep ``share`` cores busy."""
-        now = self._clock()
         usual, self._usual = self._usual, None
         remembers = self._remembers(now)
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
-        if usual is not None and rate < self._rate * self._least_gain(usual, share):
+        gain = LEVEL if share < IDLE else 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
+        if usual is not None and rate < gain * self._rate:
             self._resting_until = now + REST
             self._set(usual, moved)
         elif share >= FULL * self._cores:
@@ -238,26 +224,12 @@ class Concurrency:
         else:
             self._resting_until = self._fell_at + MEMORY if remembers else math.inf
 
-    def _remembers(self, now: float) -> bool:
-        """Whether the host has refused some so lately that so many are not tried again."""
-        return now < self._fell_at + MEMORY
-
-    def _least_gain(self, usual: int, share: float) -> float:
-        """Return how many times as much as before a trial has to move."""
-        return LEVEL if share < IDLE else 1 + (GAIN - 1) * (self.level / usual - 1)
-
-    def _set(self, level: int, moved: Sequence[int]) -> None:
+    def _set(self, level: int, moved: list[int]) -> None:
         """Begin to find out what there is to be moved with so many."""
         self.level = min(self._ceiling, level)
         self._began = self._clock()
-        self._base = list(moved)
+        self._base = moved
         self._window = None
-
-    def _all_at_work(self, moved: Sequence[int], now: float) -> bool:
-        """Whether most of those that should be at work have moved something since they were told."""
-        if now - self._began >= PATIENCE:
-            return True
-        return 4 * sum(map(int.__ne__, moved[: self.level], self._base)) >= 3 * self.level
 
 
 def _cores() -> int:

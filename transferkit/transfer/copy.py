@@ -1,4 +1,5 @@
-"""What a worker does with a whole blob.
+"""What a worker does with a unit: it copies a whole blob, begins a large one, or fetches a chunk, and it finishes the
+large blob that it leaves last.
 
 A failing blob does not hide the others; an error that its source or its target says would be the same for each of them
 ends the copy at once.
@@ -6,38 +7,70 @@ ends the copy at once.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import cast
 
-from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Fetcher, Ingester, Judge, Outcome, Pusher
-from transferkit.errors import CancelledError, TransferKitError
+from transferkit.content.chunk import Chunk
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
+from transferkit.content.interfaces import ChunkLister, Fetcher, Ingester, Judge, Outcome, Pusher, RangeFetcher
+from transferkit.errors import (
+    CancelledError,
+    DigestMismatchError,
+    ReadError,
+    RetriesExhaustedError,
+    TransferKitError,
+    VerificationError,
+)
+from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State, total_units
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
-from transferkit.transfer.pump import Stream
-from transferkit.transfer.scheduler import Unit
-from transferkit.transfer.speed import SMALLEST, Speeds
+from transferkit.transfer.pump import Stream, pump
+from transferkit.transfer.scheduler import LargeBlob, Scheduler, Unit
+from transferkit.transfer.watchdog import SMALLEST, Speeds
+
+LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start, and can be done without
 
 
 class Copy:
-    """Copies blobs from ``source`` to ``target``, each as one stream. Thread-safe."""
+    """Copies ``descriptors`` from ``source`` to ``target``: ``work`` does one unit of its ``scheduler``. Thread-safe.
+
+    Where the source has ranges and the engine fills the target, large blobs come in chunks, and the others whole.
+    ``units`` is how many units there are in all, ``window`` how many workers.
+    """
 
     def __init__(
         self,
+        descriptors: Sequence[Descriptor],
         source: Fetcher,
         target: Pusher | Ingester,
         *,
         attempts: Attempts,
         outcomes: Outcomes,
-        speeds: Speeds,
+        options: TransferOptions,
+        logger: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
+        threshold = options.chunk_threshold if in_chunks else MAX_SIZE
+        self.scheduler = Scheduler(descriptors, threshold=threshold)
+        self.speeds = Speeds()
+        self.units = total_units(descriptors, threshold, size=options.chunk_size)
+        self.window = 1
+        self._source = source
+        self._lister = source if isinstance(source, ChunkLister) else None
+        self._target = target
+        self._attempt = Stream(source, target).copy if isinstance(target, Ingester) else self._push
         self._judges = [side for side in (source, target) if isinstance(side, Judge)]
-        self._attempt = (Stream(source, target) if isinstance(target, Ingester) else _Push(source, target)).copy
         self._attempts = attempts
+        self._list_attempts = attempts.limited(LIST_ATTEMPTS)
         self._outcomes = outcomes
-        self._speeds = speeds
+        self._chunk_size = options.chunk_size
+        self._logger = logger
         self._clock = clock
 
     def work(self, unit: Unit, flow: WorkerFlow) -> None:
@@ -48,6 +81,21 @@ class Copy:
         """
         if isinstance(unit, Descriptor):
             self._copy_whole(unit, flow)
+        elif isinstance(unit, ChunkUnit):
+            self._copy_chunk(unit, flow)
+        else:
+            self._begin(unit, flow)
+
+    def _give_up(self, descriptor: Descriptor, error: TransferKitError) -> None:
+        """Take in that a blob failed for good; an error that would be the same for every blob goes on to the caller."""
+        if self._ends_all(error):
+            raise error
+        self._outcomes.failed(descriptor, error)
+
+    def _ends_all(self, error: TransferKitError) -> bool:
+        return isinstance(error, CancelledError) or any(judge.concerns_all(error) for judge in self._judges)
+
+    # -- whole blobs
 
     def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
         self._outcomes.started(descriptor)
@@ -60,25 +108,152 @@ class Copy:
             self._give_up(descriptor, error)
         else:
             if began and outcome is Outcome.MOVED:
-                self._speeds.record(descriptor.size, self._clock() - began)
+                self.speeds.record(descriptor.size, self._clock() - began)
             self._outcomes.ended(descriptor, outcome)
 
-    def _give_up(self, descriptor: Descriptor, error: TransferKitError) -> None:
-        """Take in that a blob failed for good; an error that would be the same for every blob goes on to the caller."""
+    def _push(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
+        return cast(Pusher, self._target).push(descriptor, self._source, flow=flow)
+
+    # -- beginning a large blob
+
+    def _begin(self, large: LargeBlob, flow: WorkerFlow) -> None:
+        """Open a blob, and read the list of its chunks if there is one; the chunks are units of their own."""
+        blob = None
+        flow.begin_attempt()
+        try:
+            blob = self._open(large, flow)
+        except TransferKitError as error:
+            self._give_up(large.descriptor, error)
+        finally:
+            self.scheduler.begun(blob)
+        if blob is None:
+            return
+        try:
+            blob.ingest.follow(flow)
+            if self._lister is not None and not blob.again:
+                self._list_attempts.run(self._read_list, blob, flow)
+        except RetriesExhaustedError as error:
+            self._logger.debug("%s: the list of its chunks never came whole: %s", blob.descriptor.digest.short, error)
+        except TransferKitError as error:
+            self._fail(blob, error)
+        finally:
+            blob.list_ended()
+            self._leave(blob, flow)
+
+    def _open(self, large: LargeBlob, flow: WorkerFlow) -> ChunkedBlob | None:
+        descriptor = large.descriptor
+        if not large.again:
+            self._outcomes.started(descriptor)
+        ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
+        if ingest is None:
+            flow.counter.set_position(descriptor.size)
+            self._outcomes.ended(descriptor, Outcome.PRESENT)
+            return None
+        flow.counter.set_position(ingest.in_place)
+        return ChunkedBlob(descriptor, ingest, size=self._chunk_size, window=self.window, again=large.again)
+
+    def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
+        """Make one attempt at the list of chunks, which are fetched while it still comes."""
+        # Closed on every way out: a traceback would keep the list's connection open.
+        with closing(cast(ChunkLister, self._lister).chunksums(blob.descriptor, flow=flow)) as pairs:
+            for chunk, digest in pairs:
+                flow.watch.begun = True  # where it is cut from now on, that is no limit of the host
+                if not blob.add_listed(chunk, digest):
+                    return
+                self.scheduler.notify()
+
+    # -- chunks
+
+    def _copy_chunk(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
+        """Fetch one chunk, continued from where it is after each failure."""
+        blob, descriptor = unit.blob, unit.blob.descriptor
+        began = self._clock()
+        try:
+            try:
+                self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
+            except DigestMismatchError as error:
+                # Twice something else than the list says: it may be the list that lies, and the whole will tell.
+                self._logger.debug("%s; fetched once more, by plain ranges", error)
+                self._outcomes.again(descriptor, error, unit.start)
+                blob.trusts_chunksums = False
+                unit.begin()
+                flow.counter.begin()
+                self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
+            if unit.at == unit.end:
+                self.speeds.record(unit.end - unit.start, self._clock() - began)
+                flow.begin_attempt()  # a cut that came after the last byte is nobody's
+                unit.ingest.follow(flow)
+        except TransferKitError as error:
+            self._fail(blob, error)
+        finally:
+            if unit.hasher is not None and unit.at < unit.end:
+                flow.counter.set_position(0)  # a part of it is not known to be right, and is not kept
+            self._leave(blob, flow, unit)
+
+    def _fetch_chunk(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
+        """Make one attempt at what is missing of a chunk."""
+        blob, descriptor = unit.blob, unit.blob.descriptor
+        if blob.is_over:
+            return
+        wanted = Chunk(unit.at, unit.end - 1)
+        with cast(RangeFetcher, self._source).fetch_range(descriptor, wanted, flow=flow) as body:
+            if body.offset != wanted.start or body.length not in (wanted.size, None):
+                self._logger.debug("%s: no ranges there; it is read as one stream", descriptor.digest.short)
+                blob.become(State.STREAM)
+                return
+            if blob.become(State.OPEN):
+                self.scheduler.notify()
+            pump(body, unit, flow)
+        if unit.at < unit.end:
+            raise ReadError(f"{descriptor.digest.short}: the body ended {unit.end - unit.at} bytes early")
+        if unit.hasher is not None:
+            if not unit.is_right():
+                unit.begin()
+                flow.counter.set_position(0)
+                raise DigestMismatchError(f"{descriptor.digest.short}: the chunk {wanted} has another digest")
+            unit.ingest.record(unit.start, unit.end - 1)
+
+    # -- ending
+
+    def _fail(self, blob: ChunkedBlob, error: TransferKitError) -> None:
+        """Stop fetching a blob; an error that would be the same for every blob goes on to the caller."""
+        if not isinstance(error, CancelledError):
+            blob.fail(error)
         if self._ends_all(error):
             raise error
-        self._outcomes.failed(descriptor, error)
 
-    def _ends_all(self, error: TransferKitError) -> bool:
-        return isinstance(error, CancelledError) or any(judge.concerns_all(error) for judge in self._judges)
+    def _leave(self, blob: ChunkedBlob, flow: WorkerFlow, unit: ChunkUnit | None = None) -> None:
+        if blob.leave(unit):
+            self._finish(blob, flow)
+        else:
+            self.scheduler.notify()
 
-
-class _Push:
-    """Attempts at blobs of a target that reads from the source by itself."""
-
-    def __init__(self, source: Fetcher, target: Pusher) -> None:
-        self._source = source
-        self._target = target
-
-    def copy(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
-        return self._target.push(descriptor, self._source, flow=flow)
+    def _finish(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
+        """Commit a blob of which nothing is missing, or see what becomes of the others."""
+        descriptor, ingest, in_place = blob.descriptor, blob.ingest, blob.ingest.in_place
+        error = blob.error
+        begins_again = False
+        if not blob.is_over:
+            try:
+                ingest.commit(flow)
+            except CancelledError:
+                raise
+            except TransferKitError as caught:
+                error = caught
+                # Its chunks may have been right by their list, or an earlier run's bytes are to blame.
+                begins_again = isinstance(error, VerificationError) and not blob.again
+            else:
+                self._outcomes.ended(descriptor, Outcome.MOVED)
+                self.scheduler.ended(blob)
+                return
+        ingest.keep()
+        self._outcomes.take_back(in_place)
+        if error is None:
+            self.scheduler.ended(blob, then=descriptor)
+        elif begins_again:
+            self._logger.debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
+            self._outcomes.again(descriptor, error, 0)
+            self.scheduler.ended(blob, then=LargeBlob(descriptor, again=True))
+        else:
+            self.scheduler.ended(blob)
+            self._give_up(descriptor, error)

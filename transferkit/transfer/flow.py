@@ -26,15 +26,14 @@ class ByteCounter:
     sums several counters up reads figures that were true a moment ago.
     """
 
-    __slots__ = ("_kept", "_peak", "_start", "_wasted", "progress")
+    __slots__ = ("_peak", "_start", "_wasted", "progress")
 
     def __init__(self) -> None:
         self.progress = 0
         """Bytes that are in place, over all units."""
         self._start = 0
         self._peak = 0
-        self._kept = 0
-        self._wasted = 0
+        self._wasted = 0  # less than nothing where more was in place already
 
     def begin(self) -> None:
         """Begin a unit of work."""
@@ -42,15 +41,9 @@ class ByteCounter:
         self._peak = 0
 
     def set_position(self, position: int) -> None:
-        """Say that ``position`` bytes of this unit are in place. What was counted beyond it was wasted; what is missing
-        in the count was in place already.
-        """
         before = self.progress - self._start
         self._peak = max(self._peak, before, position)
-        if position < before:
-            self._wasted += before - position
-        else:
-            self._kept += position - before
+        self._wasted += before - position
         self.progress += position - before
 
     @property
@@ -66,7 +59,7 @@ class ByteCounter:
     @property
     def traffic(self) -> int:
         """Bytes that were moved, those that were thrown away included, those that were in place already not."""
-        return self.progress + self._wasted - self._kept
+        return self.progress + self._wasted
 
 
 class BodyWatch:
@@ -110,22 +103,6 @@ class WorkerFlow:
     ``attempt`` says that an attempt runs, and in which generation of the controller it began; 0: none. ``cut`` may come
     from any thread, and from a signal handler.
     """
-
-    __slots__ = (
-        "_aborts",
-        "_bandwidth",
-        "_bell",
-        "_buffer",
-        "_cut",
-        "_final",
-        "_lock",
-        "_size",
-        "attempt",
-        "counter",
-        "fresh",
-        "number",
-        "watch",
-    )
 
     def __init__(
         self,

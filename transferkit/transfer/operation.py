@@ -12,30 +12,25 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import MAX_SIZE, Descriptor
-from transferkit.content.interfaces import Fetcher, Ingester, Pusher, RangeFetcher
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.interfaces import Fetcher, Ingester, Pusher
 from transferkit.options import TransferOptions
 from transferkit.report import Report
 from transferkit.retry import Retry
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.bandwidth import Bandwidth
-from transferkit.transfer.chunkcopy import ChunkCopy
-from transferkit.transfer.chunked import total_units
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow, buffer_size
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.pool import Pool, Queue
 from transferkit.transfer.progress import Progress, ProgressCallback
-from transferkit.transfer.scheduler import Scheduler, Unit
-from transferkit.transfer.speed import Speeds
+from transferkit.transfer.scheduler import Unit
 from transferkit.transfer.threads import Threads
 from transferkit.transfer.watchdog import Watchdog
 
 T = TypeVar("T")
-
-LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start
 
 
 class Operation:
@@ -114,19 +109,21 @@ class Operation:
         total = there + sum(descriptor.size for descriptor in descriptors)
         outcomes = Outcomes(self._trace, self._logger, skipped=len(present))
         progress = Progress(self._progress, total, present=there, logger=self._logger)
-        in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
-        threshold = options.chunk_threshold if in_chunks else MAX_SIZE
-        flows = self._flows(total_units(descriptors, threshold, size=options.chunk_size))
-        speeds = Speeds()
-        scheduler = Scheduler(descriptors, threshold=threshold)
-        pool: Pool[Unit] = Pool(
-            self._work(source, target, scheduler, outcomes, speeds, window=len(flows)),
-            scheduler,
-            flows,
-            concurrency=self._concurrency,
-            watchdog=Watchdog(flows, speeds, stall_timeout=options.stall_timeout),
+        attempts = Attempts(self._retry, self._concurrency, outcomes, logger=self._logger)
+        copy = Copy(
+            descriptors,
+            source,
+            target,
+            attempts=attempts,
+            outcomes=outcomes,
+            options=options,
+            logger=self._logger,
             clock=self._clock,
         )
+        flows = self._flows(copy.units)
+        copy.window = len(flows)
+        watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
+        pool: Pool[Unit] = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
 
         def tick(*, always: bool = False) -> None:
             progress.tick(flows, taken_back=outcomes.taken_back, always=always)
@@ -153,31 +150,3 @@ class Operation:
         bodies = threading.BoundedSemaphore(options.body_concurrency) if options.body_concurrency else None
         size = buffer_size(count, options.max_bandwidth)
         return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]
-
-    def _work(
-        self,
-        source: Fetcher,
-        target: Pusher | Ingester,
-        scheduler: Scheduler,
-        outcomes: Outcomes,
-        speeds: Speeds,
-        *,
-        window: int,
-    ) -> Callable[[Unit, WorkerFlow], None]:
-        """Return what does a unit of a copy."""
-        attempts = Attempts(self._retry, self._concurrency, outcomes, logger=self._logger)
-        if not (isinstance(source, RangeFetcher) and isinstance(target, Ingester)):
-            return Copy(source, target, attempts=attempts, outcomes=outcomes, speeds=speeds).work
-        lists = self._retry.limited(LIST_ATTEMPTS)
-        return ChunkCopy(
-            source,
-            target,
-            scheduler=scheduler,
-            attempts=attempts,
-            list_attempts=Attempts(lists, self._concurrency, None, logger=self._logger),
-            outcomes=outcomes,
-            speeds=speeds,
-            chunk_size=self._options.chunk_size,
-            window=window,
-            logger=self._logger,
-        ).work

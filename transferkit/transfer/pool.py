@@ -1,7 +1,7 @@
-"""Workers that take units of work until there are none, and a caller that waits for them.
+"""Workers that take units of work until there are none.
 
-A ``Pool`` is one run of workers. It cannot cancel what runs, so every way out cuts the flows of all workers first,
-which wakes them wherever they are blocked, and waits for them after: no thread is left behind.
+They cannot be cancelled, so every way out cuts their flows first, which wakes them wherever they are blocked, and waits
+for them after: no thread is left behind.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.threads import Bell, Threads
-from transferkit.transfer.watchdog import Watchdog
+from transferkit.transfer.threads import Bell, Threads, wait_for
+from transferkit.transfer.watchdog import PERIOD, Watchdog
 
 U = TypeVar("U")
 U_co = TypeVar("U_co", covariant=True)
 
 SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
-LONGEST = 0.25  # seconds between two looks at the workers
 
 
 class Units(Protocol[U_co]):
@@ -58,17 +58,17 @@ class Queue(Generic[U]):
     def stop(self) -> None:
         self._units.clear()
 
-    def close(self) -> None:
-        pass
+    close = stop
 
     def __bool__(self) -> bool:
         return bool(self._units)
 
 
 class Pool(Generic[U]):
-    """Runs ``work(unit, flow)`` for every unit, in as many workers at once as the controller says.
+    """Runs ``work(unit, flow)`` for every unit, in as many workers at once as the controller says. Used once.
 
-    ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once. Used once.
+    ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once. ``done`` rings when
+    the run ``is_over``.
     """
 
     def __init__(
@@ -79,22 +79,19 @@ class Pool(Generic[U]):
         *,
         concurrency: Concurrency,
         watchdog: Watchdog | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.is_over = False
+        self.done: Bell = SimpleQueue()
         self._work = work
         self._units = units
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
-        self._clock = clock
-        self._period = min(LONGEST, watchdog.period) if watchdog is not None else LONGEST
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._has_started = False
-        self._news = Bell()
+        self._news: Bell = SimpleQueue()
         self._fatal: BaseException | None = None
-        self.done = Bell()
-        """Rung once no worker is left."""
 
     def run(
         self,
@@ -102,7 +99,7 @@ class Pool(Generic[U]):
         cancellation: Cancellation,
         tick: Callable[[], None] = lambda: None,
         *,
-        interval: float = LONGEST,
+        interval: float = PERIOD,
     ) -> None:
         """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
 
@@ -110,31 +107,33 @@ class Pool(Generic[U]):
             CancelledError: the cancellation was triggered.
             BaseException: what ``work`` raised, or what a signal handler raised in this thread.
         """
-        if not self._units:
-            return
-        with cancellation.watch(lambda: self.stop(cancellation.error())):
-            threads.run(self, tick, max(interval, SHORTEST))
+        if self._units:
+            with cancellation.watch(lambda: self.stop(cancellation.error())):
+                threads.run(self, tick, max(interval, SHORTEST))
         if self._fatal is not None:
             raise self._fatal
 
     def stop(self, error: BaseException, reason: CancelledError | None = None) -> None:
-        """End the run with ``error``; the first one stands. Workers are woken wherever they are blocked, with
+        """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked, and raise
         ``reason``."""
         # No lock around what follows: a signal handler may be the one who calls.
         if self._fatal is None:
             self._fatal = error
-        if reason is None:
-            other = CancelledError("stopped: another blob failed for good")
-            reason = error if isinstance(error, CancelledError) else other
+        if isinstance(error, CancelledError):
+            reason = error
+        elif reason is None:
+            reason = CancelledError("stopped: another blob failed for good")
         for flow in self._flows:
             flow.cut(reason, final=True)
-        self._news.ring()
+        self._news.put(None)
 
-    def drive(self, executor: Executor, tick: Callable[[], None] | None = None, interval: float = LONGEST) -> None:
+    def drive(self, executor: Executor, tick: Callable[[], None] | None = None, interval: float = PERIOD) -> None:
         """Start the workers, look after them, and return once they have ended. Never raises: ``run`` does."""
-        ticked = watched = self._clock()
-        self._concurrency.begin(self._flows)
-        level = self._concurrency.level
+        controller, watchdog = self._concurrency, self._watchdog
+        period = watchdog.period if watchdog is not None else PERIOD
+        controller.begin(self._flows)
+        level = controller.level
+        ticked = watched = time.monotonic()
         while True:
             try:
                 if self._fatal is not None:
@@ -143,20 +142,21 @@ class Pool(Generic[U]):
                     self._start(executor, level)
                 if not self._running:
                     break
-                self._news.wait(min(self._concurrency.pause, interval, self._period))
+                wait_for(self._news, min(controller.pause, interval, period))
+                now = time.monotonic()
                 if self._units:
-                    level = self._concurrency.look()
-                now = self._clock()
-                if self._watchdog is not None and now - watched >= self._period:
+                    level = controller.look()
+                if watchdog is not None and now - watched >= period:
                     watched = now
-                    self._watchdog.look(now)
+                    watchdog.look(now)
                 if tick is not None and self._fatal is None and now - ticked >= interval:
                     ticked = now
                     tick()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
                 self.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
         self._units.close()
-        self.done.ring()
+        self.is_over = True
+        self.done.put(None)
 
     def _start(self, executor: Executor, workers: int) -> None:
         """Start workers until there are ``workers``; where there are more, the last ones end with their units."""
@@ -166,17 +166,17 @@ class Pool(Generic[U]):
         for number, flow in enumerate(flows):
             try:
                 executor.submit(self._worker, flow)
+                self._has_started = True
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one ends; the rest
-                # never were.
+                # The system has no thread left. The executor keeps this worker for when another one has ended, if there
+                # is one; the rest never were.
+                kept = number + 1 if self._has_started else number
                 with self._lock:
-                    self._running.difference_update(other.number for other in flows[number + 1 :])
-                    if not self._has_started:
-                        self._running.clear()
-                        raise
+                    self._running.difference_update(other.number for other in flows[kept:])
+                if not self._has_started:
+                    raise
                 self._concurrency.bound(len(self._running))
                 return
-            self._has_started = True
 
     def _worker(self, flow: WorkerFlow) -> None:
         number = flow.number
@@ -195,4 +195,4 @@ class Pool(Generic[U]):
                 self._running.discard(number)
                 is_last = not self._running
             if is_last:
-                self._news.ring()
+                self._news.put(None)

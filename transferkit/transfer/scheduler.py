@@ -97,21 +97,15 @@ class Scheduler:
             self._beginning -= 1
             self._news.notify_all()
 
-    def ended(self, blob: ChunkedBlob) -> None:
-        """Take in that a large blob is in place, or was given up."""
+    def ended(self, blob: ChunkedBlob, *, then: Descriptor | LargeBlob | None = None) -> None:
+        """Take in that nobody is at a large blob any more; ``then`` is how it is to be had instead."""
+        if isinstance(then, LargeBlob):
+            self._larges.appendleft(then)
+        elif then is not None:
+            self._wholes.appendleft(then)
         with self._news:
             self._active.remove(blob)
             self._news.notify_all()
-
-    def begin_again(self, blob: ChunkedBlob) -> None:
-        """Begin a blob again, as its content was wrong."""
-        self._larges.appendleft(LargeBlob(blob.descriptor, again=True))
-        self.ended(blob)
-
-    def make_stream(self, blob: ChunkedBlob) -> None:
-        """Hand a blob out as a whole one: its source has no ranges."""
-        self._wholes.appendleft(blob.descriptor)
-        self.ended(blob)
 
     def notify(self) -> None:
         """Wake who waits: there are chunks to be had."""

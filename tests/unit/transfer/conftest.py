@@ -13,8 +13,7 @@ import pytest
 from transferkit.content.chunk import Chunk, Ranges, partition
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Outcome
-from transferkit.errors import DigestMismatchError, ReadError
+from transferkit.errors import DigestMismatchError, ReadError, SizeMismatchError, StorageError
 
 
 def make_blob(size: int, seed: int = 0) -> tuple[bytes, Descriptor]:
@@ -53,6 +52,8 @@ class Source:
         self.asked: list[tuple[int, int]] = []
         self.whole = 0
         self.breaks: dict[int, int] = {}
+        self.breaks_whole: list[int] = []
+        """After how many bytes the next streams break, the last one first."""
         self.corrupt: dict[int, int] = {}
         """How often the range that begins there comes with a wrong first byte."""
         self.on_range = lambda: None
@@ -60,7 +61,9 @@ class Source:
 
     def fetch(self, descriptor, *, offset=0, flow):
         self.whole += 1
-        return Body(self.blobs[descriptor.digest][offset:], offset, length=descriptor.size - offset)
+        data = self.blobs[descriptor.digest][offset:]
+        breaks = self.breaks_whole.pop() if self.breaks_whole else None
+        return Body(data[:breaks], offset, length=descriptor.size - offset, breaks=breaks is not None)
 
     def fetch_range(self, descriptor, chunk, *, flow):
         self.on_range()
@@ -101,14 +104,16 @@ class ListingSource(Source):
 
 
 class MemoryIngest:
+    """``ended`` says how it was closed, and whether it was begun again before."""
+
     def __init__(self, target: Target, descriptor: Descriptor) -> None:
         self.target, self.descriptor = target, descriptor
         self.data = bytearray(descriptor.size)
         self.ranges = Ranges()
-        self.hashed = 0
+        self.offset = 0
         self.ended: list[str] = []
         self.unhashed = descriptor.size
-        """How many bytes were not hashed when the last one so far was written."""
+        """How many bytes were not hashed when the last ones so far arrived."""
         self._lock = threading.Lock()
 
     @property
@@ -120,8 +125,12 @@ class MemoryIngest:
             return self.ranges.missing_in(chunk)
 
     def write_at(self, offset, data, *, final=True):
+        if offset + len(data) > self.descriptor.size:
+            raise SizeMismatchError("more than was expected")
         self.data[offset : offset + len(data)] = data
-        self.unhashed = self.descriptor.size - self.hashed
+        self.unhashed = self.descriptor.size - self.offset
+        if final and offset == self.offset:
+            self.offset = offset + len(data)
 
     def record(self, start, end):
         with self._lock:
@@ -130,47 +139,65 @@ class MemoryIngest:
     def follow(self, flow):
         flow.check()
         with self._lock:
-            self.hashed = self.ranges.contiguous_from(0)
+            self.offset = self.ranges.contiguous_from(self.offset)
+
+    def restart(self):
+        self.ranges, self.offset = Ranges(), 0
+        self.ended.append("restart")
 
     def commit(self, flow):
-        assert self.in_place == self.descriptor.size
+        flow.check()
+        if self.in_place < self.descriptor.size:
+            self.keep()
+            raise SizeMismatchError("bytes are missing")
         if "sha256:" + hashlib.sha256(self.data).hexdigest() != self.descriptor.digest:
+            self.abort()
             raise DigestMismatchError("the whole is wrong")
+        self.target.kept.pop(self.descriptor.digest, None)
         self.target.stored[self.descriptor.digest] = bytes(self.data)
         self.ended.append("commit")
 
-    def restart(self):
-        self.ranges, self.hashed = Ranges(), 0
-        self.ended.append("restart")
+    def keep(self):
+        """Leave what is in place to the next run, but for small blobs."""
+        if self.is_open:
+            self.ended.append("keep")
+            if self.descriptor.size >= self.target.resume_threshold:
+                self.target.kept[self.descriptor.digest] = bytes(self.data), self.ranges
+            else:
+                self.ranges, self.offset = Ranges(), 0
 
-    def discard(self):
-        self.ended.append("discard")
+    def abort(self):
+        if self.is_open:
+            self.ended.append("abort")
+            self.target.kept.pop(self.descriptor.digest, None)
+            self.ranges, self.offset = Ranges(), 0
 
-    def close(self):
-        self.ended.append("close")
+    @property
+    def is_open(self) -> bool:
+        return not self.ended or self.ended[-1] == "restart"
 
 
 class Target:
-    def __init__(self) -> None:
+    """Blobs in memory; those of ``resume_threshold`` bytes and more are continued."""
+
+    def __init__(self, *, resume_threshold: int = 1000) -> None:
+        self.resume_threshold = resume_threshold
         self.stored: dict[str, bytes] = {}
+        self.kept: dict[str, tuple[bytes, Ranges]] = {}
         self.ingests: list[MemoryIngest] = []
 
     def ingest(self, descriptor, *, flow):
         if descriptor.digest in self.stored:
             return None
-        self.ingests.append(MemoryIngest(self, descriptor))
-        return self.ingests[-1]
+        ingest = MemoryIngest(self, descriptor)
+        if descriptor.digest in self.kept:
+            data, ingest.ranges = self.kept[descriptor.digest]
+            ingest.data[:] = data
+        self.ingests.append(ingest)
+        return ingest
 
-    def push(self, descriptor, source, *, flow):
-        data = bytearray()
-        with source.fetch(descriptor, flow=flow) as body:
-            flow.watch.begin()
-            while count := body.readinto(flow.buffer):
-                flow.moved(count)
-                data += flow.buffer[:count]
-            flow.watch.end()
-        self.stored[descriptor.digest] = bytes(data)
-        return Outcome.MOVED
+    def concerns_all(self, error):
+        return isinstance(error, StorageError)
 
 
 class SerialExecutor(Executor):

@@ -1,28 +1,28 @@
-"""Attempts at a unit of work, and who hears of what became of it."""
+"""Attempts at a unit of work: what is tried again, what counts, and who hears of it."""
 
 from __future__ import annotations
 
 import logging
-import threading
 
 import pytest
 
 import transferkit as tk
-from transferkit.content.interfaces import Outcome
 from transferkit.errors import (
-    CertificateError,
     ConnectError,
     DigestMismatchError,
-    OutOfSpaceError,
+    RateLimitedError,
     ReadError,
     RetriesExhaustedError,
+    ServerError,
     SlowError,
     StalledError,
+    TransportTimeout,
 )
 from transferkit.retry import Retry
-from transferkit.transfer.attempts import Attempts, Outcomes, is_fatal
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.throttle import Throttle
+from transferkit.transfer.outcomes import Outcomes
 
 LOGGER = logging.getLogger("transferkit.test")
 
@@ -31,144 +31,176 @@ class Events(tk.Trace):
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def started(self, descriptor):
-        self.told.append(("started",))
-
-    def cached(self, descriptor):
-        self.told.append(("cached",))
-
     def healed(self, descriptor, error, position):
-        self.told.append(("healed", str(error), position))
-
-    def failed(self, descriptor, error):
-        self.told.append(("failed", str(error)))
-
-    def done(self, descriptor):
-        self.told.append(("done",))
+        self.told.append((str(error), position))
 
 
-class Bad(tk.Trace):
-    def _raise(self, *arguments):
-        raise ValueError("a defect in the trace")
+class Flow(WorkerFlow):
+    """A flow whose waits take no time but that of a clock of its own."""
 
-    started = cached = healed = failed = done = _raise
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self.counter.begin()
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.check()
+
+    def clock(self) -> float:
+        return 100.0 + sum(self.waits)
+
+
+class Stage:
+    """A worker and its sibling on the same host, and three attempts."""
+
+    def __init__(self, descriptor, trace: tk.Trace | None = None) -> None:
+        self.descriptor = descriptor
+        self.flow, self.sibling = Flow(), Flow()
+        self.concurrency = Concurrency(clock=self.flow.clock)
+        self.concurrency.begin([self.flow, self.sibling])
+        self.outcomes = Outcomes(trace or tk.Trace(), LOGGER)
+        retry = Retry(tk.RetryOptions(attempts=3, patience=0.0), clock=lambda: 0.0, rng=lambda: 0.5)
+        self.attempts = Attempts(retry, self.concurrency, self.outcomes, logger=LOGGER)
+        self.made = 0
+
+    def run(self, *errors: Exception, start: int = 0, before=lambda: None, attempts: Attempts | None = None) -> str:
+        left = list(errors)
+
+        def attempt(unit: str, flow: Flow) -> str:
+            assert (unit, flow) == ("unit", self.flow)
+            assert flow.attempt
+            self.made += 1
+            before()
+            if left:
+                raise left.pop(0)
+            return "done"
+
+        return (attempts or self.attempts).run(attempt, "unit", self.flow, self.descriptor, start=start)
 
 
 @pytest.fixture
-def blob(memory):
-    return memory.make_blob(10)[1]
+def stage(memory):
+    return Stage(memory.make_blob(10)[1])
 
 
-def attempts_of(outcomes: Outcomes, flow: WorkerFlow) -> Attempts:
-    throttle = Throttle([flow], sleep=lambda seconds: None, clock=lambda: 0.0)
-    retry = Retry(tk.RetryOptions(attempts=3, patience=0.0), clock=lambda: 0.0, rng=lambda: 0.5)
-    return Attempts(retry, throttle, outcomes, sleep=lambda seconds: None, logger=LOGGER)
+def test_an_attempt_that_works_is_the_only_one(stage):
+    assert "done" == stage.run()
+    assert (1, 0, 0) == (stage.made, stage.outcomes.retried, stage.flow.attempt)
 
 
-def failing(*errors):
-    left = list(errors)
-
-    def attempt():
-        if left:
-            raise left.pop(0)
-        return "done"
-
-    return attempt
-
-
-def test_an_attempt_that_works_is_the_only_one(blob):
-    outcomes, flow = Outcomes(tk.Trace(), LOGGER), WorkerFlow()
-    assert "done" == attempts_of(outcomes, flow).run(blob, failing(), flow)
-    assert (0, False) == (outcomes.retried, flow.busy)
-
-
-def test_each_further_attempt_is_counted_and_a_healed_one_told(blob):
-    events, flow = Events(), WorkerFlow()
-    outcomes = Outcomes(events, LOGGER)
-    errors = [ReadError("one"), SlowError("two"), StalledError("three")]
-    attempts_of(outcomes, flow).run(blob, failing(*errors), flow, position=lambda: 42)
-    assert (3, 2) == (outcomes.retried, outcomes.healed)
-    assert [("healed", "two", 42), ("healed", "three", 42)] == events.told
-
-
-def test_a_wrong_digest_is_tried_once_more_and_no_more(blob):
-    outcomes, flow = Outcomes(tk.Trace(), LOGGER), WorkerFlow()
-    errors = [DigestMismatchError("one"), DigestMismatchError("two")]
-    with pytest.raises(DigestMismatchError, match="two"):
-        attempts_of(outcomes, flow).run(blob, failing(*errors), flow)
-    assert 1 == outcomes.retried
-
-
-def test_a_cut_of_the_attempt_before_is_forgotten_and_a_final_one_is_not(blob):
-    outcomes, flow = Outcomes(tk.Trace(), LOGGER), WorkerFlow()
-    flow.cut(StalledError("old"), final=False)
-    assert "done" == attempts_of(outcomes, flow).run(blob, failing(), flow)
-    flow.cut(tk.CancelledError("now"), final=True)
-    with pytest.raises(tk.CancelledError, match="now"):
-        attempts_of(outcomes, flow).run(blob, failing(), flow)
-
-
-def test_given_up_after_so_many(blob):
-    outcomes, flow = Outcomes(tk.Trace(), LOGGER), WorkerFlow()
-    with pytest.raises(RetriesExhaustedError):
-        attempts_of(outcomes, flow).run(blob, failing(*[ReadError("x")] * 9), flow)
-    assert (2, False) == (outcomes.retried, flow.busy)
-
-
-def test_outcomes_are_told_and_counted(blob):
+def test_each_further_attempt_is_counted_and_a_healed_one_told_with_its_place(memory):
     events = Events()
-    outcomes = Outcomes(events, LOGGER, skipped=1)
-    outcomes.started(blob)
-    outcomes.ended(blob, Outcome.MOVED)
-    outcomes.ended(blob, Outcome.PRESENT)
-    outcomes.ended(blob, Outcome.MOUNTED)
-    error = ReadError("gone")
-    outcomes.failed(blob, error)
-    assert [("started",), ("done",), ("cached",), ("cached",), ("failed", "gone")] == events.told
-    assert (2, 1, {blob.digest: error}) == (outcomes.skipped, outcomes.mounted, outcomes.failures)
+    stage = Stage(memory.make_blob(10)[1], events)
+    stage.flow.moved(2)
+    stage.run(ReadError("one"), SlowError("two"), StalledError("three"), start=40)
+    assert (3, 2) == (stage.outcomes.retried, stage.outcomes.healed)
+    assert [("two", 42), ("three", 42)] == events.told
 
 
-def test_a_trace_that_raises_harms_nothing(blob, caplog):
-    outcomes = Outcomes(Bad(), LOGGER)
-    outcomes.started(blob)
-    outcomes.ended(blob, Outcome.MOVED)
-    outcomes.again(blob, SlowError("slow"), 0)
-    outcomes.failed(blob, ReadError("gone"))
-    assert 4 == sum("trace raised" in record.message for record in caplog.records)
+def test_a_wrong_digest_is_tried_once_more_and_no_more(stage):
+    with pytest.raises(DigestMismatchError, match="two"):
+        stage.run(DigestMismatchError("one"), DigestMismatchError("two"))
+    assert (2, 1) == (stage.made, stage.outcomes.retried)
 
 
-def test_counters_are_exact_from_many_threads(blob):
-    outcomes = Outcomes(tk.Trace(), LOGGER)
-
-    def work() -> None:
-        for _ in range(500):
-            outcomes.again(blob, SlowError("slow"), 0)
-            outcomes.take_back(3)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (4000, 4000, 12_000) == (outcomes.retried, outcomes.healed, outcomes.taken_back)
+def test_what_is_not_worth_another_try_is_raised_itself(stage):
+    with pytest.raises(tk.BlobNotFoundError, match="gone"):
+        stage.run(tk.BlobNotFoundError("gone"))
+    assert (1, 0, 0) == (stage.made, stage.outcomes.retried, stage.flow.attempt)
 
 
-def exhausted(cause: Exception) -> RetriesExhaustedError:
-    error = RetriesExhaustedError("gave up", attempts=3)
-    error.__cause__ = cause
-    return error
+def test_a_cut_of_the_attempt_before_is_forgotten_and_a_final_one_is_not(stage):
+    stage.flow.cut(StalledError("old"), final=False)
+    assert "done" == stage.run()
+    stage.flow.cut(tk.CancelledError("now"), final=True)
+    with pytest.raises(tk.CancelledError, match="now"):
+        stage.run()
+    assert 1 == stage.made
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OutOfSpaceError("full"), True),
-        (CertificateError("no"), True),
-        (exhausted(ConnectError("nobody there")), True),
-        (exhausted(ReadError("cut")), False),
-        (ReadError("cut"), False),
-        (DigestMismatchError("wrong"), False),
-    ],
-)
-def test_what_would_be_the_same_for_every_blob_is_fatal(error, expected):
-    assert expected == is_fatal(error)
+def test_a_cut_body_waits_for_nothing_and_goes_on_on_a_new_connection(stage):
+    fresh = []
+
+    def cut() -> None:
+        fresh.append(stage.flow.fresh)
+        if len(fresh) == 1:
+            stage.flow.watch.begin()
+            stage.flow.cut_body(stage.flow.watch.body, StalledError("silent"))
+            stage.flow.check()
+
+    assert "done" == stage.run(before=cut)
+    assert ([False, True], [0.0]) == (fresh, stage.flow.waits)
+
+
+def test_given_up_after_so_many(stage):
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[ReadError("x")] * 9)
+    assert (3, 2, 0) == (stage.made, stage.outcomes.retried, stage.flow.attempt)
+
+
+def test_a_back_off_ends_with_the_run(stage):
+    def cut() -> None:
+        stage.flow.cut(tk.CancelledError("enough"), final=True)
+
+    with pytest.raises(tk.CancelledError, match="enough"):
+        stage.run(ReadError("x"), before=cut)
+    assert 1 == stage.made
+
+
+# -- the budget belongs to the host
+
+LIMITS = [
+    RateLimitedError("slow down", status=429),
+    ServerError("busy", status=503, retryable=True),
+    ConnectError("refused"),
+    TransportTimeout("silent"),
+    ReadError("cut before the head"),
+]
+
+
+@pytest.mark.parametrize("error", LIMITS, ids=lambda error: type(error).__name__)
+def test_what_a_host_refuses_costs_no_attempt_while_a_sibling_moves(stage, error):
+    assert "done" == stage.run(*[error] * 50, before=lambda: stage.sibling.moved(1))
+    assert (51, 50) == (stage.made, stage.outcomes.retried)
+
+
+@pytest.mark.parametrize("error", LIMITS, ids=lambda error: type(error).__name__)
+def test_where_nobody_moves_a_refusal_is_an_attempt(stage, error):
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[error] * 50)
+    assert 3 == stage.made
+
+
+@pytest.mark.parametrize("error", [ServerError("broken", status=500, retryable=True), ReadError("cut")])
+def test_what_is_no_limit_of_the_host_is_an_attempt_whatever_the_siblings_do(stage, error):
+    def before() -> None:
+        stage.sibling.moved(1)
+        stage.flow.watch.begin()  # the host has answered
+
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[error] * 50, before=before)
+    assert 3 == stage.made
+
+
+def test_own_bytes_are_no_progress_of_a_sibling(stage):
+    def before() -> None:
+        stage.flow.moved(5)
+        stage.flow.counter.set_position(0)
+
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[ConnectError("refused")] * 50, before=before)
+
+
+def test_a_host_that_asks_for_calm_gets_it(stage):
+    stage.run(RateLimitedError("slow down", retry_after=7.0), ReadError("broken"))
+    assert [7.0] == stage.flow.waits[:1]
+
+
+# -- what can be done without
+
+
+def test_limited_attempts_are_few_and_nobody_hears_of_them(stage):
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[ReadError("cut")] * 9, attempts=stage.attempts.limited(2))
+    assert (2, 0) == (stage.made, stage.outcomes.retried)

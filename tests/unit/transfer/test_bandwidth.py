@@ -12,7 +12,7 @@ from transferkit.transfer.bandwidth import Bandwidth
 
 
 class Clock:
-    """Time that passes only in ``sleep``."""
+    """Time that passes only where a test says so."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -20,55 +20,46 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.now += seconds
-
 
 def test_the_rate_is_exact():
     clock = Clock()
-    bandwidth = Bandwidth(1000.0, sleep=clock.sleep, clock=clock)
+    bandwidth = Bandwidth(1000.0, clock=clock)
     for count in (1, 999, 250, 750, 3000):
-        bandwidth.moved(count)
+        clock.now += bandwidth.reserve(count)
     assert clock.now == pytest.approx(105.0)
 
 
 def test_time_in_which_nothing_moved_is_not_saved_up():
     clock = Clock()
-    bandwidth = Bandwidth(1000.0, sleep=clock.sleep, clock=clock)
+    bandwidth = Bandwidth(1000.0, clock=clock)
     clock.now += 60
-    bandwidth.moved(1000)
-    assert clock.now == pytest.approx(161.0)
+    assert bandwidth.reserve(1000) == pytest.approx(1.0)
 
 
 def test_who_is_slower_than_the_limit_does_not_wait():
     clock = Clock()
+    bandwidth = Bandwidth(1000.0, clock=clock)
     waits: list[float] = []
-    bandwidth = Bandwidth(1000.0, sleep=waits.append, clock=clock)
     for _ in range(5):
         clock.now += 2
-        bandwidth.moved(1000)
+        waits.append(bandwidth.reserve(1000))
     assert [1.0] * 5 == pytest.approx(waits)
 
 
 def test_workers_queue_in_the_order_in_which_they_come():
-    clock = Clock()
-    waits: list[float] = []
-    bandwidth = Bandwidth(1000.0, sleep=waits.append, clock=clock)
-    for count in (100, 300, 100):
-        bandwidth.moved(count)
-    assert [0.1, 0.4, 0.5] == pytest.approx(waits)
+    bandwidth = Bandwidth(1000.0, clock=Clock())
+    assert [0.1, 0.4, 0.5] == pytest.approx([bandwidth.reserve(count) for count in (100, 300, 100)])
 
 
 def test_threads_share_one_rate_and_each_gets_its_part():
     rate, seconds = 1_000_000.0, 1.0
     began = time.monotonic()
-    bandwidth = Bandwidth(rate, sleep=time.sleep)
+    bandwidth = Bandwidth(rate)
     moved: Counter[int] = Counter()
 
     def work(number: int) -> None:
         while time.monotonic() - began < seconds:
-            bandwidth.moved(5000)
+            time.sleep(bandwidth.reserve(5000))
             moved[number] += 5000
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]

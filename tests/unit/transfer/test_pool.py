@@ -14,8 +14,10 @@ import pytest
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, DeniedError, ReadError
+from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool, Queue
+from transferkit.transfer.threads import Threads
 
 HOUR = 3600.0
 INTERVAL = 0.001
@@ -38,22 +40,35 @@ def _no_thread_more_than_before() -> Iterator[None]:
     assert threading.active_count() <= before
 
 
-def pool_of(
-    work: Callable[[Any, WorkerFlow], None],
-    units: Iterable[Any],
-    *,
-    concurrency: int = 4,
-    cancellation: Cancellation | None = None,
-    executor: Callable[[int], Executor] | None = None,
-) -> Pool[Any]:
-    units = list(units)
-    return Pool(
-        work,
-        Queue(units),
-        concurrency=min(concurrency, len(units)),
-        cancellation=cancellation or Cancellation(),
-        executor=executor,
-    )
+class Run:
+    """A pool, and how it is run."""
+
+    def __init__(
+        self,
+        work: Callable[[Any, WorkerFlow], None],
+        units: Iterable[Any],
+        *,
+        concurrency: int = 4,
+        cancellation: Cancellation | None = None,
+        executor: Callable[[int], Executor] | None = None,
+    ) -> None:
+        units = list(units)
+        self.flows = [WorkerFlow(number) for number in range(max(1, min(concurrency, len(units))))]
+        self.units = Queue(units)
+        self.pool: Pool[Any] = Pool(work, self.units, self.flows, concurrency=Concurrency())
+        self.cancellation = cancellation or Cancellation()
+        self.threads = Threads(len(self.flows), executor)
+        self.stop = self.pool.stop
+
+    def run(self, tick: Callable[[], None], *, interval: float) -> None:
+        with self.threads:
+            self.pool.run(self.threads, self.cancellation, tick, interval=interval)
+
+
+def sleep(flow: WorkerFlow) -> None:
+    """Sleep until somebody stops the run."""
+    with pytest.raises(CancelledError):
+        flow.wait(HOUR)
 
 
 def nothing() -> None:
@@ -66,13 +81,13 @@ def nothing() -> None:
 @pytest.mark.parametrize("concurrency", [1, 3, 8, 1000])
 def test_every_unit_is_done_once(concurrency: int) -> None:
     done: list[int] = []
-    pool_of(lambda unit, flow: done.append(unit), range(500), concurrency=concurrency).run(nothing, interval=INTERVAL)
+    Run(lambda unit, flow: done.append(unit), range(500), concurrency=concurrency).run(nothing, interval=INTERVAL)
     assert sorted(done) == list(range(500))
 
 
 def test_one_worker_does_the_units_in_order() -> None:
     done: list[int] = []
-    pool_of(lambda unit, flow: done.append(unit), range(50), concurrency=1).run(nothing, interval=INTERVAL)
+    Run(lambda unit, flow: done.append(unit), range(50), concurrency=1).run(nothing, interval=INTERVAL)
     assert done == list(range(50))
 
 
@@ -91,13 +106,8 @@ def test_as_many_as_allowed_work_at_once_and_no_more() -> None:
         with lock:
             active -= 1
 
-    pool_of(work, range(40), concurrency=4).run(nothing, interval=INTERVAL)
+    Run(work, range(40), concurrency=4).run(nothing, interval=INTERVAL)
     assert most == 4
-
-
-@pytest.mark.parametrize(("concurrency", "units", "workers"), [(4, 10, 4), (8, 3, 3), (0, 3, 1), (8, 0, 1)])
-def test_there_are_no_more_workers_than_units(concurrency: int, units: int, workers: int) -> None:
-    assert len(pool_of(lambda unit, flow: None, range(units), concurrency=concurrency).flows) == workers
 
 
 def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
@@ -110,7 +120,7 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
         flow.moved(10)
         seen.setdefault(threading.get_ident(), set()).add(id(flow))
 
-    pool = pool_of(work, range(9), concurrency=3)
+    pool = Run(work, range(9), concurrency=3)
     pool.run(nothing, interval=INTERVAL)
     assert all(len(flows) == 1 for flows in seen.values())
     assert set().union(*seen.values()) == {id(flow) for flow in pool.flows}
@@ -118,18 +128,17 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
 
 
 def test_there_is_work_until_all_of_it_is_taken() -> None:
-    pool = pool_of(lambda unit, flow: None, range(9))
-    assert pool.has_work
+    pool = Run(lambda unit, flow: None, range(9))
+    assert pool.units
     pool.run(nothing, interval=INTERVAL)
-    assert not pool.has_work
-    assert not pool_of(lambda unit, flow: None, []).has_work
+    assert not pool.units
 
 
 def test_nothing_to_do_is_no_work_at_all() -> None:
     def never(*args: object) -> Any:
         raise AssertionError("nobody is needed")
 
-    pool_of(never, [], executor=never).run(never, interval=INTERVAL)
+    Run(never, []).run(never, interval=INTERVAL)
 
 
 def test_the_caller_ticks_in_its_own_thread_while_work_goes_on() -> None:
@@ -140,13 +149,13 @@ def test_the_caller_ticks_in_its_own_thread_while_work_goes_on() -> None:
         threads.add(threading.get_ident())
         ticked.set()
 
-    pool_of(lambda unit, flow: _meet(ticked), [1]).run(tick, interval=INTERVAL)
+    Run(lambda unit, flow: _meet(ticked), [1]).run(tick, interval=INTERVAL)
     assert threads == {threading.get_ident()}
 
 
 def test_an_interval_of_zero_ticks_too() -> None:
     ticked = threading.Event()
-    pool_of(lambda unit, flow: _meet(ticked), [1]).run(ticked.set, interval=0.0)
+    Run(lambda unit, flow: _meet(ticked), [1]).run(ticked.set, interval=0.0)
     assert ticked.is_set()
 
 
@@ -171,7 +180,7 @@ def test_a_serial_executor_runs_the_same_code_without_threads() -> None:
         sizes.append(size)
         return Serial()
 
-    pool_of(work, range(20), executor=executor).run(nothing, interval=INTERVAL)
+    Run(work, range(20), executor=executor).run(nothing, interval=INTERVAL)
     assert done == list(range(20))
     assert threads == {threading.get_ident()}
     assert sizes == [4]
@@ -186,12 +195,12 @@ def test_a_serial_executor_stops_at_the_first_error() -> None:
         done.append(unit)
 
     with pytest.raises(DeniedError, match="not you"):
-        pool_of(work, range(20), executor=lambda size: Serial()).run(nothing, interval=INTERVAL)
+        Run(work, range(20), executor=lambda size: Serial()).run(nothing, interval=INTERVAL)
     assert done == [0, 1, 2]
 
 
 def test_an_executor_that_cannot_start_a_worker_leaves_none_behind() -> None:
-    pool: Pool[int] = pool_of(lambda unit, flow: pool.sleep(HOUR), range(20), executor=short_of(0))
+    pool = Run(lambda unit, flow: flow.wait(HOUR), range(20), executor=short_of(0))
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.run(nothing, interval=INTERVAL)
 
@@ -205,7 +214,7 @@ def test_where_the_system_has_no_more_threads_the_others_do_the_work(threads: in
         threading.Event().wait(0.002)  # so that more workers are wanted
         done.append(unit)
 
-    pool_of(work, range(200), concurrency=64, executor=executor).run(nothing, interval=INTERVAL)
+    Run(work, range(200), concurrency=64, executor=executor).run(nothing, interval=INTERVAL)
     assert sorted(done) == list(range(200))
 
 
@@ -233,11 +242,11 @@ def test_an_error_stops_the_rest_and_is_raised(error: BaseException) -> None:
         meeting.wait()
         if unit == 0:
             raise error
-        pool.sleep(HOUR)
+        sleep(flow)
         flow.check()
         done.append(unit)
 
-    pool = pool_of(work, range(100))
+    pool = Run(work, range(100))
     with pytest.raises(type(error)) as caught:
         pool.run(nothing, interval=INTERVAL)
     assert caught.value is error
@@ -262,7 +271,7 @@ def test_an_error_cuts_the_flows_of_the_others_wherever_they_are_blocked() -> No
             raise
 
     with pytest.raises(DeniedError):
-        pool_of(work, range(3)).run(nothing, interval=INTERVAL)
+        Run(work, range(3)).run(nothing, interval=INTERVAL)
     assert heard == ["stopped: another blob failed for good"] * 2
 
 
@@ -275,10 +284,10 @@ def test_the_first_error_stands_whatever_the_others_raise_after() -> None:
         meeting.wait()
         if unit == 0:
             raise first
-        pool.sleep(HOUR)
+        sleep(flow)
         raise after[unit - 1]
 
-    pool = pool_of(work, range(3))
+    pool = Run(work, range(3))
     with pytest.raises(DeniedError) as caught:
         pool.run(nothing, interval=INTERVAL)
     assert caught.value is first
@@ -294,16 +303,15 @@ def test_cancelling_wakes_workers_that_sleep() -> None:
 
     def work(unit: int, flow: WorkerFlow) -> None:
         asleep.wait()
-        pool.sleep(HOUR)
+        sleep(flow)
         ended.append(unit)
-        flow.check()
 
     def tick() -> None:
         if not cancellation.cancelled:
             asleep.wait()
             cancellation.cancel("the window was closed")
 
-    pool = pool_of(work, range(100), cancellation=cancellation)
+    pool = Run(work, range(100), cancellation=cancellation)
     with pytest.raises(CancelledError, match=r"^the window was closed$"):
         pool.run(tick, interval=INTERVAL)
     assert len(ended) == 4
@@ -315,14 +323,14 @@ def test_cancelling_from_another_thread_wakes_the_caller_too() -> None:
 
     def work(unit: int, flow: WorkerFlow) -> None:
         working.set()
-        pool.sleep(HOUR)
+        sleep(flow)
         flow.check()
 
     def cancel() -> None:
         working.wait(LIMIT)
         cancellation.cancel()
 
-    pool = pool_of(work, [1], cancellation=cancellation)
+    pool = Run(work, [1], cancellation=cancellation)
     other = threading.Thread(target=cancel)
     other.start()
     with pytest.raises(CancelledError, match=r"^cancelled by the caller$"):
@@ -335,7 +343,7 @@ def test_what_was_cancelled_before_does_no_work(executor: Callable[[int], Execut
     cancellation = Cancellation()
     cancellation.cancel("too late")
     done: list[int] = []
-    pool = pool_of(lambda unit, flow: done.append(unit), range(9), cancellation=cancellation, executor=executor)
+    pool = Run(lambda unit, flow: done.append(unit), range(9), cancellation=cancellation, executor=executor)
     with pytest.raises(CancelledError, match=r"^too late$"):
         pool.run(nothing, interval=INTERVAL)
     assert done == []
@@ -345,15 +353,13 @@ def test_a_cancellation_can_be_used_for_the_next_run_while_it_is_open() -> None:
     cancellation = Cancellation()
     done: list[int] = []
     for _ in range(2):
-        pool_of(lambda unit, flow: done.append(unit), range(3), cancellation=cancellation).run(
-            nothing, interval=INTERVAL
-        )
+        Run(lambda unit, flow: done.append(unit), range(3), cancellation=cancellation).run(nothing, interval=INTERVAL)
     assert sorted(done) == [0, 0, 1, 1, 2, 2]
 
 
 def test_cancelling_after_the_end_harms_nobody() -> None:
     cancellation = Cancellation()
-    pool_of(lambda unit, flow: None, range(3), cancellation=cancellation).run(nothing, interval=INTERVAL)
+    Run(lambda unit, flow: None, range(3), cancellation=cancellation).run(nothing, interval=INTERVAL)
     cancellation.cancel()
 
 
@@ -364,9 +370,8 @@ def test_an_interruption_of_the_caller_propagates_after_all_workers_ended(kind: 
 
     def work(unit: int, flow: WorkerFlow) -> None:
         working.wait()
-        pool.sleep(HOUR)
         try:
-            flow.check()
+            flow.wait(HOUR)
         except CancelledError as error:
             heard.append(str(error))
             raise
@@ -375,7 +380,7 @@ def test_an_interruption_of_the_caller_propagates_after_all_workers_ended(kind: 
         working.wait()
         raise kind
 
-    pool = pool_of(work, range(100))
+    pool = Run(work, range(100))
     with pytest.raises(kind):
         pool.run(tick, interval=INTERVAL)
     assert heard == [f"stopped by {kind.__name__}"] * 4
@@ -396,22 +401,21 @@ def test_a_second_interruption_leaves_no_worker_behind_either() -> None:
 
     def work(unit: int, flow: WorkerFlow) -> None:
         working.set()
-        pool.sleep(HOUR)
+        sleep(flow)
         ended.append(unit)
 
     def tick() -> None:
         _meet(working)
         raise KeyboardInterrupt
 
-    pool = pool_of(work, [1], executor=Interrupted)
+    pool = Run(work, [1], executor=Interrupted)
     with pytest.raises(KeyboardInterrupt):
         pool.run(tick, interval=INTERVAL)
     assert ended == [1]
 
 
 def test_sleeping_ends_at_once_after_a_stop() -> None:
-    pool = pool_of(lambda unit, flow: None, [1])
+    pool = Run(lambda unit, flow: None, [1])
     pool.stop(CancelledError("enough"))
-    pool.sleep(HOUR)
     with pytest.raises(CancelledError, match="enough"):
-        pool.flows[0].check()
+        pool.flows[0].wait(HOUR)

@@ -6,16 +6,13 @@ import logging
 
 import pytest
 
-from transferkit.content.descriptor import Descriptor
 from transferkit.errors import SlowError, StalledError
 from transferkit.options import RetryOptions
 from transferkit.retry import Retry
-from transferkit.trace import Trace
-from transferkit.transfer.attempts import Attempts, Outcomes
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.speed import Speeds
-from transferkit.transfer.throttle import Throttle
-from transferkit.transfer.watchdog import Watchdog
+from transferkit.transfer.watchdog import Speeds, Watchdog
 
 MIB = 1024 * 1024
 
@@ -178,17 +175,9 @@ def test_the_median_is_that_of_the_last_thirty():
     assert 10**7 == speeds.median()
 
 
-def test_the_thread_looks_by_itself_and_ends_with_the_block(flow):
-    import threading
-
-    before = threading.active_count()
-    flow.watch.begin()
-    woken = threading.Event()
-    flow.attach(woken.set)
-    with watch(flow, stall_timeout=0.05):
-        assert woken.wait(5)
-
-    assert before == threading.active_count()
+@pytest.mark.parametrize(("stall_timeout", "period"), [(10.0, 0.25), (0.2, 0.05)])
+def test_a_stall_is_seen_a_quarter_late_at_most(flow, stall_timeout, period):
+    assert period == watch(flow, stall_timeout=stall_timeout).period
 
 
 def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
@@ -218,19 +207,16 @@ def test_a_unit_that_was_cut_often_enough_is_spared(flow):
 
 def test_slow_cuts_end_before_a_unit_is_given_up_for_them(flow):
     """A blob that cannot be continued begins again after each: for ever, it would never arrive."""
-    outcomes = Outcomes(Trace(), logging.getLogger("test"))
-    throttle = Throttle([flow], sleep=lambda seconds: None)
     retry = Retry(RetryOptions(patience=0.0, attempts=2))
-    attempts = Attempts(retry, throttle, outcomes, sleep=lambda seconds: None, logger=logging.getLogger("test"))
+    attempts = Attempts(retry, Concurrency(), None, logger=logging.getLogger("test"))
     spared = []
 
-    def attempt():
+    def attempt(unit, flow):
         spared.append(flow.watch.spared)
         if not flow.watch.spared:
             raise SlowError("50 KB/s, where others have 50 MB/s")
 
-    blob = Descriptor("sha256:" + 64 * "a", 1000)
-    attempts.run(blob, attempt, flow)
+    attempts.run(attempt, None, flow)
     assert [False, False, False, True] == spared
-    attempts.run(blob, attempt, flow)
+    attempts.run(attempt, None, flow)
     assert [False, False, False, True] == spared[4:]

@@ -1,0 +1,192 @@
+"""Which unit comes next: whole blobs and chunks, so that neither waits for the other."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import pytest
+
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
+from transferkit.transfer.scheduler import LargeBlob, Scheduler
+
+STEP = 100
+
+
+@pytest.fixture
+def blobs(memory):
+    """Three small ones and a large one of ten chunks."""
+    return [memory.make_blob(50, seed=n)[1] for n in range(3)], memory.make_blob(10 * STEP)[1]
+
+
+@pytest.fixture
+def scheduler(blobs):
+    smalls, large = blobs
+    return Scheduler([*smalls, large], threshold=STEP)
+
+
+def begin(scheduler, memory, large, *, is_open=True) -> ChunkedBlob:
+    blob = ChunkedBlob(large, memory.Ingest(memory.Target(), large), size=STEP)
+    scheduler.begun(blob)
+    if is_open:
+        blob.list_ended()
+        blob.leave()
+        blob.become(State.OPEN)
+        scheduler.notify()
+    return blob
+
+
+def test_small_blobs_come_in_their_order(blobs):
+    smalls, _ = blobs
+    scheduler = Scheduler(smalls, threshold=STEP)
+    assert scheduler
+    assert [*smalls, None] == [scheduler.take(0) for _ in range(4)]
+    assert not scheduler
+
+
+def test_a_large_blob_is_begun_first(scheduler, blobs):
+    _, large = blobs
+    assert LargeBlob(large) == scheduler.take(1)
+
+
+def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
+    first, second = (memory.make_blob(10 * STEP, seed=n)[1] for n in range(2))
+    scheduler = Scheduler([first, second], threshold=STEP)
+    assert LargeBlob(first) == scheduler.take(0)
+    blob = begin(scheduler, memory, first)
+    chunk = scheduler.take(0)
+    assert blob is chunk.blob
+    assert LargeBlob(second) == scheduler.take(1)
+
+
+@pytest.mark.parametrize("workers", [1, 5, 64])
+def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
+    """All of them at once would be too many open files; one a worker, and never more than 32."""
+    descriptors = [memory.make_blob(10 * STEP, seed=n)[1] for n in range(100)]
+    scheduler = Scheduler(descriptors, threshold=STEP)
+    blobs = []
+    for worker in range(workers):
+        unit = scheduler.take(worker)
+        if isinstance(unit, LargeBlob):
+            blobs.append(begin(scheduler, memory, unit.descriptor))
+            unit = scheduler.take(worker)
+        assert isinstance(unit, ChunkUnit)
+    assert min(workers, 32) == len(blobs)
+
+
+def test_every_second_worker_prefers_chunks(scheduler, blobs, memory):
+    smalls, large = blobs
+    assert LargeBlob(large) == scheduler.take(0)
+    begin(scheduler, memory, large)
+    assert isinstance(scheduler.take(0), ChunkUnit)
+    assert smalls[0] is scheduler.take(1)
+    assert isinstance(scheduler.take(2), ChunkUnit)
+    assert smalls[1] is scheduler.take(3)
+
+
+def test_who_has_nothing_of_his_kind_takes_the_other(scheduler, blobs, memory):
+    smalls, large = blobs
+    scheduler.take(0)
+    begin(scheduler, memory, large)
+    assert smalls == [scheduler.take(1) for _ in range(3)]
+    assert isinstance(scheduler.take(1), ChunkUnit)
+
+
+def test_chunks_wait_until_the_source_honours_ranges(scheduler, blobs, memory):
+    smalls, large = blobs
+    scheduler.take(0)
+    begin(scheduler, memory, large, is_open=False)
+    assert smalls == [scheduler.take(0) for _ in range(3)]
+
+
+def test_a_worker_waits_for_chunks_and_is_woken(scheduler, blobs, memory):
+    _, large = blobs
+    for _ in range(4):
+        scheduler.take(0)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(scheduler.take(0)))
+    thread.start()
+    begin(scheduler, memory, large)
+    thread.join(10)
+    assert isinstance(taken[0], ChunkUnit)
+
+
+def test_while_a_large_blob_changes_hands_nobody_takes_it_for_the_end(blobs, memory, monkeypatch):
+    """A second worker asks at the moment when the first has taken the blob and has not begun it."""
+    _, large = blobs
+    taken = []
+    second = threading.Thread(target=lambda: taken.append(scheduler.take(1)))
+
+    class Observed(deque):
+        def popleft(self):
+            item = super().popleft()
+            second.start()
+            second.join(0.1)  # it must not end, and that takes it no time where it does
+            return item
+
+    monkeypatch.setattr("transferkit.transfer.scheduler.deque", Observed)
+    scheduler = Scheduler([large], threshold=STEP)
+    assert LargeBlob(large) == scheduler.take(0)
+    assert second.is_alive()
+    begin(scheduler, memory, large)
+    second.join(10)
+    assert isinstance(taken[0], ChunkUnit)
+
+
+def test_when_a_blob_has_ended_nobody_waits_any_more(scheduler, blobs, memory):
+    _, large = blobs
+    for _ in range(4):
+        scheduler.take(0)
+    blob = begin(scheduler, memory, large, is_open=False)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(scheduler.take(0)))
+    thread.start()
+    assert scheduler
+    scheduler.ended(blob)
+    thread.join(10)
+    assert [None] == taken
+    assert not scheduler
+
+
+def test_a_blob_that_is_there_already_ends_the_wait(scheduler):
+    for _ in range(4):
+        scheduler.take(0)
+    assert scheduler
+    scheduler.begun(None)
+    assert scheduler.take(0) is None
+
+
+def test_a_blob_whose_content_was_wrong_is_begun_again(scheduler, blobs, memory):
+    _, large = blobs
+    scheduler.take(0)
+    blob = begin(scheduler, memory, large)
+    scheduler.ended(blob, then=LargeBlob(large, again=True))
+    assert LargeBlob(large, again=True) == scheduler.take(0)
+
+
+def test_a_blob_without_ranges_is_handed_out_whole(scheduler, blobs, memory):
+    smalls, large = blobs
+    scheduler.take(0)
+    blob = begin(scheduler, memory, large)
+    scheduler.ended(blob, then=large)
+    assert [large, *smalls, None] == [scheduler.take(0) for _ in range(5)]
+
+
+def test_after_a_stop_there_is_nothing_and_nobody_waits(scheduler, blobs, memory):
+    for _ in range(4):
+        scheduler.take(0)
+    begin(scheduler, memory, blobs[1], is_open=False)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(scheduler.take(0)))
+    thread.start()
+    scheduler.stop()
+    thread.join(10)
+    assert ([None], None) == (taken, scheduler.take(1))
+
+
+def test_at_the_end_what_is_in_place_of_unfinished_blobs_is_kept(scheduler, blobs, memory):
+    scheduler.take(0)
+    blob = begin(scheduler, memory, blobs[1])
+    scheduler.stop()
+    scheduler.close()
+    assert ["keep"] == blob.ingest.ended
