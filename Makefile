@@ -1,41 +1,70 @@
 # make demo and make test do everything on a fresh clone: own virtual environment, install, run.
 PYTHON ?= python3
 VENV ?= .venv
+FLOOR ?= .venv-floor
 BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs build bench soak clean
+# Tests wait for sockets more than they compute: four workers for two cores. A group of tests runs in one worker.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
+PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain
 
-demo: $(VENV)/.installed
+.PHONY: demo test test-plain test-full test-floor lint docs build bench soak install clean
+
+demo: $(VENV)/.installed-server
 	$(BIN)/python -m transferkit demo
 
-test: $(VENV)/.installed
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: $(VENV)/.installed-test
+	$(PYTEST) --cov --cov-report=term
 	$(BIN)/python -m coverage report --include='transferkit/content/*,transferkit/protocol/*' --fail-under=100
 
-lint: $(VENV)/.installed
+# What both lanes promise, on the ordinary one: every request goes through requests.Session.send.
+test-plain: $(VENV)/.installed-test
+	$(PLAIN) $(PYTEST) -m lanes tests/functional
+
+# The full product of faults, contents and lanes.
+test-full: $(VENV)/.installed-test
+	TRANSFERKIT_TEST_FULL=1 $(PYTEST) --cov --cov-report=term
+	TRANSFERKIT_TEST_FULL=1 $(PLAIN) $(PYTEST) tests/functional tests/integration
+
+# The transport on the oldest releases that are supported; tests/unit/transport touches their private attributes.
+test-floor: $(FLOOR)/.installed-test
+	$(FLOOR)/bin/python -m pytest --numprocesses=$(WORKERS) tests/unit/transport
+
+lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.installed
+docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
-build: $(VENV)/.installed
+build: $(VENV)/.installed-lint
 	$(BIN)/python -m build --outdir dist .
 
-$(VENV)/.installed: setup.cfg setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,test,lint,docs,bench]'
+# One environment; each target installs the extra that it needs.
+$(VENV)/.installed-%: setup.cfg setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) -e '.[$*]'
+	touch $@
+
+# What the stages of .ci/run need, so that their times are their own.
+install: $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-docs $(FLOOR)/.installed-test
+
+$(FLOOR)/.installed-test: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/python $(PIP) -e '.[test]' 'requests==2.33.*' 'urllib3==2.7.*'
 	touch $@
 
 # Full size, about an hour: make bench, or a part of it: make bench ARGS='--rows small --size 0.1'
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --json build/benchmarks.json --svg build/benchmarks.svg $(ARGS)
 
 # 200 kill -9 of a download and of an upload, some minutes: make soak, or make soak ARGS='--kills 20 --seed 7'
-soak: $(VENV)/.installed
+soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(FLOOR) build dist docs/_build *.egg-info

@@ -18,7 +18,7 @@ import transferkit
 from benchmarks import machine
 from benchmarks.chart import chart
 from benchmarks.entrants import ALL
-from benchmarks.report import goals_table
+from benchmarks.report import earlier_table, goals_table
 from benchmarks.results import Results
 from benchmarks.rows import ROWS, select
 from benchmarks.runner import Runner
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.versions.update(machine.versions(entry.contestant for entry in row.entries))
             print(row_table(row), end="\n\n", flush=True)
             _write(results, args.json, args.svg)  # after each row: who interrupts an hour keeps what there is
-    print(heading("Goals", "-"), goals_table(results), sep="\n\n")
+    print(heading("Goals", "-"), goals_table(results), sep="\n\n", end="\n\n")
+    print(heading("Against version 0.1.0", "-"), earlier_table(results), sep="\n\n")
     if args.size != 1:
         print(f"\nThe goals are meant for the full size; this was {args.size:g} of it.")
     for problem in results.broken:

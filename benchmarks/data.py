@@ -64,11 +64,15 @@ class Workload:
     """Whether a smaller benchmark has smaller blobs, not fewer."""
     least: int = 64
     """Bytes: no smaller blob says anything."""
+    first: int = 0
+    """Bytes of one more blob, which comes before the others."""
 
-    def scaled(self, scale: float) -> tuple[int, int]:
+    def scaled(self, scale: float) -> list[tuple[int, int]]:
+        """Return how many blobs there are of which size; none for the real model."""
+        groups = [(1, self.first)] * (self.first > 0) + [(self.count, self.size)] * (self.count > 0)
         if self.scale_size:
-            return self.count, max(self.least, int(self.size * scale))
-        return max(1, round(self.count * scale)), self.size
+            return [(count, max(self.least, int(size * scale))) for count, size in groups]
+        return [(max(1, round(count * scale)), size) for count, size in groups]
 
 
 WORKLOADS = {
@@ -79,7 +83,10 @@ WORKLOADS = {
         Workload("large", 2, GIB, scale_size=True),
         # A slow chunk is slow beside others: 16 of 8 MiB at the least.
         Workload("heal", 1, 512 * MIB, scale_size=True, least=128 * MIB),
+        # nginx lets the first MiB of an answer through at once: more than that, and one that comes in chunks.
+        Workload("limited", 4, 2 * MIB, first=18 * MIB, scale_size=True),
         Workload("real", 0, 0),
+        Workload("tiny-1", 1, 64),
         Workload("tiny-1k", 1000, 64),
         Workload("tiny-10k", 10_000, 64),
         Workload("tiny-100k", 100_000, 64),
@@ -97,15 +104,16 @@ def prepare(workload: Workload, folder: Path, *, scale: float) -> Dataset:
     Raises:
         MissingDataError: the real model cannot be had.
     """
-    count, size = workload.scaled(scale)
-    name = workload.name if workload.count == 0 else f"{workload.name}-{count}x{size}"
+    groups = workload.scaled(scale)
+    name = "-".join([workload.name, *(f"{count}x{size}" for count, size in groups)])
     target = folder / name
     if not list_of(target).is_file():  # written last: a set that was interrupted has none
         target.mkdir(parents=True, exist_ok=True)
         if workload.count == 0:
             blobs = _real(target)
         else:
-            blobs = [_write(target, _content(workload.name, number, size)) for number in range(count)]
+            sizes = [size for count, size in groups for _ in range(count)]
+            blobs = [_write(target, _content(workload.name, number, size)) for number, size in enumerate(sizes)]
         text = "".join(f"{blob.hexdigest} {blob.size}\n" for blob in blobs)
         scratch = target.with_name(target.name + ".new")
         scratch.write_text(text)

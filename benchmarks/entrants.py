@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contestants.job import Job
-from benchmarks.results import OURS
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
 
 Command = Callable[[Job, Path], list[str]]
 """Return the command line for a job; the folder is for files it needs."""
@@ -25,19 +25,22 @@ Command = Callable[[Job, Path], list[str]]
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/octet-stream"
+VERSION_0_1_0 = "23ff17db2da800133f1e52fbd3de975f4319f411"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
     name: str
     kind: str
-    """``ours``, ``other`` or ``floor``."""
+    """``ours``, ``earlier``, ``other`` or ``floor``."""
     command: Command
     package: str = ""
     """The distribution it needs, and whose version is told."""
     program: str = ""
     outputs: bool = True
     """Whether it leaves files behind."""
+    commit: str = ""
+    """The commit of this repository whose package it runs with, in place of the present one."""
 
     def missing(self) -> str:
         """Return why it cannot take part; an empty text if it can."""
@@ -64,14 +67,19 @@ def script(module: str) -> Command:
     return lambda job, _scratch: [sys.executable, "-m", f"benchmarks.contestants.{module}", *job.arguments()]
 
 
-def aria2c(job: Job, scratch: Path) -> list[str]:
+def aria2c(job: Job, scratch: Path, options: tuple[str, ...] = ("-j64",)) -> list[str]:
     listing = scratch / "aria2.txt"
     with listing.open("w") as out:
         for hexdigest, _ in job.blobs:
             out.write(f"{job.blob_url(hexdigest)}\n out=sha256-{hexdigest}\n checksum=sha-256={hexdigest}\n")
-    command = ["aria2c", "--no-conf", "-q", "-j64", "-x16", "-s16", "-k1M", "--file-allocation=none"]
+    command = ["aria2c", "--no-conf", "-q", *options, "-x16", "-s16", "-k1M", "--file-allocation=none"]
     command += ["-i", str(listing), "-d", str(job.folder)]
     return [*command, f"--ca-certificate={job.ca}"] if job.ca else command
+
+
+def aria2c_retrying(job: Job, scratch: Path) -> list[str]:
+    """aria2c as its users tell it to go on where a server answers with a 503 to one connection too many."""
+    return aria2c(job, scratch, ("--retry-wait=1", "--max-tries=0"))
 
 
 def skopeo(job: Job, scratch: Path) -> list[str]:
@@ -113,14 +121,19 @@ ALL = {
         Contestant(name=OURS, kind="ours", command=script("ours"), package="transferkit"),
         Contestant(name="transferkit, bar", kind="ours", command=script("ours_bar"), package="tqdm"),
         Contestant(name="transferkit, durable", kind="ours", command=script("ours_durable")),
+        Contestant(name=OWN_SESSION, kind="ours", command=script("ours_session")),
+        Contestant(name=FIRST_CALL, kind="ours", command=script("ours_first")),
+        Contestant(name=EARLIER, kind="earlier", command=script("ours_earlier"), commit=VERSION_0_1_0),
         Contestant(name="requests, threads", kind="other", command=script("plain_threads"), package="requests"),
         Contestant(name="requests, sequential", kind="other", command=script("plain_sequential"), package="requests"),
         Contestant(name="aria2c", kind="other", command=aria2c, program="aria2c"),
+        Contestant(name="aria2c, retrying", kind="other", command=aria2c_retrying, program="aria2c"),
         Contestant(name="pooch", kind="other", command=script("pooch_client"), package="pooch"),
         Contestant(name="oras", kind="other", command=script("oras_py"), package="oras"),
         Contestant(name="python-dxf", kind="other", command=script("dxf_client"), package="python-dxf"),
         Contestant(name="skopeo", kind="other", command=skopeo, program="skopeo"),
         Contestant(name="bare sockets", kind="floor", command=script("floor_sockets")),
+        Contestant(name="import requests", kind="floor", command=script("floor_import"), outputs=False),
         Contestant(name="SHA-256 alone", kind="floor", command=script("floor_hash"), outputs=False),
     )
 }

@@ -21,27 +21,32 @@ _OURS_TO_SET = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def environment(*, ca: Path | None, scratch: Path) -> dict[str, str]:
-    """The user's environment without what would lead a contestant elsewhere; ``ca`` is the bundle to trust."""
+def environment(*, ca: Path | None, scratch: Path, home: Path = ROOT) -> dict[str, str]:
+    """The user's environment without what would lead a contestant elsewhere.
+
+    ``ca`` is the bundle to trust; what lies in ``home`` is imported from there, and the rest from this repository.
+    """
     result = {
         name: text
         for name, text in os.environ.items()
         if name.lower() not in _OURS_TO_SET and name not in _CA_VARIABLES and not name.startswith("AWS_")
     }
     result.update(TMPDIR=str(scratch), HOME=str(scratch), XDG_RUNTIME_DIR=str(scratch))
+    if home != ROOT:
+        result["PYTHONPATH"] = os.pathsep.join((str(home), str(ROOT)))
     if ca is not None:
         result.update(REQUESTS_CA_BUNDLE=str(ca), SSL_CERT_FILE=str(ca))
     return result
 
 
-def run(command: Sequence[str], *, env: dict[str, str], timeout: float) -> Run:
-    """Run a command to its end, or to ``timeout`` (seconds)."""
+def run(command: Sequence[str], *, env: dict[str, str], timeout: float, home: Path = ROOT) -> Run:
+    """Run a command in the folder ``home``, to its end or to ``timeout`` (seconds)."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         figures, out, err = Path(scratch, "figures"), Path(scratch, "out"), Path(scratch, "err")
         with out.open("wb") as stdout, err.open("wb") as stderr:
             launcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LAUNCHER), str(figures), str(timeout), *command],
-                cwd=ROOT,
+                cwd=home,
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -53,7 +58,7 @@ def run(command: Sequence[str], *, env: dict[str, str], timeout: float) -> Run:
                 if launcher.poll() is None:
                     launcher.terminate()  # it takes the contestant with it
                     launcher.wait()
-        said = _last_line(err) or _last_line(out)
+        said = _last_line(err, home) or _last_line(out, home)
         if not figures.is_file():
             return Run(wall=0.0, user=0.0, system=0.0, rss=0, status=FAILED, note=said)
         return parse(figures.read_text(), out.read_text(errors="replace"), said, timeout=timeout)
@@ -82,10 +87,10 @@ def parse(figures: str, out: str, said: str, *, timeout: float) -> Run:
     )
 
 
-def _last_line(path: Path) -> str:
+def _last_line(path: Path, home: Path) -> str:
     """Return the last thing said, without where on this machine the code lies."""
     lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip().replace(str(ROOT), ".")[:300] if lines else ""
+    return lines[-1].strip().replace(str(home), ".").replace(str(ROOT), ".")[:300] if lines else ""
 
 
 def _call(out: str) -> float | None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.chart import chart
-from benchmarks.goals import goals
-from benchmarks.results import Results
+from benchmarks.goals import SLOWER_THAN_EARLIER, goals
+from benchmarks.judging import MET, NOT_MET, to_earlier
+from benchmarks.results import EARLIER, OURS, Results
 from benchmarks.rows import ROWS
 from benchmarks.table import heading, row_table, simple_table
 
@@ -24,10 +25,11 @@ Made by ``make bench``; anyone can run it. Absolute figures say little: another 
 one an hour later. The ratios hold, because the contestants of a row ran in turn, in one run.
 
 ``wall`` is the time of a whole process with its start, as a median; ``call`` is what a program that runs already waits
-for. ``RSS`` is the peak of the process's memory (10 MB is the least that can be seen). ``ratio`` is a multiple of the
-wall time of transferkit. Every file was hashed after each run. *bare sockets* and *SHA-256 alone* are floors for
-orientation: the first checks nothing that a client must check, the second moves nothing. Client and server share the
-cores.
+for: contestants written in Python have their imports before that time runs, and of a program there is the whole process
+alone. ``ratio`` is a multiple of the time of transferkit, by the call, and so are goals judged. ``RSS`` is the peak of
+the process's memory (10 MB is the least that can be seen). Every file was hashed after each run. *bare sockets* and
+*SHA-256 alone* are floors for orientation: the first checks nothing that a client must check, the second moves nothing.
+Client and server share the cores.
 """
 
 
@@ -38,6 +40,7 @@ def page(results: Results, image: str, reasons: str = "") -> str:
     size = "." if results.scale == 1 else f", at {results.scale:g} of the full size: the goals are meant for that."
     parts.append(f"Medians of {results.runs} runs{size}")
     parts += [heading("Goals", "-"), goals_table(results)]
+    parts += [heading("Against version 0.1.0", "-"), earlier_table(results)]
     if reasons:
         parts.append(f".. include:: {reasons}")
     parts += [heading("Times", "-"), f".. image:: {image}\n   :alt: Seconds of each contestant, as in the tables below"]
@@ -51,6 +54,23 @@ def goals_table(results: Results) -> str:
         ("row", "goal", "verdict", "figures"),
         [(goal.row, goal.text, goal.verdict, goal.figures or "-") for goal in goals(results)],
         texts=4,
+    )
+
+
+def earlier_table(results: Results) -> str:
+    """Return this version's time beside that of version 0.1.0, by the call, for each row that both ran."""
+    cells = [
+        (
+            row.name,
+            MET if ratio <= SLOWER_THAN_EARLIER else NOT_MET,
+            *(f"{n:.2f}" for n in (ours.call, before.call, ratio)),
+        )
+        for row, ours, before, ratio in to_earlier(results)
+    ]
+    return (
+        simple_table(("row", "verdict", f"{OURS} s", f"{EARLIER} s", "ratio"), cells, texts=2)
+        if cells
+        else "Not measured."
     )
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 OK, TIMEOUT, FAILED, WRONG = "ok", "timeout", "failed", "wrong"
 OURS = "transferkit"
+OWN_SESSION = "transferkit, own session"
+FIRST_CALL = "transferkit, first call"
+EARLIER = "transferkit 0.1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class Entry:
 
     contestant: str
     kind: str
-    """``ours``, ``other``, or ``floor``: what no client can beat, for orientation."""
+    """``ours``, ``earlier`` (a version of this library), ``other``, or ``floor``: no client can beat it."""
     runs: list[Run]
     requests: int | None = None
     connections: int | None = None
@@ -56,6 +59,11 @@ class Entry:
     def call(self) -> float | None:
         """As ``wall``, without the start-up of Python where that is known."""
         return self.median(lambda run: run.wall if run.call is None else run.call)
+
+    @property
+    def has_call(self) -> bool:
+        """Whether ``call`` is more than the time of the whole process."""
+        return any(run.call is not None for run in self.good)
 
     @property
     def rss(self) -> float | None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import WORKLOADS, Workload
-from benchmarks.results import OURS
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
 
 # Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does; there the floor has
 # two, which is what does it most good.
-_FILES = (OURS, "requests, threads", "aria2c", "pooch", "bare sockets", "SHA-256 alone")
+_FILES = (OURS, EARLIER, "requests, threads", "aria2c", "pooch", "bare sockets", "SHA-256 alone")
 _PLAIN = ("requests, sequential", "requests, threads")
-_PULL = (OURS, *_PLAIN, "aria2c", "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
-_PUSH = (OURS, *_PLAIN, "oras", "python-dxf", "skopeo", "SHA-256 alone")
+_PULL = (OURS, EARLIER, *_PLAIN, "aria2c", "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
+_PUSH = (OURS, EARLIER, *_PLAIN, "oras", "python-dxf", "skopeo", "bare sockets", "SHA-256 alone")
+# Of 1 GiB each: who sends one blob after the other, or takes a minute, is left to the smaller ones.
+_PULL_LARGE = (OURS, EARLIER, "requests, threads", "aria2c", "skopeo", "bare sockets", "SHA-256 alone")
+_PUSH_LARGE = (OURS, EARLIER, "requests, threads", "python-dxf", "bare sockets", "SHA-256 alone")
 _DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
 # Who has one connection waits for the time limit where that is the slow one: one of them is enough to show it.
 _HEAL = (OURS, "requests, threads", "aria2c")
+_LIMITED = (OURS, EARLIER, "aria2c, retrying")
 _WHERE = {
     "cdn": "loopback with 20 ms and 40 MB/s a connection",
     "pinned": "loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first",
+    "limited-1": "one connection at once, of 1 MB/s",
+    "limited-2": "two connections at once, of 1 MB/s",
     "registry": "docker-registry",
 }
 
@@ -28,7 +34,7 @@ class RowSpec:
     name: str
     workload: Workload
     server: str
-    """``loopback``, ``cdn``, ``pinned``, ``tls`` or ``registry``."""
+    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2`` or ``registry``."""
     contestants: tuple[str, ...] = _FILES
     action: str = "download"
     threads: int = 16
@@ -37,8 +43,9 @@ class RowSpec:
     """The same for bare sockets."""
     on_disk: bool = False
 
-    def title(self, count: int, size: int) -> str:
-        blobs = f"{count:,} blob{'s' * (count != 1)} of {human(size)}" if self.workload.count else "a real model"
+    def title(self, scale: float) -> str:
+        groups = [f"{n:,} blob{'s' * (n != 1)} of {human(size)}" for n, size in self.workload.scaled(scale)]
+        blobs = " and ".join(groups) or "a real model"
         where = ", to a disk" if self.on_disk else ""
         return f"{blobs}, {self.action}, {_WHERE.get(self.server, self.server)}{where}"
 
@@ -56,14 +63,22 @@ def _rows() -> list[RowSpec]:
     for name in ("small", "medium", "large"):
         for server, threads in (("loopback", 16), ("cdn", 64), ("tls", 16)):
             workload = WORKLOADS[name]
-            floor = 64 if server == "cdn" else 2
+            session = (OWN_SESSION,) if name == "small" and server != "cdn" else ()
             rows.append(
-                RowSpec(name=f"{name}-{server}", workload=workload, server=server, threads=threads, floor=floor)
+                RowSpec(
+                    name=f"{name}-{server}",
+                    workload=workload,
+                    server=server,
+                    contestants=(*_FILES[:2], *session, *_FILES[2:]),
+                    threads=threads,
+                    floor=64 if server == "cdn" else 2,
+                )
             )
     rows.append(RowSpec(name="real-loopback", workload=WORKLOADS["real"], server="loopback"))
     rows.append(RowSpec(name="real-cdn", workload=WORKLOADS["real"], server="cdn", threads=64, floor=64))
-    for name in ("small", "medium"):
-        for action, contestants in (("download", _PULL), ("upload", _PUSH)):
+    for name in ("small", "medium", "large"):
+        pull, push = (_PULL_LARGE, _PUSH_LARGE) if name == "large" else (_PULL, _PUSH)
+        for action, contestants in (("download", pull), ("upload", push)):
             rows.append(
                 RowSpec(
                     name=f"registry-{name}-{action}",
@@ -83,6 +98,10 @@ def _rows() -> list[RowSpec]:
     for name, server in (("none", "cdn"), ("one", "pinned")):
         workload = WORKLOADS["heal"]
         rows.append(RowSpec(name=f"heal-{name}", workload=workload, server=server, contestants=_HEAL, threads=64))
+    for name in ("limited-1", "limited-2"):
+        rows.append(RowSpec(name=name, workload=WORKLOADS["limited"], server=name, contestants=_LIMITED))
+    start = (FIRST_CALL, "import requests")
+    rows.append(RowSpec(name="start", workload=WORKLOADS["tiny-1"], server="loopback", contestants=start))
     for name in ("1k", "10k", "100k"):
         only = (OURS, "bare sockets")
         workload = WORKLOADS[f"tiny-{name}"]

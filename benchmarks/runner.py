@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import transferkit as tk
-from benchmarks import data, measure, servers
+from benchmarks import data, measure, releases, servers
 from benchmarks.contestants.job import Job
 from benchmarks.data import Dataset
 from benchmarks.entrants import ALL, Contestant, image_of
@@ -32,20 +32,21 @@ class Runner:
     only: frozenset[str] = frozenset()
     """Contestants; none stands for all."""
     _serial: int = field(default=0, init=False)
+    _homes: dict[str, Path] = field(default_factory=dict, init=False)
+    """Where the packages of earlier versions are, by their commits."""
 
     def row(self, spec: RowSpec) -> Row:
         """Run one row. What is missing here is named in ``left_out``, never an error."""
         try:
             dataset = data.prepare(spec.workload, self.work / "blobs", scale=self.scale)
         except data.MissingDataError as error:
-            return Row(name=spec.name, title=spec.title(0, 0), blobs=0, size=0, left_out={"": str(error)})
-        title = spec.title(*spec.workload.scaled(self.scale))
-        row = Row(name=spec.name, title=title, blobs=len(dataset.blobs), size=dataset.size)
+            return Row(name=spec.name, title=spec.title(self.scale), blobs=0, size=0, left_out={"": str(error)})
+        row = Row(name=spec.name, title=spec.title(self.scale), blobs=len(dataset.blobs), size=dataset.size)
         contestants = []
         for name in spec.contestants:
             if self.only and name not in self.only:
                 continue
-            reason = ALL[name].missing()
+            reason = ALL[name].missing() or self._missing_release(ALL[name])
             if reason:
                 row.left_out[name] = reason
             else:
@@ -74,7 +75,7 @@ class Runner:
                 self.say(f"{place.spec.name} {number + 1}/{self.runs} {contestant.name}: {shown}")
         for contestant in contestants:
             worked = all(run.status == OK for run in runs[contestant.name])
-            if place.counts_apart and contestant.kind != "floor" and worked:
+            if place.counts_apart and contestant.kind in ("ours", "other") and worked:
                 traffic[contestant.name] = place.count(contestant)
         entries = []
         for contestant in contestants:
@@ -89,6 +90,27 @@ class Runner:
                 )
             )
         return entries
+
+    def home(self, contestant: Contestant) -> Path:
+        """Return the folder in which a contestant finds the version of this library that it is.
+
+        Raises:
+            MissingReleaseError: that version cannot be had here.
+        """
+        if not contestant.commit:
+            return measure.ROOT
+        if contestant.commit not in self._homes:
+            folder = self.folder("version")
+            releases.unpack(contestant.commit, folder)
+            self._homes[contestant.commit] = folder
+        return self._homes[contestant.commit]
+
+    def _missing_release(self, contestant: Contestant) -> str:
+        try:
+            self.home(contestant)
+        except releases.MissingReleaseError as error:
+            return str(error)
+        return ""
 
     def folder(self, name: str, *, on_disk: bool = False) -> Path:
         """Return a new folder that nobody has used."""
@@ -133,7 +155,7 @@ class _Place:
     def run(self, contestant: Contestant) -> tuple[Run, Traffic | None]:
         with self._target() as server:
             run = self._run(contestant, server, server)
-            return run, server.counter.count() if server.counter else None
+            return run, server.counter.count() if server.counter and contestant.outputs else None
 
     def count(self, contestant: Contestant) -> Traffic | None:
         """Run once more, through a proxy that counts; its times are of no use."""
@@ -176,10 +198,11 @@ class _Place:
             command = contestant.command(
                 self._job(server.url, server.ca, folder, floor=contestant.kind == "floor"), scratch
             )
-            env = measure.environment(ca=server.ca, scratch=scratch)
+            home = self.runner.home(contestant)
+            env = measure.environment(ca=server.ca, scratch=scratch, home=home)
             if self.spec.on_disk:
                 os.sync()  # what others have left unwritten is not this one's to wait for
-            run = measure.run(command, env=env, timeout=self.runner.timeout)
+            run = measure.run(command, env=env, timeout=self.runner.timeout, home=home)
             if run.status != OK:
                 return run
             problems = self._problems(checked, folder) if contestant.outputs else []

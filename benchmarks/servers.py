@@ -67,8 +67,13 @@ PINNED = """access_by_lua_block {
       ngx.var.limit_rate = seen:get("first") == ngx.var.connection and "50k" or "40m"
       ngx.header["X-Rate"] = ngx.var.limit_rate
     }"""
-_SLOW = {"cdn": CDN, "pinned": PINNED}
-_SHARED = {"pinned": "lua_shared_dict seen 64k;"}  # by both workers
+_SCRIPTED = {"cdn": CDN, "pinned": PINNED}
+# One connection too many is answered with a 503, as nginx does by default.
+_LIMITED = {f"limited-{most}": f"limit_conn busy {most}; limit_rate 1m;" for most in (1, 2)}
+_SHARED = {  # by both workers
+    "pinned": "lua_shared_dict seen 64k;",
+    **dict.fromkeys(_LIMITED, "limit_conn_zone $server_port zone=busy:1m;"),
+}
 
 
 class ServerError(Exception):
@@ -120,14 +125,14 @@ def nginx_path() -> str | None:
 
 @contextmanager
 def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
-    """nginx with the blobs: ``loopback``, ``cdn``, ``pinned`` or ``tls``.
+    """nginx with the blobs: ``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1`` or ``limited-2``.
 
     ``cdn`` has 20 ms to the first byte and 40 MB/s a connection; ``pinned`` as well, but for its first connection since
-    it was started, which has 50 KB/s.
+    it was started, which has 50 KB/s. The limited ones serve one connection, or two, with 1 MB/s each.
     """
     modules = certificate = ""
     ca: Path | None = None
-    if kind in _SLOW:
+    if kind in _SCRIPTED:
         if not has_lua():
             raise ServerError("nginx has no lua module")
         where = next(Path(m) for m in NGINX_MODULES if (Path(m) / "ngx_http_lua_module.so").exists())
@@ -145,7 +150,7 @@ def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
         folder=folder,
         name=kind,
         pattern=f'"{PATTERN}"',
-        slow=_SLOW.get(kind, ""),
+        slow={**_SCRIPTED, **_LIMITED}.get(kind, ""),
         shared=_SHARED.get(kind, ""),
         blobs=blobs,
     )

@@ -10,10 +10,10 @@ HEAD = ("contestant", "wall s", "min - max", "call s", "user s", "sys s", "RSS M
 
 
 def row_table(row: Row, *, line: str = "-") -> str:
-    """Return one row with its heading: medians, and ``ratio`` as a multiple of this library's wall time."""
+    """Return one row with its heading: medians, and ``ratio`` as a multiple of the time of this library's call."""
     parts = [heading(f"{row.name}: {row.title}", line)]
     ours = row.entry(OURS)
-    own = ours.wall if ours else None
+    own = ours.call if ours else None
     if row.entries:
         parts.append(simple_table(HEAD, [_cells(entry, own) for entry in row.entries]))
     notes = [f"{entry.contestant}: {run.note}" for entry in row.entries for run in entry.runs if run.note]
@@ -23,23 +23,22 @@ def row_table(row: Row, *, line: str = "-") -> str:
 
 
 def _cells(entry: Entry, own: float | None) -> tuple[str, ...]:
-    wall = entry.wall
-    if wall is None:
+    wall, call = entry.wall, entry.call
+    if wall is None or call is None:
         status = next((run.status for run in entry.runs if run.status != "ok"), "-")
         return (entry.contestant, status, *("-" for _ in HEAD[2:]))
     walls = [run.wall for run in entry.good]
-    has_call = any(run.call is not None for run in entry.good)
     return (
         entry.contestant,
         f"{wall:.2f}",
         f"{min(walls):.2f} - {max(walls):.2f}",
-        number(entry.call, 2) if has_call else "-",
+        number(call, 2) if entry.has_call else "-",
         number(entry.median(lambda run: run.user), 2),
         number(entry.median(lambda run: run.system), 2),
         number((entry.rss or 0) / 1e6, 0),
         number(entry.requests, 0),
         number(entry.connections, 0),
-        f"{wall / own:.2f}" if own else "-",
+        f"{call / own:.2f}" if own else "-",
     )
 
 

@@ -50,6 +50,14 @@ def impatient() -> tk.TransferOptions:
     return tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has the marker ``full``, but for TRANSFERKIT_TEST_FULL=1."""
+    full = [item for item in items if item.get_closest_marker("full")]
+    if full and os.environ.get("TRANSFERKIT_TEST_FULL") != "1":
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
 @pytest.fixture(autouse=True)
 def _transport(monkeypatch: pytest.MonkeyPatch) -> None:
     """With TRANSFERKIT_TEST_TRANSPORT=plain in the environment, every request of the run is seen by a session."""

@@ -60,45 +60,13 @@ if TYPE_CHECKING:
     from transferkit.trace import Trace
     from transferkit.transport.adapter import PooledAdapter
 
+# The module of each public name; those that are not here are exceptions.
 _HOMES = {
     "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest",),
     "content.manifest": ("Index", "Manifest"),
-    "errors": (
-        "BlobNotFoundError",
-        "CancelledError",
-        "CertificateError",
-        "ConnectError",
-        "DeniedError",
-        "DigestMismatchError",
-        "IncompleteError",
-        "InvalidDescriptorError",
-        "InvalidDigestError",
-        "InvalidManifestError",
-        "InvalidNameError",
-        "ManifestNotFoundError",
-        "NotFoundError",
-        "OutOfSpaceError",
-        "ProtocolError",
-        "RateLimitedError",
-        "ReadError",
-        "RegistryError",
-        "RetriesExhaustedError",
-        "ServerError",
-        "SizeMismatchError",
-        "SlowError",
-        "SourceError",
-        "StalledError",
-        "StorageError",
-        "TransferKitError",
-        "TransportError",
-        "TransportTimeout",
-        "UnauthorizedError",
-        "VerificationError",
-        "WriteError",
-    ),
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "report": ("Plan", "Report"),
@@ -106,7 +74,6 @@ _HOMES = {
     "trace": ("Trace",),
     "transport.adapter": ("PooledAdapter",),
 }
-_HOME_OF = {name: f"transferkit.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AuthChallenge",
@@ -167,10 +134,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'transferkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    home = next((home for home, names in _HOMES.items() if name in names), "errors")
+    value = getattr(importlib.import_module(f"transferkit.{home}"), name)
     globals()[name] = value
     return value
 

@@ -28,7 +28,46 @@ class Worker:
 
     def fetch(self, hexdigest: str, size: int) -> None:
         path = f"/v2/{self.job.repository}/blobs/sha256:{hexdigest}"
-        self.connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.job.host}\r\n\r\n".encode())
+        self._ask("GET", path)
+        _, block = self._head(b"200")
+        sha256 = hashlib.sha256()
+        with open(self.job.path(hexdigest), "wb", buffering=0) as out:
+            while True:
+                sha256.update(block)
+                out.write(block)
+                size -= len(block)
+                if size <= 0:
+                    break
+                got = self.connection.recv_into(self.view)
+                if not got:
+                    raise ConnectionError("closed within the body")
+                block = self.view[:got]
+        if size or sha256.hexdigest() != hexdigest:
+            raise ConnectionError(f"{hexdigest}: other bytes")
+
+    def send(self, hexdigest: str, size: int) -> None:
+        """Begin an upload and send the content; hash it as a client does that knows it by its name alone."""
+        self._ask("POST", f"/v2/{self.job.repository}/blobs/uploads/", "Content-Length: 0\r\n")
+        head, _ = self._head(b"202")
+        fields = (line.partition(b":") for line in head.split(b"\r\n"))
+        (location,) = (text.strip().decode() for name, _, text in fields if name.lower() == b"location")
+        path = location.removeprefix(self.job.url)
+        path += f"{'&' if '?' in path else '?'}digest=sha256%3A{hexdigest}"
+        self._ask("PUT", path, f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n")
+        sha256 = hashlib.sha256()
+        with open(self.job.path(hexdigest), "rb", buffering=0) as file:
+            while got := file.readinto(self.view):
+                sha256.update(self.view[:got])
+                self.connection.sendall(self.view[:got])
+        self._head(b"201")
+        if sha256.hexdigest() != hexdigest:
+            raise ConnectionError(f"{hexdigest}: other bytes")
+
+    def _ask(self, method: str, path: str, fields: str = "") -> None:
+        self.connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {self.job.host}\r\n{fields}\r\n".encode())
+
+    def _head(self, wanted: bytes) -> tuple[bytes, memoryview]:
+        """Return the head of the answer, and what came of the body with it."""
         view = self.view
         have, end = 0, -1
         while end < 0:
@@ -37,23 +76,10 @@ class Worker:
                 raise ConnectionError("closed within the head")
             have += got
             end = bytes(view[: min(have, 4096)]).find(b"\r\n\r\n")
-        if bytes(view[9:12]) != b"200":
-            raise ConnectionError(bytes(view[:end]).decode())
-        sha256 = hashlib.sha256()
-        with open(self.job.path(hexdigest), "wb", buffering=0) as out:
-            block = view[end + 4 : have]
-            while True:
-                sha256.update(block)
-                out.write(block)
-                size -= len(block)
-                if size <= 0:
-                    break
-                got = self.connection.recv_into(view)
-                if not got:
-                    raise ConnectionError("closed within the body")
-                block = view[:got]
-        if size or sha256.hexdigest() != hexdigest:
-            raise ConnectionError(f"{hexdigest}: other bytes")
+        head = bytes(view[:end])
+        if head[9:12] != wanted:
+            raise ConnectionError(head.decode())
+        return head, view[end + 4 : have]
 
 
 def main() -> None:
@@ -64,8 +90,9 @@ def main() -> None:
     def work_off() -> None:
         try:
             worker = Worker(job)
+            move = worker.fetch if job.action == "download" else worker.send
             while not failures:
-                worker.fetch(*queue.popleft())
+                move(*queue.popleft())
         except IndexError:
             pass  # all done
         except BaseException as error:  # noqa: BLE001  # told by the main thread

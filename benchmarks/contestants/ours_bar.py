@@ -8,6 +8,7 @@ import os
 import tqdm.auto  # noqa: F401  # with the other imports, not within the time of the call
 
 import transferkit as tk
+import transferkit.bulk  # as well
 from benchmarks.contestants.job import parse, run
 from transferkit.render.bars import progress_bar
 
@@ -20,12 +21,11 @@ class Screen(io.TextIOWrapper):
 def main() -> None:
     job = parse()
     blobs = [tk.Blob(f"sha256:{hexdigest}", size) for hexdigest, size in job.blobs]
-    download = tk.download
 
     def work() -> None:
         with Screen(open(os.devnull, "wb")) as screen:
             with progress_bar("pull", sum(blob.size for blob in blobs), stream=screen) as progress:
-                download(blobs, job.folder, base_url=job.url, repository=job.repository, progress=progress)
+                tk.download(blobs, job.folder, base_url=job.url, repository=job.repository, progress=progress)
 
     run(work)
 

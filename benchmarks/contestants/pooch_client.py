@@ -6,6 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pooch  # type: ignore[import-untyped]  # has no annotations
+import requests  # noqa: F401  # pooch imports it with its first download
 
 from benchmarks.contestants.job import parse, run
 

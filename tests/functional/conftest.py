@@ -15,6 +15,29 @@ import trustme
 import transferkit as tk
 from transferkit.testing.scripted import Script, ScriptedServer
 
+TakeLittle = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="session")
+def take_little() -> TakeLittle:
+    """``take_little(patch)`` gives the servers that start from then on small buffers.
+
+    A body of some MiB does not disappear in them where nobody reads it. Linux lets a buffer grow to 32 MiB.
+    """
+    real = socket.socket.listen
+
+    def listen(sock: socket.socket, *backlog: int) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # what it accepts has the same
+        real(sock, *backlog)
+
+    return lambda patch: patch.setattr(socket.socket, "listen", listen)
+
+
+@pytest.fixture
+def small_buffers(take_little: TakeLittle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All servers of the test take little: ``usefixtures`` brings it before those that start one."""
+    take_little(monkeypatch)
+
 
 @pytest.fixture
 def contents() -> Callable[[Path], dict[str, str]]:

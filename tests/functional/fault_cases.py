@@ -2,6 +2,9 @@
 
 A row stands for its product: each kind of content, plain and over TLS, the fault once and for ever. The tables are in
 the modules beside this one, and ``test_fault_matrix.py`` runs them.
+
+``make test`` runs one row a class of causes: one status of those that end alike, one size of a body that is never sent,
+one kind of content over TLS. The others have the marker ``full``, and run under ``make test-full``.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from transferkit.testing import FaultRule
 
 Expected = tuple[type[BaseException], ...]
 
-SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 64 * 1024 * 1024}
-"""Bytes of each kind; ``rest`` is a large one of which an earlier run has left a part."""
+SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 8 * 1024 * 1024}
+"""Bytes of each kind. An earlier run has left a part of ``rest``. No buffer of a socket takes in all of ``huge``."""
 PLANTED = 500_000
 RESUMABLE = 600_000
 MANY = 6
@@ -56,6 +59,17 @@ AGAIN = {
 }
 """Statuses that are asked again, and what they are for ever."""
 
+
+def classes(statuses: dict[int, type[BaseException]]) -> list[tuple[int, type[BaseException], bool]]:
+    """Return each status, its error, and whether an earlier one of the same hundred has the same error."""
+    seen: set[tuple[int, type[BaseException]]] = set()
+    rows = []
+    for status, kind in statuses.items():
+        rows.append((status, kind, (status // 100, kind) in seen))
+        seen.add((status // 100, kind))
+    return rows
+
+
 UNREACHABLE = whole_call(tk.RetriesExhaustedError, tk.ConnectError)
 
 
@@ -68,7 +82,11 @@ class Case:
     once: Expected | None = None
     ever: Expected | None = None
     kinds: tuple[str, ...] = ("small", "large")
+    alike: tuple[str, ...] = ()
+    """Kinds of content for which the fault is no other one than for the first of ``kinds``."""
     schemes: tuple[str, ...] = ("plain",)
+    full: bool = False
+    """Another row has a cause of the same class."""
     requests: tuple[int | None, int | None] = (None, None)
     """How many requests the registry answers: with the fault once, for ever."""
     silent: bool = False
@@ -91,9 +109,9 @@ class Run:
 
 def product(direction: str, cases: Iterable[Case]) -> list[Any]:
     """Return the parameters of a test, with readable ids."""
-    runs = []
+    params = []
     for case in cases:
-        for kind in case.kinds:
+        for kind in (*case.kinds, *case.alike):
             for scheme in case.schemes:
                 for word, times, expected, requests in (
                     ("once", 1, case.once, case.requests[0]),
@@ -109,10 +127,22 @@ def product(direction: str, cases: Iterable[Case]) -> list[Any]:
                             expected=expected,
                             requests=requests,
                         )
-                        runs.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}"))
-    ids = [param.id for param in runs]
+                        params.append(pytest.param(run, id=f"{case.name}-{kind}-{scheme}-{word}", marks=marks(run)))
+    ids = [param.id for param in params]
     assert len(ids) == len(set(ids)), sorted(name for name in ids if ids.count(name) > 1)
-    return runs
+    return params
+
+
+def marks(run: Run) -> list[pytest.MarkDecorator]:
+    """Tell whether a run is of the full product, and whether it is of the selection for both lanes."""
+    case = run.case
+    first_kind, first_scheme = run.kind == case.kinds[0], run.scheme == case.schemes[0]
+    if case.full or run.kind in case.alike or not (first_kind or first_scheme):
+        return [pytest.mark.full]
+    # A fault that ends the call at its first sight, and one that harms nobody: the other word says no more.
+    if case.once == case.ever and (run.times is None) == (run.expected != RIGHT):
+        return [pytest.mark.full]
+    return [pytest.mark.lanes] if first_kind else []
 
 
 def http(action: Any, *, skip: int = 0, **match: Any) -> Callable[[Any], None]:

@@ -17,6 +17,12 @@ from transferkit.storage.disk import Disk
 
 FULL = {"ENOSPC": errno.ENOSPC, "EDQUOT": errno.EDQUOT}
 CODES = {**FULL, "EIO": errno.EIO, "EROFS": errno.EROFS, "EACCES": errno.EACCES}
+ONE_EACH = ("ENOSPC", "EIO")
+"""Of those that say the disk is full, and of the others, one each; for locks, of those that say there are none."""
+
+
+def marks(first_of_its_class: bool):
+    return [] if first_of_its_class else [pytest.mark.full]
 
 
 class FailingDisk(Disk):
@@ -58,8 +64,8 @@ class DiskRun:
 DOWN = {
     # call: kinds of content for which its failure is an error, and those for which it goes by
     "make_folder": (("small", "large", "rest"), ()),
-    "create": (("small",), ()),
-    "reopen": (("large", "rest"), ()),
+    "create": (("small", "large", "rest"), ()),
+    "reopen": (("rest",), ()),
     "pwrite": (("small", "large", "rest"), ()),
     "preadv": (("rest",), ("small",)),
     "fstat": (("small", "large", "rest"), ()),
@@ -93,13 +99,15 @@ def calls():
                 for name, code in CODES.items():
                     expected = error_of(code) if kind in fatal else RIGHT
                     run = DiskRun(direction="down", call=call, first=first, code=code, kind=kind, expected=expected)
-                    runs.append(pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}"))
+                    runs.append(
+                        pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}", marks=marks(name in ONE_EACH))
+                    )
     for call, kind_of_error in UP.items():
         for kind in ("small", "large"):
             for name in ("EIO", "EACCES"):
                 expected = RIGHT if kind_of_error is None else whole_call(kind_of_error)
                 run = DiskRun(direction="up", call=call, first=1, code=CODES[name], kind=kind, expected=expected)
-                runs.append(pytest.param(run, id=f"up-{call}-{kind}-{name}"))
+                runs.append(pytest.param(run, id=f"up-{call}-{kind}-{name}", marks=marks(name in ONE_EACH)))
     return runs
 
 
@@ -204,7 +212,7 @@ def not_implemented(monkeypatch) -> None:
 
 
 LOCKS = [
-    pytest.param(arm, kind, ends, id=f"lock-{name}-{kind}")
+    pytest.param(arm, kind, ends, id=f"lock-{name}-{kind}", marks=marks(name not in ("EOPNOTSUPP", "ENOLCK")))
     for name, arm, ends in [
         ("ENOSYS", no_flock(errno.ENOSYS), RIGHT),
         ("EOPNOTSUPP", no_flock(errno.EOPNOTSUPP), RIGHT),

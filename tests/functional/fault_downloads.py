@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 from itertools import product
 
-from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, final, gave_up, http, says, whole_call, wire
+from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, says, whole_call, wire
 
 import transferkit as tk
 from transferkit.testing import (
@@ -50,6 +50,8 @@ NEVER = {
     505: tk.ServerError,
 }
 
+NO_RANGES = (400, 403, 501)  # of these, the statuses that may mean "no ranges here"
+
 
 def get(name, action, once, ever, *, kinds=ALL, schemes=("plain",), requests=(None, None), **options):
     return Case(
@@ -69,17 +71,32 @@ def both(name, action, ends, **options):
     return get(name, action, ends, ends, **options)
 
 
+# A refusal says nothing of the size; with a part in place the request asks for a range, and the refusal may be of that.
+REFUSED = {"kinds": ("small", "rest"), "alike": ("large", "empty")}
+UNREAD = {"kinds": ("small",), "alike": ("large", "rest")}
+
 STATUSES = [
     *(
-        get(f"{status}", respond(status, "busy"), RIGHT, gave_up(kind), kinds=WITH_EMPTY, requests=(2, 2))
-        for status, kind in AGAIN.items()
+        get(f"{status}", respond(status, "busy"), RIGHT, gave_up(kind), requests=(2, 2), full=full, **REFUSED)
+        for status, kind, full in classes(AGAIN)
     ),
     *(
-        both(f"{status}", respond(status, "no"), final(kind), kinds=WITH_EMPTY, requests=(1, 1))
-        for status, kind in NEVER.items()
+        both(f"{status}", respond(status, "no"), final(kind), requests=(1, 1), full=full, **REFUSED)
+        for status, kind, full in classes(NEVER)
+        if status not in NO_RANGES
     ),
-    both("401", respond(401), whole_call(tk.UnauthorizedError), requests=(1, 1)),
-    get("502-page", html_page(502), RIGHT, gave_up(tk.ServerError), requests=(2, 2)),
+    *(
+        both(f"{status}", respond(status, "no"), final(kind), kinds=("small",), alike=("large", "empty"), full=full)
+        for status, kind, full in classes(NEVER)
+        if status in NO_RANGES
+    ),
+    # It may be the range that is refused: all of the blob is asked for then.
+    *(
+        get(f"{status}-range", respond(status, "no"), RIGHT, final(NEVER[status]), kinds=("rest",), requests=(2, 2))
+        for status in NO_RANGES
+    ),
+    both("401", respond(401), whole_call(tk.UnauthorizedError), requests=(1, 1), **UNREAD),
+    get("502-page", html_page(502), RIGHT, gave_up(tk.ServerError), requests=(2, 2), **UNREAD),
     both("200-page", html_page(200), final(tk.SizeMismatchError), kinds=WITH_EMPTY, requests=(1, 1)),
     both("206-unasked", respond(206, b"x"), final(tk.RegistryError), kinds=("small", "large"), requests=(1, 1)),
     get("hang-up", hang_up(), RIGHT, gave_up(tk.ReadError), kinds=WITH_EMPTY, schemes=BOTH),
@@ -99,6 +116,8 @@ def limited(status, retry_after):
 
 LIMITED = {429: tk.RateLimitedError, 503: tk.ServerError}
 WAITS = {"1": "1", "date": "date", "zero": "0", "negative": "-5", "text": "soon", "past": "past", "empty": ""}
+# Of the times that are over, and of the texts that are none, one each; the status has no say in how they are read.
+ONE_EACH = ((429, "1"), (429, "date"), (503, "zero"), (429, "text"), (503, "1"))
 RETRY_AFTER = [
     *(
         Case(
@@ -106,8 +125,10 @@ RETRY_AFTER = [
             arm=limited(status, value),
             once=RIGHT,
             ever=None if name in ("1", "date") else gave_up(LIMITED[status]),
-            kinds=("small",) if name in ("1", "date") else ("small", "large"),
+            kinds=("small",),
+            alike=() if name in ("1", "date") else ("large",),
             requests=(2, 2),
+            full=(status, name) not in ONE_EACH,
         )
         for status, (name, value) in product(LIMITED, WAITS.items())
     ),
@@ -117,7 +138,10 @@ RETRY_AFTER = [
             arm=limited(status, value),
             once=ends,
             ever=ends,
+            kinds=("small",),
+            alike=("large",),
             requests=(1, 1),
+            full=name == "absurd",
         )
         for name, value in {"huge": "86400", "absurd": "9" * 60}.items()
         for status, ends in {429: whole_call(tk.RateLimitedError), 503: final(tk.ServerError)}.items()
@@ -133,24 +157,33 @@ LIES = [
         kinds=("rest",),
         requests=(None, 2),
     ),
-    both("range-start+1", shift_range(start=1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
-    both("range-start-1", shift_range(start=-1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
-    both("range-total+1", shift_range(total=1), final(tk.ProtocolError), kinds=("rest",), requests=(1, 1)),
-    both("range-garbage", set_header("Content-Range", "x"), final(tk.ProtocolError), kinds=("rest",)),
-    both("range-unsaid", set_header("Content-Range", None), final(tk.ProtocolError), kinds=("rest",)),
+    # A range that is not the one asked for is as good as none: all of the blob is asked for then.
+    both("range-start+1", shift_range(start=1), RIGHT, kinds=("rest",), requests=(2, 2)),
+    both("range-start-1", shift_range(start=-1), RIGHT, kinds=("rest",), requests=(2, 2), full=True),
+    both("range-total+1", shift_range(total=1), RIGHT, kinds=("rest",), requests=(2, 2)),
+    both("range-garbage", set_header("Content-Range", "x"), RIGHT, kinds=("rest",), requests=(2, 2)),
+    both("range-unsaid", set_header("Content-Range", None), RIGHT, kinds=("rest",), requests=(2, 2)),
     both("short-announced", truncate(9000, announce=False), final(tk.SizeMismatchError), schemes=BOTH),
     get("short", truncate(9000), RIGHT, gave_up(tk.ReadError), kinds=("small",), schemes=BOTH, requests=(2, 2)),
     both("short-resumed", truncate(400_000), RIGHT, kinds=("large", "rest"), schemes=BOTH),
     both("longer", lengthen(b"x"), final(tk.SizeMismatchError), kinds=WITH_EMPTY, schemes=BOTH, requests=(1, 1)),
     both("no-length", set_header("Content-Length", None), RIGHT, kinds=WITH_EMPTY, schemes=BOTH, requests=(1, 1)),
-    both("gzip", encode_gzip(), final(tk.ProtocolError), kinds=WITH_EMPTY, requests=(1, 1)),
-    both("gzip-claimed", encode_gzip(really=False), final(tk.ProtocolError), kinds=WITH_EMPTY, requests=(1, 1)),
+    both("gzip", encode_gzip(), final(tk.ProtocolError), requests=(1, 1), **REFUSED),
+    both("gzip-claimed", encode_gzip(really=False), final(tk.ProtocolError), requests=(1, 1), **REFUSED),
     *(
-        get(f"corrupt-{at}", corrupt(at), RIGHT, final(tk.DigestMismatchError), schemes=BOTH, requests=(2, 2))
+        get(
+            f"corrupt-{at}",
+            corrupt(at),
+            RIGHT,
+            final(tk.DigestMismatchError),
+            schemes=BOTH,
+            requests=(2, 2),
+            full=at == 0,
+        )
         for at in (0, 30_000)
     ),
-    both("type", set_header("Content-Type", "text/html"), RIGHT, kinds=WITH_EMPTY, requests=(1, 1)),
-    both("digest-absent", set_header("Docker-Content-Digest", None), RIGHT, requests=(1, 1)),
+    both("type", set_header("Content-Type", "text/html"), RIGHT, requests=(1, 1), **REFUSED),
+    both("digest-absent", set_header("Docker-Content-Digest", None), RIGHT, requests=(1, 1), **UNREAD),
     both("etag-weak", set_header("ETag", 'W/"other"'), RIGHT, requests=(1, 1)),
 ]
 
@@ -175,21 +208,20 @@ def leads(location):
     return arm
 
 
+def stored(status, once, ever, *, full=False):
+    """A storage that answers with a status. A refusal says nothing of the size."""
+    name, arm = f"storage-{status}", to_storage(respond(status))
+    return Case(name=name, arm=arm, once=once, ever=ever, kinds=("small", "rest"), alike=("large",), full=full)
+
+
 STORAGE = [
     Case(name="storage", arm=to_storage(), ever=RIGHT, kinds=ALL, requests=(1, 1)),
-    *(
-        Case(name=f"storage-{status}", arm=to_storage(respond(status)), once=ends, ever=ends, kinds=ALL)
-        for status, ends in {404: final(tk.BlobNotFoundError), 410: final(tk.RegistryError)}.items()
-    ),
+    stored(404, *2 * [final(tk.BlobNotFoundError)]),
+    stored(410, *2 * [final(tk.RegistryError)]),
     # A signed URL that has run out: asked for once more, and then it is the storage's last word.
-    *(
-        Case(name=f"storage-{status}", arm=to_storage(respond(status)), once=RIGHT, ever=final(kind), kinds=ALL)
-        for status, kind in {400: tk.RegistryError, 403: tk.DeniedError}.items()
-    ),
-    *(
-        Case(name=f"storage-{status}", arm=to_storage(respond(status)), once=RIGHT, ever=gave_up(kind), kinds=ALL)
-        for status, kind in AGAIN.items()
-    ),
+    stored(400, RIGHT, final(tk.RegistryError)),
+    stored(403, RIGHT, final(tk.DeniedError)),
+    *(stored(status, RIGHT, gave_up(kind), full=full) for status, kind, full in classes(AGAIN)),
     Case(
         name="storage-corrupt",
         arm=to_storage(corrupt(7)),
@@ -199,14 +231,16 @@ STORAGE = [
         requests=(2, 2),
     ),
     Case(name="storage-hangs-up", arm=to_storage(hang_up()), once=RIGHT, ever=gave_up(tk.ReadError), kinds=ALL),
-    get("redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11)),
+    get(
+        "redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11), **UNREAD
+    ),
     Case(
         name="redirect-down",
         arm=leads(lambda rig, environ: rig.storage.url + environ["PATH_INFO"]),
         once=final(tk.ProtocolError),
         ever=final(tk.ProtocolError),
-        kinds=ALL,
         schemes=("tls",),
+        **UNREAD,
         requests=(1, 1),
     ),
     Case(
@@ -214,11 +248,11 @@ STORAGE = [
         arm=leads(lambda rig, environ: f"http://127.0.0.1:{rig.closed_port}/blob"),
         once=RIGHT,
         ever=UNREACHABLE,
-        kinds=ALL,
         requests=(2, 2),
+        **UNREAD,
     ),
     *(
-        both(f"redirect-{name}", redirect(location), final(tk.ProtocolError), requests=(1, 1))
+        both(f"redirect-{name}", redirect(location), final(tk.ProtocolError), requests=(1, 1), **UNREAD)
         for name, location in {
             "file": "file:///etc/passwd",
             "unclosed": "http://[::1/blob",
@@ -227,7 +261,7 @@ STORAGE = [
             "blank": "http://a b/blob",
         }.items()
     ),
-    both("redirect-nowhere", respond(307), final(tk.RegistryError), requests=(1, 1)),
+    both("redirect-nowhere", respond(307), final(tk.RegistryError), requests=(1, 1), **UNREAD),
 ]
 
 
@@ -291,8 +325,9 @@ WIRE = [
 ]
 
 
+# What is refused by its head is refused whatever the size: ALL.
 RAW = [
-    Case(name=f"raw-{name}", arm=says(step), once=once, ever=ever, kinds=kinds)
+    Case(name=f"raw-{name}", arm=says(step), once=once, ever=ever, **(UNREAD if kinds is ALL else {"kinds": kinds}))
     for name, step, once, ever, kinds in [
         ("100", lambda data: informational(100) + answer(200, data), RIGHT, RIGHT, ("small", "large")),
         ("102", lambda data: informational(102) + answer(200, data), RIGHT, RIGHT, ("small", "large")),

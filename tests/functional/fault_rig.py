@@ -74,8 +74,6 @@ class World:
             "plain": Place(stack, "plain", None),
             "tls": Place(stack, "tls", (str(chain), str(key))),
         }
-        # The same without our own reader of answers, through urllib3 and http.client.
-        self.places["client"] = self.places["plain"]
         self.storage = Place(stack, "plain", None)
         self._write()
 

@@ -13,6 +13,8 @@ import requests
 import transferkit as tk
 from transferkit.testing import Close, answer, chunked, scripted_server
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 OCI = "application/vnd.oci.image.manifest.v1+json"

@@ -15,6 +15,8 @@ from transferkit.testing import Close, answer, bad_status_line, never, truncated
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 USER = ("alice", "password-secret")

@@ -11,6 +11,8 @@ import requests
 import transferkit as tk
 from transferkit.testing import answer
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 USER = ("alice", "password-secret")

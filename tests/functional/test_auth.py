@@ -15,6 +15,8 @@ import transferkit as tk
 from transferkit.server.serve import serving
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 USER = ("alice", "s3cret:with colon")
 BASIC = "Basic " + base64.b64encode(b"alice:s3cret:with colon").decode()

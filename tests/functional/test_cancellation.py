@@ -16,6 +16,8 @@ import pytest
 
 import transferkit as tk
 
+pytestmark = pytest.mark.lanes
+
 MIB = 1024 * 1024
 DIGEST = "sha256:" + 64 * "a"
 SIZE = 64 * MIB

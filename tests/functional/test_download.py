@@ -10,6 +10,8 @@ import pytest
 
 import transferkit as tk
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SIZES = [1, 100, 16 * 1024, 300_000, 1024 * 1024 + 1]

@@ -37,6 +37,8 @@ from transferkit.testing import (
 )
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 KIB = 1024
 MIB = 1024 * KIB
@@ -895,7 +897,9 @@ def test_an_expired_storage_url_is_resolved_again_once_for_all(serve, tmp_path, 
 MEMORY = """
 import re, sys, transferkit as tk
 url, digest, size, folder = sys.argv[1:]
-tk.download([tk.Blob(digest, int(size))], folder, base_url=url, repository="library/model", concurrency=64)
+options = tk.TransferOptions(chunk_size=2 * 1024 * 1024)
+blobs = [tk.Blob(digest, int(size))]
+tk.download(blobs, folder, base_url=url, repository="library/model", concurrency=64, options=options)
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
@@ -916,7 +920,7 @@ def huge(folder: Path, size: int) -> tk.Blob:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_under_90_mb(serve, lists, tmp_path):
-    with serve([], lists=lists and 8 * MIB, threads=66, blobs=[huge(tmp_path / "source", 512 * MIB)]) as served:
+    with serve([], lists=lists and 2 * MIB, threads=66, blobs=[huge(tmp_path / "source", 128 * MIB)]) as served:
         (blob,) = served.blobs
         command = [sys.executable, "-c", MEMORY, served.url, blob.digest, str(blob.size), str(tmp_path / "d")]
         output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=110).stdout

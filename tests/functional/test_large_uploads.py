@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from requests import Session
 
 import transferkit as tk
 from transferkit.testing import (
@@ -26,6 +27,8 @@ from transferkit.testing import (
     with_faults,
 )
 from transferkit.transport import sending
+
+pytestmark = pytest.mark.lanes
 
 MIB = 1024 * 1024
 REPOSITORY = "library/model"
@@ -109,10 +112,9 @@ def test_without_the_option_any_blob_goes_in_one_request(registry, make_blobs, s
 
 
 def test_parts_go_through_a_users_session_too(registry, make_blobs, source):
-    import requests as http
 
     blobs = make_blobs(source, [2 * MIB + 1])
-    with http.Session() as session:
+    with Session() as session:
         upload(registry.url, blobs, source, session=session)
     assert 3 == registry.log.count("PATCH")
     assert [b.digest for b in blobs] == stored(registry, blobs)
@@ -312,18 +314,17 @@ def test_a_registry_that_is_out_of_order_for_ever_is_given_up(make_blobs, source
         assert registry.log.count("PATCH") <= 16
 
 
-@pytest.mark.parametrize("way", ["direct", "plain"])
+@pytest.mark.usefixtures("small_buffers")
 @pytest.mark.parametrize(("part_size", "broken_at"), [(2 * MIB, 3 * MIB + 500_000), (None, 5 * MIB)])
-def test_after_a_broken_connection_it_goes_on_from_where_it_is(registry, make_blobs, source, part_size, broken_at, way):
+def test_after_a_broken_connection_it_goes_on_from_where_it_is(registry, make_blobs, source, part_size, broken_at):
     blobs = make_blobs(source, [8 * MIB])
     figures: list[int] = []
-    # Slow enough that the kernels on the way do not hold it all.
     with fault_proxy(registry.url, [Faults(reset_after_up=broken_at)]) as proxy:
         report = upload(
             proxy.url,
             blobs,
             source,
-            options=options(part_size, transport=tk.TransportOptions(direct=way == "direct")),
+            options=options(part_size),
             progress=lambda completed, total: figures.append(completed),
         )
         sent = sum(connection.up for connection in proxy.connections)
@@ -541,15 +542,16 @@ def test_a_token_that_ends_between_two_parts_is_replaced(make_blobs, source):
         assert 0 == report.retried
 
 
+@pytest.mark.usefixtures("small_buffers")
 def test_cancelling_in_the_middle_of_a_part_ends_the_call(registry, make_blobs, source):
-    blobs = make_blobs(source, [64 * MIB])
+    blobs = make_blobs(source, [16 * MIB])
     cancel = tk.Cancellation()
     began: list[float] = []
-    with fault_proxy(registry.url, Faults(silent_after_up=10 * MIB)) as proxy:
+    with fault_proxy(registry.url, Faults(silent_after_up=5 * MIB)) as proxy:
 
         def trigger() -> None:
             deadline = time.monotonic() + 20
-            while sum(c.up for c in proxy.connections) < 10 * MIB and time.monotonic() < deadline:
+            while sum(c.up for c in proxy.connections) < 5 * MIB and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(0.1)
             began.append(time.monotonic())
@@ -558,7 +560,7 @@ def test_cancelling_in_the_middle_of_a_part_ends_the_call(registry, make_blobs, 
         thread = threading.Thread(target=trigger)
         thread.start()
         with pytest.raises(tk.CancelledError, match="enough"):
-            upload(proxy.url, blobs, source, options=options(8 * MIB), cancel=cancel)
+            upload(proxy.url, blobs, source, options=options(4 * MIB), cancel=cancel)
         took = time.monotonic() - began[0]
         thread.join()
     assert took < 1.0
@@ -602,17 +604,16 @@ def test_the_kernel_sends_files_that_are_verified(registry, verified, extents, p
     assert [b.digest for b in blobs] == stored(registry, blobs)
 
 
-@pytest.mark.parametrize("way", ["unverified", "tls", "plain"])
+@pytest.mark.parametrize("way", ["unverified", "tls", "adapter"])
 def test_the_kernel_sends_nothing_that_must_be_seen(registry, verified, extents, make_blobs, source, way, tmp_path):
     blobs, folder = verified
     if way == "unverified":
         upload(registry.url, make_blobs(source, [3 * MIB], seed=9), source)
-    elif way == "plain":
-        plain = tk.TransportOptions(direct=False)
-        upload(registry.url, blobs, folder, options=options(transport=plain))
+    elif way == "adapter":
+        with Session() as session:
+            upload(registry.url, blobs, folder, session=session)
         assert [b.digest for b in blobs] == stored(registry, blobs)
     else:
-        import requests as http
         import trustme
 
         authority = trustme.CA()
@@ -621,7 +622,7 @@ def test_the_kernel_sends_nothing_that_must_be_seen(registry, verified, extents,
         certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
         certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
         with running_registry(tls=(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))) as secure:
-            with http.Session() as session:
+            with Session() as session:
                 session.verify = str(tmp_path / "ca.pem")
                 upload(secure.url, blobs, folder, session=session)
             assert [b.digest for b in blobs] == stored(secure, blobs)
@@ -646,11 +647,12 @@ def test_a_file_that_the_kernel_cannot_send_is_read(registry, verified, monkeypa
     assert 6 * MIB + 107 == report.bytes
 
 
+@pytest.mark.usefixtures("small_buffers")
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("part_size", [2 * MIB, None])
 @pytest.mark.parametrize("spoil", ["touch", "lengthen", "shorten", "change"])
 def test_a_file_that_changes_while_it_is_sent_is_a_source_error(make_blobs, tmp_path, known, part_size, spoil):
-    blobs = make_blobs(tmp_path / "s", [64 * MIB])
+    blobs = make_blobs(tmp_path / "s", [8 * MIB])
     path = tmp_path / "s" / tk.digest_to_path(blobs[0].digest)
     if known:
         with running_registry() as registry:
@@ -666,10 +668,10 @@ def test_a_file_that_changes_while_it_is_sent_is_a_source_error(make_blobs, tmp_
                 with path.open("ab") as file:
                     file.write(b"x")
             elif spoil == "shorten":
-                os.truncate(path, 60 * MIB)
+                os.truncate(path, 7 * MIB)
             else:
                 with path.open("r+b") as file:
-                    file.seek(63 * MIB)
+                    file.seek(7 * MIB)
                     file.write(b"something else")
             return app(environ, start_response)
 

@@ -16,6 +16,8 @@ import pytest
 import transferkit as tk
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 MIB = 1024 * 1024
 SIZE = 8 * MIB

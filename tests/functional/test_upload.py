@@ -13,6 +13,8 @@ import pytest
 import transferkit as tk
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 SIZES = [0, 1, 100, 16 * 1024, 1024 * 1024 + 1]
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"

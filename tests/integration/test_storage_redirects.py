@@ -20,7 +20,7 @@ import pytest
 import transferkit as tk
 from transferkit.testing import Faults, ScriptedServer, fault_proxy
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("s3")]
 
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WHERE = "library/model"

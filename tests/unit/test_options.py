@@ -35,7 +35,6 @@ def test_defaults_are_as_documented() -> None:
             "storage_hosts": frozenset(),
             "ollama_hosts": frozenset(),
             "user_agent": f"transferkit/{__version__}",
-            "direct": True,
         },
     }
 

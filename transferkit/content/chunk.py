@@ -18,7 +18,6 @@ from transferkit.errors import InvalidDescriptorError
 MIN_CHUNK = 8 * 1024 * 1024  # below this a request's round trip shows next to its bytes
 MAX_CHUNK = 64 * 1024 * 1024  # above this a failed chunk costs too much, and the last ones make a long tail
 PARTS = 500  # how many chunks a blob between those bounds is cut into, at most
-MAX_RANGES = 1_000_000  # ranges that a saved state may have: 16 MB, far more than workers can leave apart
 
 # "+1" is refused here although Go's ParseInt takes it; no more digits than a few zeros before 2^63.
 _RANGE = re.compile(r"([0-9]{1,40})-([0-9]{1,40})\Z", re.ASCII)
@@ -129,27 +128,6 @@ class Ranges:
         self._ends = array("q")  # inclusive, one for each start
         self._total = 0
 
-    @classmethod
-    def from_list(cls, pairs: object) -> Ranges:
-        """Return the set that :meth:`to_list` wrote.
-
-        Raises:
-            InvalidDescriptorError: it is not a list of ``[start, end]`` pairs in order, or too long.
-        """
-        if not isinstance(pairs, list) or len(pairs) > MAX_RANGES:
-            raise InvalidDescriptorError(f"ranges are a list of at most {MAX_RANGES} [start, end] pairs")
-        ranges = cls()
-        before = -1
-        for pair in pairs:
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise InvalidDescriptorError("ranges are a list of [start, end] pairs")
-            chunk = Chunk(*pair)
-            if chunk.start <= before:
-                raise InvalidDescriptorError(f"the range {chunk} does not come after {before}")
-            ranges.add(chunk.start, chunk.end)
-            before = chunk.end
-        return ranges
-
     def to_list(self) -> list[list[int]]:
         """Return the ranges as ``[start, end]`` pairs, in order, ``end`` inclusive: fit for JSON."""
         return [[start, end] for start, end in zip(self._starts, self._ends, strict=True)]
@@ -172,11 +150,6 @@ class Ranges:
         self._starts[low:high] = array("q", (start,))
         self._ends[low:high] = array("q", (end,))
 
-    def covers(self, chunk: Chunk) -> bool:
-        """Tell whether each byte of ``chunk`` is in the set."""
-        at = bisect_right(self._starts, chunk.start) - 1
-        return at >= 0 and self._ends[at] >= chunk.end
-
     def missing_in(self, chunk: Chunk) -> list[Chunk]:
         """Return the parts of ``chunk`` that are not in the set, in order."""
         missing = []
@@ -194,10 +167,6 @@ class Ranges:
     def missing(self, size: int) -> list[Chunk]:
         """Return what a blob of ``size`` bytes still lacks, in order."""
         return self.missing_in(Chunk(0, size - 1)) if size else []
-
-    def contiguous_from_zero(self) -> int:
-        """Return how many bytes are in the set from the first one on without a gap."""
-        return self.contiguous_from(0)
 
     def contiguous_from(self, start: int) -> int:
         """Return the first byte from ``start`` on that is not in the set."""

@@ -58,8 +58,8 @@ class Manifest(_Document):
     ``media_type`` is what the server called it, or what the manifest calls itself. Immutable.
 
     Raises:
-        InvalidManifestError: not a JSON object, neither layers nor a config in it, malformed descriptors, an index, or
-            a media type that contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
+        InvalidManifestError: not a JSON object, neither layers nor config, malformed descriptors, an index, or a media
+            type that contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
 
     >>> Manifest(b'{"schemaVersion": 2, "layers": []}').layers
     ()
@@ -83,10 +83,10 @@ class Manifest(_Document):
 
 @dataclass(frozen=True)
 class Index(_Document):
-    """An image index (OCI) or manifest list (Docker): ``manifests``, each for a ``platform``. It has no layers itself.
+    """An image index (OCI) or manifest list (Docker): ``manifests``, each for a ``platform``.
 
     Raises:
-        InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for.
+        InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for: it has none itself.
 
     >>> entry = b'{"digest": "sha256:%b", "size": 2, "platform": {"os": "linux", "architecture": "arm64"}}'
     >>> Index(b'{"manifests": [%b]}' % entry % (64 * b"a")).manifests[0].platform
@@ -182,23 +182,17 @@ def _descriptor(data: Any) -> Descriptor:
     media_type = data.get("mediaType", OCTET_STREAM)
     if not isinstance(media_type, str):
         raise InvalidManifestError("a descriptor in the manifest has a mediaType that is not a text")
+    platform = _texts(data.get("platform"))
     try:
         return Descriptor(
             data.get("digest"),  # type: ignore[arg-type]  # checked there, whatever it is
             data.get("size"),  # type: ignore[arg-type]  # as above
             media_type=media_type,
             annotations=tuple(sorted(_texts(data.get("annotations")).items())),
-            platform=_platform(data.get("platform")),
+            platform="/".join(filter(None, map(platform.get, ("os", "architecture", "variant")))) or None,
         )
     except (InvalidDigestError, InvalidDescriptorError) as error:
         raise InvalidManifestError(f"a descriptor in the manifest is malformed: {error}") from error
-
-
-def _platform(value: Any) -> str | None:
-    """Return os/architecture[/variant]; ``None`` where it is not told."""
-    texts = _texts(value)
-    parts = [texts.get(key, "") for key in ("os", "architecture", "variant")]
-    return "/".join(part for part in parts if part) or None
 
 
 def _texts(value: Any) -> dict[str, str]:

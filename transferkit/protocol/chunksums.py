@@ -54,8 +54,7 @@ class ChunksumParser:
         """Return the lines that ``data`` completes.
 
         Raises:
-            ProtocolError: a digest or a range is none, a range leaves a gap, overlaps, is out of order, listed twice or
-                past the end, or the list is too long. Lines before that are returned first, by the call before.
+            ProtocolError: the list is a lie, or too long. The lines before that are returned first, by the call before.
         """
         if self._error is not None:
             raise self._error

@@ -19,11 +19,6 @@ class RangeRefused(ProtocolError):
     """What came is not the range that was asked for; the content itself may still be had as one stream."""
 
 
-def request_from(offset: int) -> str:
-    """Return the ``Range`` that asks for everything from ``offset`` on."""
-    return f"bytes={offset}-"
-
-
 def check_content_range(value: str | None, *, start: int, end: int, total: int) -> None:
     """Check that a 206 brings just what was asked for; ``end`` is inclusive, ``total`` the size of the content.
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
-from transferkit.content.digest import Digest
+from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.errors import InvalidDigestError, ProtocolError
 from transferkit.protocol.origin import Origin
 
@@ -74,14 +74,18 @@ def received(value: str | None, *, sent: int) -> int | None:
 
 
 def announced(headers: Mapping[str, str]) -> Digest | None:
-    """Return the ``Docker-Content-Digest``, ``None`` where there is none that could be compared with ours.
+    """Return the ``Docker-Content-Digest``; ``None`` where it is missing, or of an algorithm that is not ours.
 
-    The bytes prove themselves; registries announce one of an algorithm that was not asked for (oras-go#949), or worse.
+    Raises:
+        ProtocolError: it is malformed.
     """
-    try:
-        return Digest(headers.get("docker-content-digest", ""))
-    except InvalidDigestError:
+    said = headers.get("docker-content-digest", "")
+    if said.partition(":")[0] not in HEX_LENGTHS:
         return None
+    try:
+        return Digest(said)
+    except InvalidDigestError as error:
+        raise ProtocolError(f"the registry announces a digest that is none: {error}") from error
 
 
 def smallest_part(value: str | None) -> int:

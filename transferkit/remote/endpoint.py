@@ -14,10 +14,8 @@ from transferkit.transport.request import Request
 class Endpoint:
     """One repository as its requests see it: ``read`` and ``write`` make each of them, with its scope. Immutable.
 
-    ``blobs`` is the path that a digest is appended to; ``first_list`` is the turn to ask for a first list of chunks.
-
-    Raises:
-        InvalidNameError: ``name`` is not the name of a repository.
+    ``blobs`` is the path that a digest is appended to; ``first_list`` is the turn to ask for a first list of chunks. A
+    ``name`` that is none is an InvalidNameError.
     """
 
     __slots__ = ("blobs", "client", "first_list", "name", "read", "write")

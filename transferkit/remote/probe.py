@@ -9,7 +9,6 @@ from __future__ import annotations
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import RegistryError
-from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
 
 SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
@@ -46,11 +45,12 @@ def exists(endpoint: Endpoint, descriptor: Descriptor, flow: Flow, *, uploading:
     Raises:
         RegistryError: any answer but "here" and "not here"; a server error says nothing about the blob.
     """
+    digest = descriptor.digest
     request = (endpoint.write if uploading else endpoint.read)(
         method="HEAD",
-        url=endpoint.blobs + descriptor.digest,
+        url=endpoint.blobs + digest,
         ok=(200, 404, 405),  # 405: a registry without HEAD
-        subject=descriptor.digest.short,
+        subject=digest.short,
     )
     try:
         with endpoint.client.send(request, flow) as response:
@@ -60,9 +60,9 @@ def exists(endpoint: Endpoint, descriptor: Descriptor, flow: Flow, *, uploading:
             raise
         return False
     # Portals say 200 to everything, with no length or with that of a page.
+    length, said = (response.headers.get(name, "") for name in ("content-length", "docker-content-digest"))
     if response.status != 200 or "html" in response.headers.get("content-type", ""):
         return False
-    length, said = response.headers.get("content-length"), announced(response.headers)
-    if said is not None and said.algorithm == descriptor.digest.algorithm:
-        return said == descriptor.digest and length in (None, str(descriptor.size))
-    return length == str(descriptor.size)
+    if said != digest and said.startswith(digest.algorithm):
+        return False
+    return length == str(descriptor.size) if length else said == digest

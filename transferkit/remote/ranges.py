@@ -61,8 +61,7 @@ def fetch_range(url: BlobURL, chunk: Chunk, flow: Flow) -> BlobBody:
     Raises:
         BlobNotFoundError: the repository does not have it.
         RegistryError: a refusal; by a storage URL, also of the one that was asked for when the first had expired.
-        SizeMismatchError: the blob has another size there.
-        RangeRefused: the answer is not the range.
+        RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
         ProtocolError: it is no blob, or (retryable) seems to be another version of it.
     """
     send = url.endpoint.client.send
@@ -111,10 +110,8 @@ def _check(url: BlobURL, target: Target, chunk: Chunk, response: Response) -> Bl
         if said.startswith("bytes */") and said != f"bytes */{size}":
             raise SizeMismatchError(f"{subject}: {response.origin} has {said[8:40]} bytes of it, expected {size}")
         raise RangeRefused(f"{subject}: {response.origin} refuses the bytes {chunk} of {size} (416)")
-    else:  # 412
-        response.finish()
-    # Without If-Match from now on: mirrors with tags of their own would refuse again and again. Whether it was another
-    # version, the digest of the whole tells.
+    # Or 412. Without If-Match from now on: mirrors with tags of their own would refuse again and again. Whether it was
+    # another version, the digest of the whole tells.
     url.pins, target.etag = False, None
     raise ProtocolError(
         f"{subject}: {response.origin} has another version of it now than for the first part", retryable=True

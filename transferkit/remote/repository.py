@@ -20,7 +20,7 @@ from transferkit.errors import (
     TransferKitError,
     UnauthorizedError,
 )
-from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range, request_from
+from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, probe, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
@@ -67,7 +67,7 @@ class Repository:
             method="GET",
             url=endpoint.blobs + descriptor.digest,
             ok=_REST if offset else _WHOLE,
-            headers={"Range": request_from(offset)} if offset else _NO_HEADERS,
+            headers={"Range": f"bytes={offset}-"} if offset else _NO_HEADERS,
             subject=subject,
             missing=BlobNotFoundError,
         )
@@ -84,16 +84,16 @@ class Repository:
             else:
                 offset = 0
             check_response(response, size - offset, subject)
+        except RangeRefused:
+            response.close()
+            return self.fetch(descriptor, flow=flow)  # as after a refusal
         except BaseException:
             response.close()
             raise
         return BlobBody(response.readinto, response.close, offset=offset, length=response.length)
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
-        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges.
-
-        Whatever the first part is refused with, all of it is asked for then.
-        """
+        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
         url = self._url(descriptor)
         try:
             return fetch_range(url, chunk, flow)
@@ -109,10 +109,8 @@ class Repository:
         return list_chunksums(self._url(descriptor), flow)
 
     def _url(self, descriptor: Descriptor) -> BlobURL:
-        url = self._urls.get(descriptor.digest)
-        if url is None:
-            url = self._urls.setdefault(descriptor.digest, BlobURL(self._endpoint, descriptor))
-        return url
+        digest = descriptor.digest
+        return self._urls.get(digest) or self._urls.setdefault(digest, BlobURL(self._endpoint, descriptor))
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
@@ -126,14 +124,13 @@ class Repository:
             RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
                 that is worth another attempt, it goes on from what the registry has then.
         """
-        uploads = self._uploads
-        with uploads.attempt(descriptor, source, flow) as upload:
-            begun = uploads.session(upload)
+        with self._uploads.attempt(descriptor, source, flow) as upload:
+            begun = self._uploads.session(upload)
             while not isinstance(begun, Outcome):
                 try:
                     begun = begun.send(upload)
                 except StartAgain as again:
-                    begun = uploads.session(upload, again.args[0])
+                    begun = self._uploads.session(upload, again.args[0])
         return begun
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:

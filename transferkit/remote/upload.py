@@ -95,7 +95,7 @@ class Upload:
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
     def check_stored(self, response: Response) -> None:
-        """Refuse the answer to a commit that names another digest."""
+        """Refuse the response to a commit that names another digest."""
         response.finish()
         said, digest = announced(response.headers), self.descriptor.digest
         if said is not None and said != digest and said.algorithm == digest.algorithm:
@@ -129,8 +129,8 @@ class UploadSession(ABC):
         """
 
 
+# Begins a session, unless the registry mounts the blob instead, or says that it has it.
 Begin = Callable[[Upload], UploadSession | Outcome]
-"""Begins a session, unless the registry mounts the blob instead, or says that it has it."""
 
 
 class Uploads:

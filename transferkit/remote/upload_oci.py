@@ -82,8 +82,8 @@ class OCISession(UploadSession):
             return False
         if position is None or position > self._sent:
             return False
-        self._go_to(upload, response, position)
         self._asked = position
+        self._go_to(upload, response, position)
         return True
 
     def _go_to(self, upload: Upload, response: Response, position: int) -> None:

@@ -23,7 +23,6 @@ from transferkit.transport.response import Response
 SMALLEST_PART = 100_000_000
 LARGEST_PART = 1_000_000_000
 
-_TAKEN = (201, 202, 204)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -84,7 +83,7 @@ class OllamaSession(UploadSession):
                 part = _Part(upload, start, end)
                 headers = {**OCTETS, "Content-Range": part_range(start, end), "X-Redirect-Uploads": "1"}
                 request = upload.request(
-                    method="PATCH", url=self.url, ok=(*_TAKEN, 307), headers=headers, body=part.body
+                    method="PATCH", url=self.url, ok=(201, 202, 204, 307), headers=headers, body=part.body
                 )
                 with client.send(request, flow) as response:
                     response.finish()
@@ -121,10 +120,8 @@ def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str
 
 def _check_storage(upload: Upload, response: Response) -> None:
     response.finish()
-    if response.status in _REDIRECTS:
-        # The signature is for this URL; its header fields are nobody else's.
-        text = f"{upload.subject}: {response.origin} redirects a signed upload ({response.status}); refused"
-        raise ProtocolError(text)
+    if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
+        raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
 
 
 class _Part:

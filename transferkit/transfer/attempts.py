@@ -65,8 +65,9 @@ class Attempts:
         self, first: TransferKitError, attempt: Callable[[], T], flow: WorkerFlow, blob: Descriptor | None, start: int
     ) -> T:
         concurrency, outcomes = self._concurrency, self._outcomes
-        mismatches = isinstance(first, DigestMismatchError)
-        first.retryable = first.retryable or mismatches
+        # What is no blob was asked for by its name: other content than that will not become right.
+        mismatches = blob is None or isinstance(first, DigestMismatchError)
+        first.retryable = first.retryable or (blob is not None and mismatches)
         others, slow = -1, 0
 
         def one() -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
-import time
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,7 +24,7 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import CertificateError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11
-from transferkit.transport.connections import IDLE, POOLS, WakeablePool
+from transferkit.transport.connections import POOLS, Idle, WakeablePool
 from transferkit.transport.failures import Circumstances, foreign_errors
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
@@ -32,7 +32,6 @@ from transferkit.transport.response import Response
 BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
 MAX_IDLE = 128  # idle connections over all origins; far below the 1,024 descriptors that a process usually may have
 _ORIGINS = 64  # pools that are kept; the least recently used one goes
-_SWEEP = 30.0  # seconds between two looks for connections that have been idle for too long
 _SAFE = frozenset({"GET", "HEAD"})
 
 Verify = bool | str | None
@@ -71,8 +70,6 @@ class PooledAdapter(HTTPAdapter):
     """
 
     def __init__(self, *, connections: int = 64) -> None:
-        self._contexts: dict[tuple[tuple[str, Any], ...], ssl.SSLContext] = {}
-        self._swept = time.monotonic()
         # max_retries=0: there is one retry loop, and it is not here.
         super().__init__(pool_connections=_ORIGINS, pool_maxsize=connections, max_retries=0, pool_block=False)
 
@@ -87,9 +84,11 @@ class PooledAdapter(HTTPAdapter):
             requests.RequestException: the settings make no sense.
             CertificateError: a CA bundle or a client certificate cannot be read.
         """
-        self._sweep(MAX_IDLE)
         prepared = requests.Request("GET", f"{origin}/").prepare()
-        pool = self.get_connection_with_tls_context(prepared, verify, proxies=proxies, cert=cert)
+        try:
+            pool = self.get_connection_with_tls_context(prepared, verify, proxies=proxies, cert=cert)
+        except _UnreadableError as error:
+            raise CertificateError(str(error)) from error.__cause__
         tunnel = connection_requires_http_tunnel(pool.proxy, pool.proxy_config, origin.scheme)
         forwards = pool.proxy is not None and not tunnel
         fields = {"Host": origin.netloc, **(pool.proxy_headers if forwards else {})}
@@ -110,12 +109,11 @@ class PooledAdapter(HTTPAdapter):
         """
         head = http11.head_of(request, route.before_target, route.fields)
         pool = route.pool
-        connection = None if flow.fresh else pool.idle()
+        is_safe = request.method in _SAFE
+        connection = None if flow.fresh or (pool.ends_soon and not is_safe) else pool.idle()
         while True:
             is_used = connection is not None
             if connection is None:
-                if time.monotonic() - self._swept > _SWEEP:
-                    self._sweep(MAX_IDLE)
                 with foreign_errors(flow, route.circumstances, connecting=True):
                     connection = pool.new(flow, request.connect_timeout, tunnel=route.tunnel)
             try:
@@ -123,48 +121,30 @@ class PooledAdapter(HTTPAdapter):
             except http11.StaleConnection as error:
                 # Closed by the server while it was idle, and nothing of a response came: that is no failure of the
                 # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
-                connection.close()
-                if not is_used or request.method not in _SAFE:
+                pool.discard(connection) if is_used else connection.close()
+                if not is_used or not is_safe:
                     raise ReadError(f"{route.origin} closed the connection without an answer") from error.__cause__
                 connection = None
             except BaseException:
                 connection.close()
                 raise
 
-    def _sweep(self, most: int) -> None:
-        """Close what has been idle for too long, and the oldest ones where there are too many of them."""
-        now = self._swept = time.monotonic()
-        queues = [pool.pool for pool in self._pools() if pool.pool is not None]
-        count = sum(map(len, queues))
-        for queue in queues:
-            while queue and (count > most or now - queue[0].idle_since >= IDLE):
-                try:
-                    queue.popleft().close()
-                except IndexError:
-                    break  # another thread has just taken it
-                count -= 1
-
-    def _pools(self) -> list[Any]:
-        managers = (self.poolmanager, *self.proxy_manager.values())
-        return [
-            pool
-            for manager in managers
-            for key in manager.pools.keys()  # noqa: SIM118 - it is no dictionary, and cannot be iterated over
-            if (pool := manager.pools.get(key)) is not None
-        ]
-
     # -- what HTTPAdapter asks of its subclasses
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        # Here and not in __init__: an adapter that is unpickled begins here.
+        self._contexts: dict[tuple[tuple[str, Any], ...], ssl.SSLContext] = {}
+        self._idle = Idle(MAX_IDLE)
+        self._lock = threading.Lock()
         super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)  # which says so where PySocks is missing
         if proxy.lower().startswith("socks"):
             from transferkit.transport.socks import SOCKS_POOLS as pools  # noqa: N811 - PySocks is needed here alone
         else:
             pools = POOLS
-        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
         manager.pool_classes_by_scheme = pools
         return manager
 
@@ -175,11 +155,14 @@ class PooledAdapter(HTTPAdapter):
         if exchange is not None:
             return exchange  # a request of ours that a session has to see
         proxy = select_proxy(request.url, proxies)
-        if proxy is not None and proxy.lower().startswith("https:"):
-            # The proxy's own certificate is judged as the registry's: by the bundle of the session.
-            _, settings = super().build_connection_pool_key_attributes(request, verify, None)
-            self.proxy_manager_for(proxy, proxy_ssl_context=self._context(settings))
-        return cast(WakeablePool, super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert))
+        with self._lock:  # else each of the first threads would make a context, and with it a pool
+            if proxy is not None and proxy.lower().startswith("https:"):
+                # The proxy's own certificate is judged as the registry's: by the bundle of the session.
+                _, settings = super().build_connection_pool_key_attributes(request, verify, None)
+                self.proxy_manager_for(proxy, proxy_ssl_context=self._context(settings))
+            found: Any = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            found.pool.shared = self._idle
+        return cast(WakeablePool, found)
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
         host, settings = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -202,9 +185,13 @@ class PooledAdapter(HTTPAdapter):
     def close(self) -> None:
         # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
         # again keeps the pool alive until that runs.
-        for pool in self._pools():
-            pool.close()
+        idle, self._idle = self._idle, Idle(MAX_IDLE)
+        idle.close()
         super().close()
+
+
+class _UnreadableError(OSError):
+    """A file with certificates cannot be read; an ``OSError`` as requests itself raises it."""
 
 
 def _context_for(
@@ -224,7 +211,7 @@ def _context_for(
             else:
                 context.load_verify_locations(cafile=bundle)
         except OSError as error:
-            raise CertificateError(
+            raise _UnreadableError(
                 f"the CA bundle {bundle} cannot be read: {error.strerror or error}; set REQUESTS_CA_BUNDLE to a file "
                 "in PEM format, or to a folder of such files"
             ) from error
@@ -232,7 +219,7 @@ def _context_for(
         try:
             context.load_cert_chain(cert_file, key_file)
         except OSError as error:
-            raise CertificateError(
+            raise _UnreadableError(
                 f"the client certificate {cert_file} cannot be read: {error.strerror or error}; see the session's cert"
             ) from error
     return context

@@ -7,6 +7,7 @@ final.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import threading
@@ -32,6 +33,7 @@ Ask: TypeAlias = "Callable[[str, dict[str, str], Flow], Response]"
 MAX_TOKEN_ANSWER = 64 * 1024
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
 _EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
+_REFUSED = 60.0  # seconds for which a refusal of user name and password stands
 _WAIT = 0.05  # seconds between two looks while another thread fetches the token
 
 
@@ -68,6 +70,7 @@ class Authorizer:
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
         self._challenges: dict[str, list[AuthChallenge]] = {}
+        self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -109,8 +112,8 @@ class Authorizer:
             fresh = self._fetch(challenges, scope, flow)
             if fresh is None or (fresh.header == rejected and fresh.ends == float("inf")):
                 return None
+            self._challenges[scope] = challenges  # first: whoever finds the token may have to renew it
             self._tokens[scope] = fresh
-            self._challenges[scope] = challenges
             return fresh.header
         finally:
             lock.release()
@@ -123,14 +126,27 @@ class Authorizer:
                 return _Token(bearer(self._get_token(wanted)), float("inf"))
             credentials = self._pair(scope)
             if wanted.realm and (credentials is not None or self._given is None):
-                return self._dance(wanted, scope, credentials, flow)
+                return self._dance_once(wanted, scope, credentials, flow)
         credentials = self._pair(scope)
         if "basic" in by_scheme and credentials is not None:
             return _Token(basic(*credentials), float("inf"))
         return None
 
+    def _dance_once(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:
+        """Do not offer a name and password again that have just been refused: accounts are locked for that."""
+        pair, until, refusal = self._refusals.get(scope, (None, 0.0, None))
+        if refusal is not None and pair == credentials and self._clock() < until:
+            raise copy.copy(refusal)
+        try:
+            return self._dance(challenge, scope, credentials, flow)
+        except UnauthorizedError as error:
+            if credentials is not None and not error.retryable:
+                self._refusals[scope] = credentials, self._clock() + _REFUSED, copy.copy(error)
+            raise
+
     def _pair(self, scope: str) -> Pair | None:
-        repository = scope.removeprefix("repository:").partition(":")[0]
+        kind, _, rest = scope.partition(":")
+        repository = rest.partition(":")[0] if kind == "repository" else ""
         return self._credentials.for_(self._registry.netloc, repository)
 
     def _dance(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:

@@ -77,12 +77,17 @@ class Client:
             url, origin, target = self.base_url + request.url, self.origin, self._prefix + request.url
         else:
             url, origin, target = request.url, Origin.of(request.url), target_of(request.url)
-        trusted = origin == self.origin and not request.anonymous
+        trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
+        fields = {**self._headers, **request.headers}
+        if trusted:
+            authorization = self._host.authorizer.header(request.scope, flow)
+            if authorization is not None:
+                fields["Authorization"] = authorization
         return Request(
             method=request.method,
             url=url,
             ok=request.ok,
-            headers=self._fields(request, trusted, flow),
+            headers=fields,
             body=request.body,
             timeout=request.timeout or self.options.response_timeout,
             origin=origin,
@@ -90,14 +95,6 @@ class Client:
             trusted=trusted,
             connect_timeout=self.options.connect_timeout,
         )
-
-    def _fields(self, request: Request, trusted: bool, flow: Flow) -> dict[str, str]:
-        fields = {**self._headers, **request.headers}
-        if trusted:
-            authorization = self._host.authorizer.header(request.scope, flow)
-            if authorization is not None:
-                fields["Authorization"] = authorization
-        return fields
 
     def locate(self, base: str, location: str | None) -> str:
         """Return the absolute URL of an upload's ``Location``, which answered a request to ``base`` (path or URL).

@@ -17,13 +17,14 @@ from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.transport.sockets import abort_of, close_half_made, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
+_SWEEP = 30.0  # seconds between two looks for such connections
+_SOON = 1.0  # seconds; who ends a connection sooner after a response ends every one: tinyproxy, which does not say so
 
 
 class WakeableConnection(HTTPConnection):
@@ -46,14 +47,7 @@ class WakeableConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         if self.flow is None:
             return super()._new_conn()
-        try:
-            sock = self._open(self.flow)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection to {self.host} within {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"cannot connect to {self.host}: {error}") from error
+        sock = self._open(self.flow)
         try:
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
@@ -80,10 +74,7 @@ class WakeableConnection(HTTPConnection):
             super().connect()
         except OSError as error:
             close_half_made(error)
-            if self.flow is None or isinstance(error, (ssl.SSLError, TimeoutError)):
-                raise
-            # A reset within the handshake; else urllib3 would say that a connection which stood has broken.
-            raise NewConnectionError(self, str(error)) from error
+            raise
         finally:
             twin, self._twin = self._twin, None
             if twin is not None and self.flow is not None:
@@ -95,6 +86,13 @@ class WakeableConnection(HTTPConnection):
         self.limit = None
         self.readable = select.poll()
         self.readable.register(sock, select.POLLIN)
+
+    def request(self, *args: Any, **keywords: Any) -> None:
+        """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
+        if self.limit is not None and not self.over_tls and sys.platform != "win32":
+            self._bound_by_kernel(0.0)
+        self.limit = None
+        super().request(*args, **keywords)
 
     def is_quiet(self) -> bool:
         """Whether it may be used again: it has not ended, and brought nothing that nobody asked for.
@@ -132,15 +130,47 @@ class WakeableConnection(HTTPConnection):
         else:
             # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small
             # blob.
-            interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
             self.sock.settimeout(None)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+            self._bound_by_kernel(seconds)
         self.limit = seconds
+
+    def _bound_by_kernel(self, seconds: float) -> None:
+        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
+
+
+class Idle:
+    """The idle connections of all pools of an adapter, the one that has been idle for the longest first. Thread-safe.
+
+    ``most`` is how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.due = 0.0
+        """When to look for connections that have been idle for too long."""
+        self.queues: dict[Any, IdleConnections] = {}
+        """Where each connection is kept."""
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long, and the oldest ones where there are too many of them."""
+        self.due = now + _SWEEP
+        for connection in list(self.queues):
+            if len(self.queues) <= self.most and now - connection.idle_since < IDLE:
+                break
+            queue = self.queues.get(connection)
+            if queue is not None and queue.take(connection):
+                connection.close()
+
+    def close(self) -> None:
+        """Close all of them, and whatever is given back later on."""
+        self.most = 0
+        self.sweep(time.monotonic())
 
 
 class IdleConnections(deque["WakeableConnection"]):
@@ -151,20 +181,37 @@ class IdleConnections(deque["WakeableConnection"]):
 
     def __init__(self, maxsize: int) -> None:
         super().__init__()
+        self.shared = Idle(maxsize)
         self._most = maxsize
 
     def put(self, item: WakeableConnection | None, block: bool = True, timeout: float | None = None) -> None:
-        if item is not None:  # urllib3 fills a queue with places for connections
-            if len(self) >= self._most:
-                raise queue.Full
-            item.idle_since = time.monotonic()
-            self.append(item)
+        if item is None:
+            return  # urllib3 fills a queue with places for connections
+        if len(self) >= self._most:
+            raise queue.Full
+        shared = self.shared
+        item.idle_since = now = time.monotonic()
+        shared.queues[item] = self  # first: once it is in here, another thread may take it
+        self.append(item)
+        if now >= shared.due or len(shared.queues) > shared.most:
+            shared.sweep(now)
 
     def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
         try:
-            return self.pop()
+            item = self.pop()
         except IndexError:
             raise queue.Empty from None
+        self.shared.queues.pop(item, None)
+        return item
+
+    def take(self, item: WakeableConnection) -> bool:
+        """Part with this connection, and tell whether it was here."""
+        try:
+            self.remove(item)
+        except ValueError:
+            return False  # another thread has it
+        self.shared.queues.pop(item, None)
+        return True
 
     def qsize(self) -> int:
         return len(self)
@@ -175,19 +222,27 @@ class WakeablePool(HTTPConnectionPool):
 
     ConnectionCls = WakeableConnection
     QueueCls: Any = IdleConnections
+    ends_soon = False
+    """Whether connections end soon after a response, without a word of it: too risky for what is not sent twice."""
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
         idle: Any = self.pool  # None once it is closed
         while idle:
             try:
-                connection: WakeableConnection = idle.pop()
-            except IndexError:
+                connection: WakeableConnection = idle.get()
+            except queue.Empty:
                 break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
-            connection.close()
+            self.discard(connection)
         return None
+
+    def discard(self, connection: WakeableConnection) -> None:
+        """Close a connection that was found to have ended while it was idle, or to have brought what is no answer."""
+        if time.monotonic() - connection.idle_since < _SOON:
+            self.ends_soon = True
+        connection.close()
 
     def give_back(self, connection: WakeableConnection) -> None:
         """Keep a connection for the next request."""
@@ -214,12 +269,6 @@ class WakeablePool(HTTPConnectionPool):
             connection.close()
             raise
         return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        # Who uses the session by hand has set a limit of his own.
-        if conn is not None:
-            conn.limit = None
-        super()._put_conn(conn)
 
 
 class WakeableTLSPool(WakeablePool, HTTPSConnectionPool):

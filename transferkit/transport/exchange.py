@@ -27,6 +27,7 @@ from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 from transferkit.transport.session import send_by_session
 
+_LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 _OURS_TO_SAY = frozenset({"user-agent", "accept", "accept-encoding"})  # every request of the client has these
 
 
@@ -68,7 +69,10 @@ class Exchange:
         flow.check()
         lane = self._lanes.get((request.origin, request.trusted))
         if lane is None:
-            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
+            lane = self._find_lane(request.origin, request.trusted, flow)
+            for oldest in list(self._lanes)[: 1 - _LANES]:
+                self._lanes.pop(oldest, None)
+            self._lanes[request.origin, request.trusted] = lane
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter, route = lane.adapter, lane.route
@@ -95,6 +99,10 @@ class Exchange:
             adapter = session.get_adapter(url)
             # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path.
             is_plain = not trusted or (_is_pair(session.auth) and not len(session.cookies))
+            # Which adapter a path has is for the session to say, where one is mounted for a part of the origin.
+            is_plain = is_plain and not any(
+                prefix.lower().startswith(url) and len(prefix) > len(url) for prefix in session.adapters
+            )
             if isinstance(adapter, PooledAdapter):
                 route = adapter.route(origin, verify=verify, cert=cert, proxies=proxies, circumstances=where)
         return Lane(
@@ -151,4 +159,5 @@ def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
         and adapter_send.__globals__ is adapters.__dict__
         and "send" not in own
         and "get_adapter" not in own
+        and "send" not in adapter.__dict__
     )

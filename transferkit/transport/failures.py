@@ -102,8 +102,11 @@ def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
 
 
 def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``; ``text`` may name the circumstances {0} and the cause's type {1}."""
-    return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__))
+    """Return what makes an error of ``kind``.
+
+    ``text`` may name the circumstances {0}, the cause's type {1} and its words {2}.
+    """
+    return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
 
 _unconnected_in_time = _says(TransportTimeout, "no connection to {0.origin} in time")
@@ -124,9 +127,11 @@ _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     # BlockingIOError is how the kernel's own time limit on a socket (SO_RCVTIMEO) shows.
     (_OUTER, (TimeoutError, BlockingIOError, theirs.Timeout, urllib3s.TimeoutError), _late),
     (_OUTER, (ssl.SSLError, theirs.SSLError, urllib3s.SSLError), _tls),
+    # PySocks is missing; or the session has no adapter for the URL.
+    (_OUTER, (theirs.InvalidSchema,), _says(ProtocolError, "a request to {0.origin} cannot be made: {2}")),
     (
         _OUTER,
-        (theirs.InvalidURL, theirs.InvalidHeader, theirs.InvalidSchema, theirs.MissingSchema),
+        (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema),
         _says(ProtocolError, "a request to {0.origin} cannot be made: {1}"),
     ),
     (

@@ -5,6 +5,7 @@ Source: RFC 9112, section 6. A body that was read to its end gives the connectio
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ class StreamResponse(Response):
         self.timeout = request.timeout
         self.origin = route.origin
         self.url = request.url
+        self._deadline = math.inf
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
         self._route = route
@@ -168,6 +170,7 @@ class ChunkedResponse(StreamResponse):
         while not line.endswith(b"\n") and len(line) < limit:
             if not self._rest:
                 count = self._receive(block, len(block))
+                self._check_deadline()
                 if not count:
                     raise ReadError(f"{self.origin} sent a body that is cut off or malformed: it ends within a line")
                 self._rest = memoryview(bytes(block[:count]))

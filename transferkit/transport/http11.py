@@ -32,7 +32,7 @@ _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
 def visible(text: str) -> str:
     """Return a part of a URL with what is not ASCII in it quoted, and the rest byte for byte."""
-    return text if text.isascii() else quote(text, safe=_VISIBLE)
+    return quote(text, safe=_VISIBLE)
 
 
 class StaleConnection(Exception):
@@ -51,7 +51,8 @@ def head_of(request: Request, before_target: str, route_fields: str) -> bytes:
     if request.body is not None:
         fields += f"Content-Length: {request.body.length}\r\n"
     try:
-        line = f"{request.method} {before_target}{visible(request.target)} HTTP/1.1\r\n"
+        target = request.target if request.target.isascii() else visible(request.target)
+        line = f"{request.method} {before_target}{target} HTTP/1.1\r\n"
         return f"{line}{route_fields}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ class Response(ABC):
     it means for a blob is not its business.
     """
 
-    __slots__ = ("headers", "length", "origin", "status", "timeout", "url")
+    __slots__ = ("_deadline", "headers", "length", "origin", "status", "timeout", "url")
 
     status: int
     headers: Mapping[str, str]
@@ -34,6 +35,8 @@ class Response(ABC):
     """The origin it came from, as an error names it."""
     url: str
     """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
+    _deadline: float
+    """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:
@@ -53,7 +56,7 @@ class Response(ABC):
         Raises:
             TransportTimeout: they come too slowly.
         """
-        deadline = time.monotonic() + self.timeout
+        self._deadline = time.monotonic() + self.timeout
         data = bytearray()
         block = memoryview(bytearray(min(limit, _BLOCK)))
         while len(data) < limit:
@@ -61,9 +64,16 @@ class Response(ABC):
             if not count:
                 break
             data += block[:count]
-            if time.monotonic() > deadline:
-                raise TransportTimeout(f"{self.origin} did not send its answer within {self.timeout:g} s")
+            self._check_deadline()
+        self._deadline = math.inf
         return bytes(data)
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise self._overdue()
+
+    def _overdue(self) -> TransportTimeout:
+        return TransportTimeout(f"{self.origin} did not send its answer within {self.timeout:g} s")
 
     def read(self, limit: int) -> bytes:
         """Return the whole body.

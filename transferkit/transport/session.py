@@ -6,7 +6,10 @@ For whoever wants to see every request (mocks, tracers, subclasses), and for ada
 
 from __future__ import annotations
 
+import io
+import math
 import socket
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from typing import Any
@@ -57,8 +60,12 @@ def send_by_session(
             allow_redirects=False,
             **settings,
         )
-    ours = getattr(response.raw, "ours", None)
-    return ours if ours is not None else SessionResponse(response, request, circumstances, flow)
+    if isinstance(response.raw, _Shown):
+        return response.raw.part()
+    location = getattr(response, "location", None)
+    if location is not None:
+        response.headers["Location"] = location
+    return SessionResponse(response, request, circumstances, flow)
 
 
 def _prepare(session: requests.Session, request: Request) -> Any:
@@ -71,17 +78,14 @@ def _prepare(session: requests.Session, request: Request) -> Any:
         auth=session.auth if theirs else None,
         cookies=session.cookies if request.trusted and len(session.cookies) else None,
     ).prepare()
-    prepared.url = request.url  # byte for byte as given: requests would re-quote a signed URL
-    prepared.register_hook("response", _keep_unread)
+    prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
+    prepared.register_hook("response", _hide_location)
     return prepared
 
 
-def _keep_unread(response: requests.Response, **_: Any) -> requests.Response:
-    """Have ``Session.send`` leave the body of a redirect alone: it would read, and decode, all of it."""
-    if response.is_redirect:
-        response._content = b""
-        response.headers["Location"] = visible(response.headers["Location"])  # it would fail on other encodings
-    return response
+def _hide_location(response: Any, **_: Any) -> None:
+    """Have ``Session.send`` leave a redirect alone: it would read, and decode, all of its body."""
+    response.location = response.headers.pop("Location", None)
 
 
 class _OneExchange:
@@ -101,11 +105,33 @@ class _OneExchange:
 
 
 class _Shown(urllib3.HTTPResponse):
-    """A response of ours as a ``requests`` session sees it: status and fields. Its body is read from ``ours``."""
+    """A response of ours as a ``requests`` session sees it: status and fields, without its body."""
 
     def __init__(self, response: Response) -> None:
-        self.ours = response
-        super().__init__(b"", response.headers, response.status, version=11, preload_content=False)
+        self._ours: Response | None = response
+        super().__init__(
+            io.BytesIO(),
+            response.headers,
+            response.status,
+            version=11,
+            preload_content=False,
+            enforce_content_length=False,
+        )
+
+    def part(self) -> Response:
+        """Return the response, and part with it."""
+        ours, self._ours = self._ours, None
+        assert ours is not None
+        return ours
+
+    def close(self) -> None:
+        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
+        self.release_conn()
+        super().close()
+
+    def release_conn(self) -> None:
+        if self._ours is not None:
+            self.part().close()
 
 
 class SessionResponse(Response):
@@ -119,6 +145,7 @@ class SessionResponse(Response):
         self.timeout = request.timeout
         self.origin = circumstances.origin
         self.url = request.url
+        self._deadline = math.inf
         self._circumstances = circumstances
         self._response: requests.Response | None = response
         self._raw: Any = response.raw
@@ -171,6 +198,28 @@ class SessionResponse(Response):
             if not count and self._left > 0:
                 raise ReadError(f"{self.origin} closed the connection {self._left} bytes before the end")
         return count
+
+    def peek(self, limit: int) -> bytes:
+        if self._abort is None or self.length is not None:
+            return super().peek(limit)
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        abort, is_late = self._abort, threading.Event()
+
+        def ring() -> None:
+            is_late.set()
+            abort()
+
+        alarm = threading.Timer(self.timeout, ring)
+        alarm.name = "transferkit-alarm"
+        alarm.start()
+        try:
+            return super().peek(limit)
+        finally:
+            alarm.cancel()
+            alarm.join()
+            if is_late.is_set():
+                self._flow.check()
+                raise self._overdue() from None
 
     def close(self) -> None:
         response, self._response = self._response, None

@@ -8,6 +8,9 @@ from transferkit.content.digest import Digest
 from transferkit.errors import ProtocolError
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import (
+    SMALLEST_PART,
+    PartRules,
+    announced,
     commit_url,
     composite_etag,
     is_ollama,
@@ -162,3 +165,61 @@ def test_the_etag_of_parts_is_the_one_that_s3_gives() -> None:
     assert "d41d8cd98f00b204e9800998ecf8427e-0" == composite_etag([])
     assert "62109206880d38a4010a98e11243924a-1" == composite_etag(parts[:1])
     assert "a56979024342128ecebc884e3442121b-2" == composite_etag(parts)
+
+
+@pytest.mark.parametrize("said", [DIGEST, "sha512:" + 128 * "a"])
+def test_a_digest_that_is_announced_is_one(said: str) -> None:
+    assert announced({"docker-content-digest": said}) == said
+
+
+@pytest.mark.parametrize("said", ["", "x", "md5:abc", f'"{DIGEST}"', DIGEST.upper(), "sha256+b64:abc"])
+def test_what_is_of_no_algorithm_of_ours_announces_none(said: str) -> None:
+    assert announced({"docker-content-digest": said}) is None
+    assert announced({}) is None
+
+
+@pytest.mark.parametrize("said", ["sha256", "sha256:", "sha256:x", f"{DIGEST}, {DIGEST}", "sha512:" + 64 * "a"])
+def test_a_malformed_digest_is_refused(said: str) -> None:
+    with pytest.raises(ProtocolError, match="announces a digest that is none"):
+        announced({"docker-content-digest": said})
+
+
+# -- how long parts are
+
+MIB = 1024 * 1024
+
+
+def test_without_a_wish_a_blob_goes_in_one_request() -> None:
+    assert PartRules().length(10**12, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "length"),
+    [(8 * MIB, 0, 0), (8 * MIB + 1, 0, 8 * MIB), (9 * MIB, 16 * MIB, 16 * MIB), (9 * MIB, MIB, 8 * MIB)],
+)
+def test_the_wish_of_the_user_and_the_registrys_minimum(size: int, minimum: int, length: int) -> None:
+    assert PartRules(8 * MIB).length(size, minimum) == length
+
+
+def test_a_body_that_was_refused_makes_parts_a_fourth_of_it() -> None:
+    rules = PartRules()
+    assert rules.refuse(100 * MIB, 0) == 25 * MIB
+    assert [rules.demanded(size) for size in (99 * MIB, 100 * MIB)] == [False, True]
+    assert [rules.length(size, 0) for size in (99 * MIB, 100 * MIB)] == [0, 64 * MIB]
+    assert rules.refuse(64 * MIB, 0) == 16 * MIB
+    assert rules.length(64 * MIB, 0) == 16 * MIB
+
+
+@pytest.mark.parametrize(("length", "minimum"), [(SMALLEST_PART, 0), (1, 0), (3 * MIB, 3 * MIB), (2 * MIB, 5 * MIB)])
+def test_what_cannot_become_smaller_is_refused_for_good(length: int, minimum: int) -> None:
+    rules = PartRules()
+    assert rules.refuse(length, minimum) == 0
+    assert rules.refused is None
+
+
+def test_who_takes_no_parts_gets_one_request_unless_that_was_refused() -> None:
+    rules = PartRules(MIB)
+    rules.taken = False
+    assert rules.length(8 * MIB, 0) == 0
+    rules.refuse(8 * MIB, 0)
+    assert rules.length(8 * MIB, 0) == MIB

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from tests.unit.remote.rig import BLOB, BLOB_PATH, DIGEST, OTHER, WHERE, Flow
 from transferkit.content.descriptor import Descriptor
-from transferkit.remote.probe import ExistenceProbe
+from transferkit.errors import RegistryError
+from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.probe import ExistenceProbe, exists
+from transferkit.testing import scripted_server
 
 KIB = 1024
 
@@ -52,3 +58,68 @@ def test_so_does_a_failure(probe):
 def test_large_ones_are_always_asked_for(probe, size, asked):
     hear(probe, 16)
     assert probe.pays(blob(size)) is asked
+
+
+# -- the question
+
+
+def said(status: int = 200, **headers: str) -> bytes:
+    """Response to a HEAD, with just these headers."""
+    lines = [f"HTTP/1.1 {status} Whatever", *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content_Length": "1024"}, True),
+        ({"Content_Length": "1024", "Docker_Content_Digest": DIGEST}, True),
+        ({"Docker_Content_Digest": DIGEST}, True),
+        ({"Content_Length": "1024", "Docker_Content_Digest": "sha512:" + 128 * "a"}, True),
+        ({"Content_Length": "1024", "Docker_Content_Digest": "sha256:x"}, False),
+        ({"Content_Length": "1024", "Docker_Content_Digest": "md5:abc"}, True),
+        ({"Content_Length": "1024", "Docker_Content_Digest": ""}, True),
+        ({"Content_Length": "0"}, False),
+        ({"Content_Length": "1025"}, False),
+        ({"Content_Length": "0", "Docker_Content_Digest": DIGEST}, False),
+        ({"Content_Length": "1024", "Docker_Content_Digest": OTHER.digest}, False),
+        ({"Content_Length": "1024", "Content_Type": "text/html; charset=utf-8"}, False),
+        ({"Transfer_Encoding": "chunked", "Content_Type": "text/html"}, False),
+        ({}, False),
+    ],
+)
+@pytest.mark.parametrize("uploading", [False, True])
+def test_a_200_is_a_yes_only_where_it_speaks_of_this_blob(
+    repository_of: Any, flow: Flow, headers: dict[str, str], expected: bool, uploading: bool
+) -> None:
+    with scripted_server([said(**headers)]) as server:
+        endpoint = Endpoint(repository_of(server.url).client, WHERE)
+        assert exists(endpoint, BLOB, flow, uploading=uploading) is expected
+        (request,) = server.requests
+    assert (request.method, request.target) == ("HEAD", BLOB_PATH)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_what_is_not_there_and_who_cannot_say_are_a_no(repository_of: Any, flow: Flow, status: int) -> None:
+    with scripted_server([said(status)]) as server:
+        assert repository_of(server.url).exists(BLOB, flow=flow) is False
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 501])
+def test_a_refusal_is_an_error_but_before_an_upload(repository_of: Any, flow: Flow, status: int) -> None:
+    with scripted_server([said(status), said(status)]) as server:
+        repository = repository_of(server.url)
+        with pytest.raises(RegistryError, match=f"answered {status}"):
+            repository.exists(BLOB, flow=flow)
+        assert exists(Endpoint(repository.client, WHERE), BLOB, flow, uploading=True) is False
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(500, {}), (503, {}), (429, {}), (429, {"Retry_After": "9999"}), (503, {"Retry_After": "9999"})],
+)
+def test_trouble_is_an_error_always(repository_of: Any, flow: Flow, status: int, headers: dict[str, str]) -> None:
+    with scripted_server([said(status, **headers)]) as server:
+        endpoint = Endpoint(repository_of(server.url).client, WHERE)
+        with pytest.raises(RegistryError, match=f"answered {status}"):
+            exists(endpoint, BLOB, flow, uploading=True)

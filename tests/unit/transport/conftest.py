@@ -1,13 +1,16 @@
-"""Servers for the tests of the direct way, plain and behind TLS."""
+"""Servers for the tests of the transport, with TLS and without."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 
 import pytest
+import requests
 import trustme
 
+import transferkit as tk
 from tests.unit.transport.rig import Serve, TLSServer
 from transferkit.testing import scripted_server
 
@@ -37,6 +40,23 @@ def serve(request: pytest.FixtureRequest, server_context: ssl.SSLContext, trust:
     if request.param == "plain":
         return scripted_server
     return lambda *args, **kwargs: TLSServer(server_context, *args, **kwargs)
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """A session of the user's with one pooled adapter."""
+    with requests.Session() as session:
+        adapter = tk.PooledAdapter()
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        yield session
+
+
+@pytest.fixture
+def nobody() -> str:
+    """A URL where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,16 @@
-"""What the tests of the direct way have in common: a client, bodies of zeros, and servers over real sockets.
+"""What the tests of the transport have in common: a client, bodies of zeros, and servers over real sockets.
 
 The servers are scripted, byte for byte. What matters over TLS too runs twice: ``serve``, in ``conftest.py``.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,6 +26,7 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
 from transferkit.transport.connections import WakeablePool
+from transferkit.transport.failures import Circumstances
 from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -33,6 +36,7 @@ HELLO = answer(200, b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
 MIB = 1024 * 1024
+HERE = Circumstances(origin="http://registry.example")
 BIG = 64 * MIB  # more than the buffers between two sockets of one machine may grow to
 
 
@@ -42,6 +46,8 @@ class TLSServer(ScriptedServer):
     def __init__(self, context: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._context = context
+        self.subjects: list[str | None] = []
+        """For each connection, whom the client's certificate names; ``None`` without one."""
 
     @property
     def url(self) -> str:
@@ -61,6 +67,8 @@ class TLSServer(ScriptedServer):
                     self._threads.discard(threading.current_thread())
                 self._slots.release()
             else:
+                certificate: Any = wrapped.getpeercert()
+                self.subjects.append(certificate["subjectAltName"][0][1] if certificate else None)
                 super()._serve(wrapped, number)
         finally:
             with self._lock:
@@ -123,6 +131,21 @@ def ask(client: Client, method: str = "GET", path: str = "/x", **keywords: Any) 
     """Send a request and read the answer to its end: status and body."""
     with send(client, method, path, ok=ANY, **{"flow": WorkerFlow(), **keywords}) as found:
         return found.status, everything(found)
+
+
+def fetched(server: ScriptedServer, method: str = "GET", url: str = "/x", **keywords: Any) -> tuple[str, bytes]:
+    """Return the URL that answered in the end, and the body."""
+    with client_of(server, **keywords) as client:
+        with send(client, method, url, ok={200}, flow=WorkerFlow()) as found:
+            return found.url, everything(found)
+
+
+def raised_by(act: Callable[[], object]) -> BaseException:
+    try:
+        act()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
 
 
 class Zeros:
@@ -189,6 +212,22 @@ both_kinds = pytest.mark.parametrize("body", [zeros, file_of_zeros])
 def connections(server: ScriptedServer) -> list[int]:
     """Return, for each request, the number of its connection."""
     return [request.connection for request in server.requests]
+
+
+def sockets() -> int:
+    """Return how many sockets this process has."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc here")
+    names = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(name).startswith("socket:") for name in names if os.path.islink(name))
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, and tell whether it came true."""
+    deadline = time.monotonic() + LIMIT
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()
 
 
 def wait_for_more(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The direct way: which connections are used again, and what a dead one costs."""
+"""The fast lane: which connections are used again, and what a dead one costs."""
 
 from __future__ import annotations
 
@@ -239,6 +239,21 @@ def test_a_head_that_was_begun_is_not_asked_for_again(serve: Serve) -> None:
         with pytest.raises(ReadError, match="within the head"):
             ask(client)
         assert [0, 0] == connections(server)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_where_connections_end_soon_what_changes_things_takes_a_new_one(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """tinyproxy ends each one after its response, and does not say so; one that was idle for long is no such case."""
+    now = 1000.0
+    monkeypatch.setattr("transferkit.transport.connections.time", SimpleNamespace(monotonic=lambda: now))
+    with serve([[HELLO, Close()], HELLO, HELLO, HELLO, HELLO]) as server, client_of(server) as client:
+        ask(client)
+        wait_for_more(client)
+        now += seconds
+        assert [(200, b"hello")] * 3 == [ask(client), ask(client, "POST"), ask(client)]
+        assert ([0, 1, 2, 2] if seconds < 1 else [0, 1, 1, 1]) == connections(server)
 
 
 def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

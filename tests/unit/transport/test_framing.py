@@ -1,4 +1,4 @@
-"""The direct way: bodies that come in chunks, without a length, or not to their end."""
+"""The fast lane: bodies that come in chunks, without a length, or not to their end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.transport.rig import (
 )
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import ProtocolError, ReadError
-from transferkit.remote.blobs import fetch
+from transferkit.remote.repository import Repository
 from transferkit.testing import Close, Pause, Reset, answer, chunked, truncated, until_close
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.framing import StreamResponse
@@ -120,4 +120,4 @@ def test_a_blob_that_is_encoded_is_refused(serve: Serve, encoding: str) -> None:
     blob = Descriptor("sha256:" + 64 * "a", 5)
     with serve([answer(200, b"hello", {"Content-Encoding": encoding})] * 2) as server, client_of(server) as client:
         with pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
-            fetch(client, "library/model", blob, offset=0, flow=WorkerFlow())
+            Repository(client, "library/model").fetch(blob, flow=WorkerFlow())

@@ -1,4 +1,4 @@
-"""The direct way: answers before the answer, heads in pieces, and heads that are refused."""
+"""The fast lane: interim responses, heads in pieces, and heads that are refused."""
 
 from __future__ import annotations
 

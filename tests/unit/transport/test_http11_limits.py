@@ -1,4 +1,4 @@
-"""The direct way: time limits, and what wakes who is blocked."""
+"""The fast lane: time limits, and what wakes whoever is blocked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direct way: what a request says, byte for byte."""
+"""The fast lane: what a request says, byte for byte."""
 
 from __future__ import annotations
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import (
     ANY,
@@ -24,9 +26,10 @@ from tests.unit.transport.rig import (
     raw_server,
     send,
     take_head,
+    until,
     zeros,
 )
-from transferkit.errors import CancelledError, CertificateError, ConnectError, TransferKitError
+from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.framing import SizedResponse
@@ -194,6 +197,18 @@ def test_a_socks_proxy_that_refuses_is_an_error_of_connecting(monkeypatch: pytes
             ask(client)
 
 
+def test_a_socks_proxy_without_pysocks_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")  # as requests has it then
+
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", missing)
+    monkeypatch.setitem(sys.modules, "transferkit.transport.socks", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    with client_of("http://registry.example") as client:
+        with pytest.raises(ProtocolError, match="Missing dependencies for SOCKS support"):
+            ask(client)
+
+
 def test_no_proxy_for_a_host_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "registry.example,127.0.0.1")
@@ -232,18 +247,12 @@ def test_a_cancel_wakes_who_waits_behind_a_socks_proxy(monkeypatch: pytest.Monke
         monkeypatch.setenv("ALL_PROXY", url)
         waits = threading.Event()
         watcher = threading.Thread(
-            target=lambda: (_until(lambda: len(server.requests) == 1), waits.set()), name="transferkit-test-watch"
+            target=lambda: (until(lambda: len(server.requests) == 1), waits.set()), name="transferkit-test-watch"
         )
         watcher.start()
         assert_a_cancel_ends_it(server.url, waits)
         watcher.join()
         assert 1 == len(asked)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 def assert_a_cancel_ends_it(target: str, waits: threading.Event) -> None:

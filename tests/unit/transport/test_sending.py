@@ -1,4 +1,4 @@
-"""The direct way: bodies that are sent, and answers that come before they are."""
+"""The fast lane: bodies that are sent, and responses that come before they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What takes the ordinary way: proxies, sessions of the user's, URLs that are not ASCII."""
+"""The ordinary lane: sessions and adapters of the user's, and URLs that are not ASCII."""
 
 from __future__ import annotations
 

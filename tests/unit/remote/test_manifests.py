@@ -1,0 +1,125 @@
+"""Manifests on the wire: verified before they are parsed, and pushed byte for byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.remote.rig import WHERE, Flow
+from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import (
+    DigestMismatchError,
+    InvalidDigestError,
+    InvalidManifestError,
+    InvalidNameError,
+    ManifestNotFoundError,
+    ProtocolError,
+    TransferKitError,
+)
+from transferkit.testing import answer, scripted_server
+
+RAW = b'{"schemaVersion": 2, "layers": []}'
+# printf '{"schemaVersion": 2, "layers": []}' | sha256sum
+DIGEST = "sha256:398978c14b2f065541bf5c6130ec60d229636193b0779712e008b80b26db4813"
+OTHER = "sha256:" + 64 * "b"
+INDEX = b'{"schemaVersion": 2, "manifests": []}'
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+# What can be no digest of ours, and so contradicts nothing.
+BESIDES = ["", "x", "md5:abc", f'"{DIGEST}"']
+
+
+def test_a_manifest_is_asked_for_with_all_types(repository_of: Any, flow: Flow) -> None:
+    reply = answer(200, RAW, {"Content-Type": f"{OCI_MANIFEST}; charset=utf-8", "Docker-Content-Digest": DIGEST})
+    with scripted_server([reply]) as server:
+        manifest = repository_of(server.url).fetch_manifest("latest", flow=flow)
+        (request,) = server.requests
+    assert isinstance(manifest, Manifest)
+    assert (manifest.raw, manifest.digest, manifest.media_type) == (RAW, DIGEST, OCI_MANIFEST)
+    assert (request.method, request.target) == ("GET", f"/v2/{WHERE}/manifests/latest")
+    assert request.headers["accept"] == ", ".join([OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX])
+    assert flow.held == set()
+
+
+def test_an_index_is_one(repository_of: Any, flow: Flow) -> None:
+    with scripted_server([answer(200, INDEX, {"Content-Type": OCI_INDEX})]) as server:
+        index = repository_of(server.url).fetch_manifest("latest", flow=flow)
+    assert isinstance(index, Index)
+    assert (index.raw, index.manifests, index.media_type) == (INDEX, (), OCI_INDEX)
+
+
+@pytest.mark.parametrize("said", [*BESIDES, "sha512:" + 128 * "a"])
+def test_what_is_announced_counts_only_where_it_can_be_compared(repository_of: Any, flow: Flow, said: str) -> None:
+    with scripted_server([answer(200, RAW, {"Docker-Content-Digest": said})]) as server:
+        repository = repository_of(server.url)
+        if said.startswith("sha512:"):
+            with pytest.raises(DigestMismatchError):
+                repository.fetch_manifest("latest", flow=flow)
+        else:
+            assert repository.fetch_manifest("latest", flow=flow).raw == RAW
+
+
+@pytest.mark.parametrize(
+    ("reference", "reply", "error", "text"),
+    [
+        ("latest", answer(404), ManifestNotFoundError, "answered 404"),
+        ("latest", answer(200, RAW, {"Docker-Content-Digest": OTHER}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),
+        (OTHER, answer(200, RAW), DigestMismatchError, "has the digest sha256:398978c14b2f, not sha256:bbbbbbbbbbbb"),
+        (OTHER, answer(200, RAW, {"Docker-Content-Digest": DIGEST}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),
+        ("latest", answer(200, RAW, {"Docker-Content-Digest": "sha256:x"}), ProtocolError, "a digest that is none"),
+        ("latest", answer(200, RAW, {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
+        ("latest", answer(200, bytes(4 * 1024 * 1024 + 1)), ProtocolError, "more than the 4194304 bytes"),
+        ("latest", answer(200, b"{}"), InvalidManifestError, "it has no layers and no config"),
+        ("latest", answer(200, b'{"errors": [{"code": "DENIED"}]}'), InvalidManifestError, "an error and no manifest"),
+        ("latest", answer(200, b"<html>"), InvalidManifestError, "not JSON"),
+    ],
+)
+def test_what_is_not_the_manifest_is_refused(
+    repository_of: Any, flow: Flow, reference: str, reply: bytes, error: type[TransferKitError], text: str
+) -> None:
+    with scripted_server([reply]) as server:
+        with pytest.raises(error, match=text) as caught:
+            repository_of(server.url).fetch_manifest(reference, flow=flow)
+    assert not caught.value.retryable
+    assert flow.held == set()
+
+
+@pytest.mark.parametrize(("reference", "error"), [("a b", InvalidNameError), ("sha256:x", InvalidDigestError)])
+def test_what_is_no_reference_is_refused_before_any_request(
+    repository_of: Any, flow: Flow, reference: str, error: type[TransferKitError]
+) -> None:
+    repository = repository_of("http://127.0.0.1:9")
+    with pytest.raises(error):
+        repository.fetch_manifest(reference, flow=flow)
+    with pytest.raises(error):
+        repository.push_manifest(RAW, reference, media_type=OCI_MANIFEST, flow=flow)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("said", [*BESIDES, DIGEST])
+def test_a_manifest_is_pushed_byte_for_byte(repository_of: Any, flow: Flow, status: int, said: str) -> None:
+    with scripted_server([answer(status, b"", {"Docker-Content-Digest": said})]) as server:
+        repository = repository_of(server.url)
+        assert repository.push_manifest(RAW, "v1", media_type=DOCKER_MANIFEST, flow=flow) == DIGEST
+        (request,) = server.requests
+    assert (request.method, request.target) == ("PUT", f"/v2/{WHERE}/manifests/v1")
+    assert (request.headers["content-type"], request.body) == (DOCKER_MANIFEST, RAW)
+    assert flow.counter.position == 0  # a manifest is not part of the progress
+
+
+def test_a_registry_that_stored_another_manifest_is_caught(repository_of: Any, flow: Flow) -> None:
+    with scripted_server([answer(201, b"", {"Docker-Content-Digest": OTHER})]) as server:
+        with pytest.raises(DigestMismatchError, match="not sha256:bbbbbbbbbbbb"):
+            repository_of(server.url).push_manifest(RAW, "v1", media_type=OCI_MANIFEST, flow=flow)
+    assert flow.counter.position == 0
+
+
+def test_what_cannot_be_pushed_is_refused_before_any_request(repository_of: Any, flow: Flow) -> None:
+    repository = repository_of("http://127.0.0.1:9")
+    with pytest.raises(DigestMismatchError):
+        repository.push_manifest(RAW, OTHER, media_type=OCI_MANIFEST, flow=flow)
+    with pytest.raises(InvalidManifestError, match="4194305 bytes"):
+        repository.push_manifest(bytes(4 * 1024 * 1024 + 1), "v1", media_type=OCI_MANIFEST, flow=flow)

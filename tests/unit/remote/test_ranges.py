@@ -1,0 +1,191 @@
+"""Parts of a blob, over real sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, PART, WHERE, Flow, part, take, targets
+from tests.unit.transport.rig import everything
+from transferkit.content.chunk import Chunk
+from transferkit.content.interfaces import ChunkLister, RangeFetcher
+from transferkit.errors import (
+    BlobNotFoundError,
+    DeniedError,
+    ProtocolError,
+    RegistryError,
+    SizeMismatchError,
+    TransferKitError,
+)
+from transferkit.server import OCIRegistry, serving
+from transferkit.testing import RawRequest, answer, chunked, scripted_server, until_close
+
+# -- parts
+
+
+def test_a_repository_has_both_powers(repository_of: Any) -> None:
+    repository = repository_of("http://127.0.0.1:9")
+    assert isinstance(repository, RangeFetcher)
+    assert isinstance(repository, ChunkLister)
+
+
+def test_a_part_is_asked_for_and_comes(repository_of: Any) -> None:
+    with scripted_server(part) as server:
+        take(repository_of(server.url))
+        (request,) = server.requests
+    assert (request.method, request.target) == ("GET", BLOB_PATH)
+    assert request.headers["range"] == "bytes=100-299"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_the_embedded_registry_gives_parts_and_their_list(tmp_path: Path, repository_of: Any, flow: Flow) -> None:
+    with serving(OCIRegistry(tmp_path, chunk_size=512)) as url:
+        assert requests.post(f"{url}/v2/{WHERE}/blobs/uploads/?digest={DIGEST}", data=DATA).status_code == 201
+        repository = repository_of(url)
+        pairs = list(repository.chunksums(BLOB, flow=flow))
+        for chunk, digest in pairs:
+            hasher = digest.hasher()
+            hasher.update(take(repository, chunk))
+            assert digest.matches(hasher)
+    assert [chunk for chunk, _ in pairs] == [Chunk(0, 511), Chunk(512, 1023)]
+
+
+def test_a_server_without_ranges_sends_it_all(repository_of: Any, flow: Flow) -> None:
+    replies = [answer(200, DATA), chunked(DATA), until_close(DATA)]
+    with scripted_server(replies) as server:
+        repository = repository_of(server.url)
+        for _ in replies:
+            with repository.fetch_range(BLOB, PART, flow=flow) as body:
+                assert (body.offset, body.length) == (0, 1024)
+                assert everything(body) == DATA
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "text"),
+    [
+        (
+            answer(206, DATA[:199], {"Content-Range": "bytes 100-299/1024"}),
+            SizeMismatchError,
+            "announces 199 bytes, expected 200",
+        ),
+        (answer(200, DATA[:200]), SizeMismatchError, "announces 200 bytes, expected 1024"),
+        (answer(200, b"<p>", {"Content-Type": "text/html"}), SizeMismatchError, "a page of a proxy or of a login"),
+        (chunked(b"<p>", headers={"Content-Type": "text/html"}), ProtocolError, "sent a page"),
+        (answer(200, DATA, {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
+        (
+            answer(206, DATA[:200], {"Content-Range": "bytes 100-299/1024", "Content-Encoding": "br"}),
+            ProtocolError,
+            "Content-Encoding 'br'",
+        ),
+        (answer(416, b"", {"Content-Range": "bytes */50"}), SizeMismatchError, "has 50 bytes of it, expected 1024"),
+        (answer(404), BlobNotFoundError, "answered 404"),
+        (answer(401), RegistryError, "answered 401"),
+        (answer(413), RegistryError, "answered 413"),
+    ],
+)
+def test_what_is_not_the_part_is_refused_for_good(
+    repository_of: Any, flow: Flow, reply: bytes, error: type[TransferKitError], text: str
+) -> None:
+    with scripted_server([reply]) as server:
+        with pytest.raises(error, match=text) as caught:
+            repository_of(server.url).fetch_range(BLOB, PART, flow=flow)
+        assert len(server.requests) == 1
+    assert not caught.value.retryable
+    assert flow.held == set()
+
+
+# What says no more than that the range is not to be had: the bytes may be, as one stream.
+NO_RANGE = [
+    *((answer(status), f"answered {status}") for status in (400, 403, 405, 501)),
+    (answer(416), r"refuses the bytes 100-299 of 1024 \(416\)"),
+    (answer(416, b"", {"Content-Range": "bytes */1024"}), r"refuses the bytes 100-299 of 1024 \(416\)"),
+    (answer(206, DATA[:200]), "206 without Content-Range"),
+    (answer(206, DATA[:200], {"Content-Range": "bytes 0-199/1024"}), "sent 'bytes 0-199/1024'"),
+    (answer(206, DATA[:200], {"Content-Range": "bytes 100-298/1024"}), "asked for bytes 100-299"),
+    (answer(206, DATA[:200], {"Content-Range": "bytes 100-299/2048"}), "asked for bytes 100-299"),
+]
+
+
+@pytest.mark.parametrize("whole", [answer(200, DATA), chunked(DATA)], ids=["length", "chunked"])
+@pytest.mark.parametrize(("reply", "_"), NO_RANGE)
+def test_where_the_first_range_is_refused_everything_is_asked_for(
+    repository_of: Any, flow: Flow, reply: bytes, _: str, whole: bytes
+) -> None:
+    with scripted_server([reply, whole]) as server:
+        with repository_of(server.url).fetch_range(BLOB, PART, flow=flow) as body:
+            assert (body.offset, body.length) == (0, 1024)
+            assert everything(body) == DATA
+        assert [request.headers.get("range") for request in server.requests] == ["bytes=100-299", None]
+        assert targets(server) == [BLOB_PATH, BLOB_PATH]
+    assert flow.held == set()
+
+
+@pytest.mark.parametrize(("reply", "text"), NO_RANGE)
+def test_a_range_that_is_refused_after_one_has_come_is_an_error(
+    repository_of: Any, flow: Flow, reply: bytes, text: str
+) -> None:
+    with scripted_server([part, reply]) as server:
+        repository = repository_of(server.url)
+        take(repository)
+        with pytest.raises((ProtocolError, RegistryError), match=text):
+            repository.fetch_range(BLOB, PART, flow=flow)
+        assert len(server.requests) == 2
+    assert flow.held == set()
+
+
+def test_what_is_refused_without_a_range_too_is_told_as_it_is(repository_of: Any, flow: Flow) -> None:
+    with scripted_server(lambda _: answer(403)) as server:
+        with pytest.raises(DeniedError, match="answered 403") as caught:
+            repository_of(server.url).fetch_range(BLOB, PART, flow=flow)
+        assert len(server.requests) == 2
+    assert not caught.value.retryable
+
+
+# -- versions
+
+
+def test_a_strong_tag_is_pinned(repository_of: Any) -> None:
+    with scripted_server(lambda request: part(request, ETag='"one"')) as server:
+        repository = repository_of(server.url)
+        for _ in range(3):
+            take(repository)
+    assert [request.headers.get("if-match") for request in server.requests] == [None, '"one"', '"one"']
+
+
+@pytest.mark.parametrize("tag", ['W/"one"', "one", '"o ne"', '""', '"one", "two"', '"' + 2000 * "x" + '"'])
+def test_a_weak_or_malformed_tag_is_not(repository_of: Any, tag: str) -> None:
+    with scripted_server(lambda request: part(request, ETag=tag)) as server:
+        repository = repository_of(server.url)
+        take(repository)
+        take(repository)
+    assert [request.headers.get("if-match") for request in server.requests] == [None, None]
+
+
+def test_another_version_is_an_error_worth_another_try_without_the_pin(repository_of: Any, flow: Flow) -> None:
+    def reply(request: RawRequest) -> bytes:
+        return answer(412) if "if-match" in request.headers else part(request, ETag='"one"')
+
+    with scripted_server(reply) as server:
+        repository = repository_of(server.url)
+        take(repository)
+        with pytest.raises(ProtocolError, match="has another version of it now") as caught:
+            repository.fetch_range(BLOB, PART, flow=flow)
+        assert caught.value.retryable
+        take(repository)
+        take(repository)
+    assert [request.headers.get("if-match") for request in server.requests] == [None, '"one"', None, None]
+
+
+def test_another_version_is_seen_where_the_server_does_not_look_at_if_match(repository_of: Any, flow: Flow) -> None:
+    tags = iter(['"one"', '"two"', '"three"'])
+    with scripted_server(lambda request: part(request, ETag=next(tags))) as server:
+        repository = repository_of(server.url)
+        take(repository)
+        with pytest.raises(ProtocolError, match="has another version of it now") as caught:
+            repository.fetch_range(BLOB, PART, flow=flow)
+        take(repository)
+    assert caught.value.retryable
+    assert flow.held == set()

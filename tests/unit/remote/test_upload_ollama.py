@@ -1,0 +1,120 @@
+"""Upload sessions of Ollama's registry, over real sockets; the long conversations are functional tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.remote.rig import BLOB, DATA, DIGEST, WHERE, Flow, Source
+from transferkit.content.interfaces import Outcome
+from transferkit.errors import NotFoundError, ProtocolError, RegistryError
+from transferkit.options import TransportOptions
+from transferkit.remote import upload_ollama
+from transferkit.remote.repository import Repository
+from transferkit.testing import ScriptedServer, answer, scripted_server
+
+UPLOADS = f"/v2/{WHERE}/blobs/uploads/"
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+# The halves of DATA are equal:
+# python3 -c 'from hashlib import md5; print(md5(2 * md5(bytes(range(256)) * 2).digest()).hexdigest())'
+ETAG = "2847fa4c7fd2b982c076498f325c0dbf-2"
+
+
+@pytest.fixture
+def ollama(repository_of: Any) -> Callable[[ScriptedServer], Repository]:
+    def make(server: ScriptedServer) -> Repository:
+        options = TransportOptions(ollama_hosts=frozenset({f"127.0.0.1:{server.port}"}))
+        made: Repository = repository_of(server.url, token="secret", options=options)
+        return made
+
+    return make
+
+
+def test_the_question_has_the_digest_and_the_size(ollama: Any, flow: Flow) -> None:
+    with scripted_server([ABSENT, answer(201)]) as server:
+        assert ollama(server).push(BLOB, Source(), flow=flow) is Outcome.PRESENT
+        post = server.requests[1]
+    assert (post.method, post.target) == ("POST", f"{UPLOADS}?digest={DIGEST}")
+    assert (post.headers["x-redirect-uploads"], post.headers["x-content-length"]) == ("2", "1024")
+
+
+@pytest.mark.parametrize(("source", "outcome"), [(None, Outcome.PRESENT), ("library/other", Outcome.MOUNTED)])
+def test_an_answer_that_leads_nowhere_is_a_yes(ollama: Any, flow: Flow, source: str | None, outcome: Outcome) -> None:
+    with scripted_server([ABSENT, answer(202)]) as server:
+        assert ollama(server).push(replace(BLOB, source=source), Source(), flow=flow) is outcome
+        assert len(server.requests) == 2
+
+
+def test_the_whole_body_goes_to_the_storage_without_credentials(ollama: Any, flow: Flow) -> None:
+    with scripted_server([answer(200)]) as storage:
+        head = {
+            "Docker-Upload-Location": "/session?q=%2F",
+            "Location": "/wrong",
+            "X-Direct-Upload-URL": f"{storage.url}/bucket?sig=%2F",
+            "X-Signed-Header-Content-MD5": "abc==",
+        }
+        with scripted_server([ABSENT, answer(202, b"", head), answer(201)]) as server:
+            assert ollama(server).push(BLOB, Source(), flow=flow) is Outcome.MOVED
+            commit = server.requests[2]
+        (put,) = storage.requests
+    assert (put.method, put.target, put.body) == ("PUT", "/bucket?sig=%2F", DATA)
+    assert put.headers["content-md5"] == "abc=="
+    assert "authorization" not in put.headers
+    assert (commit.method, commit.target, commit.body) == ("PUT", f"/session?q=%2F&digest={DIGEST}", b"")
+    assert commit.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("status", "head", "error"),
+    [(307, {"Location": "/elsewhere"}, ProtocolError), (404, {}, NotFoundError), (413, {}, RegistryError)],
+)
+def test_a_storage_that_refuses_is_final(
+    ollama: Any, flow: Flow, status: int, head: dict[str, str], error: type[Exception]
+) -> None:
+    with scripted_server([answer(status, b"", head)]) as storage:
+        begun = answer(202, b"", {"Location": "/session", "X-Direct-Upload-URL": f"{storage.url}/bucket"})
+        with scripted_server([ABSENT, begun]) as server:
+            with pytest.raises(error):
+                ollama(server).push(BLOB, Source(), flow=flow)
+            assert len(server.requests) == 2
+        assert len(storage.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_signature_that_has_expired_is_followed_by_another_session(ollama: Any, flow: Flow, status: int) -> None:
+    with scripted_server([answer(status), answer(200)]) as storage:
+        begun = answer(202, b"", {"Location": "/session", "X-Direct-Upload-URL": f"{storage.url}/bucket"})
+        with scripted_server([ABSENT, begun, begun, answer(201)]) as server:
+            assert ollama(server).push(BLOB, Source(), flow=flow) is Outcome.MOVED
+        assert [request.body for request in storage.requests] == [DATA, DATA]
+
+
+def test_parts_are_summed_and_the_commit_says_so(ollama: Any, flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_ollama, "SMALLEST_PART", 512)
+    with scripted_server([answer(200)]) as storage:
+        script = [
+            ABSENT,
+            answer(202, b"", {"Location": "/first"}),
+            answer(307, b"", {"Docker-Upload-Location": "/second", "Location": f"{storage.url}/bucket"}),
+            answer(202, b"", {"Location": "/third", "Range": "0-1023"}),
+            answer(201),
+        ]
+        with scripted_server(script) as server:
+            assert ollama(server).push(BLOB, Source(), flow=flow) is Outcome.MOVED
+            first, second, commit = server.requests[2:]
+        (put,) = storage.requests
+    assert (first.method, first.target, first.headers["content-range"]) == ("PATCH", "/first", "0-511")
+    assert first.headers["x-redirect-uploads"] == "1"
+    assert (put.method, put.body, "authorization" in put.headers) == ("PUT", DATA[:512], False)
+    assert (second.target, second.headers["content-range"], second.body) == ("/second", "512-1023", DATA[512:])
+    assert commit.target == f"/third?digest={DIGEST}&etag={ETAG}"
+
+
+def test_a_registry_that_has_other_bytes_than_it_was_sent_is_refused(ollama: Any, flow: Flow) -> None:
+    script = [ABSENT, answer(202, b"", {"Location": "/s"}), answer(202, b"", {"Location": "/s", "Range": "0-9"})]
+    with scripted_server(script) as server:
+        with pytest.raises(ProtocolError, match="has not the 1024 bytes that it was sent"):
+            ollama(server).push(BLOB, Source(), flow=flow)
