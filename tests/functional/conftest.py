@@ -15,7 +15,6 @@ import trustme
 import transferkit as tk
 from transferkit.testing.scripted import Script, ScriptedServer
 
-
 TakeLittle = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -25,7 +25,6 @@ def marks(first_of_its_class: bool):
     return [] if first_of_its_class else [pytest.mark.full]
 
 
-
 class FailingDisk(Disk):
     """A disk on which one kind of call fails, from the n-th on."""
 
@@ -100,7 +99,9 @@ def calls():
                 for name, code in CODES.items():
                     expected = error_of(code) if kind in fatal else RIGHT
                     run = DiskRun(direction="down", call=call, first=first, code=code, kind=kind, expected=expected)
-                    runs.append(pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}", marks=marks(name in ONE_EACH)))
+                    runs.append(
+                        pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}", marks=marks(name in ONE_EACH))
+                    )
     for call, kind_of_error in UP.items():
         for kind in ("small", "large"):
             for name in ("EIO", "EACCES"):

@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 from itertools import product
 
-from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, says, whole_call, wire
+from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, in_lanes, says, whole_call, wire
 
 import transferkit as tk
 from transferkit.testing import (
@@ -217,7 +217,9 @@ STORAGE = [
         requests=(2, 2),
     ),
     Case(name="storage-hangs-up", arm=to_storage(hang_up()), once=RIGHT, ever=gave_up(tk.ReadError), kinds=ALL),
-    get("redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11), **UNREAD),
+    get(
+        "redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11), **UNREAD
+    ),
     Case(
         name="redirect-down",
         arm=leads(lambda rig, environ: rig.storage.url + environ["PATH_INFO"]),
@@ -311,9 +313,7 @@ WIRE = [
 
 # What is refused by its head is refused whatever the size: ALL.
 RAW = [
-    Case(
-        name=f"raw-{name}", arm=says(step), once=once, ever=ever, **(UNREAD if kinds is ALL else {"kinds": kinds})
-    )
+    Case(name=f"raw-{name}", arm=says(step), once=once, ever=ever, **(UNREAD if kinds is ALL else {"kinds": kinds}))
     for name, step, once, ever, kinds in [
         ("100", lambda data: informational(100) + answer(200, data), RIGHT, RIGHT, ("small", "large")),
         ("102", lambda data: informational(102) + answer(200, data), RIGHT, RIGHT, ("small", "large")),
@@ -374,4 +374,4 @@ STALE = [
     ]
 ]
 
-CASES = [*STATUSES, *RETRY_AFTER, *LIES, *STORAGE, *WIRE, *RAW, *STALE]
+CASES = [*STATUSES, *RETRY_AFTER, *STORAGE, *in_lanes(LIES, WIRE, RAW, STALE)]

@@ -63,10 +63,7 @@ PUSHES = [
 ]
 
 FETCHES = [
-    *(
-        row(f"get-{s}", GET, respond(s, "x"), RIGHT, tired(kind), full=full)
-        for s, kind, full in classes(AGAIN)
-    ),
+    *(row(f"get-{s}", GET, respond(s, "x"), RIGHT, tired(kind), full=full) for s, kind, full in classes(AGAIN)),
     *(both(f"get-{s}", GET, respond(s, "x"), kind, full=full) for s, kind, full in classes(NEVER)),
     both("get-404", GET, respond(404), tk.ManifestNotFoundError),
     both("get-204", GET, respond(204), tk.RegistryError),
