@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -235,7 +235,7 @@ def _listens(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, below those that systems give to connections: nobody takes them meanwhile."""
+    """Return ports that nobody listens on, below those that systems give to connections of their choice."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(20_000, 30_000)
