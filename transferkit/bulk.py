@@ -106,13 +106,11 @@ def download(
             (present if target.knows(descriptor) else missing).append(descriptor)
         # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
         target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
-        with (
-            closing(target),
-            Operation(
+        with closing(target):
+            with Operation(
                 concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
-            ) as operation,
-        ):
-            report = operation.copy(missing, source, target, present=present)
+            ) as operation:
+                report = operation.copy(missing, source, target, present=present)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
 
 
@@ -196,12 +194,10 @@ def fetch_manifest(
     """
     options = _options(options, user_agent)
     check_reference(reference)
-    with (
-        Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts,
-        Operation(options=options, cancellation=cancel) as operation,
-    ):
+    with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
-        return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
+        with Operation(options=options, cancellation=cancel) as operation:
+            return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
 
 
 def plan(
@@ -224,11 +220,8 @@ def plan(
     descriptors = unique(blobs)
     target = _directory(dest_dir, options)
     with Operation(options=options, cancellation=cancel) as operation:
-        missing = operation.call(
-            lambda flow: [descriptor for descriptor in descriptors if not target.exists(descriptor, flow=flow)]
-        )
-    if os.path.isdir(target.path):
-        target.close()
+        missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
+    target.close()
     needed, free = target.space.room_for(missing)
     return Plan(
         blobs=len(descriptors),

@@ -61,9 +61,6 @@ class TransferKitError(Exception):
             if value is not None:
                 setattr(self, name, value)
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class InvalidNameError(TransferKitError, ValueError):
     """A repository, tag or model name is not a name."""

@@ -1,8 +1,7 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
 One loop per unit of work, never nested. It asks ``error.retryable`` and nothing else about an error. ``tenacity`` runs
-the loop, from the first failure on; clock, sleep and random numbers are constructor arguments, so that tests take no
-time.
+the loop, from the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
 from transferkit.options import RetryOptions
@@ -24,31 +23,17 @@ T = TypeVar("T")
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
+@dataclass(frozen=True)
 class Retry:
     """The policy, and the loop over one unit of work. Thread-safe: it holds no state of a unit."""
 
-    def __init__(
-        self,
-        options: RetryOptions | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        rng: Callable[[], float] = random.random,
-    ) -> None:
-        self.options = options or RetryOptions()
-        self.clock = clock
-        self.rng = rng
+    options: RetryOptions
+    clock: Callable[[], float] = time.monotonic
+    rng: Callable[[], float] = random.random
 
     def limited(self, attempts: int) -> Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
-        return Retry(replace(self.options, attempts=attempts, patience=0.0), clock=self.clock, rng=self.rng)
-
-    def quadratic(self, failures: int) -> float:
-        """Return the wait after so many failures, in seconds.
-
-        The jitter, a factor in [0.5, 1.5), comes after the cap, so that a thousand clients at the cap do not come back
-        together.
-        """
-        return min(failures * failures * STEP, self.options.max_wait) * (0.5 + self.rng())
+        return replace(self, options=replace(self.options, attempts=attempts, patience=0.0))
 
     def call(
         self,
@@ -131,13 +116,14 @@ class _Tally:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
         asked_for: float | None = getattr(_error(state), "retry_after", None)
-        return max(asked_for or 0.0, self._retry.quadratic(self._fruitless))
+        wait = min(self._fruitless * self._fruitless * STEP, self._retry.options.max_wait)
+        # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
+        return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
 
 
 def _error(state: tenacity.RetryCallState) -> TransferKitError:
     """Return how the attempt failed that is tried again: no other one is heard of."""
-    error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, TransferKitError) else TransferKitError(str(error))
+    return cast(TransferKitError, state.outcome and state.outcome.exception())
 
 
 def _give_up(state: tenacity.RetryCallState) -> None:
