@@ -256,11 +256,12 @@ def chain(error: BaseException | None) -> tuple[type[BaseException], ...]:
     """Return the class of an error and of those it stands for: its only failure, or the last attempt's."""
     kinds = []
     while error is not None:
-        kinds.append(type(error))
+        exhausted = isinstance(error, tk.RetriesExhaustedError)
+        kinds.append(tk.RetriesExhaustedError if exhausted else type(error))
         if isinstance(error, tk.IncompleteError):
             (error,) = set(error.failures.values())
         else:
-            error = error.__cause__ if isinstance(error, tk.RetriesExhaustedError) else None
+            error = error.__cause__ if exhausted else None
     return tuple(kinds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import threading
@@ -219,6 +220,7 @@ def test_an_unreachable_host_is_an_error_that_names_it(tmp_path, impatient):
             download(url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path, options=impatient)
 
     assert isinstance(caught.value.__cause__, tk.ConnectError)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), tk.ConnectError)
     assert 2 == caught.value.attempts
 
 
