@@ -27,7 +27,6 @@ class Hasher(Protocol):
 
     def update(self, data: Bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
-    def copy(self) -> Hasher: ...
 
 
 class Digest(str):
@@ -70,9 +69,8 @@ class Digest(str):
             InvalidDigestError: the name is not of that form.
         """
         if name[6:7] != "-":
-            raise InvalidDigestError(
-                f"{name[:_SHOWN]!r} is not the file name of a blob; it should look like sha256-<hex>"
-            )
+            shown = f"{name[:_SHOWN]!r}"
+            raise InvalidDigestError(f"{shown} is not the file name of a blob; it should look like sha256-<hex>")
         return cls(f"{name[:6]}:{name[7:]}")
 
     @property
@@ -103,9 +101,6 @@ class Digest(str):
 
     def __repr__(self) -> str:
         return f"Digest({str(self)!r})"
-
-    def __reduce__(self) -> tuple[type[Digest], tuple[str]]:
-        return Digest, (str(self),)
 
 
 def _complaint(text: object) -> str:
