@@ -49,15 +49,12 @@ class _Document:
         object.__setattr__(self, "annotations", _texts(data.get("annotations")))
         if any(key in data for key in keys):
             return data
+        text = f"it is no manifest of the kind that was expected: it has no {' and no '.join(keys)}"
         if errors := data.get("errors") or data.get("error"):
-            shown = json.dumps(errors)[:300]
-            raise InvalidManifestError(f"it is an error and no manifest, though sent as one: {shown}")
-        if data.get("schemaVersion") == 1:
-            raise InvalidManifestError(
-                "it is a manifest of Docker's schema 1, which tells no sizes and is not supported"
-            )
-        expected = " and no ".join(keys)
-        raise InvalidManifestError(f"it is no manifest of the kind that was expected: it has no {expected}")
+            text = f"it is an error and no manifest, though sent as one: {json.dumps(errors)[:300]}"
+        elif data.get("schemaVersion") == 1:
+            text = "it is a manifest of Docker's schema 1, which tells no sizes and is not supported"
+        raise InvalidManifestError(text)
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,8 @@ class Index(_Document):
     def layers(self) -> NoReturn:
         """None of its own: whoever asks for them is told to choose a manifest."""
         platforms = ", ".join(dict.fromkeys(entry.platform for entry in self.manifests if entry.platform))
-        raise InvalidManifestError(
-            f"an index has no layers; fetch one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
-        )
+        choice = f"one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
+        raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
     config = size = layers
 
