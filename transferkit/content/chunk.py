@@ -1,8 +1,4 @@
-"""Chunks: parts of a blob, and sets of them.
-
-Knows the text ``start-end`` (inclusive) of the chunksums list and of HTTP ranges, and how large a chunk should be. Does
-not know where the bytes come from or go to.
-"""
+"""Chunks: parts of a blob as HTTP ranges and the chunksums list name them, how large they should be, and sets of them."""
 
 from __future__ import annotations
 
@@ -39,9 +35,8 @@ class Chunk:
     def __post_init__(self) -> None:
         are_numbers = type(self.start) is int and type(self.end) is int
         if not (are_numbers and 0 <= self.start <= self.end <= MAX_SIZE):
-            raise InvalidDescriptorError(
-                f"{self.start}-{self.end} is no range of bytes; it should be start-end with 0 <= start <= end < 2^63"
-            )
+            expected = "start-end with 0 <= start <= end < 2^63"
+            raise InvalidDescriptorError(f"{self.start}-{self.end} is no range of bytes; it should be {expected}")
 
     @classmethod
     def parse(cls, text: str) -> Chunk:
@@ -119,11 +114,8 @@ class Ranges:
 
     def missing_in(self, chunk: Chunk) -> list[Chunk]:
         """Return the parts of ``chunk`` that are not in the set, in order."""
-        missing = []
-        position = chunk.start
-        for at in range(bisect_left(self._ends, chunk.start), len(self._starts)):
-            if self._starts[at] > chunk.end:
-                break
+        missing, position = [], chunk.start
+        for at in range(bisect_left(self._ends, chunk.start), bisect_right(self._starts, chunk.end)):
             if self._starts[at] > position:
                 missing.append(Chunk(position, self._starts[at] - 1))
             position = self._ends[at] + 1

@@ -1,6 +1,5 @@
 """Digests: the one gate between a text and a path or a URL.
 
-Knows the grammar of the OCI image specification v1.1 (``algorithm:hex``, lower case) and which algorithms are trusted.
 Every path and every URL in this library is built from a :class:`Digest`, never from a ``str`` of somebody else's:
 CVE-2024-37032 and CVE-2026-7020 were exactly that.
 """
@@ -68,10 +67,10 @@ class Digest(str):
         Raises:
             InvalidDigestError: the name is not of that form.
         """
-        if name[6:7] != "-":
-            shown = f"{name[:_SHOWN]!r}"
-            raise InvalidDigestError(f"{shown} is not the file name of a blob; it should look like sha256-<hex>")
-        return cls(f"{name[:6]}:{name[7:]}")
+        if name[6:7] == "-":
+            return cls(f"{name[:6]}:{name[7:]}")
+        shown = f"{name[:_SHOWN]!r}"
+        raise InvalidDigestError(f"{shown} is not the file name of a blob; it should look like sha256-<hex>")
 
     @property
     def algorithm(self) -> str:

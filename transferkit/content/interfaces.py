@@ -86,7 +86,7 @@ class Body(AbstractContextManager["Body"], Protocol):
         """How many bytes follow in all, from ``offset`` on; None where the source does not say."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Read what has arrived, at most the buffer. 0 is the end; whether it is the right one, only the digest tells."""
+        """Read what has arrived, at most the buffer. 0 is the end; whether it is the right one, the digest tells."""
 
     def close(self) -> None:
         """Let go of the source; more than once is fine."""
@@ -187,7 +187,7 @@ class Ingest(Protocol):
         """
 
     def keep(self) -> None:
-        """Close; what is in place stays where the target can continue it, else ``offset`` is 0. Never raises, as abort."""
+        """Close; what is in place stays where the target can continue it, else ``offset`` is 0. As safe as abort."""
 
     def abort(self) -> None:
         """Close, and remove everything. Never raises, twice is fine."""
@@ -209,7 +209,7 @@ class Judge(Protocol):
     """The extra power of a side that knows which of its errors would meet every other content too. Thread-safe."""
 
     def concerns_all(self, error: TransferKitError) -> bool:
-        """Tell whether the copy ends with an error, which would be the same for every other content."""
+        """Tell whether an error would be the same for every other content: the copy ends with it."""
 
 
 @runtime_checkable

@@ -73,8 +73,8 @@ class Manifest(_Document):
 
     def __post_init__(self) -> None:
         data = self._read("layers", "config")
-        config = data.get("config")
-        object.__setattr__(self, "config", _descriptor(config) if config is not None else None)
+        if data.get("config") is not None:
+            object.__setattr__(self, "config", _descriptor(data["config"]))
         object.__setattr__(self, "layers", _descriptors(data, "layers"))
 
     @property
@@ -166,10 +166,9 @@ def _descriptors(data: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
 def _descriptor(data: Any) -> Descriptor:
     if not isinstance(data, dict):
         raise InvalidManifestError("a descriptor in the manifest is not a JSON object")
-    media_type = data.get("mediaType", OCTET_STREAM)
+    media_type, platform = data.get("mediaType", OCTET_STREAM), _texts(data.get("platform"))
     if not isinstance(media_type, str):
         raise InvalidManifestError("a descriptor in the manifest has a mediaType that is not a text")
-    platform = _texts(data.get("platform"))
     try:
         return Descriptor(
             data.get("digest"),  # type: ignore[arg-type]  # checked there, whatever it is
