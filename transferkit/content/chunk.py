@@ -1,4 +1,4 @@
-"""Chunks: parts of a blob as HTTP ranges and the chunksums list name them, how large they should be, and sets of them."""
+"""Chunks: parts of a blob as HTTP ranges and chunksums lists name them, how large they should be, and sets of them."""
 
 from __future__ import annotations
 
