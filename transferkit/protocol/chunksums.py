@@ -19,7 +19,7 @@ MAX_LINES = 10_000_000  # at 8 MiB a chunk that is 76 TiB
 MAX_TOKEN = 160  # characters; the longest digest has 135
 _MAX_BYTES = 256 * MAX_LINES  # of a list, blanks included: a flood of blanks ends somewhere
 _BLANKS = b" \t\n\r\x0b\x0c"  # what bytes.split() splits at
-_CUT_RANGE = re.compile(rb"[0-9]{1,40}(?:-[0-9]{0,40})?\Z")
+_CUT_RANGE = re.compile(rb"([0-9]{1,40})(?:-([0-9]{0,40}))?\Z")
 
 Pairs: TypeAlias = Iterator[tuple[Chunk, Digest]]
 
@@ -59,9 +59,8 @@ class ChunksumParser:
         Raises:
             ProtocolError: the list is a lie, or too long.
         """
-        room = _MAX_BYTES - self._seen
+        text = self._tail + data[: _MAX_BYTES - self._seen]
         self._seen += len(data)
-        text = self._tail + data[:room]
         tokens = text.split()
         self._tail = tokens.pop() if tokens and text[-1] not in _BLANKS else b""
         for token in tokens:
@@ -78,8 +77,8 @@ class ChunksumParser:
             ProtocolError: as by :meth:`feed`.
         """
         tail = self._tail
-        is_whole = bool(tail) and (not self.begun if self._digest is None else not _ends_early(tail))
-        pairs = list(self._take(tail)) if is_whole else []
+        is_word = not self.begun if self._digest is None else not _ends_early(tail)
+        pairs = list(self._take(tail)) if tail and is_word else []
         # Without a line break "0-9" may have been "0-99": only one that reaches the last byte is known to be whole.
         if self._next < self._size:
             raise ReadError(f"the list of chunks was cut short: it ends at byte {self._next} of {self._size}")
@@ -121,10 +120,8 @@ class ChunksumParser:
 
 def _ends_early(token: bytes) -> bool:
     """Tell whether a range without its end might become a good one with it."""
-    if _CUT_RANGE.match(token) is None:
-        return False
-    start, _, end = token.partition(b"-")
-    return not end or int(end) < int(start)
+    match = _CUT_RANGE.match(token)
+    return match is not None and (not match[2] or int(match[2]) < int(match[1]))
 
 
 def _check_length(token: bytes) -> None:

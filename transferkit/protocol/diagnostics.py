@@ -26,8 +26,9 @@ from transferkit.protocol.origin import redact
 
 MAX_ERROR_BODY = 64 * 1024
 _SHOWN = 300  # characters of the registry's own words
-# 408 and 425 say "again"; 499 and 522 come from proxies whose upstream did not answer (crane retries them too).
-_RETRYABLE = frozenset({408, 425, 499})
+# Besides 5xx: 408 and 425 say "again", 429 "later"; 499 comes from proxies whose upstream did not answer.
+_RETRYABLE = frozenset({408, 425, 429, 499})
+_KINDS = {401: UnauthorizedError, 403: DeniedError, 429: RateLimitedError}
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 
 
@@ -109,16 +110,10 @@ def refusal(
     if status == 404:
         return missing(text)
     wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
-    kind: type[RegistryError] = RegistryError
-    retryable = status in _RETRYABLE
+    kind = _KINDS.get(status, ServerError if status >= 500 else RegistryError)
+    retryable = status in _RETRYABLE or (status >= 500 and status not in (501, 505))
     if status == 401:
-        kind, text = UnauthorizedError, f"{text}; pass auth=, token= or get_token="
-    elif status == 403:
-        kind = DeniedError
-    elif status == 429:
-        kind, retryable = RateLimitedError, True
-    elif status >= 500:
-        kind, retryable = ServerError, status not in (501, 505)
+        text += "; pass auth=, token= or get_token="
     if wait is not None and wait > max_retry_after:
         retryable = False
         text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after={max_retry_after:.0f})"

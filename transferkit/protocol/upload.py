@@ -6,9 +6,8 @@ query, which must be kept; the digest is added to it. Ollama's additions: its pu
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 from transferkit.content.descriptor import MAX_SIZE
@@ -38,15 +37,8 @@ _NEVER_ECHOED = re.compile(
 def commit_url(location: str, digest: Digest, *, etag: str = "") -> str:
     """Return the URL whose ``PUT`` ends the session at ``location`` (absolute)."""
     parts = urlsplit(location)
-    query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
-    if etag:
-        query += f"&etag={etag}"
+    query = "&".join(filter(None, (parts.query, f"digest={digest}", etag and f"etag={etag}")))
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
-
-
-def part_range(start: int, end: int) -> str:
-    """Return the ``Content-Range`` of a part; ``end`` is exclusive, and the header has neither unit nor total."""
-    return f"{start}-{end - 1}"
 
 
 def received(value: str | None, *, sent: int) -> int | None:
@@ -143,13 +135,3 @@ def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
         # One spelling, so that it takes the place of a field of ours.
         echoed["-".join(word.capitalize() for word in name.split("-"))] = value
     return echoed
-
-
-def ollama_part(size: int, *, smallest: int, largest: int) -> int:
-    """Return the length of the parts of a blob of ``size`` bytes: a 16th of it, within limits."""
-    return min(max(size // 16, smallest), largest)
-
-
-def composite_etag(parts: Sequence[bytes]) -> str:
-    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
-    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
