@@ -14,7 +14,7 @@ from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
 from transferkit.protocol.upload import commit_url, received, signed_headers
-from transferkit.remote.ranges import BlobBody
+from transferkit.remote.body import BlobBody
 from transferkit.remote.upload import EMPTY, OCTETS, STORED, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
