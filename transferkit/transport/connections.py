@@ -144,28 +144,30 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class Idle:
-    """The idle connections of all pools of an adapter, the one that has been idle for the longest first. Thread-safe.
+class Idle(dict["WakeableConnection", "IdleConnections"]):
+    """Where each idle connection of an adapter is kept, the one that has been idle for the longest first. Thread-safe.
 
     ``most`` is how many there may be.
     """
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self.most = most
         self.due = 0.0
         """When to look for connections that have been idle for too long."""
-        self.queues: dict[Any, IdleConnections] = {}
-        """Where each connection is kept."""
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long, and the oldest ones where there are too many of them."""
         self.due = now + _SWEEP
-        for connection in list(self.queues):
-            if len(self.queues) <= self.most and now - connection.idle_since < IDLE:
+        for connection, kept in list(self.items()):
+            if len(self) <= self.most and now - connection.idle_since < IDLE:
                 break
-            queue = self.queues.get(connection)
-            if queue is not None and queue.take(connection):
-                connection.close()
+            try:
+                kept.remove(connection)
+            except ValueError:
+                continue  # another thread has it
+            self.pop(connection, None)
+            connection.close()
 
     def close(self) -> None:
         """Close all of them, and whatever is given back later on."""
@@ -191,9 +193,9 @@ class IdleConnections(deque["WakeableConnection"]):
             raise queue.Full
         shared = self.shared
         item.idle_since = now = time.monotonic()
-        shared.queues[item] = self  # first: once it is in here, another thread may take it
+        shared[item] = self  # first: once it is in here, another thread may take it
         self.append(item)
-        if now >= shared.due or len(shared.queues) > shared.most:
+        if now >= shared.due or len(shared) > shared.most:
             shared.sweep(now)
 
     def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
@@ -201,20 +203,10 @@ class IdleConnections(deque["WakeableConnection"]):
             item = self.pop()
         except IndexError:
             raise queue.Empty from None
-        self.shared.queues.pop(item, None)
+        self.shared.pop(item, None)
         return item
 
-    def take(self, item: WakeableConnection) -> bool:
-        """Part with this connection, and tell whether it was here."""
-        try:
-            self.remove(item)
-        except ValueError:
-            return False  # another thread has it
-        self.shared.queues.pop(item, None)
-        return True
-
-    def qsize(self) -> int:
-        return len(self)
+    qsize = deque.__len__
 
 
 class WakeablePool(HTTPConnectionPool):

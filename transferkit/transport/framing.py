@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ReadError
 from transferkit.protocol.head import Head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
-from transferkit.transport.request import Request
+from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import Response
-
-if TYPE_CHECKING:
-    from transferkit.transport.adapter import Route
 
 _MAX_LINE = 4 * 1024  # bytes of the line before a chunk, extensions included
 _MAX_TRAILER = 64 * 1024  # bytes of the fields after the last chunk; they are thrown away
@@ -28,7 +24,7 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*
 class StreamResponse(Response):
     """A response on a connection that it holds until its body has ended."""
 
-    __slots__ = ("_between", "_connection", "_flow", "_keeps", "_left", "_rest", "_route", "_sock")
+    __slots__ = ("_between", "_connection", "_flow", "_keeps", "_lane", "_left", "_rest", "_sock")
 
     def __init__(
         self,
@@ -37,7 +33,7 @@ class StreamResponse(Response):
         length: int | None,
         rest: bytes,
         request: Request,
-        route: Route,
+        lane: Lane,
         flow: Flow,
         keeps: bool,
     ) -> None:
@@ -45,12 +41,12 @@ class StreamResponse(Response):
         self.headers = head.fields
         self.length = length
         self.timeout = request.timeout
-        self.origin = route.origin
+        self.origin = lane.origin
         self.url = request.url
         self._deadline = math.inf
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
-        self._route = route
+        self._lane = lane
         self._flow = flow
         # Bytes behind the body belong to nobody: the content stands, the connection goes.
         self._keeps = keeps and (length is None or len(rest) <= length)
@@ -74,7 +70,7 @@ class StreamResponse(Response):
             count = self._sock.recv_into(buffer, size)
         except OSError as error:
             self._flow.check()
-            raise convert(error, self._route.circumstances) from error
+            raise convert(error, self._lane) from error
         # Before anything is counted or written: a woken read looks like a clean end, or worse.
         self._flow.check()
         return count
@@ -84,8 +80,9 @@ class StreamResponse(Response):
         connection, self._connection = self._connection, None
         if connection is not None:
             self._flow.detach(connection.abort)
-            if self._keeps and not self._rest:
-                self._route.pool.give_back(connection)
+            pool = self._lane.pool
+            if self._keeps and not self._rest and pool is not None:
+                pool.give_back(connection)
             else:
                 connection.close()
 
@@ -150,10 +147,10 @@ class ChunkedResponse(StreamResponse):
     def _next_chunk(self) -> int:
         """Return the size of the next chunk; 0 for the last one."""
         if self._between and self._line(2) != b"\r\n":
-            raise ReadError(f"{self.origin} sent a body that is cut off or malformed: a chunk has another length")
+            raise self._malformed("a chunk has another length")
         match = _CHUNK_LINE.fullmatch(self._line(_MAX_LINE))
         if match is None:
-            raise ReadError(f"{self.origin} sent a body that is cut off or malformed: no size of a chunk")
+            raise self._malformed("no size of a chunk")
         return int(match[1], 16)
 
     def _read_trailer(self) -> None:
@@ -161,21 +158,24 @@ class ChunkedResponse(StreamResponse):
         while (line := self._line(_MAX_LINE)) != b"\r\n":
             left -= len(line)
             if left < 0 or not line.endswith(b"\r\n"):
-                raise ReadError(f"{self.origin} sent a body that is cut off or malformed: no end of its trailer")
+                raise self._malformed("no end of its trailer")
+
+    def _malformed(self, what: str) -> ReadError:
+        return ReadError(f"{self.origin} sent a body that is cut off or malformed: {what}")
 
     def _line(self, limit: int) -> bytes:
         """Return the bytes up to and with the next line break, or the first ``limit`` ones."""
-        line = bytearray()
+        line = b""
         block = memoryview(bytearray(512))
         while not line.endswith(b"\n") and len(line) < limit:
             if not self._rest:
                 count = self._receive(block, len(block))
                 self._check_deadline()
                 if not count:
-                    raise ReadError(f"{self.origin} sent a body that is cut off or malformed: it ends within a line")
+                    raise self._malformed("it ends within a line")
                 self._rest = memoryview(bytes(block[:count]))
-            end = bytes(self._rest[:limit]).find(b"\n") + 1 or min(len(self._rest), limit)
-            end = min(end, limit - len(line))
-            line += self._rest[:end]
+            rest = bytes(self._rest[: limit - len(line)])
+            end = rest.find(b"\n") + 1 or len(rest)
+            line += rest[:end]
             self._rest = self._rest[end:]
-        return bytes(line)
+        return line

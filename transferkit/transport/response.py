@@ -6,18 +6,16 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
 
+from transferkit.content.interfaces import Closing
 from transferkit.errors import ProtocolError, TransportTimeout
 
-NO_BODY = frozenset(
-    {204, 304}
-)  # statuses of responses that have none, as every response to HEAD: RFC 9112, section 6.3
+NO_BODY = frozenset({204, 304})  # statuses of responses without one, as all to HEAD: RFC 9112, section 6.3
 _BLOCK = 64 * 1024
 _WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this
 
 
-class Response(ABC):
+class Response(Closing, ABC):
     """A response whose head has arrived, and the body behind it. A context manager; not thread-safe.
 
     ``headers`` has lower-case names; ``length`` is the announced length of the body, ``None`` where there is none. What
@@ -93,11 +91,3 @@ class Response(ABC):
                 self.peek(_WORTH_DRAINING)
         finally:
             self.close()
-
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()

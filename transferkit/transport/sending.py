@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import sys
-from contextlib import closing
 
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.request import Extent, RequestBody
@@ -21,22 +20,18 @@ _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 def send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
     """Send a body; stop, and tell so, when the server answers before it has all of it."""
     sock = connection.sock
-    if connection.over_tls:
-        # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
-        with closing(body.pieces()) as blocks:
-            for block in blocks:
-                sock.sendall(block)
-        return False
+    # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
+    is_watched = not connection.over_tls
+    by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    # Closed on every way out: a body that ends when its garbage is collected would end the next one's watch.
-    with closing(body.extents() if _KERNEL_SENDS and body.length >= _BY_KERNEL else body.pieces()) as pieces:
-        for piece in pieces:
+    with body:
+        for piece in body.pieces(by_kernel=by_kernel):
             if isinstance(piece, Extent):
                 if _send_extent(sock, piece, timeout):
                     return True
                 continue
-            if poll.poll(0) and not _is_interim(sock):
+            if is_watched and poll.poll(0) and not _is_interim(sock):
                 return True
             sock.sendall(piece)
     return False
