@@ -81,11 +81,7 @@ class PooledAdapter(HTTPAdapter):
         )
 
     def exchange(self, request: Request, lane: Lane, flow: Flow) -> Response:
-        """Send one request and return the response once its head is there.
-
-        Raises:
-            TransportError, ProtocolError: no response came, or none that HTTP knows.
-        """
+        """Send one request and return the response once its head is there; ``Exchange.send`` says what it raises."""
         head = http11.head_of(request, lane)
         pool = lane.pool
         assert pool is not None
@@ -121,19 +117,18 @@ class PooledAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)  # which says so where PySocks is missing
+        manager.pool_classes_by_scheme = POOLS
         if proxy.lower().startswith("socks"):
-            from transferkit.transport.socks import SOCKS_POOLS as pools  # noqa: N811 - PySocks is needed here alone
-        else:
-            pools = POOLS
-        manager.pool_classes_by_scheme = pools
+            from transferkit.transport.socks import SOCKS_POOLS  # PySocks is needed here alone
+
+            manager.pool_classes_by_scheme = SOCKS_POOLS
         return manager
 
     def get_connection_with_tls_context(
         self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
     ) -> WakeablePool:
-        exchange: WakeablePool | None = getattr(request, "pool", None)
-        if exchange is not None:
-            return exchange  # a request of ours that a session has to see
+        if hasattr(request, "pool"):  # a request of ours that a session has to see
+            return cast(WakeablePool, request.pool)
         proxy = select_proxy(request.url, proxies)
         with self._lock:  # else each of the first threads would make a context, and with it a pool
             if proxy is not None and proxy.lower().startswith("https:"):
@@ -157,10 +152,9 @@ class PooledAdapter(HTTPAdapter):
     def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
         """Return the settings of TLS for what ``requests`` says about certificates."""
         key = tuple(sorted(settings.items()))
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = _context_for(**settings)
-        return context
+        if key not in self._contexts:
+            self._contexts[key] = _context_for(settings)
+        return self._contexts[key]
 
     def close(self) -> None:
         # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
@@ -182,22 +176,16 @@ def _reading(what: str, hint: str) -> Iterator[None]:
         raise _UnreadableError(f"{what} cannot be read: {error.strerror or error}; {hint}") from error
 
 
-def _context_for(
-    *,
-    cert_reqs: str,
-    ca_certs: str | None = None,
-    ca_cert_dir: str | None = None,
-    cert_file: str | None = None,
-    key_file: str | None = None,
-) -> ssl.SSLContext:
-    context = create_urllib3_context(cert_reqs=ssl.CERT_NONE if cert_reqs == "CERT_NONE" else ssl.CERT_REQUIRED)
-    bundle = ca_certs or ca_cert_dir or DEFAULT_CA_BUNDLE_PATH
-    if cert_reqs != "CERT_NONE":
+def _context_for(settings: Mapping[str, Any]) -> ssl.SSLContext:
+    is_verified = settings["cert_reqs"] != "CERT_NONE"
+    bundle = settings.get("ca_certs") or settings.get("ca_cert_dir") or DEFAULT_CA_BUNDLE_PATH
+    certificate = settings.get("cert_file")
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if is_verified else ssl.CERT_NONE)
+    if is_verified:
         hint = "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
         with _reading(f"the CA bundle {bundle}", hint):
-            is_folder = os.path.isdir(bundle)
-            context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
-    if cert_file is not None:
-        with _reading(f"the client certificate {cert_file}", "see the session's cert"):
-            context.load_cert_chain(cert_file, key_file)
+            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    if certificate is not None:
+        with _reading(f"the client certificate {certificate}", "see the session's cert"):
+            context.load_cert_chain(certificate, settings.get("key_file"))
     return context

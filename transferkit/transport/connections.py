@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.sockets import abort_of, close_half_made, open_socket
+from transferkit.transport.sockets import abort_of, close_half_made, closed_on_error, connect, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
@@ -48,26 +48,23 @@ class WakeableConnection(HTTPConnection):
         if self.flow is None:
             return super()._new_conn()
         sock = self._open(self.flow)
-        try:
+        with closed_on_error(sock):
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
             self.abort = abort_of(self._twin)
             self.flow.attach(self.abort)
-        except BaseException:
-            sock.close()  # nobody else knows it yet
-            raise
         return sock
 
     def _open(self, flow: Flow) -> socket.socket:
-        return open_socket(
-            self._dns_host.strip("[]"),
-            self.port,
-            timeout=float(cast(float, self.timeout)),
-            flow=flow,
-            family=allowed_gai_family(),
-            options=self.socket_options or (),
-            source_address=self.source_address,
-        )
+        def dial(sock: socket.socket, address: Any) -> None:
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            if self.source_address:
+                sock.bind(self.source_address)
+            connect(sock, address, cast(float, self.timeout), flow)
+
+        host = self._dns_host.strip("[]")
+        return open_socket(host, self.port, allowed_gai_family(), socket.socket, dial)
 
     def connect(self) -> None:
         try:
@@ -136,8 +133,8 @@ class WakeableConnection(HTTPConnection):
 
     def _bound_by_kernel(self, seconds: float) -> None:
         interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
@@ -252,14 +249,8 @@ class WakeablePool(HTTPConnectionPool):
         """
         connection = cast(WakeableConnection, self._new_conn())
         connection.flow, connection.timeout = flow, timeout
-        try:
-            if tunnel:
-                self._prepare_proxy(connection)
-            else:
-                connection.connect()
-        except BaseException:
-            connection.close()
-            raise
+        with closed_on_error(connection):
+            self._prepare_proxy(connection) if tunnel else connection.connect()
         return connection
 
 

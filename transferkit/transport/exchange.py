@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
-from requests.utils import default_user_agent, select_proxy
+from requests.utils import default_headers, select_proxy
 
 from transferkit.content.interfaces import Flow
 from transferkit.options import USER_AGENT, TransportOptions
@@ -27,7 +27,7 @@ from transferkit.transport.response import Response
 from transferkit.transport.session import send_by_session
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
-_OURS_TO_SAY = frozenset({"user-agent", "accept", "accept-encoding"})  # every request of the client has these
+_OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
 
 
 class Exchange:
@@ -95,29 +95,24 @@ def _is_pair(auth: object) -> bool:
 
 
 def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
-    """Return the fields that a session adds to a request of ours."""
+    """Return the fields that a session adds to a request of ours: what its user has said."""
+    defaults = default_headers()
     headers = {
         name: text
         for name, text in session.headers.items()
-        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and (name.lower(), text) != _KEEP_ALIVE
+        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and text != defaults.get(name)
     }
-    agent = session.headers.get("User-Agent")
-    if isinstance(agent, str) and agent != default_user_agent():
-        headers["User-Agent"] = agent
     if is_plain and isinstance(session.auth, tuple):
         headers["Authorization"] = basic(*session.auth)
     return headers
 
 
-_KEEP_ALIVE = ("connection", "keep-alive")  # requests' own default, which HTTP/1.1 has anyway
-
-
 def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, str]:
     """Return the fields of both; what a request says itself wins, but for our default name."""
-    merged = CaseInsensitiveDict(theirs)
-    merged.update(ours)
-    if "User-Agent" in theirs and ours.get("User-Agent") == USER_AGENT:
-        merged["User-Agent"] = theirs["User-Agent"]
+    merged = CaseInsensitiveDict(ours)
+    for name, text in theirs.items():
+        if merged.get(name) in (None, USER_AGENT):
+            merged[name] = text
     return dict(merged.items())
 
 

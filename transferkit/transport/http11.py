@@ -1,12 +1,17 @@
 """One request out, one response in, on one connection.
 
 The request's head is one ``sendall``, the response's head and the first of its body one ``recv_into``; the rest of the
-body goes straight into the worker's buffer. Knows the strict reader of heads (``protocol.head``), and neither origins
-nor redirects.
+body goes straight into the worker's buffer. A body is sent by the kernel where it can, with an eye on an answer that
+comes too early. Knows the strict reader of heads (``protocol.head``), and neither origins nor redirects.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import socket
+import sys
 import time
 from urllib.parse import quote
 
@@ -15,14 +20,23 @@ from transferkit.errors import ProtocolError, ReadError, TransferKitError, Trans
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
-from transferkit.transport.framing import ChunkedResponse, EndlessResponse, SizedResponse, StreamResponse
-from transferkit.transport.request import Lane, Request
-from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sending import send_body
+from transferkit.transport.request import Extent, Lane, Request, RequestBody
+from transferkit.transport.response import (
+    NO_BODY,
+    ChunkedResponse,
+    EndlessResponse,
+    Response,
+    SizedResponse,
+    StreamResponse,
+)
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
+# macOS has another sendfile, which takes part of an extent and raises.
+_KERNEL_SENDS = sys.platform == "linux"
+_BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -71,7 +85,7 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
         try:
             connection.sock.sendall(head)
             if body is not None:
-                early = send_body(connection, body, timeout)
+                early = _send_body(connection, body, timeout)
         except TransferKitError:
             raise
         except OSError as error:
@@ -100,6 +114,61 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
     except BaseException:
         flow.detach(connection.abort)
         raise
+
+
+def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
+    """Send a body; stop, and tell so, when the server answers before it has all of it."""
+    sock = connection.sock
+    # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
+    is_watched = not connection.over_tls
+    by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    with body:
+        for piece in body.pieces(by_kernel=by_kernel):
+            if isinstance(piece, Extent):
+                if _send_extent(sock, piece, timeout):
+                    return True
+                continue
+            if is_watched and poll.poll(0) and not _is_interim(sock):
+                return True
+            sock.sendall(piece)
+    return False
+
+
+def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
+    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
+
+    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    events = poll.poll(timeout * 1000)
+    if events and events[0][1] & select.POLLIN:
+        if not _is_interim(sock):
+            return True
+        poll.modify(sock, select.POLLOUT)
+        events = poll.poll(timeout * 1000)
+    if not events:
+        raise TimeoutError("timed out")
+    sock.setblocking(False)
+    try:
+        extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        # The connection's, or the file's: reading it in the ordinary way will tell what is wrong with that.
+        if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
+            raise
+        extent.sent = -1
+    finally:
+        sock.setblocking(True)
+    return False
+
+
+def _is_interim(sock: socket.socket) -> bool:
+    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
+    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)
 
 
 def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow: Flow) -> tuple[Head, bytes]:

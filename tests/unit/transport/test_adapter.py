@@ -34,7 +34,7 @@ from transferkit.testing import Pause, answer, chunked, never, scripted_server
 from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport import adapter as adapter_module
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import SizedResponse
 
 GZIP = bytes.fromhex("1f8b0800000000000203cb48cdc9c9070086a6103605000000")  # of "hello"
 

@@ -32,8 +32,7 @@ from transferkit.testing import answer, chunked, scripted_server
 from transferkit.testing.scripted import RawRequest, ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
-from transferkit.transport.framing import SizedResponse
-from transferkit.transport.response import Response
+from transferkit.transport.response import Response, SizedResponse
 
 BASIC = "Basic dXNlcjpwYXNzOndvcmQ="  # user, pass:word
 

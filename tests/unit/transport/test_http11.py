@@ -21,7 +21,7 @@ from transferkit.testing import (
     two_lengths,
 )
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import SizedResponse
 
 # -- answers before the answer
 

@@ -32,7 +32,7 @@ from tests.unit.transport.rig import (
 from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import SizedResponse
 
 Talk = Callable[[socket.socket], tuple[str, int]]
 

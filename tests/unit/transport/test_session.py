@@ -25,8 +25,7 @@ from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
-from transferkit.transport.framing import SizedResponse
-from transferkit.transport.response import Response
+from transferkit.transport.response import Response, SizedResponse
 from transferkit.transport.session import SessionResponse
 
 
