@@ -21,14 +21,7 @@ from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
 from transferkit.transport.request import Extent, Lane, Request, RequestBody
-from transferkit.transport.response import (
-    NO_BODY,
-    ChunkedResponse,
-    EndlessResponse,
-    Response,
-    SizedResponse,
-    StreamResponse,
-)
+from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
@@ -103,12 +96,9 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
                 raise
             flow.check()
             raise convert(broken, lane, sending=True) from broken
-        chunked, length = found.chunked, found.length
+        kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
         if request.method == "HEAD" or found.status in NO_BODY:
-            chunked, length = False, 0
-        kind: type[StreamResponse] = (
-            ChunkedResponse if chunked else EndlessResponse if length is None else SizedResponse
-        )
+            kind, length = StreamResponse, 0
         keeps = found.keeps_alive and not early and broken is None
         return kind(connection, found, length, rest, request, lane, flow, keeps)
     except BaseException:

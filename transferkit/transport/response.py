@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from transferkit.content.interfaces import Closing, Flow
 from transferkit.errors import ProtocolError, ReadError, TransportTimeout
@@ -22,6 +24,7 @@ from transferkit.transport.request import Lane, Request
 NO_BODY = frozenset({204, 304})  # statuses of responses without one, as all to HEAD: RFC 9112, section 6.3
 _BLOCK = 64 * 1024
 _WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this
+_ENDLESS = sys.maxsize  # bytes to come where the body ends with its connection
 _MAX_LINE = 4 * 1024  # bytes of the line before a chunk, extensions included
 _MAX_TRAILER = 64 * 1024  # bytes of the fields after the last chunk; they are thrown away
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -34,19 +37,24 @@ class Response(Closing, ABC):
     it means for a blob is not its business.
     """
 
-    __slots__ = ("_deadline", "headers", "length", "origin", "status", "timeout", "url")
+    __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "url")
 
-    status: int
-    headers: Mapping[str, str]
-    length: int | None
-    timeout: float
-    """Seconds that a short body may take: as long as the head."""
-    origin: str
-    """The origin it came from, as an error names it."""
-    url: str
-    """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
-    _deadline: float
-    """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
+    def __init__(
+        self, status: int, headers: Mapping[str, str], length: int | None, request: Request, lane: Lane, flow: Flow
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.timeout = request.timeout
+        """Seconds that a short body may take: as long as the head."""
+        self.origin = lane.origin
+        """The origin it came from, as an error names it."""
+        self.url = request.url
+        """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
+        self._deadline = math.inf
+        """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
+        self._lane = lane
+        self._flow = flow
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:
@@ -106,9 +114,10 @@ class Response(Closing, ABC):
 
 
 class StreamResponse(Response):
-    """A response on a connection that it holds until its body has ended."""
+    """A response on a connection that it holds until its body has ended: after its announced length, or with the
+    connection."""
 
-    __slots__ = ("_between", "_connection", "_flow", "_keeps", "_lane", "_left", "_rest", "_sock")
+    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock")
 
     def __init__(
         self,
@@ -121,26 +130,29 @@ class StreamResponse(Response):
         flow: Flow,
         keeps: bool,
     ) -> None:
-        self.status = head.status
-        self.headers = head.fields
-        self.length = length
-        self.timeout = request.timeout
-        self.origin = lane.origin
-        self.url = request.url
-        self._deadline = math.inf
+        super().__init__(head.status, head.fields, length, request, lane, flow)
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
-        self._lane = lane
-        self._flow = flow
         # Bytes behind the body belong to nobody: the content stands, the connection goes.
         self._keeps = keeps and (length is None or len(rest) <= length)
         self._rest = memoryview(rest)
-        self._left = length or 0
-        """Bytes of the body, or of the chunk that is read, that are to come."""
-        self._between = False
-        """Whether the line break behind a chunk is to come."""
+        self._left = _ENDLESS if length is None else length
         if length == 0:
             self._release()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        left = self._left
+        if not left:
+            return 0
+        count = self._receive(buffer, min(len(buffer), left))
+        if not count:
+            if self.length is not None:
+                raise ReadError(f"{self.origin} closed the connection {left} bytes before the end")
+            self._keeps, left = False, 0
+        self._left = left = left - count
+        if not left:
+            self._release()
+        return count
 
     def _receive(self, buffer: memoryview, size: int) -> int:
         """Return how many bytes have come, from what was read with the head and then from the socket; 0 at the end."""
@@ -175,42 +187,17 @@ class StreamResponse(Response):
         self._release()
 
 
-class SizedResponse(StreamResponse):
-    """A body of an announced length, or none: the common kind."""
-
-    __slots__ = ()
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        left = self._left
-        if not left:
-            return 0
-        count = self._receive(buffer, min(len(buffer), left))
-        if not count:
-            raise ReadError(f"{self.origin} closed the connection {left} bytes before the end")
-        self._left = left = left - count
-        if not left:
-            self._release()
-        return count
-
-
-class EndlessResponse(StreamResponse):
-    """A body that ends with its connection."""
-
-    __slots__ = ()
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        if self._connection is None:
-            return 0
-        count = self._receive(buffer, len(buffer))
-        if not count:
-            self.close()
-        return count
-
-
 class ChunkedResponse(StreamResponse):
     """A body in chunks."""
 
-    __slots__ = ()
+    __slots__ = ("_is_between",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._left = 0
+        """Bytes of the chunk that are to come."""
+        self._is_between = False
+        """Whether the line break behind a chunk is to come."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         if self._connection is None:
@@ -225,12 +212,12 @@ class ChunkedResponse(StreamResponse):
         if not count:
             raise ReadError(f"{self.origin} closed the connection within a chunk of its body")
         self._left -= count
-        self._between = not self._left
+        self._is_between = not self._left
         return count
 
     def _next_chunk(self) -> int:
         """Return the size of the next chunk; 0 for the last one."""
-        if self._between and self._line(2) != b"\r\n":
+        if self._is_between and self._line(2) != b"\r\n":
             raise self._malformed("a chunk has another length")
         match = _CHUNK_LINE.fullmatch(self._line(_MAX_LINE))
         if match is None:

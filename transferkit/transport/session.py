@@ -7,7 +7,6 @@ For whoever wants to see every request (mocks, tracers, subclasses), and for ada
 from __future__ import annotations
 
 import io
-import math
 import socket
 import threading
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sockets import abort_of
+from transferkit.transport.sockets import abort_of, closed_on_error
 
 
 def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
@@ -112,41 +111,30 @@ class _Shown(urllib3.HTTPResponse):
 class SessionResponse(Response):
     """A response of requests'."""
 
-    __slots__ = ("_abort", "_flow", "_lane", "_left", "_raw", "_response")
+    __slots__ = ("_abort", "_left", "_raw", "_response")
 
     def __init__(self, response: requests.Response, request: Request, lane: Lane, flow: Flow) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = {name.lower(): text for name, text in response.headers.items()}
-        self.timeout = request.timeout
-        self.origin = lane.origin
-        self.url = request.url
-        self._deadline = math.inf
-        self._lane = lane
+        headers = {name.lower(): text for name, text in response.headers.items()}
+        super().__init__(response.status_code, headers, None, request, lane, flow)
         self._response = response
         self._raw: Any = response.raw
-        self._flow = flow
         self._abort: Abort | None = None
-        try:
-            self.length = self._left = 0 if request.method == "HEAD" else self._announced()
+        with closed_on_error(self):
+            if request.method == "HEAD" or self.status in NO_BODY:
+                self.length = 0  # whatever it announces
+            elif "content-length" in headers and "transfer-encoding" not in headers:
+                self.length = self._announced(headers["content-length"])
             # A foreign adapter hides its connection, and urllib3's response knows the socket.
             sock = getattr(getattr(self._raw, "_sock_shutdown", None), "__self__", None)
             if isinstance(sock, socket.socket):
                 self._abort = abort_of(sock)
                 flow.attach(self._abort)
-        except BaseException:
-            self.close()
-            raise
+        self._left = self.length
 
-    def _announced(self) -> int | None:
-        value = self.headers.get("content-length")
-        if self.status in NO_BODY:
-            return 0  # whatever it announces
-        if value is None or "transfer-encoding" in self.headers:
-            return None
+    def _announced(self, value: str) -> int:
         # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
-        values = {part.strip() for part in value.split(",")}
-        text = values.pop()
-        if values or not (text.isascii() and text.isdigit()):
+        text, *others = {part.strip() for part in value.split(",")}
+        if others or not (text.isascii() and text.isdigit()):
             raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {value[:60]!r}")
         return int(text)
 
