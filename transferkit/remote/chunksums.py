@@ -57,7 +57,7 @@ def _find(url: BlobURL, flow: Flow) -> _Opened | None:
     client = url.endpoint.client
     if is_ollama(client.origin, client.options.ollama_hosts):
         return _open(url, flow)
-    traits = client.traits
+    traits = client.host
     if traits.has_chunksums is None:
         with url.endpoint.first_list.turn(flow):
             if traits.has_chunksums is None:
