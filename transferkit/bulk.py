@@ -22,7 +22,7 @@ from transferkit.options import TransferOptions
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
-from transferkit.storage.partials import DAY, PartialFile
+from transferkit.storage.partials import DAY, PartialFile, find_partials, remove_partials
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.progress import ProgressCallback
@@ -99,13 +99,11 @@ def download(
         if not descriptors:
             return Report()
         target = _directory(dest_dir, options)
-        target.prepare()
         present: list[Descriptor] = []
         missing: list[Descriptor] = []
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
-        # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
-        target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
+        target.prepare(missing)
         with closing(target):
             with Operation(
                 concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
@@ -222,7 +220,7 @@ def plan(
     with Operation(options=options, cancellation=cancel) as operation:
         missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
     target.close()
-    needed, free = target.space.room_for(missing)
+    needed, free = target.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
@@ -238,7 +236,7 @@ def partials(dest_dir: Path) -> list[PartialFile]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    return Directory(dest_dir).partials()
+    return find_partials(Directory(dest_dir))
 
 
 def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than: float = DAY) -> list[PartialFile]:
@@ -251,7 +249,7 @@ def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than:
         InvalidDigestError: one of the digests is none.
         StorageError: a file cannot be removed.
     """
-    return Directory(dest_dir).discard(digests, older_than=older_than)
+    return remove_partials(Directory(dest_dir), digests, older_than=older_than)
 
 
 def digest_to_path(digest: str) -> str:

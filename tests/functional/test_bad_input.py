@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import pickle
 import socket
@@ -137,6 +139,33 @@ def test_a_destination_that_is_not_writable(registry, tmp_path, monkeypatch):
 
     with pytest.raises(tk.StorageError, match="not writable"):
         download(registry.url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path / "d")
+
+
+class ReadOnlyDisk(Disk):
+    """A file system that can only be read."""
+
+    def make_folder(self, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    create = reopen = open_append = rename = unlink = make_folder
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_a_folder_that_can_only_be_read_and_has_everything_is_enough(
+    registry, make_blobs, tmp_path, monkeypatch, is_remembered
+):
+    blobs, folder = make_blobs(tmp_path / "d", [1_000, 300_000]), tmp_path / "d"
+    options = tk.TransferOptions(resume_threshold=100_000)
+    if is_remembered:
+        download(registry.url, blobs, folder, options=options)
+    monkeypatch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=ReadOnlyDisk()))
+    report = download(registry.url, blobs, folder, options=options)
+    assert (0, 2, 0) == (report.bytes, report.skipped, len(registry.log))
+    assert is_remembered == (folder / ".partial").exists()
+
+    (folder / tk.digest_to_path(blobs[1].digest)).write_bytes(bytes(300_000))
+    with pytest.raises(tk.StorageError, match="read-only"):
+        download(registry.url, blobs, folder, options=options)
 
 
 def names(folder: Path) -> list[str]:

@@ -21,7 +21,6 @@ from tests.unit.storage import volatile
 from tests.unit.storage.suite import FailingDisk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.storage import directory as directory_module
 from transferkit.storage import partial as partial_module
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
@@ -436,7 +435,7 @@ def test_what_was_left_beside_a_blob_that_is_in_place_is_removed(tmp_path):
 
 
 def boot(monkeypatch, name: str) -> None:
-    monkeypatch.setattr(directory_module, "boot_id", lambda: name)
+    monkeypatch.setattr(Disk, "boot", name)
 
 
 @pytest.mark.parametrize("loss", ["names", "data", "order"])
