@@ -65,6 +65,7 @@ class Copy:
         self._attempts = attempts
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
         self._outcomes = outcomes
+        self._debug = outcomes.logger.debug
         self._chunk_size = options.chunk_size
 
     def work(self, unit: Unit, flow: WorkerFlow) -> None:
@@ -126,8 +127,8 @@ class Copy:
             blob.ingest.follow(flow)
             if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
-        except RetriesExhaustedError:
-            pass  # it never came whole: what it did not say comes by plain ranges
+        except RetriesExhaustedError as error:
+            self._debug("%s: the rest of its chunks comes by plain ranges: %s", blob.descriptor.digest.short, error)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
@@ -167,6 +168,7 @@ class Copy:
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             except DigestMismatchError as error:
                 # Twice something else than the list says: it may be the list that lies, and the whole will tell.
+                self._debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
                 self._outcomes.again(descriptor, error, unit.start)
                 blob.trusts_chunksums = False
                 unit.begin()
@@ -191,6 +193,7 @@ class Copy:
         wanted = Chunk(unit.at, unit.end - 1)
         with cast(RangeFetcher, self._source).fetch_range(descriptor, wanted, flow=flow) as body:
             if body.offset != wanted.start or body.length not in (wanted.size, None):
+                self._debug("%s: no ranges there; it is read as one stream", descriptor.digest.short)
                 blob.become(State.STREAM)
                 return
             if blob.become(State.OPEN):
