@@ -20,23 +20,15 @@ class ExistenceProbe:
     """What one repository has answered in one call. Thread-safe: a count that is off by one costs a request."""
 
     def __init__(self) -> None:
-        self._absent = 0
+        self.absent = 0  # blobs that were not there, one after the other
         self._unasked = 0
 
     def pays(self, descriptor: Descriptor) -> bool:
         """Tell whether to ask for a blob."""
-        if descriptor.size > SMALL or self._absent < ENOUGH:
+        if descriptor.size > SMALL or self.absent < ENOUGH:
             return True
         self._unasked += 1
         return self._unasked % EACH == 0
-
-    def heard(self, *, is_there: bool) -> None:
-        """Take in an answer."""
-        self._absent = 0 if is_there else self._absent + 1
-
-    def begin_again(self) -> None:
-        """Ask again: something went wrong, and nobody knows what the registry has now."""
-        self._absent = 0
 
 
 def exists(endpoint: Endpoint, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
