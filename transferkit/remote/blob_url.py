@@ -28,10 +28,10 @@ _STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One URL of the blob. ``foreign``: on another origin than the registry; it may expire."""
+    """One URL of the blob."""
 
     url: str
-    foreign: bool
+    foreign: bool  # on another origin than the registry: it may expire
     etag: str | None = None
 
 
@@ -57,8 +57,6 @@ class BlobURL:
         """Open the bytes of ``chunk``; ``offset`` is its start, or 0 where the server sends all of the blob instead.
 
         Raises:
-            BlobNotFoundError: the repository does not have it.
-            RegistryError: a refusal; by a storage URL, also of the one that was asked for when the first had expired.
             RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
             ProtocolError: it is no blob, or (retryable) seems to be another version of it.
         """

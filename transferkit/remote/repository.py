@@ -22,7 +22,7 @@ from transferkit.errors import (
 )
 from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
-from transferkit.remote import manifests, probe, upload_oci, upload_ollama
+from transferkit.remote import manifests, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
@@ -104,7 +104,7 @@ class Repository:
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
-        return probe.exists(self._endpoint, descriptor, flow)
+        return self._endpoint.exists(descriptor, flow)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here: it is there already, or mounted, or sent.

@@ -1,7 +1,8 @@
 """Uploads: whether a blob is there already, else an upload session, which outlives the attempt that began it.
 
-At most three requests for a blob that is sent in one: HEAD, POST, PUT; two where asking does not pay. What a session is
-sent, :mod:`~transferkit.remote.upload_oci` and :mod:`~transferkit.remote.upload_ollama` know.
+At most three requests for a blob that is sent in one: HEAD, POST, PUT. The first is a third of what a small blob takes:
+once a row of blobs were not there, small ones are sent unasked, but for one in a while; the first that is there brings
+the questions back. What a session is sent, ``upload_oci`` and ``upload_ollama`` know.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekabl
 from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.probe import ExistenceProbe, exists
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -28,6 +28,9 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 STORED = (200, 201, 204)
 # Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
 _WORTH_RESUMING = 1024 * 1024
+_SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
+_ENOUGH = 16  # blobs that were not there, one after the other
+_EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
 
@@ -50,29 +53,31 @@ class UploadSession(ABC):
 
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
-        """Send what is missing, and end the session.
-
-        Raises:
-            StartAgain: another session is needed.
-            RegistryError, TransportError, ProtocolError: the registry refused, or a connection did not hold.
-        """
+        """Send what is missing, and end the session. Raises StartAgain where another one is needed."""
 
 
 @dataclass(slots=True, eq=False)
 class Uploads:
-    """The uploads to one repository. Thread-safe, one thread a blob."""
+    """The uploads to one repository. Thread-safe, one thread a blob: a count that is off by one costs a request."""
 
     endpoint: Endpoint
     begin: Callable[[Upload], UploadSession | Outcome]  # or the registry mounts the blob, or says that it has it
-    probe: ExistenceProbe = field(default_factory=ExistenceProbe)
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
+    absent: int = 0  # blobs that were not there, one after the other
+    unasked: int = 0
+
+    def asking_pays(self, descriptor: Descriptor) -> bool:
+        """Tell whether to ask for a blob before it is sent."""
+        if descriptor.size > _SMALL or self.absent < _ENOUGH:
+            return True
+        self.unasked += 1
+        return self.unasked % _EACH == 0
 
 
 class Upload:
     """One attempt at one blob: its content, opened where a request's body begins. A context manager, for one thread.
 
-    ``request`` makes its requests: a token serves them all, as long as the scope does. Where the attempt fails, and
-    another one may not, its session is kept for that.
+    ``request`` makes its requests. Where the attempt fails, and another one may not, its session is kept for that.
     """
 
     def __init__(self, uploads: Uploads, descriptor: Descriptor, source: Fetcher, flow: Flow) -> None:
@@ -89,17 +94,14 @@ class Upload:
         self._unread_at: int | None = None
 
     def session(self, error: TransferKitError | None = None) -> UploadSession | Outcome:
-        """Return the session to send to, or how the blob came to be there without one.
-
-        ``error`` says why the last session was of no use; after the fourth one, it is raised.
-        """
-        probe, sessions, digest = self._uploads.probe, self._uploads.sessions, self.descriptor.digest
+        """Return the session to send to, or how the blob came to be there; ``error``: why the last one was of no use."""
+        uploads, sessions, digest = self._uploads, self._uploads.sessions, self.descriptor.digest
         if error is None:
-            if probe.pays(self.descriptor):
-                is_there = self.is_there()
-                probe.absent = 0 if is_there else probe.absent + 1
-                if is_there:
+            if uploads.asking_pays(self.descriptor):
+                if self.endpoint.exists(self.descriptor, self.flow, uploading=True):
+                    uploads.absent = 0
                     return Outcome.PRESENT
+                uploads.absent += 1
             session = sessions.get(digest)
             if session is not None and session.resume(self):
                 self.flow.counter.set_position(session.confirmed)
@@ -109,7 +111,7 @@ class Upload:
             raise error from error.__cause__
         self.flow.counter.set_position(0)
         self._begun += 1
-        begun = self._uploads.begin(self)
+        begun = uploads.begin(self)
         if isinstance(begun, UploadSession) and self.descriptor.size >= _WORTH_RESUMING:
             sessions[digest] = begun
         return begun
@@ -120,7 +122,7 @@ class Upload:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self._uploads.sessions.get(self.descriptor.digest)
         if error is not None:
-            self._uploads.probe.absent = 0  # something went wrong, and nobody knows what the registry has now
+            self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
             # The count stays as it is until the registry has said what of it is there.
             session.resumed = True
@@ -162,9 +164,9 @@ class Upload:
         return content
 
     def _close(self) -> None:
-        content, self._content = self._content, None
-        if content is not None:
-            content.close()
+        if self._content is not None:
+            self._content.close()
+        self._content = None
 
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
@@ -172,15 +174,17 @@ class Upload:
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
     def check_stored(self, response: Response) -> None:
-        """Refuse the response to a commit that names another digest."""
+        """Finish the response to a commit; refuse one that names another digest."""
         response.finish()
         said, digest = announced(response.headers), self.descriptor.digest
         if said is not None and said != digest and said.algorithm == digest.algorithm:
             raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said}")
 
-    def is_there(self) -> bool:
-        """Tell whether the repository says that it has the blob."""
-        return exists(self.endpoint, self.descriptor, self.flow, uploading=True)
+    def ask(self, request: Request) -> Response:
+        """Send a request without a body, and return its response, whose body says nothing."""
+        response = self.client.send(request, self.flow)
+        response.finish()
+        return response
 
 
 def status_of(error: RegistryError | NotFoundError) -> int:

@@ -24,15 +24,21 @@ _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     """Begin a session, unless the registry mounts the blob."""
+    name, digest = upload.endpoint.name, upload.descriptor.digest
     source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
-    try:
-        response = _post(upload, source)
-    except (RegistryError, NotFoundError) as error:
-        # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then the
-        # token service may refuse the wider scope too.
-        if source is None or error.retryable or status_of(error) in (429, 503):
-            raise
-        source, response = None, _post(upload, None)
+    while True:
+        path = routes.mount(name, digest, source) if source else routes.uploads(name)
+        scope = routes.push_scope(name, source)
+        try:
+            request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
+            response = upload.ask(request)
+            break
+        except (RegistryError, NotFoundError) as error:
+            # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then
+            # the token service may refuse the wider scope too.
+            if source is None or error.retryable or status_of(error) in (429, 503):
+                raise
+            source = None
     if response.status == 201:
         if source is not None:
             return Outcome.MOUNTED
@@ -40,16 +46,6 @@ def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
     url = upload.client.locate(response.url, response.headers.get("location"))
     return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
-
-
-def _post(upload: Upload, source: str | None) -> Response:
-    name = upload.endpoint.name
-    path = routes.mount(name, upload.descriptor.digest, source) if source else routes.uploads(name)
-    scope = routes.push_scope(name, source)
-    request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
-    with upload.client.send(request, upload.flow) as response:
-        response.finish()
-    return response
 
 
 @dataclass(eq=False, kw_only=True)
@@ -70,17 +66,15 @@ class OCISession(UploadSession):
 
     def _ask(self, upload: Upload) -> bool:
         """Ask the registry how far it is; ``False`` where that cannot be gone on with."""
-        request = upload.request(method="GET", url=self.url, ok=(200, 202, 204))
         try:
-            with upload.client.send(request, upload.flow) as response:
-                position = received(response.headers.get("range"), sent=self.sent)
-                response.finish()
+            response = upload.ask(upload.request(method="GET", url=self.url, ok=(200, 202, 204)))
         except (RegistryError, NotFoundError) as error:
             if error.retryable:
                 raise
             # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is
             # not the one that the URL was signed for.
             return False
+        position = received(response.headers.get("range"), sent=self.sent)
         if position is None or position > self.sent:
             return False
         self.asked = position
@@ -112,11 +106,11 @@ class OCISession(UploadSession):
             else:  # 201 and 204 are not the specification's answer; what counts is the Range
                 request = upload.request(method="PATCH", url=self.url, ok=(201, 202, 204), headers=headers, body=body)
             try:
-                with upload.client.send(request, upload.flow) as response:
-                    if is_final:
-                        upload.check_stored(response)
-                        return Outcome.MOVED
-                    response.finish()
+                response = upload.client.send(request, upload.flow)
+                if is_final:
+                    upload.check_stored(response)
+                    return Outcome.MOVED
+                response.finish()
                 self._took(upload, response, start, end)
             except (RegistryError, NotFoundError) as error:
                 if status_of(error) == 416 and questions:
@@ -124,7 +118,8 @@ class OCISession(UploadSession):
                     self.resumed = True  # what it has is not what was counted here
                     if self._ask(upload):
                         continue
-                if is_final and status_of(error) in _MAYBE_THERE and upload.is_there():
+                maybe_there = is_final and status_of(error) in _MAYBE_THERE
+                if maybe_there and upload.endpoint.exists(upload.descriptor, upload.flow, uploading=True):
                     return Outcome.PRESENT
                 self._judge(upload, error, end - start, is_final=is_final)
 

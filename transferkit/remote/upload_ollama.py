@@ -33,8 +33,7 @@ def begin(upload: Upload) -> UploadSession | Outcome:
     path = f"{routes.mount(name, descriptor.digest, source)}&" if source else f"{routes.uploads(name)}?"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
     request = upload.request(method="POST", url=f"{path}digest={descriptor.digest}", ok=(201, 202), headers=headers)
-    with client.send(request, upload.flow) as response:
-        response.finish()
+    response = upload.ask(request)
     location = _location(response)
     # Its own client takes an answer that leads nowhere for a yes too.
     if response.status == 201 or not location:
@@ -63,14 +62,10 @@ def _location(response: Response) -> str | None:
 
 @dataclass(eq=False, kw_only=True)
 class OllamaSession(UploadSession):
-    """A session of Ollama's kind. It tells nobody how far it is; the storage behind it has whole parts.
+    """A session of Ollama's kind. It tells nobody how far it is; the storage behind it has whole parts."""
 
-    ``storage`` is the signed URL that takes the whole body, byte for byte, and ``signed`` the header fields that belong
-    to its signature; without it, the body goes in parts.
-    """
-
-    storage: str | None
-    signed: Mapping[str, str]
+    storage: str | None  # the signed URL that takes the whole body, byte for byte; without it, that goes in parts
+    signed: Mapping[str, str]  # the header fields that belong to its signature
     is_stored: bool = False
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
 
@@ -83,25 +78,22 @@ class OllamaSession(UploadSession):
         try:
             if self.storage is not None and not self.is_stored:
                 request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
-                with client.send(request, flow) as response:
-                    _check_storage(upload, response)
+                _check_storage(upload, client.send(request, flow))
                 self.is_stored = True
                 self.confirmed = size
             while self.confirmed < size:
                 start, end = self.confirmed, min(self.confirmed + length, size)
                 part = _Part(upload, start, end)
                 headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
-                request = upload.request(
-                    method="PATCH", url=self.url, ok=(201, 202, 204, 307), headers=headers, body=part.body
-                )
-                with client.send(request, flow) as response:
-                    response.finish()
+                ok = (201, 202, 204, 307)
+                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=part.body)
+                response = client.send(request, flow)
+                response.finish()
                 if response.status == 307:
                     flow.counter.set_position(start)
                     storage = client.locate(response.url, response.headers.get("location"))
                     request = _to_storage(upload, storage, part.body, {})
-                    with client.send(request, flow) as stored:
-                        _check_storage(upload, stored)
+                    _check_storage(upload, client.send(request, flow))
                 elif received(response.headers.get("range"), sent=end) not in (end, None):
                     raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
                 self.url = client.locate(response.url, _location(response))
@@ -110,8 +102,7 @@ class OllamaSession(UploadSession):
                 flow.counter.set_position(end)
             etag = composite_etag(self.digests) if self.storage is None else ""
             request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
-            with client.send(request, flow) as response:
-                upload.check_stored(response)
+            upload.check_stored(client.send(request, flow))
         except (NotFoundError, RegistryError) as error:
             # Another session brings other URLs, where the signature of one has expired.
             expired = request.anonymous and status_of(error) in routes.EXPIRED

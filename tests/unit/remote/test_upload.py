@@ -165,3 +165,13 @@ def test_a_blob_that_is_there_begins_no_session(flow: Flow) -> None:
         uploads = Uploads(Endpoint(client, WHERE), lambda _: pytest.fail("a session was begun"))
         assert attempt_at(uploads, DESCRIPTOR, flow) is Outcome.PRESENT
     assert flow.counter.position == len(DATA)
+
+
+def test_after_a_failure_the_registry_is_asked_again(endpoint: Endpoint, flow: Flow) -> None:
+    begun = [Session(), Session(ServerError("busy"))]
+    uploads = Uploads(endpoint, lambda _: begun.pop(), absent=16)
+    with pytest.raises(ServerError):
+        attempt_at(uploads, BLOB, flow)
+    assert uploads.absent == 0
+    assert attempt_at(uploads, BLOB, flow) is Outcome.MOVED
+    assert uploads.absent == 1
