@@ -60,11 +60,10 @@ class BlobURL:
             RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
             ProtocolError: it is no blob, or (retryable) seems to be another version of it.
         """
-        send = self.endpoint.client.send
-        target, response = self.target, None
+        send, target, response = self.endpoint.client.send, self.target, None
         if target is not None:
             try:
-                response = send(self.request(chunk, target), flow)
+                return self._open(send(self.request(chunk, target), flow), target, chunk)
             except RegistryError as error:
                 if not target.foreign or error.status not in EXPIRED:
                     raise
@@ -73,15 +72,13 @@ class BlobURL:
                 if target.foreign and self.target is target:
                     self.target = None  # the registry may know another
                 raise
-        if target is None or response is None:
-            expired = target
-            with self._turn.turn(flow):
-                target = self.target
-                if target is None or target is expired:
-                    response = send(self.request(chunk), flow)
-                    target = self._found(response)
-            if response is None:  # another thread has found the target meanwhile
-                response = send(self.request(chunk, target), flow)
+        with self._turn.turn(flow):
+            expired, target = target, self.target
+            if target is None or target is expired:
+                response = send(self.request(chunk), flow)
+                target = self._found(response)
+        if response is None:  # another thread has found the target meanwhile
+            response = send(self.request(chunk, target), flow)
         return self._open(response, target, chunk)
 
     def request(self, chunk: Chunk, target: Target | None = None) -> Request:

@@ -94,7 +94,7 @@ class Upload:
         self._unread_at: int | None = None
 
     def session(self, error: TransferKitError | None = None) -> UploadSession | Outcome:
-        """Return the session to send to, or how the blob came to be there; ``error``: why the last one was of no use."""
+        """Return the session to send to, or how the blob came to be there; ``error``: why the last was of no use."""
         uploads, sessions, digest = self._uploads, self._uploads.sessions, self.descriptor.digest
         if error is None:
             if uploads.asking_pays(self.descriptor):

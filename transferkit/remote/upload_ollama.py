@@ -51,11 +51,6 @@ def part_length(size: int) -> int:
     return min(max(size // 16, SMALLEST_PART), LARGEST_PART)
 
 
-def composite_etag(parts: list[bytes]) -> str:
-    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
-    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
 def _location(response: Response) -> str | None:
     return response.headers.get("docker-upload-location") or response.headers.get("location")
 
@@ -100,7 +95,10 @@ class OllamaSession(UploadSession):
                 self.digests.append(part.md5.digest())
                 self.confirmed = end
                 flow.counter.set_position(end)
-            etag = composite_etag(self.digests) if self.storage is None else ""
+            etag = ""
+            if self.storage is None:  # as S3 has it for an object in parts
+                md5 = hashlib.md5(b"".join(self.digests), usedforsecurity=False)
+                etag = f"{md5.hexdigest()}-{len(self.digests)}"
             request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
             upload.check_stored(client.send(request, flow))
         except (NotFoundError, RegistryError) as error:
