@@ -24,9 +24,6 @@ class Chunk:
 
     Raises:
         InvalidDescriptorError: not ``0 <= start <= end < 2**63``.
-
-    >>> Chunk(0, 9).size, str(Chunk(0, 9))
-    (10, '0-9')
     """
 
     start: int
@@ -64,9 +61,6 @@ def chunk_size(size: int) -> int:
 
     It is the next power of two after a 500th of the blob: few enough requests for a large one, and chunks enough for
     all workers for a small one.
-
-    >>> chunk_size(80 * 1024**3) // 1024**2
-    64
     """
     part = -(-size // PARTS)
     return min(max(1 << max(part - 1, 0).bit_length(), MIN_CHUNK), MAX_CHUNK)

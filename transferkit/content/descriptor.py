@@ -55,9 +55,6 @@ class Blob:
 
     Raises:
         InvalidDigestError, InvalidDescriptorError: the digest or the size is none.
-
-    >>> Blob(digest="sha256:" + 64 * "a", size=123, source="library/other").source
-    'library/other'
     """
 
     digest: str

@@ -90,10 +90,6 @@ class Index(_Document):
 
     Raises:
         InvalidManifestError: as for :class:`Manifest`; and always where layers are asked for: it has none itself.
-
-    >>> entry = b'{"digest": "sha256:%b", "size": 2, "platform": {"os": "linux", "architecture": "arm64"}}'
-    >>> Index(b'{"manifests": [%b]}' % entry % (64 * b"a")).manifests[0].platform
-    'linux/arm64'
     """
 
     manifests: tuple[Descriptor, ...] = field(init=False, default=())
@@ -112,11 +108,7 @@ class Index(_Document):
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:
-    """Return the manifest or the index that ``raw`` is; ``media_type`` is what the server called it.
-
-    Raises:
-        InvalidManifestError: it is neither, or may be taken for both.
-    """
+    """Return the manifest or index that ``raw`` is, or raise InvalidManifestError; ``media_type``: as the server says."""
     data = _parse(raw)
     is_index = "manifests" in data or media_type in _INDEXES or data.get("mediaType") in _INDEXES
     return (Index if is_index else Manifest)(raw, media_type=media_type)

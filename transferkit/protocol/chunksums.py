@@ -29,14 +29,6 @@ class ChunksumParser:
 
     What it yields and how it ends does not depend on where the input is split: a lie is told after all that came before
     it, and ends the reading. It keeps one line, however long the list is.
-
-    >>> parser = ChunksumParser(10)
-    >>> list(parser.feed(b"sha256:" + 64 * b"a" + b" 0-"))
-    []
-    >>> list(parser.feed(b"9" + b"\\n"))
-    [(Chunk(start=0, end=9), Digest('sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'))]
-    >>> list(parser.close())
-    []
     """
 
     def __init__(self, size: int) -> None:

@@ -76,11 +76,7 @@ class Head:
 
 
 def read_head(data: bytes) -> Head:
-    """Read a whole head, up to and with its empty line.
-
-    Raises:
-        ProtocolError: it is not the head of an HTTP/1 answer, or it may be read in two ways.
-    """
+    """Read a whole head, up to and with its empty line; ProtocolError: it is none, or may be read in two ways."""
     if len(data) > MAX_HEAD:
         raise ProtocolError(f"the server sent an answer whose head is longer than {MAX_HEAD} bytes")
     match = _HEAD.fullmatch(data)

@@ -59,11 +59,7 @@ def received(value: str | None, *, sent: int) -> int | None:
 
 
 def announced(headers: Mapping[str, str]) -> Digest | None:
-    """Return the ``Docker-Content-Digest``; ``None`` where it is missing, or of an algorithm that is not ours.
-
-    Raises:
-        ProtocolError: it is malformed.
-    """
+    """Return the ``Docker-Content-Digest``; ``None``: it is missing, or of an algorithm that is not ours."""
     said = headers.get("docker-content-digest", "")
     if said.partition(":")[0] not in HEX_LENGTHS:
         return None

@@ -28,10 +28,10 @@ _STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One URL of the blob. ``foreign``: on another origin than the registry; it may expire."""
+    """One URL of the blob."""
 
     url: str
-    foreign: bool
+    foreign: bool  # on another origin than the registry: it may expire
     etag: str | None = None
 
 
@@ -57,16 +57,13 @@ class BlobURL:
         """Open the bytes of ``chunk``; ``offset`` is its start, or 0 where the server sends all of the blob instead.
 
         Raises:
-            BlobNotFoundError: the repository does not have it.
-            RegistryError: a refusal; by a storage URL, also of the one that was asked for when the first had expired.
             RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
             ProtocolError: it is no blob, or (retryable) seems to be another version of it.
         """
-        send = self.endpoint.client.send
-        target, response = self.target, None
+        send, target, response = self.endpoint.client.send, self.target, None
         if target is not None:
             try:
-                response = send(self.request(chunk, target), flow)
+                return self._open(send(self.request(chunk, target), flow), target, chunk)
             except RegistryError as error:
                 if not target.foreign or error.status not in EXPIRED:
                     raise
@@ -75,15 +72,13 @@ class BlobURL:
                 if target.foreign and self.target is target:
                     self.target = None  # the registry may know another
                 raise
-        if target is None or response is None:
-            expired = target
-            with self._turn.turn(flow):
-                target = self.target
-                if target is None or target is expired:
-                    response = send(self.request(chunk), flow)
-                    target = self._found(response)
-            if response is None:  # another thread has found the target meanwhile
-                response = send(self.request(chunk, target), flow)
+        with self._turn.turn(flow):
+            expired, target = target, self.target
+            if target is None or target is expired:
+                response = send(self.request(chunk), flow)
+                target = self._found(response)
+        if response is None:  # another thread has found the target meanwhile
+            response = send(self.request(chunk, target), flow)
         return self._open(response, target, chunk)
 
     def request(self, chunk: Chunk, target: Target | None = None) -> Request:

@@ -29,9 +29,7 @@ class BlobBody:
 def open_body(response: Response, start: int, end: int, size: int, subject: str) -> BlobBody:
     """Return the bytes ``start`` to ``end`` (inclusive) of a blob of ``size`` bytes, or (200) all of it.
 
-    Raises:
-        RangeRefused: it is another range.
-        ProtocolError, SizeMismatchError: as by :func:`check_response`. The response is closed.
+    Where it is neither, the response is closed: RangeRefused, or as by :func:`check_response`.
     """
     try:
         if response.status == 206:
@@ -60,7 +58,7 @@ def check_response(response: Response, expected: int | None, subject: str) -> No
     kind = response.headers.get("content-type", "").partition(";")[0][:60]
     hint = f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else ""
     if response.length is not None:
-        text = f"{subject}: {response.origin} announces {response.length} bytes, expected {expected}{hint}"
-        raise SizeMismatchError(text)
+        said = f"announces {response.length} bytes, expected {expected}{hint}"
+        raise SizeMismatchError(f"{subject}: {response.origin} {said}")
     if hint and response.status == 200:
         raise ProtocolError(f"{subject}: {response.origin} sent a page for the blob{hint}")

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 _BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
 
 Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
-_Opened: TypeAlias = tuple[Response, tuple[Chunk, Digest], Pairs]  # its first line, and the others
 
 
 def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
@@ -37,38 +36,32 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
         ProtocolError: the list is a lie, or leads where it may not.
         TransportError, RegistryError: it broke off, or the registry is in trouble; worth another try.
     """
-    found = _find(url, flow)
-    if found is not None:
-        response, first, rest = found
-        client = url.endpoint.client
-        with closing(rest):
-            location = response.headers.get("content-location")
-            if location:
-                target = client.resolve(response.url, location)
-                # Who is not the registry does not choose what is asked of it with the user's credentials.
-                if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
-                    url.follow(target)
-            yield first
-            yield from rest
-
-
-def _find(url: BlobURL, flow: Flow) -> _Opened | None:
-    """Open the list, unless the registry is known to have none."""
-    client = url.endpoint.client
-    if is_ollama(client.origin, client.options.ollama_hosts):
-        return _open(url, flow)
-    traits = client.host
-    if traits.has_chunksums is None:
+    client, traits = url.endpoint.client, url.endpoint.client.host
+    always = is_ollama(client.origin, client.options.ollama_hosts)
+    opened = None
+    if not always and traits.has_chunksums is None:
         with url.endpoint.first_list.turn(flow):
             if traits.has_chunksums is None:
-                found = _open(url, flow)
-                traits.has_chunksums = found is not None
-                return found
-    return _open(url, flow) if traits.has_chunksums else None
+                opened = _open(url, flow)
+                traits.has_chunksums = opened is not None
+    if opened is None and (always or traits.has_chunksums):
+        opened = _open(url, flow)
+    if opened is None:
+        return
+    response, first, rest = opened
+    with closing(rest):
+        location = response.headers.get("content-location")
+        if location:
+            target = client.resolve(response.url, location)
+            # Who is not the registry does not choose what is asked of it with the user's credentials.
+            if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
+                url.follow(target)
+        yield first
+        yield from rest
 
 
-def _open(url: BlobURL, flow: Flow) -> _Opened | None:
-    """Ask for the list, and read it up to its first line, which proves that it is one."""
+def _open(url: BlobURL, flow: Flow) -> tuple[Response, tuple[Chunk, Digest], Pairs] | None:
+    """Ask for the list, and read it up to its first line, which proves that it is one; return that and the others."""
     endpoint, subject = url.endpoint, url.subject
     path = routes.chunksums(endpoint.name, url.descriptor.digest)
     parser = ChunksumParser(url.descriptor.size)

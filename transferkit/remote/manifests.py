@@ -60,8 +60,8 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         subject=f"the manifest {reference}",
     )
     try:
-        with endpoint.client.send(request, flow) as response:
-            response.finish()
+        response = endpoint.client.send(request, flow)
+        response.finish()
     finally:
         body.rewind()  # a manifest is not part of the progress
     _check(raw, reference, announced(response.headers))

@@ -22,12 +22,12 @@ from transferkit.errors import (
 )
 from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
-from transferkit.remote import manifests, probe, upload_oci, upload_ollama
+from transferkit.remote import manifests, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.upload import StartAgain, Uploads
+from transferkit.remote.upload import StartAgain, Upload, Uploads
 from transferkit.transport.client import Client
 
 _WHOLE = (200,)
@@ -104,7 +104,7 @@ class Repository:
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
-        return probe.exists(self._endpoint, descriptor, flow)
+        return self._endpoint.exists(descriptor, flow)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here: it is there already, or mounted, or sent.
@@ -114,13 +114,13 @@ class Repository:
             RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
                 that is worth another attempt, it goes on from what the registry has then.
         """
-        with self._uploads.attempt(descriptor, source, flow) as upload:
-            begun = self._uploads.session(upload)
+        with Upload(self._uploads, descriptor, source, flow) as upload:
+            begun = upload.session()
             while not isinstance(begun, Outcome):
                 try:
                     begun = begun.send(upload)
                 except StartAgain as again:
-                    begun = self._uploads.session(upload, again.args[0])
+                    begun = upload.session(again.args[0])
         return begun
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:

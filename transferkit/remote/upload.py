@@ -1,14 +1,16 @@
 """Uploads: whether a blob is there already, else an upload session, which outlives the attempt that began it.
 
-At most three requests for a blob that is sent in one: HEAD, POST, PUT; two where asking does not pay. What a session is
-sent, :mod:`~transferkit.remote.upload_oci` and :mod:`~transferkit.remote.upload_ollama` know.
+At most three requests for a blob that is sent in one: HEAD, POST, PUT. The first is a third of what a small blob takes:
+once a row of blobs were not there, small ones are sent unasked, but for one in a while; the first that is there brings
+the questions back. What a session is sent, ``upload_oci`` and ``upload_ollama`` know.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 
 from transferkit.content.descriptor import Descriptor
@@ -17,7 +19,6 @@ from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekabl
 from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.probe import ExistenceProbe, exists
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -27,6 +28,9 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 STORED = (200, 201, 204)
 # Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
 _WORTH_RESUMING = 1024 * 1024
+_SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
+_ENOUGH = 16  # blobs that were not there, one after the other
+_EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
 
@@ -34,29 +38,105 @@ class StartAgain(Exception):
     """The session is of no use any more, and another one may be; the argument is the error that says why."""
 
 
-class Upload:
-    """One attempt at one blob: its content, opened where a request's body begins. For one thread, which closes it.
+@dataclass(eq=False)
+class UploadSession(ABC):
+    """An upload under way. What is there is not sent again by the next attempt at its blob."""
 
-    ``request`` makes its requests: a token serves them all, as long as the scope does.
+    url: str  # where its next request goes; absolute
+    confirmed: int = 0  # bytes that are there
+    resumed: bool = False  # it has been through an attempt that failed
+    stalled: bool = False  # that attempt ended in silence
+
+    @abstractmethod
+    def resume(self, upload: Upload) -> bool:
+        """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
+
+    @abstractmethod
+    def send(self, upload: Upload) -> Outcome:
+        """Send what is missing, and end the session. Raises StartAgain where another one is needed."""
+
+
+@dataclass(slots=True, eq=False)
+class Uploads:
+    """The uploads to one repository. Thread-safe, one thread a blob: a count that is off by one costs a request."""
+
+    endpoint: Endpoint
+    begin: Callable[[Upload], UploadSession | Outcome]  # or the registry mounts the blob, or says that it has it
+    sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
+    absent: int = 0  # blobs that were not there, one after the other
+    unasked: int = 0
+
+    def asking_pays(self, descriptor: Descriptor) -> bool:
+        """Tell whether to ask for a blob before it is sent."""
+        if descriptor.size > _SMALL or self.absent < _ENOUGH:
+            return True
+        self.unasked += 1
+        return self.unasked % _EACH == 0
+
+
+class Upload:
+    """One attempt at one blob: its content, opened where a request's body begins. A context manager, for one thread.
+
+    ``request`` makes its requests. Where the attempt fails, and another one may not, its session is kept for that.
     """
 
-    def __init__(self, endpoint: Endpoint, descriptor: Descriptor, source: Fetcher, flow: Flow) -> None:
-        self.client = endpoint.client
-        self.endpoint = endpoint
+    def __init__(self, uploads: Uploads, descriptor: Descriptor, source: Fetcher, flow: Flow) -> None:
+        self.endpoint = uploads.endpoint
+        self.client = uploads.endpoint.client
         self.descriptor = descriptor
         self.flow = flow
         self.subject = descriptor.digest.short
-        self.request = partial(endpoint.write, subject=self.subject)
-        self.sessions = 0  # that it has begun
+        self.request = partial(uploads.endpoint.write, subject=self.subject)
+        self._uploads = uploads
+        self._begun = 0  # sessions
         self._source = source
         self._content: Body | None = None
         self._unread_at: int | None = None
+
+    def session(self, error: TransferKitError | None = None) -> UploadSession | Outcome:
+        """Return the session to send to, or how the blob came to be there; ``error``: why the last was of no use."""
+        uploads, sessions, digest = self._uploads, self._uploads.sessions, self.descriptor.digest
+        if error is None:
+            if uploads.asking_pays(self.descriptor):
+                if self.endpoint.exists(self.descriptor, self.flow, uploading=True):
+                    uploads.absent = 0
+                    return Outcome.PRESENT
+                uploads.absent += 1
+            session = sessions.get(digest)
+            if session is not None and session.resume(self):
+                self.flow.counter.set_position(session.confirmed)
+                return session
+        sessions.pop(digest, None)
+        if error is not None and self._begun == _SESSIONS:
+            raise error from error.__cause__
+        self.flow.counter.set_position(0)
+        self._begun += 1
+        begun = uploads.begin(self)
+        if isinstance(begun, UploadSession) and self.descriptor.size >= _WORTH_RESUMING:
+            sessions[digest] = begun
+        return begun
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        session = self._uploads.sessions.get(self.descriptor.digest)
+        if error is not None:
+            self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
+        if session is not None and isinstance(error, TransferKitError) and error.retryable:
+            # The count stays as it is until the registry has said what of it is there.
+            session.resumed = True
+            session.stalled = isinstance(error, StalledError)
+        else:
+            self._uploads.sessions.pop(self.descriptor.digest, None)
+            self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
+        self._close()
 
     def body(self, start: int, end: int) -> RequestBody:
         """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far."""
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.seek(start)
-        return RequestBody(end - start, partial(self.content, start), self.flow, start=start)
+        return RequestBody(end - start, lambda: nullcontext(self.content(start)), self.flow, start=start)
 
     def seek(self, offset: int) -> Body:
         """Return the content, whose next byte is the one at ``offset``."""
@@ -65,7 +145,7 @@ class Upload:
         if self._content is not None and isinstance(self._content, Seekable):
             self._content.seek(offset, flow=self.flow)
             return self._content
-        self.close()
+        self._close()
         self._content = content = self._source.fetch(self.descriptor, offset=offset, flow=self.flow)
         skip, buffer = offset - content.offset, self.flow.buffer
         while skip:
@@ -76,18 +156,17 @@ class Upload:
             skip -= count
         return content
 
-    @contextmanager
-    def content(self, offset: int) -> Iterator[Body]:
-        """Open the content at ``offset`` for one request; it stays open for the next one."""
+    def content(self, offset: int) -> Body:
+        """Return the content at ``offset`` for one request; it stays open for the next one."""
         content = self._content if self._unread_at == offset else None
         content = content or self.seek(offset)
         self._unread_at = None
-        yield content
+        return content
 
-    def close(self) -> None:
-        content, self._content = self._content, None
-        if content is not None:
-            content.close()
+    def _close(self) -> None:
+        if self._content is not None:
+            self._content.close()
+        self._content = None
 
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
@@ -95,98 +174,17 @@ class Upload:
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
     def check_stored(self, response: Response) -> None:
-        """Refuse the response to a commit that names another digest."""
+        """Finish the response to a commit; refuse one that names another digest."""
         response.finish()
         said, digest = announced(response.headers), self.descriptor.digest
         if said is not None and said != digest and said.algorithm == digest.algorithm:
             raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said}")
 
-    def is_there(self) -> bool:
-        """Tell whether the repository says that it has the blob."""
-        return exists(self.endpoint, self.descriptor, self.flow, uploading=True)
-
-
-class UploadSession(ABC):
-    """An upload under way. What is there is not sent again by the next attempt at its blob."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url  # where its next request goes; absolute
-        self.confirmed = 0  # bytes that are there
-        self.resumed = False  # it has been through an attempt that failed
-        self.stalled = False  # that attempt ended in silence
-
-    @abstractmethod
-    def resume(self, upload: Upload) -> bool:
-        """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
-
-    @abstractmethod
-    def send(self, upload: Upload) -> Outcome:
-        """Send what is missing, and end the session.
-
-        Raises:
-            StartAgain: another session is needed.
-            RegistryError, TransportError, ProtocolError: the registry refused, or a connection did not hold.
-        """
-
-
-# Begins a session, unless the registry mounts the blob instead, or says that it has it.
-Begin = Callable[[Upload], UploadSession | Outcome]
-
-
-class Uploads:
-    """The uploads to one repository: the sessions under way, and what was heard. Thread-safe, one thread a blob."""
-
-    def __init__(self, endpoint: Endpoint, begin: Begin) -> None:
-        self._endpoint = endpoint
-        self._begin = begin
-        self._probe = ExistenceProbe()
-        self._under_way: dict[Digest, UploadSession] = {}
-
-    @contextmanager
-    def attempt(self, descriptor: Descriptor, source: Fetcher, flow: Flow) -> Iterator[Upload]:
-        """Make one attempt at a blob. Where it fails, and another one may not, its session is kept for that."""
-        try:
-            with closing(Upload(self._endpoint, descriptor, source, flow)) as upload:
-                yield upload
-        except BaseException as error:
-            self._probe.begin_again()
-            session = self._under_way.get(descriptor.digest)
-            if session is not None and isinstance(error, TransferKitError) and error.retryable:
-                # The count stays as it is until the registry has said what of it is there.
-                session.resumed = True
-                session.stalled = isinstance(error, StalledError)
-            else:
-                self._under_way.pop(descriptor.digest, None)
-                flow.counter.set_position(0)
-            raise
-        self._under_way.pop(descriptor.digest, None)
-        flow.counter.set_position(descriptor.size)
-
-    def session(self, upload: Upload, error: TransferKitError | None = None) -> UploadSession | Outcome:
-        """Return the session to send to, or how the blob came to be there without one.
-
-        ``error`` says why the last session was of no use; after the fourth one, it is raised.
-        """
-        digest, counter = upload.descriptor.digest, upload.flow.counter
-        if error is None:
-            if self._probe.pays(upload.descriptor):
-                is_there = upload.is_there()
-                self._probe.heard(is_there=is_there)
-                if is_there:
-                    return Outcome.PRESENT
-            session = self._under_way.get(digest)
-            if session is not None and session.resume(upload):
-                counter.set_position(session.confirmed)
-                return session
-        self._under_way.pop(digest, None)
-        if error is not None and upload.sessions == _SESSIONS:
-            raise error from error.__cause__
-        counter.set_position(0)
-        upload.sessions += 1
-        begun = self._begin(upload)
-        if isinstance(begun, UploadSession) and upload.descriptor.size >= _WORTH_RESUMING:
-            self._under_way[digest] = begun
-        return begun
+    def ask(self, request: Request) -> Response:
+        """Send a request without a body, and return its response, whose body says nothing."""
+        response = self.client.send(request, self.flow)
+        response.finish()
+        return response
 
 
 def status_of(error: RegistryError | NotFoundError) -> int:

@@ -6,6 +6,8 @@ that it has is compared with what was sent. After a failure the session is asked
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.names import check_repository
@@ -22,15 +24,21 @@ _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     """Begin a session, unless the registry mounts the blob."""
+    name, digest = upload.endpoint.name, upload.descriptor.digest
     source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
-    try:
-        response = _post(upload, source)
-    except (RegistryError, NotFoundError) as error:
-        # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then the
-        # token service may refuse the wider scope too.
-        if source is None or error.retryable or status_of(error) in (429, 503):
-            raise
-        source, response = None, _post(upload, None)
+    while True:
+        path = routes.mount(name, digest, source) if source else routes.uploads(name)
+        scope = routes.push_scope(name, source)
+        try:
+            request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
+            response = upload.ask(request)
+            break
+        except (RegistryError, NotFoundError) as error:
+            # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then
+            # the token service may refuse the wider scope too.
+            if source is None or error.retryable or status_of(error) in (429, 503):
+                raise
+            source = None
     if response.status == 201:
         if source is not None:
             return Outcome.MOUNTED
@@ -40,49 +48,36 @@ def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
 
 
-def _post(upload: Upload, source: str | None) -> Response:
-    name = upload.endpoint.name
-    path = routes.mount(name, upload.descriptor.digest, source) if source else routes.uploads(name)
-    scope = routes.push_scope(name, source)
-    request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
-    with upload.client.send(request, upload.flow) as response:
-        response.finish()
-    return response
-
-
+@dataclass(eq=False, kw_only=True)
 class OCISession(UploadSession):
     """A session of the specification's kind."""
 
-    def __init__(self, url: str, *, minimum: int, part: int, rules: PartRules) -> None:
-        super().__init__(url)
-        self._minimum = minimum  # bytes of the smallest part that the registry takes, but for the last one
-        self._part = part  # bytes; 0 for a single request
-        self._rules = rules
-        self._sent = 0  # the end of what was ever begun to be sent: the registry cannot have more
-        self._asked = -1  # how far it was when it was asked last
+    rules: PartRules
+    minimum: int  # bytes of the smallest part that the registry takes, but for the last one
+    part: int  # bytes; 0 for a single request
+    sent: int = 0  # the end of what was ever begun to be sent: the registry cannot have more
+    asked: int = -1  # how far it was when it was asked last
 
     def resume(self, upload: Upload) -> bool:
-        before = self._asked
+        before = self.asked
         # After silence, a registry that has not noticed the end of that request may still hold the session for it: that
         # is risked once, and where there is something to gain.
         return self._ask(upload) and not (self.stalled and self.confirmed <= max(before, _WORTH_A_STALL))
 
     def _ask(self, upload: Upload) -> bool:
         """Ask the registry how far it is; ``False`` where that cannot be gone on with."""
-        request = upload.request(method="GET", url=self.url, ok=(200, 202, 204))
         try:
-            with upload.client.send(request, upload.flow) as response:
-                position = received(response.headers.get("range"), sent=self._sent)
-                response.finish()
+            response = upload.ask(upload.request(method="GET", url=self.url, ok=(200, 202, 204)))
         except (RegistryError, NotFoundError) as error:
             if error.retryable:
                 raise
             # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is
             # not the one that the URL was signed for.
             return False
-        if position is None or position > self._sent:
+        position = received(response.headers.get("range"), sent=self.sent)
+        if position is None or position > self.sent:
             return False
-        self._asked = position
+        self.asked = position
         self._go_to(upload, response, position)
         return True
 
@@ -98,12 +93,12 @@ class OCISession(UploadSession):
         questions = _OUT_OF_ORDER
         while True:
             start = self.confirmed
-            is_final = not self._part or start == size
-            end = size if is_final else min(start + self._part, size)
+            is_final = not self.part or start == size
+            end = size if is_final else min(start + self.part, size)
             body, headers = None, EMPTY
             if start < end or not size:
                 body = upload.body(start, end)
-                self._sent = max(self._sent, end)
+                self.sent = max(self.sent, end)
                 headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}"} if start or not is_final else OCTETS
             if is_final:
                 url = commit_url(self.url, upload.descriptor.digest)
@@ -111,11 +106,11 @@ class OCISession(UploadSession):
             else:  # 201 and 204 are not the specification's answer; what counts is the Range
                 request = upload.request(method="PATCH", url=self.url, ok=(201, 202, 204), headers=headers, body=body)
             try:
-                with upload.client.send(request, upload.flow) as response:
-                    if is_final:
-                        upload.check_stored(response)
-                        return Outcome.MOVED
-                    response.finish()
+                response = upload.client.send(request, upload.flow)
+                if is_final:
+                    upload.check_stored(response)
+                    return Outcome.MOVED
+                response.finish()
                 self._took(upload, response, start, end)
             except (RegistryError, NotFoundError) as error:
                 if status_of(error) == 416 and questions:
@@ -123,7 +118,8 @@ class OCISession(UploadSession):
                     self.resumed = True  # what it has is not what was counted here
                     if self._ask(upload):
                         continue
-                if is_final and status_of(error) in _MAYBE_THERE and upload.is_there():
+                maybe_there = is_final and status_of(error) in _MAYBE_THERE
+                if maybe_there and upload.endpoint.exists(upload.descriptor, upload.flow, uploading=True):
                     return Outcome.PRESENT
                 self._judge(upload, error, end - start, is_final=is_final)
 
@@ -145,17 +141,17 @@ class OCISession(UploadSession):
         if error.retryable or status in (401, 403):
             raise error
         if status == 413:
-            smaller = self._rules.refuse(length, self._minimum)
+            smaller = self.rules.refuse(length, self.minimum)
             if not smaller:
                 raise error
             if not is_final:
-                self._part = smaller
+                self.part = smaller
                 upload.flow.counter.set_position(self.confirmed)
                 return
-            if not self._rules.taken:
+            if not self.rules.taken:
                 self._give_up_parts(upload, error, "does not take them")
         elif not (self.resumed or (status == 404 and self.confirmed)):
-            if not self._part:
+            if not self.part:
                 raise error
             self._give_up_parts(upload, error, f"refuses them ({status})")
         # Or else the session is gone, or holds something else than we take it for.
@@ -163,8 +159,8 @@ class OCISession(UploadSession):
 
     def _give_up_parts(self, upload: Upload, error: TransferKitError, how: str) -> None:
         """Send no more parts to this registry: a single request is tried, unless it has refused that already."""
-        self._rules.taken = False
-        if self._rules.demanded(upload.descriptor.size):
+        self.rules.taken = False
+        if self.rules.demanded(upload.descriptor.size):
             text = f"{upload.subject}: {upload.client.origin} wants an upload in parts (413), and {how}"
             raise ProtocolError(text) from error
         raise StartAgain(error) from error

@@ -6,10 +6,10 @@ Source: Ollama's public client, August 2026. Nothing in here is ever sent to ano
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from transferkit.content.interfaces import Body, Outcome
+from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
@@ -33,8 +33,7 @@ def begin(upload: Upload) -> UploadSession | Outcome:
     path = f"{routes.mount(name, descriptor.digest, source)}&" if source else f"{routes.uploads(name)}?"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
     request = upload.request(method="POST", url=f"{path}digest={descriptor.digest}", ok=(201, 202), headers=headers)
-    with client.send(request, upload.flow) as response:
-        response.finish()
+    response = upload.ask(request)
     location = _location(response)
     # Its own client takes an answer that leads nowhere for a yes too.
     if response.status == 201 or not location:
@@ -52,28 +51,18 @@ def part_length(size: int) -> int:
     return min(max(size // 16, SMALLEST_PART), LARGEST_PART)
 
 
-def composite_etag(parts: list[bytes]) -> str:
-    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
-    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
 def _location(response: Response) -> str | None:
     return response.headers.get("docker-upload-location") or response.headers.get("location")
 
 
+@dataclass(eq=False, kw_only=True)
 class OllamaSession(UploadSession):
-    """A session of Ollama's kind. It tells nobody how far it is; the storage behind it has whole parts.
+    """A session of Ollama's kind. It tells nobody how far it is; the storage behind it has whole parts."""
 
-    ``storage`` is the signed URL that takes the whole body, byte for byte, and ``signed`` the header fields that belong
-    to its signature; without it, the body goes in parts.
-    """
-
-    def __init__(self, url: str, *, storage: str | None, signed: Mapping[str, str]) -> None:
-        super().__init__(url)
-        self._storage = storage
-        self._signed = signed
-        self._is_stored = False
-        self._digests: list[bytes] = []  # MD5, of the parts that are there
+    storage: str | None  # the signed URL that takes the whole body, byte for byte; without it, that goes in parts
+    signed: Mapping[str, str]  # the header fields that belong to its signature
+    is_stored: bool = False
+    digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
 
     def resume(self, upload: Upload) -> bool:
         return True
@@ -82,37 +71,36 @@ class OllamaSession(UploadSession):
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
         length = part_length(size)
         try:
-            if self._storage is not None and not self._is_stored:
-                request = _to_storage(upload, self._storage, upload.body(0, size), self._signed)
-                with client.send(request, flow) as response:
-                    _check_storage(upload, response)
-                self._is_stored = True
+            if self.storage is not None and not self.is_stored:
+                request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
+                _check_storage(upload, client.send(request, flow))
+                self.is_stored = True
                 self.confirmed = size
             while self.confirmed < size:
                 start, end = self.confirmed, min(self.confirmed + length, size)
                 part = _Part(upload, start, end)
                 headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
-                request = upload.request(
-                    method="PATCH", url=self.url, ok=(201, 202, 204, 307), headers=headers, body=part.body
-                )
-                with client.send(request, flow) as response:
-                    response.finish()
+                ok = (201, 202, 204, 307)
+                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=part.body)
+                response = client.send(request, flow)
+                response.finish()
                 if response.status == 307:
                     flow.counter.set_position(start)
                     storage = client.locate(response.url, response.headers.get("location"))
                     request = _to_storage(upload, storage, part.body, {})
-                    with client.send(request, flow) as stored:
-                        _check_storage(upload, stored)
+                    _check_storage(upload, client.send(request, flow))
                 elif received(response.headers.get("range"), sent=end) not in (end, None):
                     raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
                 self.url = client.locate(response.url, _location(response))
-                self._digests.append(part.digest)
+                self.digests.append(part.md5.digest())
                 self.confirmed = end
                 flow.counter.set_position(end)
-            etag = composite_etag(self._digests) if self._storage is None else ""
+            etag = ""
+            if self.storage is None:  # as S3 has it for an object in parts
+                md5 = hashlib.md5(b"".join(self.digests), usedforsecurity=False)
+                etag = f"{md5.hexdigest()}-{len(self.digests)}"
             request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
-            with client.send(request, flow) as response:
-                upload.check_stored(response)
+            upload.check_stored(client.send(request, flow))
         except (NotFoundError, RegistryError) as error:
             # Another session brings other URLs, where the signature of one has expired.
             expired = request.anonymous and status_of(error) in routes.EXPIRED
@@ -141,22 +129,17 @@ class _Part:
         upload.seek(start)
         self._upload = upload
         self._start = start
-        self.digest = b""
         self.body = RequestBody(end - start, self._open, upload.flow, start=start)
 
-    @contextmanager
-    def _open(self) -> Iterator[Body]:
+    def _open(self) -> BlobBody:
+        content = self._upload.content(self._start)
         # The storage's own checksum, not ours: no secret and no verification hangs on it.
-        md5 = hashlib.md5(usedforsecurity=False)
-        with self._upload.content(self._start) as body:
+        self.md5 = md5 = hashlib.md5(usedforsecurity=False)
 
-            def readinto(buffer: memoryview) -> int:
-                count = body.readinto(buffer)
-                md5.update(buffer[:count])
-                return count
+        def readinto(buffer: memoryview) -> int:
+            count = content.readinto(buffer)
+            md5.update(buffer[:count])
+            return count
 
-            try:
-                # Not the file itself any more: the kernel would show what it sends to nobody.
-                yield BlobBody(readinto, body.close, offset=body.offset, length=body.length)
-            finally:
-                self.digest = md5.digest()
+        # Not the file itself any more: the kernel would show what it sends to nobody. It stays open for the next part.
+        return BlobBody(readinto, lambda: None, content.offset, content.length)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def upload(endpoint: Endpoint, flow: Flow) -> Callable[..., Upload]:
-    return lambda source: Upload(endpoint, DESCRIPTOR, source, flow)
+    return lambda source: Upload(Uploads(endpoint, lambda _: Outcome.MOVED), DESCRIPTOR, source, flow)
 
 
 # -- content
@@ -39,13 +38,12 @@ def upload(endpoint: Endpoint, flow: Flow) -> Callable[..., Upload]:
 
 def test_content_that_was_looked_for_is_not_fetched_twice(upload: Any, flow: Flow) -> None:
     source = Source(DATA)
-    with closing(upload(source)) as attempt:
+    with upload(source) as attempt:
         attempt.seek(5)
-        with attempt.content(5) as body:
-            assert DATA[5:10] == bytes(flow.buffer[: body.readinto(flow.buffer[:5])])
+        assert DATA[5:10] == bytes(flow.buffer[: attempt.content(5).readinto(flow.buffer[:5])])
         assert source.fetched == [5]
-        with attempt.content(5) as body:  # a redirect: from the same place once more
-            assert DATA[5:10] == bytes(flow.buffer[: body.readinto(flow.buffer[:5])])
+        # A redirect: from the same place once more.
+        assert DATA[5:10] == bytes(flow.buffer[: attempt.content(5).readinto(flow.buffer[:5])])
         assert source.fetched == [5, 5]
         assert source.open == 1
     assert source.open == 0
@@ -53,13 +51,13 @@ def test_content_that_was_looked_for_is_not_fetched_twice(upload: Any, flow: Flo
 
 @pytest.mark.parametrize("offset", [0, 1, 70_000, 300_000, len(DATA)])
 def test_what_a_source_cannot_leave_out_is_thrown_away(upload: Any, flow: Flow, offset: int) -> None:
-    with closing(upload(Source(DATA, resumes=False))) as attempt, attempt.content(offset) as body:
-        count = body.readinto(flow.buffer)
+    with upload(Source(DATA, resumes=False)) as attempt:
+        count = attempt.content(offset).readinto(flow.buffer)
         assert DATA[offset : offset + 64 * 1024] == bytes(flow.buffer[:count])
 
 
 def test_a_source_that_ends_before_is_a_read_error(upload: Any) -> None:
-    with closing(upload(Source(DATA, resumes=False, ends_at=1000))) as attempt:
+    with upload(Source(DATA, resumes=False, ends_at=1000)) as attempt:
         with pytest.raises(ReadError, match="ended 1000 bytes early"):
             attempt.seek(2000)
 
@@ -67,7 +65,7 @@ def test_a_source_that_ends_before_is_a_read_error(upload: Any) -> None:
 def test_throwing_away_can_be_cancelled(upload: Any, flow: Flow) -> None:
     source = Source(DATA, resumes=False)
     flow.cut()
-    with closing(upload(source)) as attempt:
+    with upload(source) as attempt:
         with pytest.raises(CancelledError):
             attempt.seek(2000)
     assert source.open == 0
@@ -99,13 +97,13 @@ class Session(UploadSession):
 
 def attempt_at(uploads: Uploads, descriptor: Descriptor, flow: Flow) -> Outcome:
     """As ``Repository.push`` does it."""
-    with uploads.attempt(descriptor, Source(), flow) as upload:
-        begun = uploads.session(upload)
+    with Upload(uploads, descriptor, Source(), flow) as upload:
+        begun = upload.session()
         while not isinstance(begun, Outcome):
             try:
                 begun = begun.send(upload)
             except StartAgain as again:
-                begun = uploads.session(upload, again.args[0])
+                begun = upload.session(again.args[0])
     return begun
 
 
@@ -167,3 +165,13 @@ def test_a_blob_that_is_there_begins_no_session(flow: Flow) -> None:
         uploads = Uploads(Endpoint(client, WHERE), lambda _: pytest.fail("a session was begun"))
         assert attempt_at(uploads, DESCRIPTOR, flow) is Outcome.PRESENT
     assert flow.counter.position == len(DATA)
+
+
+def test_after_a_failure_the_registry_is_asked_again(endpoint: Endpoint, flow: Flow) -> None:
+    begun = [Session(), Session(ServerError("busy"))]
+    uploads = Uploads(endpoint, lambda _: begun.pop(), absent=16)
+    with pytest.raises(ServerError):
+        attempt_at(uploads, BLOB, flow)
+    assert uploads.absent == 0
+    assert attempt_at(uploads, BLOB, flow) is Outcome.MOVED
+    assert uploads.absent == 1
