@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
@@ -39,7 +39,7 @@ _WAIT = 0.05  # seconds between two looks while another thread fetches the token
 class _Token(NamedTuple):
     header: str
     ends: float
-    challenges: list[AuthChallenge]
+    challenge: str
     """What it answers: how the next one is had."""
 
 
@@ -80,10 +80,10 @@ class Authorizer:
             return self._given
         if self._clock() < token.ends:
             return token.header
-        return self._renew(token.challenges, scope, token.header, flow)
+        return self.after(token.challenge, scope, token.header, flow)
 
-    def after(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
-        """Return a new ``Authorization`` after a 401 with these headers, ``None`` where there is no other to be had.
+    def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
+        """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
 
         ``rejected`` is what the refused request had. However many threads come with the same one, one asks.
 
@@ -91,12 +91,6 @@ class Authorizer:
             UnauthorizedError: the token service refuses.
             ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
         """
-        challenges = parse_all(refusal.get("www-authenticate", ""))
-        if not any(challenge.scheme in ("bearer", "basic") for challenge in challenges):
-            return None
-        return self._renew(challenges, scope, rejected, flow)
-
-    def _renew(self, challenges: list[AuthChallenge], scope: str, rejected: str | None, flow: Flow) -> str | None:
         lock = self._locks.setdefault(scope, threading.Lock())
         while not lock.acquire(blocking=False):
             flow.wait(_WAIT)
@@ -104,20 +98,22 @@ class Authorizer:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
-            header, ends = self._fetch(challenges, scope, flow)
+            header, ends = self._fetch(challenge, scope, flow)
             if header is None or (header == rejected and ends == math.inf):
                 return None
-            self._tokens[scope] = _Token(header, ends, challenges)
+            self._tokens[scope] = _Token(header, ends, challenge)
             return header
         finally:
             lock.release()
 
-    def _fetch(self, challenges: list[AuthChallenge], scope: str, flow: Flow) -> tuple[str | None, float]:
-        """Return an ``Authorization`` that answers one of the challenges, and when it ends."""
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+    def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
+        """Return an ``Authorization`` that answers a challenge, and when it ends."""
+        by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
         wanted = by_scheme.get("bearer")
         if wanted is not None and self._get_token is not None:
             return bearer(self._get_token(wanted)), math.inf
+        if wanted is None and "basic" not in by_scheme:
+            return None, math.inf
         kind, _, rest = scope.partition(":")
         repository = rest.partition(":")[0] if kind == "repository" else ""
         pair = self._credentials.for_(self._registry.netloc, repository)

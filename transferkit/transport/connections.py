@@ -10,7 +10,6 @@ import select
 import socket
 import ssl
 import struct
-import sys
 import time
 from collections import deque
 from typing import Any, cast
@@ -86,7 +85,7 @@ class WakeableConnection(HTTPConnection):
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls and sys.platform != "win32":
+        if self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
@@ -122,11 +121,10 @@ class WakeableConnection(HTTPConnection):
         """Bound how long one call on the socket may block."""
         if self.limit == seconds:
             return
-        if self.over_tls or sys.platform == "win32":
+        if self.over_tls:
             self.sock.settimeout(seconds)
         else:
-            # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small
-            # blob.
+            # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
             self.sock.settimeout(None)
             self._bound_by_kernel(seconds)
         self.limit = seconds
@@ -216,11 +214,10 @@ class WakeablePool(HTTPConnectionPool):
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
-        idle: Any = self.pool  # None once it is closed
-        while idle:
+        while self.pool:  # None once it is closed
             try:
-                connection: WakeableConnection = idle.get()
-            except queue.Empty:
+                connection: WakeableConnection = self.pool.get()
+            except (queue.Empty, AttributeError):
                 break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection

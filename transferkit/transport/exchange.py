@@ -71,10 +71,12 @@ class Exchange:
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
         verify, proxies = merged["verify"], dict(merged["proxies"])
         proxy = select_proxy(url, proxies)
-        # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path. Which adapter a path has is
-        # for the session to say, where one is mounted for a part of the origin.
-        is_plain = (not trusted or (_is_pair(session.auth) and not len(session.cookies))) and not any(
-            prefix.lower().startswith(url) and len(prefix) > len(url) for prefix in session.adapters
+        # An ``auth`` that is no pair of texts signs a PreparedRequest; cookies depend on the path. Which adapter a path
+        # has is for the session to say, where one is mounted for a part of the origin.
+        auth: Any = session.auth or ("", "")
+        is_pair = isinstance(auth, tuple) and [type(part) for part in auth] == [str, str]
+        is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
+            prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
         )
         lane = Lane(
             origin=str(origin),
@@ -88,10 +90,6 @@ class Exchange:
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
-
-
-def _is_pair(auth: object) -> bool:
-    return auth is None or (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth))
 
 
 def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
@@ -118,16 +116,15 @@ def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, s
 
 def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
     """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
-    kind: Any = type(session)
-    lane: Any = type(adapter)
-    own = session.__dict__
-    send, get_adapter, adapter_send = kind.send, kind.get_adapter, lane.send
+    send: Any = type(session).send
+    get_adapter: Any = type(session).get_adapter
+    adapter_send: Any = type(adapter).send
     # By their globals: functools.wraps gives a wrapper the name and the module of what it wraps.
     return (
         type(send) is type(get_adapter) is type(adapter_send) is types.FunctionType
         and send.__globals__ is get_adapter.__globals__ is sessions.__dict__
         and adapter_send.__globals__ is adapters.__dict__
-        and "send" not in own
-        and "get_adapter" not in own
+        and "send" not in session.__dict__
+        and "get_adapter" not in session.__dict__
         and "send" not in adapter.__dict__
     )

@@ -18,7 +18,7 @@ import requests
 import urllib3
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.errors import ProtocolError, ReadError
+from transferkit.errors import ProtocolError
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
@@ -43,12 +43,12 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
             prepared.headers["Content-Length"] = str(body.length)
             prepared.body = body if body.length else None  # urllib3 takes any iterable
         timeouts = lane.connect_timeout, request.timeout
-        response = session.send(prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings)
-    if isinstance(response.raw, _Shown):
-        return response.raw.part()
-    location = getattr(response, "location", None)
-    if location is not None:
-        response.headers["Location"] = location
+        response: Any = session.send(prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings)
+    if isinstance(response.raw, _Shown) and response.raw.ours is not None:
+        ours, response.raw.ours = response.raw.ours, None
+        return ours
+    if getattr(response, "location", None) is not None:
+        response.headers["Location"] = response.location
     return SessionResponse(response, request, lane, flow)
 
 
@@ -88,30 +88,24 @@ class _Shown(urllib3.HTTPResponse):
     """A response of ours as a ``requests`` session sees it: status and fields, without its body."""
 
     def __init__(self, response: Response) -> None:
-        self._ours: Response | None = response
+        self.ours: Response | None = response
         fields, status = response.headers, response.status
         super().__init__(io.BytesIO(), fields, status, version=11, preload_content=False, enforce_content_length=False)
 
-    def part(self) -> Response:
-        """Return the response, and part with it."""
-        ours, self._ours = self._ours, None
-        assert ours is not None
-        return ours
-
     def close(self) -> None:
-        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
         self.release_conn()
         super().close()
 
     def release_conn(self) -> None:
-        if self._ours is not None:
-            self.part().close()
+        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
+        if self.ours is not None:
+            self.ours.close()
 
 
 class SessionResponse(Response):
     """A response of requests'."""
 
-    __slots__ = ("_abort", "_left", "_raw", "_response")
+    __slots__ = ("_abort", "_raw", "_response")
 
     def __init__(self, response: requests.Response, request: Request, lane: Lane, flow: Flow) -> None:
         headers = {name.lower(): text for name, text in response.headers.items()}
@@ -129,7 +123,6 @@ class SessionResponse(Response):
             if isinstance(sock, socket.socket):
                 self._abort = abort_of(sock)
                 flow.attach(self._abort)
-        self._left = self.length
 
     def _announced(self, value: str) -> int:
         # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
@@ -148,10 +141,6 @@ class SessionResponse(Response):
         if count > len(buffer):
             raise ProtocolError(f"{self.origin} sent an encoded body")
         buffer[:count] = data
-        if self._left is not None:
-            self._left -= count
-            if not count and self._left > 0:
-                raise ReadError(f"{self.origin} closed the connection {self._left} bytes before the end")
         return count
 
     def peek(self, limit: int) -> bytes:
