@@ -14,6 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
@@ -43,29 +44,22 @@ class _Token(NamedTuple):
     """What it answers: how the next one is had."""
 
 
+@dataclass(eq=False, repr=False)
 class Authorizer:
-    """The credentials for one registry, and the tokens that they have brought. Thread-safe.
+    """The credentials for one registry, and the tokens that they have brought. Thread-safe."""
 
-    ``token`` is sent from the first request on; ``get_token(challenge)`` is called, from a worker thread, when a token
-    is needed. Token services are asked over ``exchange``.
-    """
+    registry: Origin
+    exchange: Exchange
+    """Over which token services are asked."""
+    credentials: Credentials
+    token: str | None = None
+    """A token that is sent from the first request on."""
+    get_token: GetToken | None = None
+    """What is called with a challenge, from a worker thread, when a token is needed."""
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        registry: Origin,
-        exchange: Exchange,
-        *,
-        credentials: Credentials,
-        token: str | None = None,
-        get_token: GetToken | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._registry = registry
-        self._exchange = exchange
-        self._credentials = credentials
-        self._given = bearer(token) if token is not None else None
-        self._get_token = get_token
-        self._clock = clock
+    def __post_init__(self) -> None:
+        self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
         self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -78,7 +72,7 @@ class Authorizer:
         token = self._tokens.get(scope)
         if token is None:
             return self._given
-        if self._clock() < token.ends:
+        if self.clock() < token.ends:
             return token.header
         return self.after(token.challenge, scope, token.header, flow)
 
@@ -110,13 +104,13 @@ class Authorizer:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
         by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
         wanted = by_scheme.get("bearer")
-        if wanted is not None and self._get_token is not None:
-            return bearer(self._get_token(wanted)), math.inf
+        if wanted is not None and self.get_token is not None:
+            return bearer(self.get_token(wanted)), math.inf
         if wanted is None and "basic" not in by_scheme:
             return None, math.inf
         kind, _, rest = scope.partition(":")
         repository = rest.partition(":")[0] if kind == "repository" else ""
-        pair = self._credentials.for_(self._registry.netloc, repository)
+        pair = self.credentials.for_(self.registry.netloc, repository)
         if wanted is not None and wanted.realm and (pair is not None or self._given is None):
             return self._dance(wanted, scope, pair, flow)
         return basic(*pair) if "basic" in by_scheme and pair is not None else None, math.inf
@@ -124,31 +118,31 @@ class Authorizer:
     def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
         refused, until, refusal = self._refusals.get(scope, (None, 0.0, None))
-        if refusal is not None and refused == pair and self._clock() < until:
+        if refusal is not None and refused == pair and self.clock() < until:
             raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
-        options = self._exchange.options
-        realm = join(f"{self._registry}/", challenge.realm)
+        options = self.exchange.options
+        realm = join(f"{self.registry}/", challenge.realm)
         # Who may see the password may be asked, also at a private address.
         allowed = options.storage_hosts | options.token_realms
-        origin = check_step(self._registry, realm, previous=self._registry, allowed=allowed)
-        trusted = may_see_credentials(self._registry, origin, options.token_realms)
+        origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
+        trusted = may_see_credentials(self.registry, origin, options.token_realms)
         url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
         request = Request(
             method="GET",
             url=url,
             ok=(),
-            headers={**self._exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
+            headers={**self.exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
             timeout=options.response_timeout,
             origin=origin,
             target=target_of(url),
-            trusted=origin == self._registry,
+            trusted=origin == self.registry,
         )
-        began = self._clock()
-        with self._exchange.send(request, flow) as response:
+        began = self.clock()
+        with self.exchange.send(request, flow) as response:
             if response.status != 200:
                 error = self._refused(response.status, origin, pair is not None, trusted)
                 if pair is not None and not error.retryable:
-                    self._refusals[scope] = pair, self._clock() + _REFUSED, copy.copy(error)
+                    self._refusals[scope] = pair, self.clock() + _REFUSED, copy.copy(error)
                 raise error
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
@@ -157,7 +151,7 @@ class Authorizer:
         return bearer(text), began + lifetime * (1 - _EARLY)
 
     def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
-        text = f"the token service {origin} of {self._registry.netloc} answered {status}"
+        text = f"the token service {origin} of {self.registry.netloc} answered {status}"
         is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
         if not is_trouble and has_credentials and not trusted:
             text += (
@@ -169,7 +163,7 @@ class Authorizer:
         return UnauthorizedError(text, url=str(origin), status=status, retryable=is_trouble)
 
     def __repr__(self) -> str:
-        return f"<Authorizer for {self._registry}>"
+        return f"<Authorizer for {self.registry}>"
 
 
 def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
