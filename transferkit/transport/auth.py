@@ -65,16 +65,13 @@ class Authorizer:
         self._locks: dict[str, threading.Lock] = {}
 
     def header(self, scope: str, flow: Flow) -> str | None:
-        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted.
-
-        A token that is about to end is renewed first.
-        """
+        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted."""
         token = self._tokens.get(scope)
         if token is None:
             return self._given
         if self.clock() < token.ends:
             return token.header
-        return self.after(token.challenge, scope, token.header, flow)
+        return self.after(token.challenge, scope, token.header, flow)  # renewed before it ends
 
     def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
         """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
@@ -174,11 +171,7 @@ def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
 
 
 def read_token(raw: bytes, origin: str) -> tuple[str, float]:
-    """Return the token in a token service's answer, and how many seconds it is good for.
-
-    Raises:
-        ProtocolError: there is none in it.
-    """
+    """Return the token in a token service's answer, and how many seconds it is good for."""
     try:
         data: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -193,11 +186,7 @@ def read_token(raw: bytes, origin: str) -> tuple[str, float]:
 
 
 def bearer(token: str) -> str:
-    """Return the header of a token.
-
-    Raises:
-        ProtocolError: it holds blanks or control characters; it could smuggle in another header.
-    """
+    """Return the header of a token; one that could smuggle in another header is refused."""
     if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
         raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
     return f"Bearer {token}"

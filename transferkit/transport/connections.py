@@ -91,10 +91,7 @@ class WakeableConnection(HTTPConnection):
         super().request(*args, **keywords)
 
     def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that nobody asked for.
-
-        What follows a body would be taken for the answer to the next request.
-        """
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -140,10 +137,7 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
 
 
 class Idle(dict["WakeableConnection", "IdleConnections"]):
-    """Where each idle connection of an adapter is kept, the one that has been idle for the longest first. Thread-safe.
-
-    ``most`` is how many there may be.
-    """
+    """Where each of an adapter's ``most`` idle connections is kept, the oldest first. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -173,7 +167,7 @@ class Idle(dict["WakeableConnection", "IdleConnections"]):
 class IdleConnections(deque["WakeableConnection"]):
     """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
-    It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
+    In place of a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
     def __init__(self, maxsize: int) -> None:
@@ -239,11 +233,7 @@ class WakeablePool(HTTPConnectionPool):
             connection.close()
 
     def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
-        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT.
-
-        Raises:
-            OSError, urllib3.exceptions.HTTPError: there is none.
-        """
+        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT."""
         connection = cast(WakeableConnection, self._new_conn())
         connection.flow, connection.timeout = flow, timeout
         with closed_on_error(connection):

@@ -63,10 +63,9 @@ class Exchange:
         flow.check()
         lane = self._lanes.get((request.origin, request.trusted))
         if lane is None:
-            lane = self._find_lane(request.origin, request.trusted, flow)
             for oldest in list(self._lanes)[: 1 - _LANES]:
                 self._lanes.pop(oldest, None)
-            self._lanes[request.origin, request.trusted] = lane
+            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter = lane.adapter

@@ -134,10 +134,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
-    """Return our exception for a foreign one.
-
-    ``sending`` says that it came while a body was sent, ``connecting`` that there was no connection yet.
-    """
+    """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
     failure = _Failure(_causes(error), lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:
