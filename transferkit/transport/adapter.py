@@ -1,8 +1,7 @@
 """The pooled adapter: what is mounted on a ``requests`` session, with two lanes on one pool.
 
 ``send`` is ``HTTPAdapter``'s own, for whoever uses the session by hand. ``exchange`` is the fast lane: no
-``PreparedRequest`` and no ``requests.Response``, which take most of the 1,200 Python calls that a small blob costs. It
-borrows a connection, writes the head, and reads the response strictly (``http11``).
+``PreparedRequest`` and no ``requests.Response``, which take most of the 1,200 Python calls that a small blob costs.
 """
 
 from __future__ import annotations
@@ -57,12 +56,7 @@ class PooledAdapter(HTTPAdapter):
     # -- the fast lane
 
     def lane(self, lane: Lane, origin: Origin) -> Lane:
-        """Return ``lane`` with how requests to ``origin`` travel under its settings.
-
-        Raises:
-            requests.RequestException: the settings make no sense.
-            CertificateError: a CA bundle or a client certificate cannot be read.
-        """
+        """Return ``lane`` with how requests to ``origin`` travel under its settings, where those make sense."""
         prepared = requests.Request("GET", f"{origin}/").prepare()
         try:
             pool = self.get_connection_with_tls_context(prepared, **lane.settings)
@@ -150,7 +144,6 @@ class PooledAdapter(HTTPAdapter):
         """Nothing is left to do: the context has the certificates."""
 
     def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
-        """Return the settings of TLS for what ``requests`` says about certificates."""
         key = tuple(sorted(settings.items()))
         if key not in self._contexts:
             self._contexts[key] = _context_for(settings)

@@ -13,7 +13,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
@@ -39,51 +40,41 @@ _WAIT = 0.05  # seconds between two looks while another thread fetches the token
 class _Token(NamedTuple):
     header: str
     ends: float
-    challenges: list[AuthChallenge]
+    challenge: str
     """What it answers: how the next one is had."""
 
 
+@dataclass(eq=False, repr=False)
 class Authorizer:
-    """The credentials for one registry, and the tokens that they have brought. Thread-safe.
+    """The credentials for one registry, and the tokens that they have brought. Thread-safe."""
 
-    ``token`` is sent from the first request on; ``get_token(challenge)`` is called, from a worker thread, when a token
-    is needed. Token services are asked over ``exchange``.
-    """
+    registry: Origin
+    exchange: Exchange
+    """Over which token services are asked."""
+    credentials: Credentials
+    token: str | None = None
+    """A token that is sent from the first request on."""
+    get_token: GetToken | None = None
+    """What is called with a challenge, from a worker thread, when a token is needed."""
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        registry: Origin,
-        exchange: Exchange,
-        *,
-        credentials: Credentials,
-        token: str | None = None,
-        get_token: GetToken | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._registry = registry
-        self._exchange = exchange
-        self._credentials = credentials
-        self._given = bearer(token) if token is not None else None
-        self._get_token = get_token
-        self._clock = clock
+    def __post_init__(self) -> None:
+        self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
         self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
         self._locks: dict[str, threading.Lock] = {}
 
     def header(self, scope: str, flow: Flow) -> str | None:
-        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted.
-
-        A token that is about to end is renewed first.
-        """
+        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted."""
         token = self._tokens.get(scope)
         if token is None:
             return self._given
-        if self._clock() < token.ends:
+        if self.clock() < token.ends:
             return token.header
-        return self._renew(token.challenges, scope, token.header, flow)
+        return self.after(token.challenge, scope, token.header, flow)  # renewed before it ends
 
-    def after(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
-        """Return a new ``Authorization`` after a 401 with these headers, ``None`` where there is no other to be had.
+    def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
+        """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
 
         ``rejected`` is what the refused request had. However many threads come with the same one, one asks.
 
@@ -91,12 +82,6 @@ class Authorizer:
             UnauthorizedError: the token service refuses.
             ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
         """
-        challenges = parse_all(refusal.get("www-authenticate", ""))
-        if not any(challenge.scheme in ("bearer", "basic") for challenge in challenges):
-            return None
-        return self._renew(challenges, scope, rejected, flow)
-
-    def _renew(self, challenges: list[AuthChallenge], scope: str, rejected: str | None, flow: Flow) -> str | None:
         lock = self._locks.setdefault(scope, threading.Lock())
         while not lock.acquire(blocking=False):
             flow.wait(_WAIT)
@@ -104,23 +89,25 @@ class Authorizer:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
-            header, ends = self._fetch(challenges, scope, flow)
+            header, ends = self._fetch(challenge, scope, flow)
             if header is None or (header == rejected and ends == math.inf):
                 return None
-            self._tokens[scope] = _Token(header, ends, challenges)
+            self._tokens[scope] = _Token(header, ends, challenge)
             return header
         finally:
             lock.release()
 
-    def _fetch(self, challenges: list[AuthChallenge], scope: str, flow: Flow) -> tuple[str | None, float]:
-        """Return an ``Authorization`` that answers one of the challenges, and when it ends."""
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+    def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
+        """Return an ``Authorization`` that answers a challenge, and when it ends."""
+        by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
         wanted = by_scheme.get("bearer")
-        if wanted is not None and self._get_token is not None:
-            return bearer(self._get_token(wanted)), math.inf
+        if wanted is not None and self.get_token is not None:
+            return bearer(self.get_token(wanted)), math.inf
+        if wanted is None and "basic" not in by_scheme:
+            return None, math.inf
         kind, _, rest = scope.partition(":")
         repository = rest.partition(":")[0] if kind == "repository" else ""
-        pair = self._credentials.for_(self._registry.netloc, repository)
+        pair = self.credentials.for_(self.registry.netloc, repository)
         if wanted is not None and wanted.realm and (pair is not None or self._given is None):
             return self._dance(wanted, scope, pair, flow)
         return basic(*pair) if "basic" in by_scheme and pair is not None else None, math.inf
@@ -128,31 +115,31 @@ class Authorizer:
     def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
         refused, until, refusal = self._refusals.get(scope, (None, 0.0, None))
-        if refusal is not None and refused == pair and self._clock() < until:
+        if refusal is not None and refused == pair and self.clock() < until:
             raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
-        options = self._exchange.options
-        realm = join(f"{self._registry}/", challenge.realm)
+        options = self.exchange.options
+        realm = join(f"{self.registry}/", challenge.realm)
         # Who may see the password may be asked, also at a private address.
         allowed = options.storage_hosts | options.token_realms
-        origin = check_step(self._registry, realm, previous=self._registry, allowed=allowed)
-        trusted = may_see_credentials(self._registry, origin, options.token_realms)
+        origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
+        trusted = may_see_credentials(self.registry, origin, options.token_realms)
         url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
         request = Request(
             method="GET",
             url=url,
             ok=(),
-            headers={**self._exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
+            headers={**self.exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
             timeout=options.response_timeout,
             origin=origin,
             target=target_of(url),
-            trusted=origin == self._registry,
+            trusted=origin == self.registry,
         )
-        began = self._clock()
-        with self._exchange.send(request, flow) as response:
+        began = self.clock()
+        with self.exchange.send(request, flow) as response:
             if response.status != 200:
                 error = self._refused(response.status, origin, pair is not None, trusted)
                 if pair is not None and not error.retryable:
-                    self._refusals[scope] = pair, self._clock() + _REFUSED, copy.copy(error)
+                    self._refusals[scope] = pair, self.clock() + _REFUSED, copy.copy(error)
                 raise error
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
@@ -161,7 +148,7 @@ class Authorizer:
         return bearer(text), began + lifetime * (1 - _EARLY)
 
     def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
-        text = f"the token service {origin} of {self._registry.netloc} answered {status}"
+        text = f"the token service {origin} of {self.registry.netloc} answered {status}"
         is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
         if not is_trouble and has_credentials and not trusted:
             text += (
@@ -173,7 +160,7 @@ class Authorizer:
         return UnauthorizedError(text, url=str(origin), status=status, retryable=is_trouble)
 
     def __repr__(self) -> str:
-        return f"<Authorizer for {self._registry}>"
+        return f"<Authorizer for {self.registry}>"
 
 
 def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
@@ -184,11 +171,7 @@ def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
 
 
 def read_token(raw: bytes, origin: str) -> tuple[str, float]:
-    """Return the token in a token service's answer, and how many seconds it is good for.
-
-    Raises:
-        ProtocolError: there is none in it.
-    """
+    """Return the token in a token service's answer, and how many seconds it is good for."""
     try:
         data: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -203,11 +186,7 @@ def read_token(raw: bytes, origin: str) -> tuple[str, float]:
 
 
 def bearer(token: str) -> str:
-    """Return the header of a token.
-
-    Raises:
-        ProtocolError: it holds blanks or control characters; it could smuggle in another header.
-    """
+    """Return the header of a token; one that could smuggle in another header is refused."""
     if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
         raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
     return f"Bearer {token}"

@@ -100,8 +100,9 @@ class Client:
             if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
                 challenges += 1
                 refusal = self._refusal(outgoing, response)
+                challenge = response.headers.get("www-authenticate", "")
                 rejected = outgoing.headers.get("Authorization")
-                fresh = self.host.authorizer.after(response.headers, request.scope, rejected, flow)
+                fresh = self.host.authorizer.after(challenge, request.scope, rejected, flow)
                 if fresh is None:
                     raise refusal
                 outgoing = outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})

@@ -10,7 +10,6 @@ import select
 import socket
 import ssl
 import struct
-import sys
 import time
 from collections import deque
 from typing import Any, cast
@@ -86,16 +85,13 @@ class WakeableConnection(HTTPConnection):
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls and sys.platform != "win32":
+        if self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
 
     def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that nobody asked for.
-
-        What follows a body would be taken for the answer to the next request.
-        """
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -122,11 +118,10 @@ class WakeableConnection(HTTPConnection):
         """Bound how long one call on the socket may block."""
         if self.limit == seconds:
             return
-        if self.over_tls or sys.platform == "win32":
+        if self.over_tls:
             self.sock.settimeout(seconds)
         else:
-            # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small
-            # blob.
+            # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
             self.sock.settimeout(None)
             self._bound_by_kernel(seconds)
         self.limit = seconds
@@ -142,10 +137,7 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
 
 
 class Idle(dict["WakeableConnection", "IdleConnections"]):
-    """Where each idle connection of an adapter is kept, the one that has been idle for the longest first. Thread-safe.
-
-    ``most`` is how many there may be.
-    """
+    """Where each of an adapter's ``most`` idle connections is kept, the oldest first. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -175,7 +167,7 @@ class Idle(dict["WakeableConnection", "IdleConnections"]):
 class IdleConnections(deque["WakeableConnection"]):
     """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
-    It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
+    In place of a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
     def __init__(self, maxsize: int) -> None:
@@ -216,11 +208,10 @@ class WakeablePool(HTTPConnectionPool):
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
-        idle: Any = self.pool  # None once it is closed
-        while idle:
+        while self.pool:  # None once it is closed
             try:
-                connection: WakeableConnection = idle.get()
-            except queue.Empty:
+                connection: WakeableConnection = self.pool.get()
+            except (queue.Empty, AttributeError):
                 break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
@@ -242,11 +233,7 @@ class WakeablePool(HTTPConnectionPool):
             connection.close()
 
     def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
-        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT.
-
-        Raises:
-            OSError, urllib3.exceptions.HTTPError: there is none.
-        """
+        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT."""
         connection = cast(WakeableConnection, self._new_conn())
         connection.flow, connection.timeout = flow, timeout
         with closed_on_error(connection):

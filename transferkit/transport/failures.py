@@ -46,7 +46,7 @@ _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 
 
 def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
-    verify = failure.lane.verify
+    verify = failure.lane.settings.get("verify")
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
@@ -71,8 +71,8 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
 
 
 def _tls(cause: Any, failure: _Failure) -> TransferKitError:
-    # Without a setting for certificates it is a connection that stood: a damaged record is a broken connection.
-    if failure.lane.verify is None or not failure.connecting:
+    # On a connection that stood, a damaged record is a broken connection.
+    if not failure.connecting or not failure.lane.origin.startswith("https:"):
         return _broken(cause, failure)
     return ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
@@ -134,10 +134,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
-    """Return our exception for a foreign one.
-
-    ``sending`` says that it came while a body was sent, ``connecting`` that there was no connection yet.
-    """
+    """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
     failure = _Failure(_causes(error), lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:

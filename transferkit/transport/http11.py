@@ -43,11 +43,7 @@ class StaleConnection(Exception):
 
 
 def head_of(request: Request, lane: Lane) -> bytes:
-    """Return the head of a request.
-
-    Raises:
-        ProtocolError: a header field could be read as more than one.
-    """
+    """Return the head of a request; a header field that could be read as more than one is a ProtocolError."""
     fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
     if fields.count("\n") != len(request.headers) or fields.count("\r") != len(request.headers):
         raise ProtocolError("a header field holds a line break, and is not sent")
@@ -62,13 +58,8 @@ def head_of(request: Request, lane: Lane) -> bytes:
 
 
 def converse(connection: WakeableConnection, head: bytes, request: Request, lane: Lane, flow: Flow) -> Response:
-    """Send a request and return the response once its head is there. On every way out but a response the flow knows
-    nothing of the connection any more, and the caller closes it.
-
-    Raises:
-        StaleConnection: the connection had ended, and nothing of the request had an effect that is known.
-        TransportError, ProtocolError: no response came, or none that HTTP knows.
-    """
+    """Send a request and return the response once its head is there. On every other way out, StaleConnection among
+    them, the flow knows nothing of the connection any more, and the caller closes it."""
     body, timeout = request.body, request.timeout
     early = False
     broken: OSError | None = None

@@ -60,8 +60,6 @@ class Lane:
 
     origin: str
     """The origin, as an error names it."""
-    verify: bool | str | None = None
-    """The CA bundle, ``True`` for the default one, ``None`` where there is no TLS."""
     proxy: str | None = None
     """The proxy on the way, without user name and password."""
     connect_timeout: float = 10.0

@@ -48,11 +48,7 @@ def closed_on_error(resource: Any) -> Iterator[None]:
 
 
 def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable[[S, Any], None]) -> S:
-    """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers.
-
-    Raises:
-        OSError: the name does not resolve (``gaierror``), or no address answers: what the last one said.
-    """
+    """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers."""
     last = OSError(f"{host} has no address")
     for *parameters, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
         try:
@@ -67,10 +63,7 @@ def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable
 
 
 def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> None:
-    """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked.
-
-    ``timeout`` is the socket's own after that.
-    """
+    """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
     # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.

@@ -26,7 +26,7 @@ from transferkit.testing import Close, Reset, answer, bad_status_line, header_fl
 from transferkit.transport.failures import convert
 from transferkit.transport.request import Lane
 
-TLS = Lane(origin="https://registry.example", verify=True)
+TLS = Lane(origin="https://registry.example", settings={"verify": True})
 PROXIED = Lane(origin="http://registry.example", proxy="http://proxy.example:3128")
 
 Raised = Callable[[], BaseException]
@@ -68,7 +68,9 @@ def test_a_certificate_that_does_not_verify(ask: Callable[..., BaseException], s
     assert (CertificateError, False) == (kind, retryable)
     assert text.startswith("the certificate of https://registry.example does not verify against the default CA bundle:")
     assert "set REQUESTS_CA_BUNDLE or pass a session with .verify" in text
-    assert "the CA bundle /my/ca.pem: " in outcome(error, Lane(origin="https://x", verify="/my/ca.pem"))[1]
+    assert (
+        "the CA bundle /my/ca.pem: " in outcome(error, Lane(origin="https://x", settings={"verify": "/my/ca.pem"}))[1]
+    )
 
 
 # -- row 2: names

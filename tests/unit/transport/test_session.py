@@ -25,8 +25,8 @@ from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
+from transferkit.transport.exchange import SessionResponse
 from transferkit.transport.response import Response, StreamResponse
-from transferkit.transport.session import SessionResponse
 
 
 def kind_of_answer(client: Client) -> tuple[type[Response], int, bytes]:
