@@ -24,7 +24,7 @@ _MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
 
 class State:
-    """A blob's state file; what writes raises ``StorageError``. Not thread-safe, but ``sync`` may run beside ``add``."""
+    """A blob's state file; writing raises ``StorageError``. Not thread-safe, but ``sync`` may run beside ``add``."""
 
     def __init__(self, path: str, descriptor: Descriptor, disk: Disk) -> None:
         self.path = path
