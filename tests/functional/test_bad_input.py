@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import pickle
 import socket
 import subprocess
 import threading
@@ -241,13 +242,14 @@ def test_a_disk_error_is_never_retried(registry, make_blobs, tmp_path, code, kin
 
 
 def test_an_unreachable_host_is_an_error_that_names_it(tmp_path, impatient):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-
-    with pytest.raises(tk.RetriesExhaustedError, match=f"cannot connect to http://127.0.0.1:{port}") as caught:
-        download(f"http://127.0.0.1:{port}", [tk.Blob("sha256:" + GOOD, 5)], tmp_path, options=impatient)
+    with socket.socket() as bound:  # and not listening: ours, so that nobody else is there
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(tk.RetriesExhaustedError, match=f"cannot connect to {url}") as caught:
+            download(url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path, options=impatient)
 
     assert isinstance(caught.value.__cause__, tk.ConnectError)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), tk.ConnectError)
     assert 2 == caught.value.attempts
 
 

@@ -1,18 +1,13 @@
-"""Chunks: parts of a blob, and sets of them.
-
-Knows the text ``start-end`` (inclusive) of the chunksums list and of HTTP ranges, and how large a chunk should be. Does
-not know where the bytes come from or go to.
-"""
+"""Chunks: parts of a blob as HTTP ranges and chunksums lists name them, how large they should be, and sets of them."""
 
 from __future__ import annotations
 
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transferkit.content.descriptor import MAX_SIZE, check_size
+from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import InvalidDescriptorError
 
 MIN_CHUNK = 8 * 1024 * 1024  # below this a request's round trip shows next to its bytes
@@ -30,22 +25,18 @@ class Chunk:
     Raises:
         InvalidDescriptorError: not ``0 <= start <= end < 2**63``.
 
-    >>> Chunk(0, 9).size
-    10
-    >>> str(Chunk(0, 9))
-    '0-9'
+    >>> Chunk(0, 9).size, str(Chunk(0, 9))
+    (10, '0-9')
     """
 
     start: int
     end: int
 
     def __post_init__(self) -> None:
-        if type(self.start) is not int or type(self.end) is not int:
-            raise InvalidDescriptorError("a chunk's start and end are numbers of bytes (int)")
-        if not 0 <= self.start <= self.end <= MAX_SIZE:
-            raise InvalidDescriptorError(
-                f"{self.start}-{self.end} is no range of bytes; it should be start-end with 0 <= start <= end < 2^63"
-            )
+        are_numbers = type(self.start) is int and type(self.end) is int
+        if not (are_numbers and 0 <= self.start <= self.end <= MAX_SIZE):
+            expected = "start-end with 0 <= start <= end < 2^63"
+            raise InvalidDescriptorError(f"{self.start}-{self.end} is no range of bytes; it should be {expected}")
 
     @classmethod
     def parse(cls, text: str) -> Chunk:
@@ -53,9 +44,6 @@ class Chunk:
 
         Raises:
             InvalidDescriptorError: the text is anything else.
-
-        >>> Chunk.parse("5-9")
-        Chunk(start=5, end=9)
         """
         match = _RANGE.match(text)
         if match is None:
@@ -84,32 +72,6 @@ def chunk_size(size: int) -> int:
     return min(max(1 << max(part - 1, 0).bit_length(), MIN_CHUNK), MAX_CHUNK)
 
 
-def partition(size: int, chunk_size: int, skip: Ranges | None = None) -> Iterator[Chunk]:
-    """Cut a blob of ``size`` bytes into chunks of ``chunk_size`` bytes, the last one what is left, in order.
-
-    Each byte is in exactly one of them; those of ``skip`` are in none. Lazy: ``skip`` is asked as it goes on.
-
-    Raises:
-        InvalidDescriptorError: the size is none, or the chunk size is not positive.
-
-    >>> [str(chunk) for chunk in partition(25, 10)]
-    ['0-9', '10-19', '20-24']
-    """
-    check_size(size, "a blob")
-    if chunk_size < 1:
-        raise InvalidDescriptorError(f"a chunk size of {chunk_size} bytes cuts nothing")
-    return _partition(size, chunk_size, skip)
-
-
-def _partition(size: int, step: int, skip: Ranges | None) -> Iterator[Chunk]:
-    for start in range(0, size, step):
-        chunk = Chunk(start, min(start + step, size) - 1)
-        if skip is None:
-            yield chunk
-        else:
-            yield from skip.missing_in(chunk)
-
-
 class Ranges:
     """A set of bytes of a blob, kept as sorted ranges that neither overlap nor touch. Not thread-safe.
 
@@ -117,16 +79,16 @@ class Ranges:
 
     >>> done = Ranges()
     >>> done.add(0, 9); done.add(20, 29); done.add(10, 14)
-    >>> done.to_list(), done.total, [str(chunk) for chunk in done.missing(40)]
+    >>> done.to_list(), done.total, [str(chunk) for chunk in done.missing_in(Chunk(0, 39))]
     ([[0, 14], [20, 29]], 25, ['15-19', '30-39'])
     """
 
-    __slots__ = ("_ends", "_starts", "_total")
+    __slots__ = ("_ends", "_starts", "total")
 
     def __init__(self) -> None:
+        self.total = 0  # how many bytes are in the set
         self._starts = array("q")
         self._ends = array("q")  # inclusive, one for each start
-        self._total = 0
 
     def to_list(self) -> list[list[int]]:
         """Return the ranges as ``[start, end]`` pairs, in order, ``end`` inclusive: fit for JSON."""
@@ -145,18 +107,15 @@ class Ranges:
         if low < high:
             start = min(start, self._starts[low])
             end = max(end, self._ends[high - 1])
-        self._total += end - start + 1
-        self._total -= sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
+        self.total += end - start + 1
+        self.total -= sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
         self._starts[low:high] = array("q", (start,))
         self._ends[low:high] = array("q", (end,))
 
     def missing_in(self, chunk: Chunk) -> list[Chunk]:
         """Return the parts of ``chunk`` that are not in the set, in order."""
-        missing = []
-        position = chunk.start
-        for at in range(bisect_left(self._ends, chunk.start), len(self._starts)):
-            if self._starts[at] > chunk.end:
-                break
+        missing, position = [], chunk.start
+        for at in range(bisect_left(self._ends, chunk.start), bisect_right(self._starts, chunk.end)):
             if self._starts[at] > position:
                 missing.append(Chunk(position, self._starts[at] - 1))
             position = self._ends[at] + 1
@@ -164,26 +123,7 @@ class Ranges:
             missing.append(Chunk(position, chunk.end))
         return missing
 
-    def missing(self, size: int) -> list[Chunk]:
-        """Return what a blob of ``size`` bytes still lacks, in order."""
-        return self.missing_in(Chunk(0, size - 1)) if size else []
-
     def contiguous_from(self, start: int) -> int:
         """Return the first byte from ``start`` on that is not in the set."""
         at = bisect_right(self._starts, start) - 1
         return max(start, self._ends[at] + 1) if at >= 0 else start
-
-    @property
-    def total(self) -> int:
-        """How many bytes are in the set."""
-        return self._total
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Ranges):
-            return NotImplemented
-        return self._starts == other._starts and self._ends == other._ends
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
-    def __repr__(self) -> str:
-        return f"<Ranges: {self._total} bytes in {len(self._starts)} ranges>"

@@ -12,17 +12,15 @@ MAX_SIZE = 2**63 - 1  # OCI image specification v1.1: size is an int64
 OCTET_STREAM = "application/octet-stream"
 
 
-def check_size(size: object, what: str) -> int:
-    """Return ``size`` if it is a count of bytes that a file can have.
-
-    Raises:
-        InvalidDescriptorError: it is no ``int``, negative, or does not fit into 63 bits.
-    """
+def _check(described: Descriptor | Blob) -> None:
+    """Refuse a digest that is none, and a size that no file can have; keep the digest as a :class:`Digest`."""
+    digest, size = Digest(described.digest), described.size
+    object.__setattr__(described, "digest", digest)
+    what = f"the size of {digest.short} is"
     if type(size) is not int:
-        raise InvalidDescriptorError(f"the size of {what} is a number of bytes (int), not {type(size).__name__}")
+        raise InvalidDescriptorError(f"{what} a number of bytes (int), not {type(size).__name__}")
     if not 0 <= size <= MAX_SIZE:
-        raise InvalidDescriptorError(f"the size of {what} is {size}; it should be between 0 and 2^63-1 bytes")
-    return size
+        raise InvalidDescriptorError(f"{what} {size}; it should be between 0 and 2^63-1 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,6 @@ class Descriptor:
         InvalidDigestError, InvalidDescriptorError: the digest or the size is none.
 
     Source: OCI image specification v1.1, descriptor.md.
-
-    >>> Descriptor("sha256:" + 64 * "a", 5).size
-    5
     """
 
     digest: Digest
@@ -51,9 +46,7 @@ class Descriptor:
     """What a manifest in an index is for, as os/architecture[/variant], such as ``linux/arm64/v8``."""
 
     def __post_init__(self) -> None:
-        digest = Digest(self.digest)
-        object.__setattr__(self, "digest", digest)
-        check_size(self.size, digest.short)
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +65,7 @@ class Blob:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", Digest(self.digest))
-        check_size(self.size, Digest(self.digest).short)
+        _check(self)
 
 
 def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:

@@ -1,6 +1,5 @@
 """Digests: the one gate between a text and a path or a URL.
 
-Knows the grammar of the OCI image specification v1.1 (``algorithm:hex``, lower case) and which algorithms are trusted.
 Every path and every URL in this library is built from a :class:`Digest`, never from a ``str`` of somebody else's:
 CVE-2024-37032 and CVE-2026-7020 were exactly that.
 """
@@ -27,7 +26,6 @@ class Hasher(Protocol):
 
     def update(self, data: Bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
-    def copy(self) -> Hasher: ...
 
 
 class Digest(str):
@@ -69,11 +67,10 @@ class Digest(str):
         Raises:
             InvalidDigestError: the name is not of that form.
         """
-        if name[6:7] != "-":
-            raise InvalidDigestError(
-                f"{name[:_SHOWN]!r} is not the file name of a blob; it should look like sha256-<hex>"
-            )
-        return cls(f"{name[:6]}:{name[7:]}")
+        if name[6:7] == "-":
+            return cls(f"{name[:6]}:{name[7:]}")
+        shown = f"{name[:_SHOWN]!r}"
+        raise InvalidDigestError(f"{shown} is not the file name of a blob; it should look like sha256-<hex>")
 
     @property
     def algorithm(self) -> str:
@@ -103,9 +100,6 @@ class Digest(str):
 
     def __repr__(self) -> str:
         return f"Digest({str(self)!r})"
-
-    def __reduce__(self) -> tuple[type[Digest], tuple[str]]:
-        return Digest, (str(self),)
 
 
 def _complaint(text: object) -> str:

@@ -1,15 +1,15 @@
 """The interfaces that a copy needs: one or two methods each.
 
-A transfer is a copy between a source and a target, both content-addressed. Extra powers (ranges, chunk digests, a file
-descriptor) are interfaces of their own, found by a type test, never flags on the base one.
+Extra powers (ranges, chunk digests, a file descriptor) are interfaces of their own, found by a type test, never flags
+on the base one.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Generator
-from types import TracebackType
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -17,14 +17,29 @@ from transferkit.content.digest import Digest
 from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
+T = TypeVar("T")
+
+
+class Closing:
+    """A context manager that closes on its way out."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Counter(Protocol):
     """The count of the bytes of one unit of work. It belongs to the worker that moves them."""
 
     def set_position(self, position: int) -> None:
-        """Say that ``position`` bytes of this unit are in place: what was counted beyond is taken back, what is missing
-        in the count was there already. Never raises."""
+        """Say that just ``position`` bytes of this unit are in place, whatever was counted. Never raises."""
 
 
 class Watch(Protocol):
@@ -76,7 +91,7 @@ class Flow(Protocol):
         """Count bytes that have just been moved. Raises as ``check`` does, before it counts."""
 
 
-class Body(Protocol):
+class Body(AbstractContextManager["Body"], Protocol):
     """Content on its way. Not thread-safe: one reader."""
 
     offset: int
@@ -87,18 +102,10 @@ class Body(Protocol):
         """How many bytes follow in all, from ``offset`` on; None where the source does not say."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Read what has arrived, at most the buffer.
-
-        0 is the end; whether it is the right one, only the digest of the whole content tells.
-        """
+        """Read what has arrived, at most the buffer. 0 is the end; whether it is the right one, the digest tells."""
 
     def close(self) -> None:
         """Let go of the source; more than once is fine."""
-
-    def __enter__(self) -> Body: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
 
 
 class Fetcher(Protocol):
@@ -117,8 +124,7 @@ class RangeFetcher(Fetcher, Protocol):
     """The extra power of a source whose blobs can be read in parts. Thread-safe."""
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
-        """Open the bytes of ``chunk``, or all of the content (``offset`` 0, the blob's ``length``) where the source has
-        no ranges: the caller goes on with one stream.
+        """Open the bytes of ``chunk``, or, without ranges, all of the content (``offset`` 0, the blob's ``length``).
 
         Raises:
             BlobNotFoundError: it is not here.
@@ -130,9 +136,7 @@ class ChunkLister(Protocol):
     """The extra power of a source that knows the digests of a blob's parts. Thread-safe."""
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
-        """Yield the parts in order as they become known, without gaps, from the first byte to the last.
-
-        Nothing is yielded where the source has no such list.
+        """Yield the parts as they become known, in order and without gaps; none where the source has no such list.
 
         Raises:
             ProtocolError: the list is a lie.
@@ -162,8 +166,7 @@ class Ingest(Protocol):
 
     @property
     def offset(self) -> int:
-        """How many bytes from the first one on are in place and hashed: where one stream goes on, after ``follow``.
-        Once ``keep`` has closed it: how many of them stay."""
+        """How many bytes from the first one on are in place and hashed; once ``keep`` has closed it, how many stay."""
 
     @property
     def in_place(self) -> int:
@@ -200,8 +203,7 @@ class Ingest(Protocol):
         """
 
     def keep(self) -> None:
-        """Close; what is in place stays for the next run where the target can continue it, else ``offset`` is 0 from
-        then on. Never raises, twice is fine."""
+        """Close; what is in place stays where the target can continue it, else ``offset`` is 0. As safe as abort."""
 
     def abort(self) -> None:
         """Close, and remove everything. Never raises, twice is fine."""
@@ -212,19 +214,15 @@ class Ingester(Protocol):
     """A target that the engine fills. Thread-safe."""
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
-        """Open content of any size, to be filled; ``None``: the verified content is here.
+        """Open content of any size, to be filled; ``None``: the verified content is here. Raises StorageError.
 
         Waits while another process is at the same large blob.
-
-        Raises:
-            StorageError: the disk refused.
         """
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """The extra power of a source or a target that knows which of its errors would meet every other content as well.
-    Thread-safe."""
+    """The extra power of a side that knows which of its errors would meet every other content too. Thread-safe."""
 
     def concerns_all(self, error: TransferKitError) -> bool:
         """Tell whether an error would be the same for every other content: the copy ends with it."""

@@ -47,8 +47,14 @@ class _Document:
         data = _parse(self.raw)
         object.__setattr__(self, "media_type", _media_type(data, self.media_type))
         object.__setattr__(self, "annotations", _texts(data.get("annotations")))
-        _require(data, keys)
-        return data
+        if any(key in data for key in keys):
+            return data
+        text = f"it is no manifest of the kind that was expected: it has no {' and no '.join(keys)}"
+        if errors := data.get("errors") or data.get("error"):
+            text = f"it is an error and no manifest, though sent as one: {json.dumps(errors)[:300]}"
+        elif data.get("schemaVersion") == 1:
+            text = "it is a manifest of Docker's schema 1, which tells no sizes and is not supported"
+        raise InvalidManifestError(text)
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,6 @@ class Manifest(_Document):
     Raises:
         InvalidManifestError: not a JSON object, neither layers nor config, malformed descriptors, an index, or a media
             type that contradicts the server's or the content (GHSA-mc8v-mgrf-8f4m).
-
-    >>> Manifest(b'{"schemaVersion": 2, "layers": []}').layers
-    ()
     """
 
     config: Descriptor | None = field(init=False, default=None)
@@ -70,15 +73,15 @@ class Manifest(_Document):
 
     def __post_init__(self) -> None:
         data = self._read("layers", "config")
-        config = data.get("config")
-        object.__setattr__(self, "config", _descriptor(config) if config is not None else None)
-        object.__setattr__(self, "layers", tuple(_descriptor(layer) for layer in _list(data, "layers")))
+        if data.get("config") is not None:
+            object.__setattr__(self, "config", _descriptor(data["config"]))
+        object.__setattr__(self, "layers", _descriptors(data, "layers"))
 
     @property
     def size(self) -> int:
         """How many bytes all blobs have together, each counted once."""
-        blobs = {d.digest: d.size for d in (*self.layers, *([self.config] if self.config else []))}
-        return sum(blobs.values())
+        blobs = (*self.layers, self.config) if self.config else self.layers
+        return sum({blob.digest: blob.size for blob in blobs}.values())
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,14 @@ class Index(_Document):
     manifests: tuple[Descriptor, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        data = self._read("manifests")
-        object.__setattr__(self, "manifests", tuple(_descriptor(entry) for entry in _list(data, "manifests")))
+        object.__setattr__(self, "manifests", _descriptors(self._read("manifests"), "manifests"))
 
     @property
     def layers(self) -> NoReturn:
         """None of its own: whoever asks for them is told to choose a manifest."""
         platforms = ", ".join(dict.fromkeys(entry.platform for entry in self.manifests if entry.platform))
-        raise InvalidManifestError(
-            f"an index has no layers; fetch one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
-        )
+        choice = f"one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
+        raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
     config = size = layers
 
@@ -141,18 +142,6 @@ def _media_type(data: dict[str, Any], said: str) -> str:
     return media_type
 
 
-def _require(data: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Refuse a document that has none of ``keys``, and say what it is instead."""
-    if any(key in data for key in keys):
-        return
-    errors = data.get("errors") or data.get("error")
-    if errors:
-        raise InvalidManifestError(f"it is an error and no manifest, though sent as one: {json.dumps(errors)[:300]}")
-    if data.get("schemaVersion") == 1:
-        raise InvalidManifestError("it is a manifest of Docker's schema 1, which tells no sizes and is not supported")
-    raise InvalidManifestError(f"it is no manifest of the kind that was expected: it has no {' and no '.join(keys)}")
-
-
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         data = json.loads(raw, parse_constant=_no_constant)
@@ -167,22 +156,19 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _list(data: dict[str, Any], key: str) -> list[Any]:
-    value = data.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
+def _descriptors(data: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    entries = data.get(key)
+    if entries is not None and not isinstance(entries, list):
         raise InvalidManifestError(f"the manifest's {key} are not a list")
-    return value
+    return tuple(map(_descriptor, entries or ()))
 
 
 def _descriptor(data: Any) -> Descriptor:
     if not isinstance(data, dict):
         raise InvalidManifestError("a descriptor in the manifest is not a JSON object")
-    media_type = data.get("mediaType", OCTET_STREAM)
+    media_type, platform = data.get("mediaType", OCTET_STREAM), _texts(data.get("platform"))
     if not isinstance(media_type, str):
         raise InvalidManifestError("a descriptor in the manifest has a mediaType that is not a text")
-    platform = _texts(data.get("platform"))
     try:
         return Descriptor(
             data.get("digest"),  # type: ignore[arg-type]  # checked there, whatever it is
@@ -197,6 +183,4 @@ def _descriptor(data: Any) -> Descriptor:
 
 def _texts(value: Any) -> dict[str, str]:
     """Return the pairs of a map of texts; what is no text is left out, as annotations promise nothing."""
-    if not isinstance(value, dict):
-        return {}
-    return {k: v for k, v in value.items() if isinstance(v, str)}
+    return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}

@@ -7,17 +7,17 @@ commas inside the quotes; several challenges may stand in one header.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transferkit.errors import ProtocolError
 
 _MAX_HEADER = 16 * 1024  # characters that are read; real ones have a few hundred
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_BLANKS = re.compile(r"[ \t,]*")
-_EQUALS = re.compile(r"[ \t]*=[ \t]*")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\Z)', re.DOTALL)
-_BARE = re.compile(r"[^\s,]*")
+# A name, and its value where there is one: quoted, also where the quotes are never closed, or bare.
+_PART = re.compile(
+    r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    r'(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s,]*)))?',
+    re.ASCII | re.DOTALL,
+)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -31,7 +31,7 @@ class AuthChallenge:
     """
 
     scheme: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: dict[str, str]
 
     @property
     def realm(self) -> str:
@@ -65,32 +65,14 @@ class AuthChallenge:
 
 def parse_all(header: str) -> list[AuthChallenge]:
     """Return the challenges of a header in their order; what does not parse is passed over. Never raises."""
-    text = header[:_MAX_HEADER]
-    found: list[tuple[str, dict[str, str]]] = []
-    at = 0
-    while True:
-        at = _end(_BLANKS, text, at)
-        token = _TOKEN.match(text, at)
-        if token is None:
-            if at >= len(text):
-                break
-            at += 1  # garbage: the next character may begin something
-            continue
-        at = token.end()
-        equals = _EQUALS.match(text, at)
-        if equals is None or not found:
-            # A name without "=" is a scheme; so is whatever comes first.
-            found.append((token.group().lower(), {}))
-            continue
-        at = equals.end()
-        quoted = _QUOTED.match(text, at)
-        if quoted is not None:
-            content, at = _ESCAPED.sub(r"\1", quoted.group(1)), quoted.end()
-        else:
-            begins, at = at, _end(_BARE, text, at)
-            content = text[begins:at]
-        found[-1][1].setdefault(token.group().lower(), content)
-    return [AuthChallenge(scheme, parameters) for scheme, parameters in found]
+    challenges: list[AuthChallenge] = []
+    for name, quoted, bare in (match.groups() for match in _PART.finditer(header[:_MAX_HEADER])):
+        if challenges and (quoted is not None or bare is not None):
+            value = _ESCAPED.sub(r"\1", quoted) if bare is None else bare
+            challenges[-1].parameters.setdefault(name.lower(), value)
+        else:  # a name without "=" is a scheme; so is whatever comes first
+            challenges.append(AuthChallenge(name.lower(), {}))
+    return challenges
 
 
 def merge_scopes(*scopes: str) -> tuple[str, ...]:
@@ -108,10 +90,3 @@ def merge_scopes(*scopes: str) -> tuple[str, ...]:
         if colon:
             kept.update(dict.fromkeys(names.split(",")))
     return tuple(f"{resource}:{','.join(names)}" if names else resource for resource, names in actions.items())
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Return where a pattern that may match nothing ends."""
-    match = pattern.match(text, at)
-    assert match is not None
-    return match.end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from transferkit.errors import (
@@ -25,8 +26,9 @@ from transferkit.protocol.origin import redact
 
 MAX_ERROR_BODY = 64 * 1024
 _SHOWN = 300  # characters of the registry's own words
-# 408 and 425 say "again"; 499 and 522 come from proxies whose upstream did not answer (crane retries them too).
-_RETRYABLE = frozenset({408, 425, 499})
+# Besides 5xx: 408 and 425 say "again", 429 "later"; 499 comes from proxies whose upstream did not answer.
+_RETRYABLE = frozenset({408, 425, 429, 499})
+_KINDS = {401: UnauthorizedError, 403: DeniedError, 429: RateLimitedError}
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 
 
@@ -40,30 +42,21 @@ class Complaint:
 
 
 def _line(value: object) -> str:
-    text = (
-        value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-    )
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _SHOWN])
     return " ".join(printable.split())[:_SHOWN]
 
 
 def read_complaint(body: bytes, content_type: str = "") -> Complaint:
-    """Return what an error body says; never raises, whatever it holds.
-
-    >>> read_complaint(b'{"errors":[{"code":"DENIED","message":"no"}]}')
-    Complaint(code='DENIED', message='no', detail='')
-    """
+    """Return what an error body says; never raises, whatever it holds."""
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    try:
+    with suppress(ValueError, RecursionError):
         data = json.loads(text)
-    except (ValueError, RecursionError):
-        data = None
-    if isinstance(data, dict):
-        errors = data.get("errors")
+        errors = data.get("errors") if isinstance(data, dict) else None
         first = errors[0] if isinstance(errors, list) and errors else data
         if isinstance(first, dict):
-            message = first.get("message") or first.get("error") or ""
-            return Complaint(_line(first.get("code")), _line(message), _line(first.get("detail")))
+            message = first.get("message") or first.get("error")
+            return Complaint(*(_line(part or "") for part in (first.get("code"), message, first.get("detail"))))
     if "html" in content_type.lower() or text.lstrip()[:1] == "<":
         return Complaint(message="an HTML page, not a registry's answer")
     return Complaint(message=_line(text))
@@ -73,13 +66,8 @@ def read_retry_after(value: str | None, *, now: float) -> float | None:
     """Return how many seconds a ``Retry-After`` asks for; ``now`` is the Unix time.
 
     Both forms of RFC 9110 section 10.2.3. A past date or a negative number is 0; what does not parse is ``None``.
-
-    >>> read_retry_after("120", now=0), read_retry_after("-5", now=0), read_retry_after("soon", now=0)
-    (120.0, 0.0, None)
     """
-    if value is None:
-        return None
-    text = value.strip()[:64]
+    text = (value or "").strip()[:64]
     try:
         seconds = float(text)
     except ValueError:
@@ -114,28 +102,21 @@ def refusal(
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
-    words = ": ".join(word for word in (complaint.code, complaint.message) if word)
+    words = ": ".join(filter(None, (complaint.code, complaint.message)))
     text = f"{f'{subject}: ' if subject else ''}{method} {place} answered {status}{f' ({words})' if words else ''}"
-    if status == 404 or (status == 400 and complaint.code == _UNKNOWN_BLOB):
-        if complaint.code == _UNKNOWN_BLOB:
-            blobs = f": {complaint.detail}" if complaint.detail else ""
-            return BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
+    if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
+        blobs = f": {complaint.detail}" if complaint.detail else ""
+        return BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
+    if status == 404:
         return missing(text)
     wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
-    kind: type[RegistryError] = RegistryError
-    retryable = status in _RETRYABLE
+    kind = _KINDS.get(status, ServerError if status >= 500 else RegistryError)
+    retryable = status in _RETRYABLE or (status >= 500 and status not in (501, 505))
     if status == 401:
-        kind, text = UnauthorizedError, f"{text}; pass auth=, token= or get_token="
-    elif status == 403:
-        kind = DeniedError
-    elif status == 429:
-        kind, retryable = RateLimitedError, True
-    elif status >= 500:
-        kind, retryable = ServerError, status not in (501, 505)
+        text += "; pass auth=, token= or get_token="
     if wait is not None and wait > max_retry_after:
         retryable = False
-        limit = f"RetryOptions(max_retry_after={max_retry_after:.0f})"
-        text = f"{text}; it asks to come back in {wait:.0f} s, more than {limit}"
+        text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after={max_retry_after:.0f})"
     return kind(
         text,
         method=method,

@@ -80,9 +80,6 @@ def read_head(data: bytes) -> Head:
 
     Raises:
         ProtocolError: it is not the head of an HTTP/1 answer, or it may be read in two ways.
-
-    >>> read_head(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n").length
-    5
     """
     if len(data) > MAX_HEAD:
         raise ProtocolError(f"the server sent an answer whose head is longer than {MAX_HEAD} bytes")
@@ -96,8 +93,7 @@ def read_head(data: bytes) -> Head:
         raise ProtocolError(f"the server sent {len(lines) - 1} header fields; {MAX_FIELDS} are the limit")
     for line in lines[:-1]:
         name, _, value = line.partition(":")
-        name = name.lower()
-        value = value.strip(" \t")
+        name, value = name.lower(), value.strip(" \t")
         if name not in fields:
             fields[name] = value
         elif name != "content-length" or value != fields[name]:

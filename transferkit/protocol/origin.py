@@ -25,6 +25,7 @@ MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
 _PORTS = {"http": 80, "https": 443}
 # RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_AUTHORITY = re.compile(r"[^/?]*")
 _FORBIDDEN = re.compile(r"[\x00- \x7f\\]")
 # No other spelling than what DNS knows: who judges a host and who connects to it must read it alike. Two IDNA versions
 # do not ("\u00df" is "ss" in one and "xn--zca" in the other), so an internationalised name is taken as xn-- only.
@@ -57,7 +58,7 @@ class Origin:
             raise ProtocolError(f"a URL that does not parse is refused: {redact(url)}") from None
         if parts.scheme not in _PORTS:
             raise ProtocolError(f"only http and https URLs are followed, not {parts.scheme[:20]!r}")
-        if parts.username is not None or parts.password is not None:
+        if "@" in parts.netloc:
             raise ProtocolError("a URL with a user name in it is refused")
         host = (parts.hostname or "").rstrip(".")
         if not host:
@@ -128,16 +129,14 @@ def is_private(host: str) -> bool:
     address = _literal(host)
     if address is None:
         return False
-    if address.version == 6 and address not in _GLOBAL_UNICAST:
-        return True
-    return not address.is_global or address.is_multicast
+    is_reserved = address.version == 6 and address not in _GLOBAL_UNICAST
+    return is_reserved or not address.is_global or address.is_multicast
 
 
 def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozenset[str] = frozenset()) -> Origin:
     """Return the origin of ``url`` if a request may go there.
 
-    ``registry`` is where the user pointed us, ``previous`` who named the URL, ``allowed`` the hosts (``host`` or
-    ``host:port``) that the user allows by ``storage_hosts``.
+    ``registry`` is where the user pointed us, ``previous`` who named the URL, ``allowed`` the user's ``storage_hosts``.
 
     Raises:
         ProtocolError: refused; the message says which rule and, where there is one, which option allows it.
@@ -145,27 +144,23 @@ def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozens
     origin = Origin.of(url)
     if previous.scheme == "https" and origin.scheme == "http":
         raise ProtocolError(f"{previous.host} sends us from https to http ({redact(url)}); refused")
-    if origin.host == registry.host or not is_private(origin.host) or is_private(registry.host):
+    is_ordinary = origin.host == registry.host or not is_private(origin.host) or is_private(registry.host)
+    if is_ordinary or origin.in_hosts(allowed):
         return origin
-    if origin.in_hosts(allowed):
-        return origin
-    raise ProtocolError(
-        f"{registry.host} sends us to the private address {origin.netloc}; refused. If that is right, allow it with "
-        f"TransportOptions(storage_hosts={{{origin.netloc!r}}})"
-    )
+    option = f"TransportOptions(storage_hosts={{{origin.netloc!r}}})"
+    text = f"{registry.host} sends us to the private address {origin.netloc}; refused"
+    raise ProtocolError(f"{text}. If that is right, allow it with {option}")
 
 
-# Registries whose token service has another name: the pairs that everybody meets. (registry, token service)
-_WELL_KNOWN_REALMS = frozenset(
-    {
-        ("registry-1.docker.io", "auth.docker.io"),
-        ("index.docker.io", "auth.docker.io"),
-        ("docker.io", "auth.docker.io"),
-        ("registry.gitlab.com", "gitlab.com"),
-        ("registry.redhat.io", "sso.redhat.com"),
-        ("registry.connect.redhat.com", "sso.redhat.com"),
-    }
-)
+# Registries whose token service has another name: the pairs that everybody meets.
+_WELL_KNOWN_REALMS = {
+    "registry-1.docker.io": "auth.docker.io",
+    "index.docker.io": "auth.docker.io",
+    "docker.io": "auth.docker.io",
+    "registry.gitlab.com": "gitlab.com",
+    "registry.redhat.io": "sso.redhat.com",
+    "registry.connect.redhat.com": "sso.redhat.com",
+}
 
 
 def may_see_credentials(registry: Origin, realm: Origin, allowed: frozenset[str] = frozenset()) -> bool:
@@ -178,7 +173,7 @@ def may_see_credentials(registry: Origin, realm: Origin, allowed: frozenset[str]
         return False
     if realm.host == registry.host or realm.in_hosts(allowed):
         return True
-    return realm.scheme == "https" and (registry.host, realm.host) in _WELL_KNOWN_REALMS
+    return realm.scheme == "https" and _WELL_KNOWN_REALMS.get(registry.host) == realm.host
 
 
 def target_of(url: str) -> str:
@@ -187,9 +182,7 @@ def target_of(url: str) -> str:
     >>> target_of("https://host/a%2Fb?X=%20#part"), target_of("http://host?a=b")
     ('/a%2Fb?X=%20', '/?a=b')
     """
-    rest = url.partition("://")[2].partition("#")[0]
-    ends = [rest.find(mark) for mark in "/?" if mark in rest]
-    target = rest[min(ends) :] if ends else ""
+    target = _AUTHORITY.sub("", url.partition("://")[2].partition("#")[0], count=1)
     return target if target.startswith("/") else f"/{target}"
 
 

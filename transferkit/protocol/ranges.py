@@ -25,12 +25,12 @@ def check_content_range(value: str | None, *, start: int, end: int, total: int) 
     Raises:
         RangeRefused: it is missing, does not parse, or names another range or another size.
     """
-    asked = f"bytes {start}-{end}/{total}"
+    asked = f"asked for bytes {start}-{end}/{total}"
     if value is None:
-        raise RangeRefused(f"the server answered 206 without Content-Range; asked for {asked}")
+        raise RangeRefused(f"the server answered 206 without Content-Range; {asked}")
     match = _CONTENT_RANGE.match(value.strip())
     if match is None:
-        raise RangeRefused(f"the server's Content-Range {value[:80]!r} does not parse; asked for {asked}")
+        raise RangeRefused(f"the server's Content-Range {value[:80]!r} does not parse; {asked}")
     got_start, got_end, got_total = match.groups()
     if int(got_start) != start or int(got_end) != end or (got_total != "*" and int(got_total) != total):
-        raise RangeRefused(f"the server sent {value[:80]!r}; asked for {asked}")
+        raise RangeRefused(f"the server sent {value[:80]!r}; {asked}")

@@ -5,7 +5,7 @@ Source: OCI distribution specification v1.1, "Endpoints". The names in the paths
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidNameError, ProtocolError
@@ -23,25 +23,19 @@ def check_base_url(url: str) -> str:
     """
     example = "it should look like https://registry.example.com"
     if not isinstance(url, str) or not url.isascii() or any(c <= " " or c in "\x7f\\" for c in url):
-        raise InvalidNameError(
-            f"the base URL of a registry is one ASCII text without blanks and backslashes; {example}"
-        )
+        raise InvalidNameError(f"a base URL is one ASCII text without blanks and backslashes; {example}")
     # Anywhere: without its scheme, or with a slash in the password, the user name would read as something else.
     if "@" in url:
         raise InvalidNameError("the base URL holds a user name; leave it out and pass auth=(user, password)")
     if "?" in url or "#" in url:
         raise InvalidNameError(f"the base URL takes no query and no fragment; {example}")
+    refusal = f"{url[:200]!r} is not the base URL of a registry"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise InvalidNameError(f"the base URL does not parse; {example}") from error
-    if parts.scheme not in ("http", "https") or not (parts.hostname or "").strip(".") or port == 0:
-        raise InvalidNameError(f"{url[:200]!r} is not the base URL of a registry; {example}")
-    try:
-        Origin.of(url)
+        origin = Origin.of(url)
     except ProtocolError as error:
-        raise InvalidNameError(f"{url[:200]!r} is not the base URL of a registry: {error}") from error
+        raise InvalidNameError(f"{refusal}: {error}; {example}") from error
+    if origin.port == 0:
+        raise InvalidNameError(f"{refusal}; {example}")
     return url.rstrip("/")
 
 

@@ -6,11 +6,11 @@ query, which must be kept; the digest is added to it. Ollama's additions: its pu
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
+from transferkit.content.descriptor import MAX_SIZE
 from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.errors import InvalidDigestError, ProtocolError
 from transferkit.protocol.origin import Origin
@@ -35,25 +35,10 @@ _NEVER_ECHOED = re.compile(
 
 
 def commit_url(location: str, digest: Digest, *, etag: str = "") -> str:
-    """Return the URL whose ``PUT`` ends the session at ``location`` (absolute).
-
-    >>> commit_url("http://r/v2/a/blobs/uploads/1?_state=x%3D", Digest("sha256:" + 64 * "a"))[-83:-64]
-    'x%3D&digest=sha256:'
-    """
+    """Return the URL whose ``PUT`` ends the session at ``location`` (absolute)."""
     parts = urlsplit(location)
-    query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
-    if etag:
-        query += f"&etag={etag}"
+    query = "&".join(filter(None, (parts.query, f"digest={digest}", etag and f"etag={etag}")))
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
-
-
-def part_range(start: int, end: int) -> str:
-    """Return the ``Content-Range`` of a part; ``end`` is exclusive, and the header has neither unit nor total.
-
-    >>> part_range(0, 10)
-    '0-9'
-    """
-    return f"{start}-{end - 1}"
 
 
 def received(value: str | None, *, sent: int) -> int | None:
@@ -89,11 +74,7 @@ def announced(headers: Mapping[str, str]) -> Digest | None:
 
 
 def smallest_part(value: str | None) -> int:
-    """Return what ``OCI-Chunk-Min-Length`` asks for; 0 where it is missing or no number.
-
-    >>> smallest_part("5242880"), smallest_part(None), smallest_part("much")
-    (5242880, 0, 0)
-    """
+    """Return what ``OCI-Chunk-Min-Length`` asks for; 0 where it is missing or no number."""
     return int(value) if value is not None and _LENGTH.match(value.strip()) else 0
 
 
@@ -102,12 +83,12 @@ class PartRules:
 
     def __init__(self, wanted: int | None = None) -> None:
         self.wanted = wanted  # bytes that larger blobs are to be cut to; None: not unless the registry demands it
-        self.refused: int | None = None  # the shortest body that it refused with 413
+        self.refused = MAX_SIZE + 1  # bytes of the shortest body that it refused with 413
         self.taken = True  # whether it takes parts at all
 
     def demanded(self, size: int) -> bool:
         """Tell whether a blob is too large for one request."""
-        return self.refused is not None and size >= self.refused
+        return size >= self.refused
 
     def length(self, size: int, minimum: int) -> int:
         """Return the length of a blob's parts, at least ``minimum``; 0 for a single request."""
@@ -115,7 +96,7 @@ class PartRules:
         if not (wanted or self.demanded(size)):
             return 0
         part = self.wanted or _PART
-        while self.refused is not None and part >= self.refused and part > SMALLEST_PART:
+        while part >= self.refused and part > SMALLEST_PART:
             part = max(part // _SHRINK, SMALLEST_PART)
         return max(part, minimum)
 
@@ -124,7 +105,7 @@ class PartRules:
         smaller = max(length // _SHRINK, SMALLEST_PART, minimum)
         if smaller >= length:
             return 0
-        self.refused = min(length, self.refused or length)
+        self.refused = min(length, self.refused)
         return smaller
 
 
@@ -132,11 +113,7 @@ class PartRules:
 
 
 def is_ollama(origin: Origin, hosts: frozenset[str] = frozenset()) -> bool:
-    """Tell whether a registry speaks Ollama's dialect: one of the well-known ones, or one that ``hosts`` names.
-
-    >>> is_ollama(Origin("https", "registry.ollama.ai", 443)), is_ollama(Origin("https", "notollama.ai", 443))
-    (True, False)
-    """
+    """Tell whether a registry speaks Ollama's dialect: one of the well-known ones, or one that ``hosts`` names."""
     return any(origin.host == host or origin.host.endswith(f".{host}") for host in _OLLAMA) or origin.in_hosts(hosts)
 
 
@@ -147,9 +124,6 @@ def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         ProtocolError: a name or a value could be read as more than one field.
-
-    >>> signed_headers({"x-signed-header-content-md5": "abc", "x-signed-header-cookie": "a=b", "etag": "1"})
-    {'Content-Md5': 'abc'}
     """
     echoed = {}
     for field, value in headers.items():
@@ -161,17 +135,3 @@ def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
         # One spelling, so that it takes the place of a field of ours.
         echoed["-".join(word.capitalize() for word in name.split("-"))] = value
     return echoed
-
-
-def ollama_part(size: int, *, smallest: int, largest: int) -> int:
-    """Return the length of the parts of a blob of ``size`` bytes: a 16th of it, within limits.
-
-    >>> [ollama_part(size, smallest=100, largest=1000) for size in (0, 3200, 3215, 10**6)]
-    [100, 200, 200, 1000]
-    """
-    return min(max(size // 16, smallest), largest)
-
-
-def composite_etag(parts: Sequence[bytes]) -> str:
-    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
-    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"

@@ -1,21 +1,25 @@
-"""Where the parts of one blob are asked for: found once for all threads, and once again when it has expired.
-
-Knows URLs and entity tags. Sends no request itself.
-"""
+"""Where the parts of one blob are asked for: found once for all threads, and once again when it has expired."""
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import BlobNotFoundError
-from transferkit.protocol.origin import Origin, target_of
+from transferkit.content.interfaces import Flow
+from transferkit.errors import BlobNotFoundError, ConnectError, ProtocolError, RegistryError, SizeMismatchError
+from transferkit.protocol.origin import Origin, redact, target_of
+from transferkit.protocol.ranges import RangeRefused
+from transferkit.protocol.routes import EXPIRED
+from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.single_flight import SingleFlight
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
+
+logger = logging.getLogger(__name__)
 
 _OK = (200, 206, 412, 416)
 # RFC 9110 section 8.8.3; a weak one (W/"...") promises nothing about bytes, and If-Match never takes it.
@@ -42,12 +46,45 @@ class BlobURL:
         self.endpoint = endpoint
         self.descriptor = descriptor
         self.subject = descriptor.digest.short
-        self.flight = SingleFlight()  # the turn to look for the target
         self.target: Target | None = None  # where the parts are asked for; None while nobody knows
         self.has_ranges = False  # a part has come already
         self.pins = True  # the ETag of the first part has to be that of all
+        self._turn = SingleFlight()  # to look for the target
         self._home = endpoint.blobs + descriptor.digest
         self._listed: str | None = None
+
+    def fetch(self, chunk: Chunk, flow: Flow) -> BlobBody:
+        """Open the bytes of ``chunk``; ``offset`` is its start, or 0 where the server sends all of the blob instead.
+
+        Raises:
+            BlobNotFoundError: the repository does not have it.
+            RegistryError: a refusal; by a storage URL, also of the one that was asked for when the first had expired.
+            RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
+            ProtocolError: it is no blob, or (retryable) seems to be another version of it.
+        """
+        send = self.endpoint.client.send
+        target, response = self.target, None
+        if target is not None:
+            try:
+                response = send(self.request(chunk, target), flow)
+            except RegistryError as error:
+                if not target.foreign or error.status not in EXPIRED:
+                    raise
+                logger.debug("%s: %s answers %d; resolved again", self.subject, redact(target.url), error.status)
+            except ConnectError:
+                if target.foreign and self.target is target:
+                    self.target = None  # the registry may know another
+                raise
+        if target is None or response is None:
+            expired = target
+            with self._turn.turn(flow):
+                target = self.target
+                if target is None or target is expired:
+                    response = send(self.request(chunk), flow)
+                    target = self._found(response)
+            if response is None:  # another thread has found the target meanwhile
+                response = send(self.request(chunk, target), flow)
+        return self._open(response, target, chunk)
 
     def request(self, chunk: Chunk, target: Target | None = None) -> Request:
         """Return the request for a part: to ``target``, else to the registry."""
@@ -59,14 +96,44 @@ class BlobURL:
             method="GET", url=url, ok=_OK, headers=headers, subject=self.subject, missing=BlobNotFoundError
         )
 
-    def found(self, response: Response) -> Target:
+    def _found(self, response: Response) -> Target:
         """Take in where the registry has led to, and return it."""
         foreign = Origin.of(response.url) != self.endpoint.client.origin
-        target = Target(response.url if foreign else self._home, foreign=foreign)
+        target = Target(response.url if foreign else self._home, foreign)
         if response.status == 206:
-            self.check_version(target, response.headers.get("etag"))
+            self.check_version(target, response.headers.get("etag"))  # before anybody else asks there
         self.target = target
         return target
+
+    def _open(self, response: Response, target: Target, chunk: Chunk) -> BlobBody:
+        size = self.descriptor.size
+        if response.status in (200, 206):
+            body = open_body(response, chunk.start, chunk.end, size, self.subject)
+            if response.status == 200:
+                return body
+            if self.check_version(target, response.headers.get("etag")):
+                self.has_ranges = True
+                return body
+        response.close()
+        if response.status == 416:
+            said = response.headers.get("content-range", "")
+            if said.startswith("bytes */") and said != f"bytes */{size}":
+                text = f"{self.subject}: {response.origin} has {said[8:40]} bytes of it, expected {size}"
+                raise SizeMismatchError(text)
+            raise RangeRefused(f"{self.subject}: {response.origin} refuses the bytes {chunk} of {size} (416)")
+        # Or 412. Without If-Match from now on: mirrors with tags of their own would refuse again and again. Whether it
+        # was another version, the digest of the whole tells.
+        self.pins, target.etag = False, None
+        text = f"{self.subject}: {response.origin} has another version of it now than for the first part"
+        raise ProtocolError(text, retryable=True)
+
+    def check_version(self, target: Target, etag: str | None) -> bool:
+        """Pin the first strong ``ETag`` of a target, and tell whether this one is the same."""
+        if etag is None or not self.pins or _STRONG.match(etag) is None:
+            return True
+        if target.etag is None:
+            target.etag = etag
+        return target.etag == etag
 
     def follow(self, url: str) -> None:
         """Ask where the list says. A URL that was followed before is not gone back to: it may have expired."""
@@ -77,11 +144,3 @@ class BlobURL:
             self.target = Target(url, foreign=True)
         elif self._home != target_of(url):
             self._home, self.target = url, None
-
-    def check_version(self, target: Target, etag: str | None) -> bool:
-        """Pin the first strong ``ETag`` of a target, and tell whether this one is the same."""
-        if etag is None or not self.pins or _STRONG.match(etag) is None:
-            return True
-        if target.etag is None:
-            target.etag = etag
-        return target.etag == etag

@@ -57,7 +57,7 @@ def _find(url: BlobURL, flow: Flow) -> _Opened | None:
     client = url.endpoint.client
     if is_ollama(client.origin, client.options.ollama_hosts):
         return _open(url, flow)
-    traits = client.traits
+    traits = client.host
     if traits.has_chunksums is None:
         with url.endpoint.first_list.turn(flow):
             if traits.has_chunksums is None:
@@ -97,12 +97,10 @@ def _read(response: Response, parser: ChunksumParser) -> Pairs:
         if "html" in kind:
             raise ProtocolError(f"it is {kind[:60]}")
         while count := response.readinto(block):
-            pairs = parser.feed(bytes(block[:count]))
-            yield from pairs
-            now = time.monotonic()
-            if pairs:
-                heard = now
-            elif now - heard > response.timeout:
+            for pair in parser.feed(bytes(block[:count])):
+                yield pair
+                heard = time.monotonic()
+            if time.monotonic() - heard > response.timeout:
                 # No body is under way that would be seen to be slow.
                 raise ReadError(f"{response.origin} sent no line of its list for {response.timeout:g} s")
         if parser.begun:

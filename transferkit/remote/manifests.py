@@ -9,8 +9,8 @@ from transferkit.errors import DigestMismatchError, InvalidManifestError, Manife
 from transferkit.names import check_reference
 from transferkit.protocol import routes
 from transferkit.protocol.upload import announced
+from transferkit.remote.body import check_response
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.ranges import check_response
 from transferkit.transport.request import BytesBody, RequestBody
 
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}

@@ -20,13 +20,13 @@ from transferkit.errors import (
     TransferKitError,
     UnauthorizedError,
 )
-from transferkit.protocol.ranges import REFUSED, RangeRefused, check_content_range
+from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, probe, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
+from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.ranges import BlobBody, check_response, fetch_range
 from transferkit.remote.upload import StartAgain, Uploads
 from transferkit.transport.client import Client
 
@@ -73,30 +73,20 @@ class Repository:
         )
         try:
             response = self.client.send(request, flow)
-        except RegistryError as error:
-            if not offset or error.status not in REFUSED:
+            body = open_body(response, offset, size - 1, size, subject)
+        except (RegistryError, RangeRefused) as error:
+            if not offset or (isinstance(error, RegistryError) and error.status not in REFUSED):
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
             return self.fetch(descriptor, flow=flow)
-        try:
-            if response.status == 206:
-                check_content_range(response.headers.get("content-range"), start=offset, end=size - 1, total=size)
-            else:
-                offset = 0
-            check_response(response, size - offset, subject)
-        except RangeRefused:
-            response.close()
-            return self.fetch(descriptor, flow=flow)  # as after a refusal
-        except BaseException:
-            response.close()
-            raise
-        return BlobBody(response.readinto, response.close, offset=offset, length=response.length)
+        body.length = response.length
+        return body
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
         """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
         url = self._url(descriptor)
         try:
-            return fetch_range(url, chunk, flow)
+            return url.fetch(chunk, flow)
         except (RangeRefused, RegistryError) as error:
             if url.has_ranges or (isinstance(error, RegistryError) and error.status not in REFUSED):
                 raise

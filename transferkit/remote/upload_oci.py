@@ -10,7 +10,7 @@ from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
-from transferkit.protocol.upload import PartRules, commit_url, part_range, received, smallest_part
+from transferkit.protocol.upload import PartRules, commit_url, received, smallest_part
 from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.response import Response
 
@@ -104,7 +104,7 @@ class OCISession(UploadSession):
             if start < end or not size:
                 body = upload.body(start, end)
                 self._sent = max(self._sent, end)
-                headers = {**OCTETS, "Content-Range": part_range(start, end)} if start or not is_final else OCTETS
+                headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}"} if start or not is_final else OCTETS
             if is_final:
                 url = commit_url(self.url, upload.descriptor.digest)
                 request = upload.commit(url, headers=headers, body=body)

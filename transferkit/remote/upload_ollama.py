@@ -13,8 +13,8 @@ from transferkit.content.interfaces import Body, Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
-from transferkit.protocol.upload import commit_url, composite_etag, ollama_part, part_range, received, signed_headers
-from transferkit.remote.ranges import BlobBody
+from transferkit.protocol.upload import commit_url, received, signed_headers
+from transferkit.remote.body import BlobBody
 from transferkit.remote.upload import EMPTY, OCTETS, STORED, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -47,6 +47,16 @@ def begin(upload: Upload) -> UploadSession | Outcome:
     )
 
 
+def part_length(size: int) -> int:
+    """Return the length of the parts of a blob of ``size`` bytes: a 16th of it, within limits."""
+    return min(max(size // 16, SMALLEST_PART), LARGEST_PART)
+
+
+def composite_etag(parts: list[bytes]) -> str:
+    """Return what S3 calls the ``ETag`` of an object in parts, from the MD5 digests (16 bytes each) of its parts."""
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
 def _location(response: Response) -> str | None:
     return response.headers.get("docker-upload-location") or response.headers.get("location")
 
@@ -70,7 +80,7 @@ class OllamaSession(UploadSession):
 
     def send(self, upload: Upload) -> Outcome:
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
-        length = ollama_part(size, smallest=SMALLEST_PART, largest=LARGEST_PART)
+        length = part_length(size)
         try:
             if self._storage is not None and not self._is_stored:
                 request = _to_storage(upload, self._storage, upload.body(0, size), self._signed)
@@ -81,7 +91,7 @@ class OllamaSession(UploadSession):
             while self.confirmed < size:
                 start, end = self.confirmed, min(self.confirmed + length, size)
                 part = _Part(upload, start, end)
-                headers = {**OCTETS, "Content-Range": part_range(start, end), "X-Redirect-Uploads": "1"}
+                headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
                 request = upload.request(
                     method="PATCH", url=self.url, ok=(201, 202, 204, 307), headers=headers, body=part.body
                 )

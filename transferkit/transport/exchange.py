@@ -9,53 +9,38 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import requests
 from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
-from requests.utils import default_user_agent, select_proxy
+from requests.utils import default_headers, select_proxy
 
 from transferkit.content.interfaces import Flow
-from transferkit.options import USER_AGENT
+from transferkit.options import USER_AGENT, TransportOptions
 from transferkit.protocol.origin import Origin, redact
-from transferkit.transport.adapter import PooledAdapter, Route
+from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.credentials import basic
-from transferkit.transport.failures import Circumstances, foreign_errors
-from transferkit.transport.request import Request
+from transferkit.transport.failures import foreign_errors
+from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import Response
 from transferkit.transport.session import send_by_session
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
-_OURS_TO_SAY = frozenset({"user-agent", "accept", "accept-encoding"})  # every request of the client has these
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """What a session says about one origin; asked once."""
-
-    adapter: PooledAdapter | None
-    """The session's adapter, where it is one of ours."""
-    route: Route | None
-    """How requests travel below that."""
-    is_plain: bool
-    """Whether a request needs nothing that only ``requests`` knows."""
-    settings: Mapping[str, Any]
-    """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
-    headers: Mapping[str, str]
-    """Fields that the session adds."""
-    circumstances: Circumstances
+_OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
 
 
 class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone.
+    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says.
     """
 
-    def __init__(self, session: requests.Session) -> None:
+    def __init__(self, session: requests.Session, options: TransportOptions) -> None:
+        self.options = options
+        # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
+        self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
 
@@ -75,44 +60,34 @@ class Exchange:
             self._lanes[request.origin, request.trusted] = lane
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
-        adapter, route = lane.adapter, lane.route
-        if lane.is_plain and adapter is not None and route is not None and _is_untouched(self._session, adapter):
-            return adapter.exchange(request, route, flow)
-        return send_by_session(
-            self._session, request, lane.settings, lane.circumstances, flow, adapter=adapter, route=route
-        )
+        adapter = lane.adapter
+        if adapter is not None and lane.is_plain and _is_untouched(self._session, adapter):
+            return adapter.exchange(request, lane, flow)
+        return send_by_session(self._session, request, lane, flow)
 
     def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
         # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
         verify, proxies = merged["verify"], dict(merged["proxies"])
-        cert = merged["cert"] if trusted else None
         proxy = select_proxy(url, proxies)
-        where = Circumstances(
+        # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path. Which adapter a path has is
+        # for the session to say, where one is mounted for a part of the origin.
+        is_plain = (not trusted or (_is_pair(session.auth) and not len(session.cookies))) and not any(
+            prefix.lower().startswith(url) and len(prefix) > len(url) for prefix in session.adapters
+        )
+        lane = Lane(
             origin=str(origin),
             verify=verify if origin.scheme == "https" else None,
             proxy=redact(proxy) if proxy else None,
-        )
-        route = None
-        with foreign_errors(flow, where):
-            adapter = session.get_adapter(url)
-            # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path.
-            is_plain = not trusted or (_is_pair(session.auth) and not len(session.cookies))
-            # Which adapter a path has is for the session to say, where one is mounted for a part of the origin.
-            is_plain = is_plain and not any(
-                prefix.lower().startswith(url) and len(prefix) > len(url) for prefix in session.adapters
-            )
-            if isinstance(adapter, PooledAdapter):
-                route = adapter.route(origin, verify=verify, cert=cert, proxies=proxies, circumstances=where)
-        return Lane(
-            route=route,
-            is_plain=is_plain,
-            adapter=adapter if isinstance(adapter, PooledAdapter) else None,
-            settings={"verify": verify, "cert": cert, "proxies": proxies},
+            connect_timeout=self.options.connect_timeout,
+            settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
             headers=_headers_of(session, is_plain=is_plain) if trusted else {},
-            circumstances=where,
+            is_plain=is_plain,
         )
+        with foreign_errors(flow, lane):
+            adapter = session.get_adapter(url)
+            return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
 
 
 def _is_pair(auth: object) -> bool:
@@ -120,29 +95,24 @@ def _is_pair(auth: object) -> bool:
 
 
 def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
-    """Return the fields that a session adds to a request of ours."""
+    """Return the fields that a session adds to a request of ours: what its user has said."""
+    defaults = default_headers()
     headers = {
         name: text
         for name, text in session.headers.items()
-        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and (name.lower(), text) != _KEEP_ALIVE
+        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and text != defaults.get(name)
     }
-    agent = session.headers.get("User-Agent")
-    if isinstance(agent, str) and agent != default_user_agent():
-        headers["User-Agent"] = agent
     if is_plain and isinstance(session.auth, tuple):
         headers["Authorization"] = basic(*session.auth)
     return headers
 
 
-_KEEP_ALIVE = ("connection", "keep-alive")  # requests' own default, which HTTP/1.1 has anyway
-
-
 def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, str]:
     """Return the fields of both; what a request says itself wins, but for our default name."""
-    merged = CaseInsensitiveDict(theirs)
-    merged.update(ours)
-    if "User-Agent" in theirs and ours.get("User-Agent") == USER_AGENT:
-        merged["User-Agent"] = theirs["User-Agent"]
+    merged = CaseInsensitiveDict(ours)
+    for name, text in theirs.items():
+        if merged.get(name) in (None, USER_AGENT):
+            merged[name] = text
     return dict(merged.items())
 
 

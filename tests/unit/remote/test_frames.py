@@ -45,7 +45,7 @@ def test_a_part(repository_of: Any, frames: Frames) -> None:
         repository = repository_of(server.url)
         take(repository)
         take(repository)
-    assert frames == [["fetch_range", "fetch_range"]] * 2
+    assert frames == [["fetch_range", "fetch"]] * 2
 
 
 def test_the_body_of_an_upload(repository_of: Any, flow: Flow, frames: Frames) -> None:

@@ -118,3 +118,28 @@ def test_a_registry_that_has_other_bytes_than_it_was_sent_is_refused(ollama: Any
     with scripted_server(script) as server:
         with pytest.raises(ProtocolError, match="has not the 1024 bytes that it was sent"):
             ollama(server).push(BLOB, Source(), flow=flow)
+
+
+# -- parts
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (0, 100_000_000),
+        (1_599_999_999, 100_000_000),
+        (1_600_000_016, 100_000_001),
+        (16_000_000_000, 1_000_000_000),
+        (80_000_000_000, 1_000_000_000),
+    ],
+)
+def test_ollamas_parts_are_a_sixteenth_within_limits(size: int, expected: int) -> None:
+    assert upload_ollama.part_length(size) == expected
+
+
+def test_the_etag_of_parts_is_the_one_that_s3_gives() -> None:
+    # Made with md5sum: of "hello", of " world", and of their digests in binary.
+    parts = [bytes.fromhex("5d41402abc4b2a76b9719d911017c592"), bytes.fromhex("b7913aa15c43be7d534b4eec6e99e8a0")]
+    assert "d41d8cd98f00b204e9800998ecf8427e-0" == upload_ollama.composite_etag([])
+    assert "62109206880d38a4010a98e11243924a-1" == upload_ollama.composite_etag(parts[:1])
+    assert "a56979024342128ecebc884e3442121b-2" == upload_ollama.composite_etag(parts)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from transferkit.content.chunk import Chunk, Ranges, partition
+from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.errors import DigestMismatchError, ReadError, SizeMismatchError, StorageError
@@ -94,7 +94,8 @@ class ListingSource(Source):
     def chunksums(self, descriptor, *, flow):
         self.lists += 1
         data = self.blobs[descriptor.digest]
-        chunks = list(partition(descriptor.size, self.step))
+        size, step = descriptor.size, self.step
+        chunks = [Chunk(start, min(start + step, size) - 1) for start in range(0, size, step)]
         is_cut = self.lists <= self.cuts
         for chunk in chunks[: len(chunks) // 2] if is_cut else chunks:
             digest = Digest("sha256:" + hashlib.sha256(data[chunk.start : chunk.end + 1]).hexdigest())

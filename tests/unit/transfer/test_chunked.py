@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.digest import Digest
@@ -125,6 +127,32 @@ def test_a_blob_that_is_to_be_one_stream_does_not_fail_any_more(make):
 
 def test_chunks_partition_the_blob(make):
     assert ["0-99", "100-199", "200-249"] == take_all(make(250))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.integers(1, 2000),
+    spans=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 300)), max_size=6),
+    listed=st.lists(st.integers(1, 400), max_size=4),
+)
+def test_whatever_is_there_and_listed_each_missing_byte_is_in_one_chunk(make, size, spans, listed):
+    """``listed`` are the sizes of the first chunks, as a list has them; what is behind them comes as plain ranges."""
+    there = [(start, min(start + more, size - 1)) for start, more in spans if start < size]
+    bounds = [0, *(end for end in itertools.accumulate(listed) if end <= size)]
+    blob = make(size, there, left=False)
+    for start, end in itertools.pairwise(bounds):
+        blob.add_listed(Chunk(start, end - 1), DIGEST)
+    blob.list_ended()
+    blob.leave()
+    blob.become(State.OPEN)
+    units = []
+    while (unit := blob.take()) is not None:
+        units.append(unit)
+    in_place = {byte for start, end in there for byte in range(start, end + 1)}
+    assert [byte for byte in range(size) if byte not in in_place] == [
+        byte for unit in units for byte in range(unit.start, unit.end)
+    ]
+    assert all(unit.end - unit.start <= STEP for unit in units if unit.start >= bounds[-1])
 
 
 def test_only_what_is_missing_is_wanted(make):
