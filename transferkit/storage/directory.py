@@ -10,13 +10,14 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow, Ingest
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
 from transferkit.report import human_bytes
-from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error, stored_bytes
+from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
@@ -56,6 +57,8 @@ class Directory:
         missing = [descriptor for descriptor in descriptors if self._status(descriptor) is None]
         if not missing:
             return
+        if any(descriptor.size >= self._resume_threshold for descriptor in missing):
+            import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
         self._make_unfinished()
         if not os.access(self.unfinished, os.W_OK | os.X_OK):
             raise StorageError(f"{self.unfinished} is not writable; check the permissions", errno=errno.EACCES)
@@ -78,10 +81,8 @@ class Directory:
             if descriptor.size >= self._resume_threshold:
                 with suppress(OSError):
                     status = self.disk.stat(f"{self.unfinished}/{descriptor.digest.file_name}")
-                    needed -= min(descriptor.size, stored_bytes(status))
-        folder = self.path
-        while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)
+                    needed -= min(descriptor.size, status.st_blocks * 512)
+        folder = next(str(path) for path in Path(self.unfinished).parents if os.path.isdir(path))
         try:
             return needed, self.disk.free(folder)
         except OSError as error:
@@ -109,40 +110,26 @@ class Directory:
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; a file of the right size that nobody has verified is hashed first."""
         status = self._status(descriptor)
-        if status is None or _is_wrongly_empty(descriptor):
+        if status is None:
             return False
         if not self._rehash and self._index.knows(descriptor.digest, status):
             return True
-        path = self.blob_path(descriptor.digest)
         try:
-            with FileBody(descriptor, path, self.disk) as body:
+            with FileBody(descriptor, self.blob_path(descriptor.digest), self.disk) as body:
                 while body.readinto(flow.buffer):
                     flow.check()
-                status = body.status()
         except SourceError:
             return False
-        self._index.add(descriptor.digest, status, durable=False)
+        self._index.add(descriptor.digest, body.status, durable=False)
         return True
 
     def check_source(self, descriptor: Descriptor) -> None:
         """Check existence, kind and size of a file that is to be sent, without reading it.
 
         Raises:
-            SourceError: it is missing, no file, or of another size.
+            SourceError: it is missing, unreadable, no file, or of another size.
         """
-        path = self.blob_path(descriptor.digest)
-        try:
-            status = self.disk.stat(path)
-        except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-        if not is_file(status):
-            raise SourceError(f"{path} is not a file")
-        if status.st_size != descriptor.size:
-            raise SourceError(f"{path} has {status.st_size} bytes, expected {descriptor.size}")
-        if _is_wrongly_empty(descriptor):
-            raise SourceError(f"{path} is empty, which is not the content of {descriptor.digest.short}")
-        if not os.access(path, os.R_OK):
-            raise SourceError(f"{path} is not readable; check the permissions", errno=errno.EACCES)
+        FileBody(descriptor, self.blob_path(descriptor.digest), self.disk).close()
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file. Where it is not known to be verified, what lies before ``offset`` is hashed first.
@@ -150,7 +137,6 @@ class Directory:
         Raises:
             SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
         """
-        self.check_source(descriptor)
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
         with ExitStack() as stack:
             body = stack.enter_context(kind(descriptor, self.blob_path(descriptor.digest), self.disk))
@@ -169,17 +155,17 @@ class Directory:
         # No lock: a name that nobody else uses is enough, and costs a tenth.
         path = f"{path}.{os.urandom(8).hex()}"
         try:
-            try:
-                fd = self.disk.create(path)
-            except FileNotFoundError:
-                self._make_unfinished()
+            fd = self.disk.create(path)
+        except FileNotFoundError:
+            self._make_unfinished()
+            with disk_errors("creating", path):
                 fd = self.disk.create(path)
         except OSError as error:
             raise storage_error(error, "creating", path) from error
         return SmallIngest(descriptor, self._index, path, fd)
 
     def _ingest_large(self, descriptor: Descriptor, path: str, flow: Flow) -> Ingest | None:
-        # Here: small blobs need no lock, and its import is a tenth of what a start takes.
+        # Here: small blobs need no lock, and its import takes a tenth of what a start takes.
         from transferkit.storage.lock import BlobLock
         from transferkit.storage.partial import Partial
 
@@ -208,16 +194,12 @@ class Directory:
         return isinstance(error, StorageError)
 
     def _make_unfinished(self) -> None:
-        parents: list[str] = []
-        folder = self.unfinished
-        while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)
-            parents.append(folder)
+        missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
         with disk_errors("making the folder", self.unfinished):
             self.disk.make_folder(self.unfinished)
-            for parent in parents if self._index.durable else ():
-                self.disk.sync_folder(parent)
-        if parents:
+            for path in missing if self._index.durable else ():
+                self.disk.sync_folder(str(path.parent))
+        if missing:
             with suppress(OSError):  # whoever may write to a shared folder may write here
                 os.chmod(self.unfinished, stat.S_IMODE(os.stat(self.path).st_mode))
         # makedirs takes a link to a folder for one, and what is in there may be anybody's.
@@ -235,8 +217,3 @@ class Directory:
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
-
-
-def _is_wrongly_empty(descriptor: Descriptor) -> bool:
-    """Tell whether zero bytes are promised under another digest than theirs: no read will ever find that out."""
-    return descriptor.size == 0 and not descriptor.digest.matches(descriptor.digest.hasher())

@@ -41,8 +41,8 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def open(self, path: str) -> int:
-        """Open a file for reading."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Open a file for reading; a named pipe is not waited for."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def read_file(self, path: str, limit: int) -> bytes:
         """Return the last ``limit`` bytes, or less, of a small file of ours.
@@ -111,8 +111,7 @@ class Disk:
 
     @cached_property
     def boot(self) -> str | None:
-        """What names this boot of the machine, ``None`` where nothing does: another one may have lost what was not
-        synced."""
+        """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
         try:
             if sys.platform == "linux":
                 return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -129,11 +128,6 @@ class Disk:
 
 def is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
-
-
-def stored_bytes(status: os.stat_result) -> int:
-    """Return how many bytes a file takes on the disk: one with holes takes fewer than it has."""
-    return getattr(status, "st_blocks", 0) * 512
 
 
 def remove_quietly(disk: Disk, path: str) -> None:

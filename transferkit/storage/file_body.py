@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import SourceError
-from transferkit.storage.disk import Disk, close_quietly, disk_errors
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
 from transferkit.storage.index import version
 
 
@@ -18,33 +16,40 @@ class FileBody:
     opened. What was hashed once is not hashed again where a reader goes back.
 
     Raises:
-        SourceError: it cannot be opened; while reading: it does not match its digest, or changed.
+        SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
     """
 
     def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
+        size, digest = descriptor.size, descriptor.digest
         self.offset = 0
         self._descriptor = descriptor
         self._path = path
         self._disk = disk
-        self._hasher = descriptor.digest.hasher()
+        self._hasher = digest.hasher()
         self._hashed = 0
         self._at = 0
+        self._fd = -1
         try:
             self._fd = disk.open(path)
+            self.status = disk.fstat(self._fd)
+            if not is_file(self.status):
+                raise SourceError(f"{path} is not a file")
+            if self.status.st_size != size:
+                raise SourceError(f"{path} has {self.status.st_size} bytes, expected {size}")
+            if not size and not digest.matches(self._hasher):  # no read would find that out
+                raise SourceError(f"{path} is empty, which is not the content of {digest.short}")
         except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-        try:
-            self._version = version(self.status())
-        except BaseException:
             self.close()
-            raise
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
 
     @property
     def length(self) -> int | None:
         return self._descriptor.size - self.offset
 
     def readinto(self, buffer: memoryview, /) -> int:
-        size, at = self._descriptor.size, self._at
+        wanted, size, at = self._descriptor, self._descriptor.size, self._at
         if at == size:
             return 0
         is_hashed = at < self._hashed
@@ -56,10 +61,8 @@ class FileBody:
         if not is_hashed:
             self._hasher.update(buffer[:count])
             self._hashed = at
-            if at == size and not self._descriptor.digest.matches(self._hasher):
-                raise SourceError(
-                    f"the content of {self._path} does not match its digest {self._descriptor.digest.short}"
-                )
+            if at == size and not wanted.digest.matches(self._hasher):
+                raise SourceError(f"the content of {self._path} does not match its digest {wanted.digest.short}")
         if at == size:
             self.confirm()
         return count
@@ -75,12 +78,10 @@ class FileBody:
 
     def confirm(self) -> None:
         """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
-        if version(self.status()) != self._version:
-            raise SourceError(f"{self._path} changed while it was read")
-
-    def status(self) -> os.stat_result:
         with disk_errors("reading", self._path):
-            return self._disk.fstat(self._fd)
+            status = self._disk.fstat(self._fd)
+        if version(status) != version(self.status):
+            raise SourceError(f"{self._path} changed while it was read")
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -36,13 +36,14 @@ class VerifiedIndex:
         self.disk = disk
         self.durable = durable
         self._path = f"{folder}/.partial/verified"
+        self._boot = disk.boot
         self._fresh: list[str] = []
         self._lock = threading.Lock()
         try:
             text = disk.read_file(self._path, _LIMIT).decode("ascii", "replace")
         except OSError:
             text = ""  # no index yet, or none that can be read: everything is hashed once more
-        self._rows = {digest: key for digest, key, boot in _ROW.findall(text) if boot in (_DURABLE, disk.boot)}
+        self._rows = {digest: key for digest, key, boot in _ROW.findall(text) if boot in (_DURABLE, self._boot)}
 
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
@@ -50,7 +51,7 @@ class VerifiedIndex:
 
     def add(self, digest: Digest, status: os.stat_result, *, durable: bool) -> None:
         """Remember a verified file; written at the latest by ``flush``."""
-        boot = _DURABLE if durable else self.disk.boot
+        boot = _DURABLE if durable else self._boot
         if boot is None:
             return  # nothing could tell this boot from the next
         with self._lock:
@@ -59,11 +60,7 @@ class VerifiedIndex:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is remembered so far; what cannot be written is hashed again some day.
-
-        Raises:
-            StorageError: a symbolic link or a folder is in the place of the index.
-        """
+        """Write what is remembered so far; what cannot be written is hashed again some day."""
         with self._lock:
             rows, self._fresh = self._fresh, []
         if not rows:

@@ -44,10 +44,8 @@ class FileIngest:
         if in_place != wanted.size:
             raise SizeMismatchError(f"{digest.short}: {in_place} bytes arrived, {wanted.size} were expected")
         if not digest.matches(self._hasher):
-            raise DigestMismatchError(
-                f"{digest.short}: the content that arrived has the digest "
-                f"{digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
-            )
+            found = f"{digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
+            raise DigestMismatchError(f"{digest.short}: the content that arrived has the digest {found}")
         final = f"{self._index.folder}/{digest.file_name}"
         fd, self._fd = self._fd, -1
         try:
@@ -58,15 +56,19 @@ class FileIngest:
             finally:
                 disk.close(fd)  # before the rename: NFS and some quotas report a full disk here
             if status.st_size != wanted.size:
-                raise taken_away(self._path)
+                raise self._taken_away()
             disk.rename(self._path, final)
             if durable:
                 disk.sync_folder(self._index.folder)
         except FileNotFoundError as error:
-            raise taken_away(self._path) from error
+            raise self._taken_away() from error
         except OSError as error:
             raise storage_error(error, "storing", final) from error
         self._index.add(digest, status, durable=durable)
+
+    def _taken_away(self) -> VerificationError:
+        """Return the error of a file whose name has gone, or is another file's: it has to be begun again."""
+        return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)
 
 
 class SmallIngest(FileIngest):
@@ -101,19 +103,11 @@ class SmallIngest(FileIngest):
         except BaseException:
             self.abort()
             raise
-        self._path = ""
 
     def abort(self) -> None:
         fd, self._fd = self._fd, -1
-        path, self._path = self._path, ""
-        self.offset = 0
         close_quietly(self._disk, fd)
-        if path:
-            remove_quietly(self._disk, path)
+        remove_quietly(self._disk, self._path)
+        self.offset = 0
 
     keep = abort  # a small blob is fetched again
-
-
-def taken_away(path: str) -> VerificationError:
-    """Return the error of a file whose name has gone, or is another file's: it has to be begun again."""
-    return VerificationError(f"{path} was moved, removed or replaced while it was filled", retryable=True)

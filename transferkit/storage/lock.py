@@ -13,8 +13,6 @@ from filelock import FileLock, Timeout
 from transferkit.content.interfaces import Flow
 from transferkit.storage.disk import Disk, disk_errors, remove_quietly
 
-_POLL = 0.05  # seconds between two looks at a lock that another process holds
-
 # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
 _file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
 
@@ -37,9 +35,9 @@ class BlobLock:
         while True:
             try:
                 self._lock.acquire(blocking=False)
+                break
             except Timeout:
-                flow.wait(_POLL)
-                continue
+                flow.wait(0.05)
             except NotImplementedError:
                 return
             except OSError as error:
@@ -49,9 +47,8 @@ class BlobLock:
                         raise
                     self._disk.close(self._disk.reopen(self._path))
                 return
-            with unheld(self._path) as is_free:
-                self.is_held = not is_free
-            return
+        with unheld(self._path) as is_free:
+            self.is_held = not is_free
 
     def retire(self) -> None:
         """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""

@@ -17,7 +17,7 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import DigestMismatchError, SizeMismatchError
 from transferkit.storage.disk import close_quietly, disk_errors, is_file, remove_quietly
 from transferkit.storage.index import VerifiedIndex
-from transferkit.storage.ingest import FileIngest, taken_away
+from transferkit.storage.ingest import FileIngest
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.state import State
 
@@ -55,23 +55,19 @@ class Partial(FileIngest):
                 self._disk.rename(source + ending, target + ending)
 
     def _open(self) -> None:
+        """Open what an earlier run has left, or, where it is not what its state says, begin."""
         ranges = self._state.load()
-        if ranges.total and self._reopen(ranges):
-            self._state.rewrite(ranges)
-            self._count(ranges.total)  # the new state does not know yet what the old one knew to be synced
-        else:
-            self._begin(is_known=ranges.total > 0)
-
-    def _reopen(self, ranges: Ranges) -> bool:
-        """Open what an earlier run has left; ``False``: it is not what its state says."""
-        try:
-            self._fd = self._disk.reopen(self._path)
-        except FileNotFoundError:
-            return False
-        status = self._disk.fstat(self._fd)
-        # Where it has another name as well, or is no file: whose content that is, is not for us to change.
-        is_ours = is_file(status) and status.st_nlink == 1
-        return is_ours and ranges.to_list()[-1][1] < status.st_size <= self.descriptor.size
+        if ranges.total:
+            with suppress(FileNotFoundError):
+                self._fd = self._disk.reopen(self._path)
+                status = self._disk.fstat(self._fd)
+                # Where it has another name as well, or is no file: whose content that is, is not for us to change.
+                is_ours = is_file(status) and status.st_nlink == 1
+                if is_ours and ranges.to_list()[-1][1] < status.st_size <= self.descriptor.size:
+                    self._state.rewrite(ranges)
+                    self._count(ranges.total)  # the new state does not know yet what the old one knew to be synced
+                    return
+        self._begin(is_known=ranges.total > 0)
 
     def _begin(self, *, is_known: bool) -> None:
         """Begin with a new file: the old one may have got another name by now, a final one even, and is not emptied.
@@ -106,11 +102,9 @@ class Partial(FileIngest):
         try:
             named = self._disk.lstat(self._path)
         except FileNotFoundError as error:
-            raise taken_away(self._path) from error
+            raise self._taken_away() from error
         if not os.path.samestat(named, self._disk.fstat(self._fd)):
-            raise taken_away(self._path)
-
-    # -- filling
+            raise self._taken_away()
 
     @property
     def in_place(self) -> int:
@@ -136,8 +130,6 @@ class Partial(FileIngest):
             self._state.add(start, end)
         self._count(end - start + 1)
 
-    # -- hashing
-
     def follow(self, flow: Flow) -> None:
         while self.offset < self._frontier() and self._hashing.acquire(blocking=False):
             try:
@@ -159,8 +151,6 @@ class Partial(FileIngest):
     def _frontier(self) -> int:
         with self._lock:
             return self._state.ranges.contiguous_from(self.offset)
-
-    # -- ending
 
     def restart(self) -> None:
         with self._hashing, self._lock, disk_errors("emptying", self._path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transferkit.content.digest import Digest
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors, is_file, stored_bytes
+from transferkit.storage.disk import disk_errors, is_file
 
 DAY = 24 * 3600.0
 # sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
@@ -46,7 +46,7 @@ def find_partials(directory: Directory) -> list[PartialFile]:
             if is_file(status):
                 digest = Digest.from_file_name(match[1])
                 age = max(0.0, now - status.st_mtime)
-                found.append(PartialFile(digest=digest, path=path, stored=stored_bytes(status), age=age))
+                found.append(PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age))
     return sorted(found, key=lambda partial: -partial.age)
 
 

@@ -4,8 +4,6 @@ A first line says what it is (digest, size, the boot it was written in); it is r
 opened. Then comes a line for each range that was written, appended, and now and then one that says how many of those
 before it were synced. After a crash of the process all lines count, after a power cut the synced ones. A state that
 does not parse, or that speaks of something else, is discarded, never trusted; a last line that is torn is ignored.
-
-What writes raises ``StorageError`` where the disk refuses.
 """
 
 from __future__ import annotations
@@ -20,21 +18,20 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, remove_quietly
 
-VERSION = 2
 _LINE = re.compile(rb'\[(\d{1,99}), (\d{1,99})\]|\{"synced": (\d{1,99})\}')
 _ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a row for many reads
 _MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
 
 class State:
-    """The state file of one blob. Not thread-safe, but for ``sync``, beside which rows may be added."""
+    """A blob's state file; writing raises ``StorageError``. Not thread-safe, but ``sync`` may run beside ``add``."""
 
     def __init__(self, path: str, descriptor: Descriptor, disk: Disk) -> None:
         self.path = path
         self.ranges = Ranges()
         self.rows = 0
         self._size = descriptor.size
-        self._header = {"version": VERSION, "digest": descriptor.digest, "size": descriptor.size, "boot": disk.boot}
+        self._header = {"version": 2, "digest": descriptor.digest, "size": descriptor.size, "boot": disk.boot}
         self._disk = disk
         self._fd = -1
         self._held: dict[int, int] = {}

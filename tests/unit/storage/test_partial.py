@@ -206,6 +206,18 @@ def test_a_file_that_lost_bytes_is_an_error_and_not_a_wrong_digest(tmp_path):
     assert 0 == open_partial_and_close(tmp_path)
 
 
+@pytest.mark.parametrize("size", [PIECE, SIZE + 1])
+def test_a_file_of_another_size_is_not_stored_although_all_that_was_written_is_hashed(tmp_path, size):
+    partial = open_partial(tmp_path)
+    put(partial, 0, SIZE)
+    os.truncate(in_partial(tmp_path), size)
+    with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
+        partial.commit(WorkerFlow())
+    assert caught.value.retryable
+    assert not final_path(tmp_path).exists()
+    assert 0 == open_partial_and_close(tmp_path)
+
+
 def test_a_cut_ends_the_hashing_of_a_large_prefix(tmp_path):
     partial = open_partial(tmp_path)
     put(partial, PIECE, SIZE)
