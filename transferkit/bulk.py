@@ -26,9 +26,8 @@ from transferkit.storage.partials import DAY, PartialFile, find_partials, remove
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.progress import ProgressCallback
-from transferkit.transport.auth import GetToken
+from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
-from transferkit.transport.credentials import Auth
 from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:

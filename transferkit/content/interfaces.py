@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
@@ -20,13 +19,13 @@ Abort = Callable[[], None]
 T = TypeVar("T")
 
 
-class Closing:
-    """A context manager that closes on its way out."""
+class Closing(Protocol):
+    """A context manager that closes on its way out; what has a ``close`` inherits the rest."""
 
     __slots__ = ()
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of what is held; more than once is fine."""
 
     def __enter__(self: T) -> T:
         return self
@@ -91,7 +90,7 @@ class Flow(Protocol):
         """Count bytes that have just been moved. Raises as ``check`` does, before it counts."""
 
 
-class Body(AbstractContextManager["Body"], Protocol):
+class Body(Closing, Protocol):
     """Content on its way. Not thread-safe: one reader."""
 
     offset: int
@@ -103,9 +102,6 @@ class Body(AbstractContextManager["Body"], Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read what has arrived, at most the buffer. 0 is the end; whether it is the right one, the digest tells."""
-
-    def close(self) -> None:
-        """Let go of the source; more than once is fine."""
 
 
 class Fetcher(Protocol):

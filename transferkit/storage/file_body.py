@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Flow
+from transferkit.content.interfaces import Closing, Flow
 from transferkit.errors import SourceError
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
 from transferkit.storage.index import version
 
 
-class FileBody:
+class FileBody(Closing):
     """A blob's file, read in order and hashed on the way.
 
     The last bytes are handed out only after the whole digest was found right, and the file unchanged since it was
@@ -86,12 +86,6 @@ class FileBody:
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
-
-    def __enter__(self) -> FileBody:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class VerifiedFileBody(FileBody):

@@ -14,20 +14,21 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
 from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact, target_of
-from transferkit.transport.credentials import Credentials, Pair, basic
-from transferkit.transport.exchange import Exchange
+from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.request import Request
 
 logger = logging.getLogger(__name__)
 
+Pair: TypeAlias = "tuple[str, str]"
+Auth: TypeAlias = "Pair | Callable[[str], Pair | None] | Credentials"
 GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
 
 MAX_TOKEN_ANSWER = 64 * 1024
@@ -35,6 +36,31 @@ _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer doe
 _EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
 _REFUSED = 60.0  # seconds for which a refusal of user name and password stands
 _WAIT = 0.05  # seconds between two looks while another thread fetches the token
+
+
+class Credentials(Protocol):
+    """A source of user names and passwords. Thread-safe."""
+
+    def for_(self, host: str, repository: str) -> Pair | None:
+        """Return user name and password for a repository of ``host`` (``host`` or ``host:port``), if there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One pair for every host, a function that is asked with the host, or nothing."""
+
+    auth: Pair | Callable[[str], Pair | None] | None = field(repr=False)
+
+    def for_(self, host: str, repository: str) -> Pair | None:
+        pair = self.auth(host) if callable(self.auth) else self.auth
+        if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
+            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+        return pair
+
+
+def credentials_of(auth: Auth | None) -> Credentials:
+    """Return what an ``auth`` argument stands for."""
+    return Given(auth) if auth is None or isinstance(auth, tuple) or callable(auth) else auth
 
 
 class _Token(NamedTuple):
@@ -65,13 +91,14 @@ class Authorizer:
         self._locks: dict[str, threading.Lock] = {}
 
     def header(self, scope: str, flow: Flow) -> str | None:
-        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted."""
+        """Return the ``Authorization`` for a request that needs ``scope``; ``None`` while none is known to be wanted.
+        A token is renewed before it ends."""
         token = self._tokens.get(scope)
         if token is None:
             return self._given
         if self.clock() < token.ends:
             return token.header
-        return self.after(token.challenge, scope, token.header, flow)  # renewed before it ends
+        return self.after(token.challenge, scope, token.header, flow)
 
     def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
         """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
@@ -158,9 +185,6 @@ class Authorizer:
         elif not is_trouble and not has_credentials:
             text += "; pass auth=, token= or get_token="
         return UnauthorizedError(text, url=str(origin), status=status, retryable=is_trouble)
-
-    def __repr__(self) -> str:
-        return f"<Authorizer for {self.registry}>"
 
 
 def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:

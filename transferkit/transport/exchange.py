@@ -9,6 +9,7 @@ its sockets until it has a response. Knows no redirects and no tokens.
 
 from __future__ import annotations
 
+import base64
 import io
 import socket
 import threading
@@ -28,7 +29,6 @@ from transferkit.errors import ProtocolError
 from transferkit.options import USER_AGENT, TransportOptions
 from transferkit.protocol.origin import Origin, redact
 from transferkit.transport.adapter import PooledAdapter
-from transferkit.transport.credentials import basic
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
@@ -37,6 +37,11 @@ from transferkit.transport.sockets import abort_of, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 _OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
+
+
+def basic(user: str, password: str) -> str:
+    """Return the ``Authorization`` of a user name and password (RFC 7617, UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 class Exchange:

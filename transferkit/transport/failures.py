@@ -32,14 +32,11 @@ class _Failure(NamedTuple):
     """A foreign error with all that it wraps and came from, innermost last."""
 
     causes: list[BaseException]
+    detail: str
+    """The words of the innermost."""
     lane: Lane
     connecting: bool
     sending: bool
-
-    @property
-    def detail(self) -> str:
-        """The words of the innermost cause."""
-        return str(self.causes[-1])[:_SHOWN] or type(self.causes[-1]).__name__
 
 
 _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
@@ -135,11 +132,13 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
     """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
-    failure = _Failure(_causes(error), lane, connecting, sending)
+    causes = _causes(error)
+    detail = str(causes[-1])[:_SHOWN] or type(causes[-1]).__name__
+    failure = _Failure(causes, detail, lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:
             continue
-        for cause in failure.causes if where in (_ANY, _EXACT) else failure.causes[:1]:
+        for cause in causes if where in (_ANY, _EXACT) else causes[:1]:
             if type(cause) in kinds if where == _EXACT else isinstance(cause, kinds):
                 return build(cause, failure)
     raise AssertionError("the last row takes everything")

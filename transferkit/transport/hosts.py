@@ -17,8 +17,7 @@ from transferkit.content.interfaces import Closing
 from transferkit.options import TransportOptions
 from transferkit.protocol.origin import Origin
 from transferkit.transport.adapter import PooledAdapter
-from transferkit.transport.auth import Authorizer, GetToken
-from transferkit.transport.credentials import Auth, credentials_of
+from transferkit.transport.auth import Auth, Authorizer, GetToken, credentials_of
 from transferkit.transport.exchange import Exchange
 
 

@@ -110,10 +110,10 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
             if isinstance(piece, Extent):
                 if _send_extent(sock, piece, timeout):
                     return True
-                continue
-            if is_watched and poll.poll(0) and not _is_interim(sock):
+            elif is_watched and poll.poll(0) and not _is_interim(sock):
                 return True
-            sock.sendall(piece)
+            else:
+                sock.sendall(piece)
     return False
 
 

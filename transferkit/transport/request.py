@@ -171,15 +171,11 @@ class RequestBody(Closing):
         """Return how many bytes are left for somebody else to send."""
         at, end = self.start, self.start + self.length
         while at < end:
-            count = min(EXTENT, end - at)
-            if at + count == end:
-                body.confirm()  # before the last byte is sent
-            extent = Extent(body.fileno(), at, count)
+            body.confirm()  # before the last byte is sent; and a file that has become shorter brings nothing more
+            extent = Extent(body.fileno(), at, min(EXTENT, end - at))
             yield extent
             if extent.sent < 0:
                 break
-            if not extent.sent:
-                body.confirm()  # a file that has become shorter ends early
             at += extent.sent
             self._flow.moved(extent.sent)
         body.confirm()

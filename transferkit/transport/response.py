@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,11 +30,12 @@ _MAX_TRAILER = 64 * 1024  # bytes of the fields after the last chunk; they are t
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
-class Response(Closing, ABC):
+class Response(Closing):
     """A response whose head has arrived, and the body behind it. A context manager; not thread-safe.
 
     ``headers`` has lower-case names; ``length`` is the announced length of the body, ``None`` where there is none. What
-    it means for a blob is not its business.
+    it means for a blob is not its business. ``origin`` is where it came from, as an error names it; ``url`` what was
+    asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
 
     __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "url")
@@ -48,9 +49,7 @@ class Response(Closing, ABC):
         self.timeout = request.timeout
         """Seconds that a short body may take: as long as the head."""
         self.origin = lane.origin
-        """The origin it came from, as an error names it."""
         self.url = request.url
-        """What was asked for in the end, after the redirects, byte for byte; it may hold a signature."""
         self._deadline = math.inf
         """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
         self._lane = lane

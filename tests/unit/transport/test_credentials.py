@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from transferkit.errors import UnauthorizedError
-from transferkit.transport.credentials import Given, basic, credentials_of
+from transferkit.transport.auth import Given, credentials_of
+from transferkit.transport.exchange import basic
 
 
 def test_a_pair_is_the_same_for_every_repository() -> None:
