@@ -25,8 +25,7 @@ class SingleFlight:
     def turn(self, flow: Flow) -> Iterator[None]:
         """Wait for the turn, and hold it; who gets it looks first whether another thread has found the answer.
 
-        A failure is raised by those who waited for it, and by nobody who comes later: a server that does not answer
-        costs all threads one time limit, not each of them in turn.
+        A failure is raised by those who waited for it alone: a server that is silent costs all threads one time limit.
         """
         failures = self._failures
         while not self._lock.acquire(blocking=False):

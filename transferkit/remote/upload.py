@@ -26,9 +26,7 @@ EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 # Of the final request. 204 and 200 come from registries before the specification, and from storage behind a redirect.
 STORED = (200, 201, 204)
-# Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
-_WORTH_RESUMING = 1024 * 1024
-_SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
+_SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
@@ -47,9 +45,9 @@ class UploadSession(ABC):
     resumed: bool = False  # it has been through an attempt that failed
     stalled: bool = False  # that attempt ended in silence
 
-    @abstractmethod
     def resume(self, upload: Upload) -> bool:
         """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
+        return True
 
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
@@ -112,7 +110,7 @@ class Upload:
         self.flow.counter.set_position(0)
         self._begun += 1
         begun = uploads.begin(self)
-        if isinstance(begun, UploadSession) and self.descriptor.size >= _WORTH_RESUMING:
+        if isinstance(begun, UploadSession) and self.descriptor.size >= _SMALL:
             sessions[digest] = begun
         return begun
 

@@ -64,9 +64,6 @@ class OllamaSession(UploadSession):
     is_stored: bool = False
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
 
-    def resume(self, upload: Upload) -> bool:
-        return True
-
     def send(self, upload: Upload) -> Outcome:
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
         length = part_length(size)
@@ -74,8 +71,7 @@ class OllamaSession(UploadSession):
             if self.storage is not None and not self.is_stored:
                 request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
                 _check_storage(upload, client.send(request, flow))
-                self.is_stored = True
-                self.confirmed = size
+                self.is_stored, self.confirmed = True, size
             while self.confirmed < size:
                 start, end = self.confirmed, min(self.confirmed + length, size)
                 part = _Part(upload, start, end)
