@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -30,6 +31,9 @@ _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, o
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
+
+
+Wrap: TypeAlias = Callable[[Body], AbstractContextManager[Body]]
 
 
 class StartAgain(Exception):
@@ -130,11 +134,14 @@ class Upload:
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
 
-    def body(self, start: int, end: int) -> RequestBody:
-        """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far."""
+    def body(self, start: int, end: int, wrap: Wrap = nullcontext) -> RequestBody:
+        """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far.
+
+        ``wrap`` says what is sent of the content, each time that the body is begun; it leaves the content open.
+        """
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.seek(start)
-        return RequestBody(end - start, lambda: nullcontext(self.content(start)), self.flow, start=start)
+        return RequestBody(end - start, lambda: wrap(self.content(start)), self.flow, start=start)
 
     def seek(self, offset: int) -> Body:
         """Return the content, whose next byte is the one at ``offset``."""
