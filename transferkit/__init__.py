@@ -20,39 +20,7 @@ if TYPE_CHECKING:
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest
     from transferkit.content.manifest import Index, Manifest
-    from transferkit.errors import (
-        BlobNotFoundError,
-        CancelledError,
-        CertificateError,
-        ConnectError,
-        DeniedError,
-        DigestMismatchError,
-        IncompleteError,
-        InvalidDescriptorError,
-        InvalidDigestError,
-        InvalidManifestError,
-        InvalidNameError,
-        ManifestNotFoundError,
-        NotFoundError,
-        OutOfSpaceError,
-        ProtocolError,
-        RateLimitedError,
-        ReadError,
-        RegistryError,
-        RetriesExhaustedError,
-        ServerError,
-        SizeMismatchError,
-        SlowError,
-        SourceError,
-        StalledError,
-        StorageError,
-        TransferKitError,
-        TransportError,
-        TransportTimeout,
-        UnauthorizedError,
-        VerificationError,
-        WriteError,
-    )
+    from transferkit.errors import *
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Plan, Report

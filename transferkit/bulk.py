@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
@@ -22,7 +22,7 @@ from transferkit.options import TransferOptions
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
-from transferkit.storage.partials import DAY, PartialFile
+from transferkit.storage.partials import DAY, PartialFile, find_partials, remove_partials
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.progress import ProgressCallback
@@ -89,33 +89,26 @@ def download(
     >>> sent.bytes, report.bytes, len(report.paths)
     (5, 5, 1)
     """
-    options = _options(options, concurrency, user_agent, stall_timeout)
+    options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = unique(blobs)
     ceiling = options.concurrency or DOWNLOADS
-    with _client(base_url, options, session, ceiling, auth, token, get_token) as client:
-        source = Repository(client, repository)
+    with Hosts(
+        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
+    ) as hosts:
+        source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
         target = _directory(dest_dir, options)
-        target.prepare()
         present: list[Descriptor] = []
         missing: list[Descriptor] = []
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
-        # Files of unknown origin may turn out to be right, and need no room then: they are not asked for any.
-        target.space.check_room(descriptor for descriptor in missing if not target.has_file(descriptor))
-        try:
+        target.prepare(missing)
+        with closing(target):
             with Operation(
-                concurrency=ceiling,
-                options=options,
-                progress=progress,
-                trace=trace,
-                cancellation=cancel,
-                logger=logger,
+                concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
             ) as operation:
                 report = operation.copy(missing, source, target, present=present)
-        finally:
-            target.close()
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
 
 
@@ -154,12 +147,14 @@ def upload(
         DigestMismatchError: ``manifest_ref`` is the digest of something else; nothing was done.
         StorageError, UnauthorizedError, CertificateError, ConnectError, CancelledError: as for ``download``.
     """
-    options = _options(options, concurrency, user_agent, stall_timeout)
+    options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = unique(blobs)
     ceiling = options.concurrency or UPLOADS
     parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
-    with _client(base_url, options, session, ceiling, auth, token, get_token) as client:
-        target = Repository(client, repository, part_size=options.part_size)
+    with Hosts(
+        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
+    ) as hosts:
+        target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
         with Operation(
@@ -195,10 +190,10 @@ def fetch_manifest(
         InvalidManifestError, DigestMismatchError: what came is no manifest, or not this one.
         InvalidNameError, InvalidDigestError, TransportError, RegistryError, CancelledError: as for ``download``.
     """
-    options = _options(options, None, user_agent, None)
+    options = _options(options, user_agent)
     check_reference(reference)
-    with _client(base_url, options, session, 1, auth, token, get_token) as client:
-        source = Repository(client, repository)
+    with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
+        source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         with Operation(options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
 
@@ -223,12 +218,9 @@ def plan(
     descriptors = unique(blobs)
     target = _directory(dest_dir, options)
     with Operation(options=options, cancellation=cancel) as operation:
-        missing = operation.call(
-            lambda flow: [descriptor for descriptor in descriptors if not target.exists(descriptor, flow=flow)]
-        )
-    if os.path.isdir(target.path):
-        target.close()
-    needed, free = target.space.room_for(missing)
+        missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
+    target.close()
+    needed, free = target.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
@@ -244,7 +236,7 @@ def partials(dest_dir: Path) -> list[PartialFile]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    return Directory(dest_dir).partials()
+    return find_partials(Directory(dest_dir))
 
 
 def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than: float = DAY) -> list[PartialFile]:
@@ -257,7 +249,7 @@ def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than:
         InvalidDigestError: one of the digests is none.
         StorageError: a file cannot be removed.
     """
-    return Directory(dest_dir).discard(digests, older_than=older_than)
+    return remove_partials(Directory(dest_dir), digests, older_than=older_than)
 
 
 def digest_to_path(digest: str) -> str:
@@ -272,17 +264,12 @@ def digest_to_path(digest: str) -> str:
     return Digest(digest).file_name
 
 
-def _options(
-    options: TransferOptions | None, concurrency: int | None, user_agent: str | None, stall_timeout: float | None
-) -> TransferOptions:
+def _options(options: TransferOptions | None, user_agent: str | None, **keywords: Any) -> TransferOptions:
+    """Return the options of a call, whose keywords beat those that it was given."""
     options = options or TransferOptions()
-    if concurrency is not None:
-        options = replace(options, concurrency=concurrency)
-    if stall_timeout is not None:
-        options = replace(options, stall_timeout=stall_timeout)
     if user_agent is not None:
-        options = replace(options, transport=replace(options.transport, user_agent=user_agent))
-    return options
+        keywords["transport"] = replace(options.transport, user_agent=user_agent)
+    return replace(options, **{name: value for name, value in keywords.items() if value is not None})
 
 
 def _directory(path: Path, options: TransferOptions) -> Directory:
@@ -295,41 +282,17 @@ def _directory(path: Path, options: TransferOptions) -> Directory:
     )
 
 
-@contextmanager
-def _client(
-    base_url: str,
-    options: TransferOptions,
-    session: requests.Session | None,
-    ceiling: int,
-    auth: Auth | None,
-    token: str | None,
-    get_token: GetToken | None,
-) -> Iterator[Client]:
-    with Hosts(
-        session,
-        connections=ceiling + 1,
-        options=options.transport,
-        auth=auth,
-        token=token,
-        get_token=get_token,
-    ) as hosts:
-        yield Client(base_url, hosts, retry=options.retry)
-
-
 def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
-    problems = []
+    problems: list[SourceError] = []
     for descriptor in descriptors:
         try:
             source.check_source(descriptor)
         except SourceError as error:
             problems.append(error)
     if problems:
-        first = problems[0]
-        if len(problems) == 1:
-            raise first
-        raise SourceError(
-            f"{first} (and {len(problems) - 1} more files); nothing was sent", errno=first.errno
-        ) from first
+        first, *others = problems
+        more = f" (and {len(others)} more files)" if others else ""
+        raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first
 
 
 def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
@@ -339,12 +302,7 @@ def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | 
         return None
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
-    if reference is not None:
-        check_reference(reference)
-        if ":" in reference:
-            digest = Digest(reference)
-            hasher = digest.hasher()
-            hasher.update(raw)
-            if not digest.matches(hasher):
-                raise DigestMismatchError(f"manifest_ref is {digest.short}, and the manifest has another digest")
+    asked = check_reference(reference) if reference is not None else None
+    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
+        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
     return parse(bytes(raw), media_type=media_type or "")

@@ -30,7 +30,7 @@
     ├── StorageError(OSError)           never retried
     │   ├── OutOfSpaceError
     │   └── SourceError                 a local file is missing, or not what its digest says
-    ├── RetriesExhaustedError           .attempts, caused by the last error
+    ├── RetriesExhaustedError           .attempts, caused by the last error, and of its class as well
     ├── IncompleteError                 .failures, by digest
     └── CancelledError
 
@@ -40,38 +40,26 @@ can do; it never holds a token, a password or a query string. All of them surviv
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
-
-
-def _rebuild(cls: type[TransferKitError], args: tuple[Any, ...], state: dict[str, Any]) -> TransferKitError:
-    error = cls.__new__(cls)
-    error.args = args
-    for name, value in state.items():
-        setattr(error, name, value)
-    return error
 
 
 class TransferKitError(Exception):
     """The root of the tree: ``except TransferKitError`` catches whatever a call of this library raises on purpose.
 
-    ``retryable`` says whether the same operation may succeed when it is tried again; the retry loop asks nothing else.
+    Keywords set the attributes that a class names. ``retryable`` says whether the same operation may succeed when it is
+    tried again; the retry loop asks nothing else.
     """
 
     retryable: bool = False
 
-    def __init__(self, message: str = "", *, retryable: bool | None = None) -> None:
-        super().__init__(message)
-        if retryable is not None:
-            self.retryable = retryable
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
-    def _state(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self._state())
+    def __init__(self, text: str = "", /, **attributes: Any) -> None:
+        super().__init__(text)
+        for name, value in attributes.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no {name!r}")
+            if value is not None:
+                setattr(self, name, value)
 
 
 class InvalidNameError(TransferKitError, ValueError):
@@ -161,27 +149,13 @@ class RegistryError(TransferKitError):
     bounded length; ``retry_after`` is in seconds, ``None`` where the answer did not say.
     """
 
-    def __init__(
-        self,
-        text: str = "",
-        *,
-        method: str = "",
-        url: str = "",
-        status: int = 0,
-        code: str = "",
-        message: str = "",
-        detail: str = "",
-        retry_after: float | None = None,
-        retryable: bool | None = None,
-    ) -> None:
-        super().__init__(text, retryable=retryable)
-        self.method = method
-        self.url = url
-        self.status = status
-        self.code = code
-        self.message = message
-        self.detail = detail
-        self.retry_after = retry_after
+    method: str = ""
+    url: str = ""
+    status: int = 0
+    code: str = ""
+    message: str = ""
+    detail: str = ""
+    retry_after: float | None = None
 
 
 class UnauthorizedError(RegistryError):
@@ -207,12 +181,7 @@ class ServerError(RegistryError):
 class StorageError(TransferKitError, OSError):
     """The local disk refused; ``errno`` says how. Never retried."""
 
-    def __init__(self, message: str = "", *, errno: int | None = None, retryable: bool | None = None) -> None:
-        super().__init__(message, retryable=retryable)
-        self.errno = errno
-
-    def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "errno": self.errno}
+    errno: int | None = None
 
 
 class OutOfSpaceError(StorageError):
@@ -224,18 +193,41 @@ class SourceError(StorageError):
 
 
 class RetriesExhaustedError(TransferKitError):
-    """The last of several attempts failed too; ``__cause__`` is its error, ``attempts`` their number."""
+    """The last of several attempts failed too; ``__cause__`` is its error, ``attempts`` their number.
 
-    def __init__(self, message: str = "", *, attempts: int = 0) -> None:
-        super().__init__(message)
-        self.attempts = attempts
+    It is of the class of that error as well, and has its attributes: ``except ConnectError`` catches a registry that is
+    down, however often it was tried.
+    """
+
+    attempts: int = 0
+
+    @classmethod
+    def after(cls, attempts: int, error: TransferKitError) -> RetriesExhaustedError:
+        """Return what is raised from ``error``, the last of so many attempts'."""
+        exhausted = _exhausted(type(error), f"gave up after {attempts} attempts: {error}")
+        vars(exhausted).update(vars(error), attempts=attempts, retryable=error.retryable)
+        return exhausted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _exhausted, (type(self).__bases__[0], *self.args), vars(self)
+
+
+@cache
+def _also_exhausted(family: Any) -> type[RetriesExhaustedError]:
+    if issubclass(RetriesExhaustedError, family):
+        return RetriesExhaustedError
+    return type("RetriesExhaustedError", (family, RetriesExhaustedError), {})
+
+
+def _exhausted(family: Any, text: str) -> RetriesExhaustedError:
+    return _also_exhausted(family)(text)
 
 
 class IncompleteError(TransferKitError):
     """Some blobs failed and the others were moved; ``failures`` maps a digest to its error."""
 
-    def __init__(self, message: str = "", *, failures: dict[str, TransferKitError] | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", /, *, failures: dict[str, TransferKitError] | None = None) -> None:
+        super().__init__(text)
         self.failures: dict[str, TransferKitError] = dict(failures or {})
 
 

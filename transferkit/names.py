@@ -49,7 +49,5 @@ def check_reference(reference: str) -> str:
     if isinstance(reference, str) and ":" in reference:
         return Digest(reference)
     if not isinstance(reference, str) or _TAG.match(reference) is None:
-        raise InvalidNameError(
-            f"{str(reference)[:_SHOWN]!r} is neither a tag nor a digest; a tag looks like latest or v1.2"
-        )
+        raise InvalidNameError(f"{str(reference)[:_SHOWN]!r} is neither a tag nor a digest; tags look like v1.2")
     return reference

@@ -6,7 +6,9 @@ name. Knows no other module of the library.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from transferkit._version import __version__
 
@@ -15,9 +17,11 @@ USER_AGENT = f"transferkit/{__version__}"
 MOST = 7 * 24 * 3600  # seconds of a time limit: what the system can be asked for ends somewhere
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+def _check(options: object, rule: str, holds: Callable[[Any], bool], *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not holds(value):
+            raise ValueError(f"{type(options).__name__}.{name} is {rule}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,8 @@ class RetryOptions:
     """Stalls, and slow cuts, of a unit that do not count as attempts."""
 
     def __post_init__(self) -> None:
-        _require(self.attempts >= 1, f"RetryOptions.attempts is at least 1, not {self.attempts}")
-        for name in ("patience", "max_wait", "max_retry_after", "free_restarts"):
-            _require(getattr(self, name) >= 0, f"RetryOptions.{name} is not negative, as {getattr(self, name)} is")
+        _check(self, "at least 1", lambda n: n >= 1, "attempts")
+        _check(self, "at least 0", lambda n: n >= 0, "patience", "max_wait", "max_retry_after", "free_restarts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +64,13 @@ class TransportOptions:
     user_agent: str = USER_AGENT
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "response_timeout", "commit_timeout"):
-            _require(
-                0 < getattr(self, name) <= MOST, f"TransportOptions.{name} is more than 0 and at most {MOST} seconds"
-            )
-        _require("\r" not in self.user_agent and "\n" not in self.user_agent, "a user agent is one line")
-        for name in ("token_realms", "storage_hosts", "ollama_hosts"):
-            hosts = getattr(self, name)
-            _require(not isinstance(hosts, str), f"{name} is a set of hosts, not one text")
-            object.__setattr__(self, name, frozenset(host.lower() for host in hosts))
+        timeouts = ("connect_timeout", "response_timeout", "commit_timeout")
+        hosts = ("token_realms", "storage_hosts", "ollama_hosts")
+        _check(self, f"more than 0 and at most {MOST} seconds", lambda n: 0 < n <= MOST, *timeouts)
+        _check(self, "one line", lambda text: "\r" not in text and "\n" not in text, "user_agent")
+        _check(self, "a set of hosts", lambda value: not isinstance(value, str), *hosts)
+        for name in hosts:
+            object.__setattr__(self, name, frozenset(host.lower() for host in getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +108,9 @@ class TransferOptions:
     transport: TransportOptions = field(default_factory=TransportOptions)
 
     def __post_init__(self) -> None:
-        if self.concurrency is not None:
-            _require(1 <= self.concurrency <= 1024, f"concurrency is between 1 and 1024, not {self.concurrency}")
-        for name in ("body_concurrency", "max_bandwidth", "chunk_size"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, f"{name} is at least 1, not {value}")
-        _require(self.chunk_threshold >= 0, "chunk_threshold is a number of bytes, not negative")
-        _require(self.part_size is None or self.part_size >= MIB, f"part_size is at least 1 MiB, not {self.part_size}")
-        _require(self.resume_threshold >= 0, "resume_threshold is a number of bytes, not negative")
-        _require(self.stall_timeout > 0, "stall_timeout is more than 0 seconds")
-        _require(self.progress_interval >= 0, "progress_interval is not negative")
+        optional = ("body_concurrency", "max_bandwidth", "chunk_size")
+        _check(self, "between 1 and 1024", lambda n: n is None or 1 <= n <= 1024, "concurrency")
+        _check(self, "at least 1", lambda n: n is None or n >= 1, *optional)
+        _check(self, "at least 1 MiB", lambda n: n is None or n >= MIB, "part_size")
+        _check(self, "at least 0", lambda n: n >= 0, "chunk_threshold", "resume_threshold", "progress_interval")
+        _check(self, "more than 0 seconds", lambda n: n > 0, "stall_timeout")

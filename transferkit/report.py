@@ -67,20 +67,12 @@ class Report:
     def _rows(self) -> list[tuple[str, str]]:
         rows = [("blobs", str(self.blobs)), ("moved", human_bytes(self.bytes)), ("time", f"{self.seconds:.2f} s")]
         rows.append(("rate", f"{human_bytes(self.rate)}/s"))
-        rows += [
-            (name, str(getattr(self, name)))
-            for name in ("skipped", "mounted", "retried", "healed")
-            if getattr(self, name)
-        ]
-        return rows
+        counts = ("skipped", "mounted", "retried", "healed")
+        return rows + [(name, str(getattr(self, name))) for name in counts if getattr(self, name)]
 
     def __repr__(self) -> str:
         return f"<Report {', '.join(f'{name} {value}' for name, value in self._rows())}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        cells = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in self._rows()
-        )
-        return f"<table>{cells}</table>"
+        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self._rows())
+        return f"<table>{rows}</table>"

@@ -10,7 +10,7 @@ one kind of content over TLS. The others have the marker ``full``, and run under
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from transferkit.testing import FaultRule
 Expected = tuple[type[BaseException], ...]
 
 SIZES = {"small": 50_000, "large": 1_200_000, "rest": 1_200_000, "empty": 0, "huge": 8 * 1024 * 1024}
-"""Bytes of each kind. An earlier run has left a part of ``rest``. No buffer of a socket takes in all of ``huge``."""
+"""Bytes of each kind. An earlier run has left a part of ``rest``; no buffer of a socket takes in ``huge``."""
 PLANTED = 500_000
 RESUMABLE = 600_000
 MANY = 6
@@ -87,6 +87,8 @@ class Case:
     schemes: tuple[str, ...] = ("plain",)
     full: bool = False
     """Another row has a cause of the same class."""
+    lanes: bool = False
+    """The lanes of the transport have code of their own for it: ``make test-plain`` runs it on the ordinary one."""
     requests: tuple[int | None, int | None] = (None, None)
     """How many requests the registry answers: with the fault once, for ever."""
     silent: bool = False
@@ -142,7 +144,12 @@ def marks(run: Run) -> list[pytest.MarkDecorator]:
     # A fault that ends the call at its first sight, and one that harms nobody: the other word says no more.
     if case.once == case.ever and (run.times is None) == (run.expected != RIGHT):
         return [pytest.mark.full]
-    return [pytest.mark.lanes] if first_kind else []
+    return [pytest.mark.lanes] if case.lanes and first_kind else []
+
+
+def in_lanes(*tables: Iterable[Case]) -> list[Case]:
+    """Return the rows of some tables as those for which each lane has code of its own."""
+    return [replace(case, lanes=True) for table in tables for case in table]
 
 
 def http(action: Any, *, skip: int = 0, **match: Any) -> Callable[[Any], None]:

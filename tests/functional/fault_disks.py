@@ -80,8 +80,9 @@ DOWN = {
 LATER = {"pwrite": {"large": (2, 3), "rest": (2,)}}
 """Besides the first call, these."""
 UP = {
-    "stat": tk.SourceError,
+    "stat": None,
     "open": tk.SourceError,
+    "fstat": tk.SourceError,
     "preadv": tk.StorageError,
     "close": None,
 }

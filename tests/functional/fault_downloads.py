@@ -6,7 +6,7 @@ import time
 from email.utils import formatdate
 from itertools import product
 
-from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, says, whole_call, wire
+from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, in_lanes, says, whole_call, wire
 
 import transferkit as tk
 from transferkit.testing import (
@@ -388,4 +388,4 @@ STALE = [
     ]
 ]
 
-CASES = [*STATUSES, *RETRY_AFTER, *LIES, *STORAGE, *WIRE, *RAW, *STALE]
+CASES = [*STATUSES, *RETRY_AFTER, *STORAGE, *in_lanes(LIES, WIRE, RAW, STALE)]

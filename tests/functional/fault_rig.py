@@ -217,8 +217,10 @@ class Rig:
 
     @property
     def closed_port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            return server.getsockname()[1]
+        """A port that refuses connections: ours, so that nobody else listens on it meanwhile."""
+        sock = self._stack.enter_context(socket.socket())
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
     def script(self, step, **options) -> None:
         """Let a server answer each request with what ``step`` makes of the content, as long as the fault holds."""
@@ -254,11 +256,12 @@ def chain(error: BaseException | None) -> tuple[type[BaseException], ...]:
     """Return the class of an error and of those it stands for: its only failure, or the last attempt's."""
     kinds = []
     while error is not None:
-        kinds.append(type(error))
+        exhausted = isinstance(error, tk.RetriesExhaustedError)
+        kinds.append(tk.RetriesExhaustedError if exhausted else type(error))
         if isinstance(error, tk.IncompleteError):
             (error,) = set(error.failures.values())
         else:
-            error = error.__cause__ if isinstance(error, tk.RetriesExhaustedError) else None
+            error = error.__cause__ if exhausted else None
     return tuple(kinds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, whole_call, wire
+from fault_cases import AGAIN, RIGHT, UNREACHABLE, Case, classes, final, gave_up, http, in_lanes, whole_call, wire
 
 import transferkit as tk
 from transferkit.testing import (
@@ -363,4 +363,4 @@ SOURCES = [
     ),
 ]
 
-CASES = [*STATUSES, *DONE, *LOCATIONS, *SESSIONS, *EARLY, *WIRE, *RAW, *SOURCES]
+CASES = [*STATUSES, *LOCATIONS, *SESSIONS, *in_lanes(DONE, EARLY, WIRE, RAW, SOURCES)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
+import pickle
 import socket
 import subprocess
 import threading
@@ -138,6 +141,33 @@ def test_a_destination_that_is_not_writable(registry, tmp_path, monkeypatch):
         download(registry.url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path / "d")
 
 
+class ReadOnlyDisk(Disk):
+    """A file system that can only be read."""
+
+    def make_folder(self, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    create = reopen = open_append = rename = unlink = make_folder
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_a_folder_that_can_only_be_read_and_has_everything_is_enough(
+    registry, make_blobs, tmp_path, monkeypatch, is_remembered
+):
+    blobs, folder = make_blobs(tmp_path / "d", [1_000, 300_000]), tmp_path / "d"
+    options = tk.TransferOptions(resume_threshold=100_000)
+    if is_remembered:
+        download(registry.url, blobs, folder, options=options)
+    monkeypatch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=ReadOnlyDisk()))
+    report = download(registry.url, blobs, folder, options=options)
+    assert (0, 2, 0) == (report.bytes, report.skipped, len(registry.log))
+    assert is_remembered == (folder / ".partial").exists()
+
+    (folder / tk.digest_to_path(blobs[1].digest)).write_bytes(bytes(300_000))
+    with pytest.raises(tk.StorageError, match="read-only"):
+        download(registry.url, blobs, folder, options=options)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir() if file.is_file())
 
@@ -212,13 +242,14 @@ def test_a_disk_error_is_never_retried(registry, make_blobs, tmp_path, code, kin
 
 
 def test_an_unreachable_host_is_an_error_that_names_it(tmp_path, impatient):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-
-    with pytest.raises(tk.RetriesExhaustedError, match=f"cannot connect to http://127.0.0.1:{port}") as caught:
-        download(f"http://127.0.0.1:{port}", [tk.Blob("sha256:" + GOOD, 5)], tmp_path, options=impatient)
+    with socket.socket() as bound:  # and not listening: ours, so that nobody else is there
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(tk.RetriesExhaustedError, match=f"cannot connect to {url}") as caught:
+            download(url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path, options=impatient)
 
     assert isinstance(caught.value.__cause__, tk.ConnectError)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), tk.ConnectError)
     assert 2 == caught.value.attempts
 
 

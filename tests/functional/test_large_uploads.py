@@ -26,7 +26,7 @@ from transferkit.testing import (
     set_header,
     with_faults,
 )
-from transferkit.transport import sending
+from transferkit.transport import http11
 
 pytestmark = pytest.mark.lanes
 
@@ -589,11 +589,11 @@ def extents(monkeypatch):
         seen.append((offset, sent))
         return sent
 
-    monkeypatch.setattr(sending.os, "sendfile", sendfile)
+    monkeypatch.setattr(http11.os, "sendfile", sendfile)
     return seen
 
 
-@pytest.mark.skipif(not sending._KERNEL_SENDS, reason="Linux alone")
+@pytest.mark.skipif(not http11._KERNEL_SENDS, reason="Linux alone")
 @pytest.mark.parametrize("part_size", [None, 2 * MIB])
 def test_the_kernel_sends_files_that_are_verified(registry, verified, extents, part_size):
     blobs, folder = verified
@@ -639,7 +639,7 @@ def test_a_file_that_the_kernel_cannot_send_is_read(registry, verified, monkeypa
             raise OSError(22, "Invalid argument")
         return real(out, file, offset, count)
 
-    monkeypatch.setattr(sending.os, "sendfile", sendfile)
+    monkeypatch.setattr(http11.os, "sendfile", sendfile)
     blobs, folder = verified
     report = upload(registry.url, blobs, folder, options=options(None))
     assert calls[-1] >= MIB

@@ -77,7 +77,8 @@ def test_a_cancelled_download_continues_where_it_stopped(registry, served, tmp_p
     report = download(registry, served, tmp_path / "d", progress=lambda *figures: calls.append(figures))
 
     assert SIZE - kept == report.bytes
-    (request,) = registry.log
+    # The server may notice the end of the first one late, and log it now.
+    (request,) = [request for request in registry.log if "range" in request.headers]
     assert (f"bytes={kept}-", SIZE - kept) == (request.headers["range"], request.sent)
     assert calls[-1] == (SIZE, SIZE)
     assert_exactly(tmp_path / "d", [served])
@@ -206,7 +207,7 @@ def test_a_server_that_refuses_the_range_restarts_cleanly(make_blobs, tmp_path, 
     assert_exactly(tmp_path / "d", [blob])
 
 
-def test_a_content_range_of_something_else_is_a_protocol_error(make_blobs, tmp_path, impatient, contents):
+def test_a_content_range_of_something_else_means_one_stream(make_blobs, tmp_path, assert_exactly):
     def shifted(app):
         def middle(environ, start_response):
             def start(status, headers, exc_info=None):
@@ -221,12 +222,10 @@ def test_a_content_range_of_something_else_is_a_protocol_error(make_blobs, tmp_p
         (blob,) = make_blobs(tmp_path / "source", [SIZE])
         tk.upload([blob], tmp_path / "source", base_url=registry.url, repository=REPOSITORY)
         plant(tmp_path / "d", blob, original(tmp_path, blob)[: 3 * MIB])
+        report = download(registry, blob, tmp_path / "d", options=OPTIONS)
 
-        with pytest.raises(tk.IncompleteError) as caught:
-            download(registry, blob, tmp_path / "d", options=OPTIONS)
-
-    assert isinstance(caught.value.failures[blob.digest], tk.ProtocolError)
-    assert contents(tmp_path / "d") == {}
+    assert SIZE == report.bytes
+    assert_exactly(tmp_path / "d", [blob])
 
 
 def test_a_small_blob_leaves_nothing_behind_when_it_is_interrupted(registry, served, tmp_path):

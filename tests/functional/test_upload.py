@@ -305,7 +305,7 @@ def test_a_bad_source_file_is_named_and_no_manifest_goes_out(registry, blobs, so
 def test_an_unreadable_source_file_is_named(registry, blobs, source):
     (source / tk.digest_to_path(blobs[4].digest)).chmod(0)
 
-    with pytest.raises(tk.SourceError, match="not readable"):
+    with pytest.raises(tk.SourceError, match="cannot be read: Permission denied"):
         upload(registry, blobs, source)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from transferkit.bulk import download, fetch_manifest, upload
 from transferkit.content.descriptor import Blob
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import OCI_MANIFEST
-from transferkit.errors import SourceError
+from transferkit.errors import SourceError, VerificationError
 from transferkit.render.bars import progress_bar
 from transferkit.report import Report, human_bytes
 from transferkit.testing.registry import running_registry
@@ -25,11 +24,12 @@ REPOSITORY = "demo/model"
 _BLOCK = 1024 * 1024
 
 
-def run(paths: list[Path], *, tensors: int, large: int) -> bool:
-    """Move the files under ``paths``, or a generated model, and tell whether every byte came back.
+def run(paths: list[Path], *, tensors: int, large: int) -> None:
+    """Move the files under ``paths``, or a generated model, and see that every byte came back.
 
     Raises:
         TransferKitError: a transfer failed, or a file could not be read.
+        VerificationError: a byte is wrong.
     """
     with tempfile.TemporaryDirectory(prefix="transferkit-demo-") as folder:
         outbox, inbox = Path(folder, "out"), Path(folder, "in")
@@ -42,31 +42,28 @@ def run(paths: list[Path], *, tensors: int, large: int) -> bool:
         total = sum(blob.size for blob in distinct.values())
         click.echo(f"{len(blobs)} files, {len(distinct)} distinct blobs, {human_bytes(total)}")
         with running_registry() as registry:
-            url = registry.url
-            click.echo(f"a registry listens on {url}")
+            click.echo(f"a registry listens on {registry.url}")
             with progress_bar("push", total) as progress:
                 pushed = upload(
                     blobs,
                     outbox,
-                    base_url=url,
+                    base_url=registry.url,
                     repository=REPOSITORY,
                     manifest=_manifest(blobs),
                     manifest_ref="latest",
                     progress=progress,
                 )
             _tell("pushed", pushed)
-            layers = fetch_manifest("latest", base_url=url, repository=REPOSITORY).layers
+            layers = fetch_manifest("latest", base_url=registry.url, repository=REPOSITORY).layers
             registry.log.clear()
             with progress_bar("pull", total) as progress:
-                pulled = download(layers, inbox, base_url=url, repository=REPOSITORY, progress=progress)
+                pulled = download(layers, inbox, base_url=registry.url, repository=REPOSITORY, progress=progress)
             _tell("pulled", pulled)
             click.echo(f"requests: {len(registry.log)} for {len(distinct)} blobs")
-        wrong = [path for digest, path in pulled.paths.items() if not _same(Digest(digest), path)]
+        wrong = [path for digest, path in pulled.paths.items() if _digest(path) != digest]
     if wrong:
-        click.echo(f"{len(wrong)} files are wrong: {', '.join(wrong[:3])}", err=True)
-        return False
+        raise VerificationError(f"{len(wrong)} files are wrong: {', '.join(wrong[:3])}")
     click.echo(f"verified {len(pulled.paths)} files, {human_bytes(total)}: every byte is in place")
-    return True
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -110,10 +107,6 @@ def _digest(file: Path | str) -> Digest:
         while block := opened.read(_BLOCK):
             hasher.update(block)
     return Digest(f"sha256:{hasher.hexdigest()}")
-
-
-def _same(digest: Digest, path: str) -> bool:
-    return os.path.isfile(path) and _digest(path) == digest
 
 
 def _manifest(blobs: list[Blob]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -17,6 +17,22 @@ from transferkit.content.digest import Digest
 from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
+T = TypeVar("T")
+
+
+class Closing:
+    """A context manager that closes on its way out."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Counter(Protocol):

@@ -108,7 +108,7 @@ class Index(_Document):
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:
-    """Return the manifest or index that ``raw`` is, or raise InvalidManifestError. The server says the media type."""
+    """Return the manifest or index that ``raw`` is, or raise InvalidManifestError; ``media_type`` is the server's."""
     data = _parse(raw)
     is_index = "manifests" in data or media_type in _INDEXES or data.get("mediaType") in _INDEXES
     return (Index if is_index else Manifest)(raw, media_type=media_type)

@@ -36,7 +36,7 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
         ProtocolError: the list is a lie, or leads where it may not.
         TransportError, RegistryError: it broke off, or the registry is in trouble; worth another try.
     """
-    client, traits = url.endpoint.client, url.endpoint.client.traits
+    client, traits = url.endpoint.client, url.endpoint.client.host
     always = is_ollama(client.origin, client.options.ollama_hosts)
     opened = None
     if not always and traits.has_chunksums is None:

@@ -26,7 +26,14 @@ def progress_bar(label: str, total: int, *, stream: TextIO | None = None) -> Ite
     in_notebook = stream is None and _has_kernel()
     stream = stream or sys.stderr
     if in_notebook or stream.isatty():
-        with _tqdm_bar(label, total, stream) as callback:
+        from tqdm.auto import tqdm
+
+        with tqdm(total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1024, file=stream) as bar:
+
+            def callback(completed: int, total: int) -> None:
+                bar.total = total
+                bar.update(completed - bar.n)
+
             yield callback
     else:
         yield plain_lines(label, stream)
@@ -37,19 +44,6 @@ def _has_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and "IPKernelApp" in shell.config
-
-
-@contextmanager
-def _tqdm_bar(label: str, total: int, stream: TextIO) -> Iterator[Callback]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1024, file=stream) as bar:
-
-        def callback(completed: int, total: int) -> None:
-            bar.total = total
-            bar.update(completed - bar.n)
-
-        yield callback
 
 
 def plain_lines(label: str, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> Callback:

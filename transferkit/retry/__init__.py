@@ -1,8 +1,7 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
 One loop per unit of work, never nested. It asks ``error.retryable`` and nothing else about an error. ``tenacity`` runs
-the loop (``retry.loop``), from the first failure on; clock, sleep and random numbers are constructor arguments, so that
-tests take no time.
+the loop, from the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
 """
 
 from __future__ import annotations
@@ -10,65 +9,123 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from transferkit.errors import TransferKitError
+from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
 from transferkit.options import RetryOptions
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
+STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
+
+@dataclass(frozen=True)
 class Retry:
     """The policy, and the loop over one unit of work. Thread-safe: it holds no state of a unit."""
 
-    def __init__(
-        self,
-        options: RetryOptions | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        rng: Callable[[], float] = random.random,
-    ) -> None:
-        self.options = options or RetryOptions()
-        self.clock = clock
-        self.rng = rng
+    options: RetryOptions
+    clock: Callable[[], float] = time.monotonic
+    rng: Callable[[], float] = random.random
 
     def limited(self, attempts: int) -> Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
-        return Retry(replace(self.options, attempts=attempts, patience=0.0), clock=self.clock, rng=self.rng)
+        return replace(self, options=replace(self.options, attempts=attempts, patience=0.0))
 
     def call(
         self,
         attempt: Callable[[], T],
         *,
+        first: TransferKitError,
         position: Callable[[], int],
         sleep: Callable[[float], None],
-        on_retry: Callable[[TransferKitError, float], None] = lambda error, wait: None,
-        excused: Callable[[TransferKitError], bool] = lambda error: False,
-        first: TransferKitError | None = None,
+        on_retry: Callable[[TransferKitError, float], None],
+        excused: Callable[[TransferKitError], bool],
     ) -> T:
-        """Run ``attempt`` until it succeeds, fails for good, or is given up.
+        """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between attempts and may raise;
-        ``on_retry`` hears of each failure that will be tried again, and after how many seconds. A failure that is
-        ``excused`` counts neither as an attempt nor against the patience. ``first`` is how the caller's own attempt has
-        failed: nearly every unit ends with that one, and ``tenacity`` costs 60 us a call where a small blob takes 200.
+        The first attempt is the caller's own: most units end with it, and ``tenacity`` costs 60 us a call where a small
+        blob takes 200. ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between
+        attempts and may raise; ``on_retry`` hears of each failure that will be tried again, and after how many seconds.
+        A failure that is ``excused`` counts neither as an attempt nor against the patience.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
             TransferKitError: the attempt's own error, where it is not retryable.
         """
-        try:
-            if first is None:
-                try:
-                    return attempt()
-                except TransferKitError as error:
-                    first = error
-            if not first.retryable:
-                raise first
-            # Here: most processes meet no failure, and it is a tenth of what a start takes.
-            from transferkit.retry.loop import go_on
+        failures = [first]
+        del first  # its traceback refers to what refers to this frame
+        if not failures[0].retryable:
+            raise failures.pop()
+        import tenacity  # here: most processes meet no such failure, and it is a tenth of what a start takes
 
-            return go_on(self, first, attempt, position=position, sleep=sleep, on_retry=on_retry, excused=excused)
-        finally:
-            del first  # its traceback refers to this frame
+        def again() -> T:
+            if failures:
+                raise failures.pop()
+            return attempt()
+
+        tally = _Tally(self, position, excused)
+        loop = tenacity.Retrying(
+            sleep=sleep,
+            stop=tally.is_spent,
+            wait=tally.wait,
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransferKitError) and error.retryable),
+            after=tally.record,
+            before_sleep=lambda state: on_retry(_error(state), state.upcoming_sleep),
+            retry_error_callback=_give_up,
+        )
+        return loop(again)
+
+
+class _Tally:
+    """What one unit of work has been through so far: fruitless attempts, free restarts, when the last byte came."""
+
+    def __init__(self, retry: Retry, position: Callable[[], int], excused: Callable[[TransferKitError], bool]) -> None:
+        self._retry = retry
+        self._position = position
+        self._excused = excused
+        self._best = position()
+        self._last_byte = retry.clock()
+        self._free = dict.fromkeys((StalledError, SlowError), retry.options.free_restarts)
+        self._fruitless = 0
+
+    def record(self, state: tenacity.RetryCallState) -> None:
+        """Judge a failed attempt; runs before the wait and the stop of that attempt are asked for."""
+        position, error = self._position(), _error(state)
+        # New bytes only: a peer that cuts every answer at the same place must not be asked for ever.
+        if position > self._best:
+            self._best = position
+            self._last_byte = self._retry.clock()
+            self._fruitless = 0
+        kind = next((kind for kind in self._free if isinstance(error, kind)), None)
+        if self._excused(error):
+            self._last_byte = self._retry.clock()
+        elif kind is not None and self._free[kind] > 0:
+            self._free[kind] -= 1
+        else:
+            self._fruitless += 1
+
+    def is_spent(self, state: tenacity.RetryCallState) -> bool:
+        """Whether both the attempts and the patience are at their end."""
+        options = self._retry.options
+        return self._fruitless >= options.attempts and self._retry.clock() - self._last_byte >= options.patience
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Return the seconds until the next attempt: no less than a registry asked for."""
+        asked_for: float | None = getattr(_error(state), "retry_after", None)
+        wait = min(self._fruitless * self._fruitless * STEP, self._retry.options.max_wait)
+        # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
+        return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
+
+
+def _error(state: tenacity.RetryCallState) -> TransferKitError:
+    """Return how the attempt failed that is tried again: no other one is heard of."""
+    return cast(TransferKitError, state.outcome and state.outcome.exception())
+
+
+def _give_up(state: tenacity.RetryCallState) -> None:
+    error = _error(state)
+    raise RetriesExhaustedError.after(state.attempt_number, error) from error

@@ -9,20 +9,18 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow
-from transferkit.errors import SourceError, StorageError, TransferKitError
+from transferkit.content.interfaces import Flow, Ingest
+from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
+from transferkit.report import human_bytes
 from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
-from transferkit.storage.file_body import FileBody, open_body
-from transferkit.storage.index import VerifiedIndex, boot_id
-from transferkit.storage.ingest import Blobs, SmallIngest
-from transferkit.storage.lock import BlobLock
-from transferkit.storage.partial import Partial
-from transferkit.storage.partials import PartialFile, find_partials, remove_partials
-from transferkit.storage.space import Space
+from transferkit.storage.file_body import FileBody, VerifiedFileBody
+from transferkit.storage.index import VerifiedIndex
+from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.state import State
 
 
@@ -42,20 +40,55 @@ class Directory:
         disk: Disk | None = None,
     ) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self._partial = f"{self.path}/.partial"
+        self.unfinished = f"{self.path}/.partial"
+        self.disk = disk = disk or Disk()
         self._resume_threshold = resume_threshold
         self._rehash = rehash
-        self._disk = disk = disk or Disk()
-        self._boot = boot_id()
-        self._index = VerifiedIndex(f"{self._partial}/verified", disk=disk, boot=self._boot)
-        self._blobs = Blobs(folder=self.path, index=self._index, disk=disk, durable=durable)
-        self.space = Space(folder=self.path, partial=self._partial, resume_threshold=resume_threshold, disk=disk)
+        self._index = VerifiedIndex(self.path, disk, durable=durable)
 
-    def prepare(self) -> None:
-        """Make the folder if need be; ``StorageError`` where it cannot be written to, or is no folder."""
-        self._make_partial()
-        if not os.access(self._partial, os.W_OK | os.X_OK):
-            raise StorageError(f"{self._partial} is not writable; check the permissions", errno=errno.EACCES)
+    def prepare(self, descriptors: Iterable[Descriptor]) -> None:
+        """Make the folder, and see that these blobs will fit, but for those that have a file of the right size: it may
+        turn out to be right. Where all have one, nothing is done: the folder may be one that can only be read.
+
+        Raises:
+            OutOfSpaceError: they will not fit; the message has the figures.
+            StorageError: the folder cannot be written to, or is no folder.
+        """
+        missing = [descriptor for descriptor in descriptors if self._status(descriptor) is None]
+        if not missing:
+            return
+        if any(descriptor.size >= self._resume_threshold for descriptor in missing):
+            import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
+        self._make_unfinished()
+        if not os.access(self.unfinished, os.W_OK | os.X_OK):
+            raise StorageError(f"{self.unfinished} is not writable; check the permissions", errno=errno.EACCES)
+        needed, free = self.room_for(missing)
+        if needed > free:
+            raise OutOfSpaceError(
+                f"{self.path} has {human_bytes(free)} left, and {human_bytes(needed)} are needed: free some, and "
+                "run it again; nothing was fetched",
+                errno=errno.ENOSPC,
+            )
+
+    def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
+        """Return how many bytes these blobs will still take on the disk, and how many are free.
+
+        A file system that does not say how many are free has room for everything.
+        """
+        needed = 0
+        for descriptor in descriptors:
+            needed += descriptor.size
+            if descriptor.size >= self._resume_threshold:
+                with suppress(OSError):
+                    status = self.disk.stat(f"{self.unfinished}/{descriptor.digest.file_name}")
+                    needed -= min(descriptor.size, status.st_blocks * 512)
+        folder = next(str(path) for path in Path(self.unfinished).parents if os.path.isdir(path))
+        try:
+            return needed, self.disk.free(folder)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise storage_error(error, "asking for the free space of", folder) from error
+            return needed, MAX_SIZE
 
     def blob_path(self, digest: Digest) -> str:
         """Return where the content of ``digest`` is, or would be."""
@@ -64,14 +97,10 @@ class Directory:
     def _status(self, descriptor: Descriptor) -> os.stat_result | None:
         """Return the status of a blob's file, ``None`` where there is none of the right size."""
         try:
-            status = self._disk.stat(f"{self.path}/{descriptor.digest.file_name}")
+            status = self.disk.stat(f"{self.path}/{descriptor.digest.file_name}")
         except (OSError, ValueError):
             return None
         return status if status.st_size == descriptor.size and is_file(status) else None
-
-    def has_file(self, descriptor: Descriptor) -> bool:
-        """Tell whether a file of the right size is there, whatever is in it."""
-        return self._status(descriptor) is not None
 
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
@@ -81,40 +110,26 @@ class Directory:
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; a file of the right size that nobody has verified is hashed first."""
         status = self._status(descriptor)
-        if status is None or _is_wrongly_empty(descriptor):
+        if status is None:
             return False
         if not self._rehash and self._index.knows(descriptor.digest, status):
             return True
-        path = self.blob_path(descriptor.digest)
         try:
-            with open_body(self._disk, descriptor, path, verified=False) as body:
+            with FileBody(descriptor, self.blob_path(descriptor.digest), self.disk) as body:
                 while body.readinto(flow.buffer):
                     flow.check()
-                status = body.status()
         except SourceError:
             return False
-        self._index.add(descriptor.digest, status, durable=False)
+        self._index.add(descriptor.digest, body.status, durable=False)
         return True
 
     def check_source(self, descriptor: Descriptor) -> None:
         """Check existence, kind and size of a file that is to be sent, without reading it.
 
         Raises:
-            SourceError: it is missing, no file, or of another size.
+            SourceError: it is missing, unreadable, no file, or of another size.
         """
-        path = self.blob_path(descriptor.digest)
-        try:
-            status = self._disk.stat(path)
-        except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-        if not is_file(status):
-            raise SourceError(f"{path} is not a file")
-        if status.st_size != descriptor.size:
-            raise SourceError(f"{path} has {status.st_size} bytes, expected {descriptor.size}")
-        if _is_wrongly_empty(descriptor):
-            raise SourceError(f"{path} is empty, which is not the content of {descriptor.digest.short}")
-        if not os.access(path, os.R_OK):
-            raise SourceError(f"{path} is not readable; check the permissions", errno=errno.EACCES)
+        FileBody(descriptor, self.blob_path(descriptor.digest), self.disk).close()
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file. Where it is not known to be verified, what lies before ``offset`` is hashed first.
@@ -122,88 +137,79 @@ class Directory:
         Raises:
             SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
         """
-        self.check_source(descriptor)
-        path = self.blob_path(descriptor.digest)
-        body = open_body(self._disk, descriptor, path, verified=self.knows(descriptor))
-        try:
+        kind = VerifiedFileBody if self.knows(descriptor) else FileBody
+        with ExitStack() as stack:
+            body = stack.enter_context(kind(descriptor, self.blob_path(descriptor.digest), self.disk))
             body.seek(offset, flow=flow)
-        except BaseException:
-            body.close()
-            raise
-        body.offset = offset
+            body.offset = offset
+            stack.pop_all()
         return body
 
-    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> SmallIngest | Partial | None:
+    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""
-        name = descriptor.digest.file_name
+        path = f"{self.unfinished}/{descriptor.digest.file_name}"
         if descriptor.size and descriptor.size >= self._resume_threshold:
-            return self._ingest_large(descriptor, f"{self._partial}/{name}", flow)
+            return self._ingest_large(descriptor, path, flow)
         if self.exists(descriptor, flow=flow):
             return None
         # No lock: a name that nobody else uses is enough, and costs a tenth.
-        path = f"{self._partial}/{name}.{os.urandom(8).hex()}"
+        path = f"{path}.{os.urandom(8).hex()}"
         try:
-            try:
-                fd = self._disk.create(path)
-            except FileNotFoundError:
-                self._make_partial()
-                fd = self._disk.create(path)
+            fd = self.disk.create(path)
+        except FileNotFoundError:
+            self._make_unfinished()
+            with disk_errors("creating", path):
+                fd = self.disk.create(path)
         except OSError as error:
             raise storage_error(error, "creating", path) from error
-        return SmallIngest(descriptor, self._blobs, disk=self._disk, fd=fd, path=path)
+        return SmallIngest(descriptor, self._index, path, fd)
 
-    def _ingest_large(self, descriptor: Descriptor, path: str, flow: Flow) -> Partial | None:
-        self._make_partial()
-        lock = BlobLock(self._partial, descriptor, self._disk)
-        lock.acquire(flow)
-        ingest = None
-        try:
+    def _ingest_large(self, descriptor: Descriptor, path: str, flow: Flow) -> Ingest | None:
+        # Here: small blobs need no lock, and its import takes a tenth of what a start takes.
+        from transferkit.storage.lock import BlobLock
+        from transferkit.storage.partial import Partial
+
+        lock = BlobLock(f"{path}.lock", self.disk)
+        with ExitStack() as stack:
+            stack.callback(lock.release)
+            try:
+                self._make_unfinished()
+                lock.acquire(flow)
+            except StorageError:
+                if self.exists(descriptor, flow=flow):
+                    return None  # a folder that can only be read may have everything
+                raise
             # Whoever held the lock may have finished the blob, and may have been killed before the rest was removed.
-            if self.exists(descriptor, flow=flow):
-                for ending in ("", ".json", ".json.new"):
-                    remove_quietly(self._disk, path + ending)
-                lock.retire()
-            else:
-                ingest = Partial(descriptor, self._blobs, disk=self._disk, path=path, boot=self._boot, lock=lock)
-        finally:
-            if ingest is None:
-                lock.release()
-        return ingest
+            if not self.exists(descriptor, flow=flow):
+                ingest = Partial(descriptor, self._index, path, lock)
+                stack.pop_all()
+                return ingest
+            for ending in ("", ".json", ".json.new"):
+                remove_quietly(self.disk, path + ending)
+            lock.retire()
+        return None
 
     def concerns_all(self, error: TransferKitError) -> bool:
         """Tell whether an error would be the same for every other blob: the disk will not get better for the next."""
         return isinstance(error, StorageError)
 
-    def _make_partial(self) -> None:
-        parents: list[str] = []
-        folder = self._partial
-        while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)
-            parents.append(folder)
-        with disk_errors("making the folder", self._partial):
-            self._disk.make_folder(self._partial)
-            for parent in parents if self._blobs.durable else ():
-                self._disk.sync_folder(parent)
-        if parents:
+    def _make_unfinished(self) -> None:
+        missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
+        with disk_errors("making the folder", self.unfinished):
+            self.disk.make_folder(self.unfinished)
+            for path in missing if self._index.durable else ():
+                self.disk.sync_folder(str(path.parent))
+        if missing:
             with suppress(OSError):  # whoever may write to a shared folder may write here
-                os.chmod(self._partial, stat.S_IMODE(os.stat(self.path).st_mode))
+                os.chmod(self.unfinished, stat.S_IMODE(os.stat(self.path).st_mode))
         # makedirs takes a link to a folder for one, and what is in there may be anybody's.
-        if os.path.islink(self._partial):
-            raise StorageError(f"{self._partial} is a symbolic link; remove it", errno=errno.ELOOP)
+        if os.path.islink(self.unfinished):
+            raise StorageError(f"{self.unfinished} is a symbolic link; remove it", errno=errno.ELOOP)
 
     def received(self, descriptor: Descriptor) -> int:
         """Return how many bytes of a blob an interrupted download has left that the next one will not fetch again."""
-        path = f"{self._partial}/{descriptor.digest.file_name}"
-        state = State(f"{path}.json", descriptor, disk=self._disk, boot=self._boot)
-        return state.load().total if os.path.isfile(path) else 0
-
-    def partials(self) -> list[PartialFile]:
-        """Return what interrupted downloads have left, oldest first."""
-        return find_partials(self._partial, disk=self._disk)
-
-    def discard(self, digests: Iterable[str] | None, *, older_than: float) -> list[PartialFile]:
-        """Remove what interrupted downloads have left, and return it."""
-        return remove_partials(self._partial, digests, older_than=older_than, disk=self._disk)
+        path = f"{self.unfinished}/{descriptor.digest.file_name}"
+        return State(f"{path}.json", descriptor, self.disk).load().total if os.path.isfile(path) else 0
 
     def close(self) -> None:
         """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""
@@ -211,8 +217,3 @@ class Directory:
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
-
-
-def _is_wrongly_empty(descriptor: Descriptor) -> bool:
-    """Tell whether zero bytes are promised under another digest than theirs: no read will ever find that out."""
-    return descriptor.size == 0 and not descriptor.digest.matches(descriptor.digest.hasher())

@@ -8,8 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
@@ -20,11 +23,10 @@ _MODE = 0o666  # the umask decides: a shared store is shared, a private one is n
 
 
 class Disk:
-    """System calls on files. Stateless and thread-safe; every method raises ``OSError`` as the call does."""
+    """System calls on files. Thread-safe; every method raises ``OSError`` as the call does."""
 
     close = staticmethod(os.close)
     fsync = staticmethod(os.fsync)
-    truncate = staticmethod(os.ftruncate)
     unlink = staticmethod(os.unlink)
     stat = staticmethod(os.stat)
     lstat = staticmethod(os.lstat)
@@ -39,8 +41,8 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def open(self, path: str) -> int:
-        """Open a file for reading."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Open a file for reading; a named pipe is not waited for."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def read_file(self, path: str, limit: int) -> bytes:
         """Return the last ``limit`` bytes, or less, of a small file of ours.
@@ -52,10 +54,7 @@ class Disk:
             status = os.fstat(fd)
             if not is_file(status):
                 raise OSError(errno.EINVAL, f"{path} is not a file")
-            # Only now: open() refuses the descriptor of a folder, and leaves it open.
-            with open(fd, "rb", closefd=False) as file:
-                file.seek(max(0, status.st_size - limit))
-                return file.read(limit)
+            return os.pread(fd, min(limit, status.st_size), max(0, status.st_size - limit))
         finally:
             os.close(fd)
 
@@ -86,8 +85,8 @@ class Disk:
         os.replace(source, target)
 
     def open_append(self, path: str) -> int:
-        """Open a file for lines that are added to its end; never through a symbolic link."""
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
 
     def write(self, fd: int, data: bytes) -> None:
         """Write all of ``data`` with one call, or raise: it is short, and only a disk that is full cuts it off."""
@@ -101,7 +100,7 @@ class Disk:
 
     def append(self, path: str, data: bytes) -> None:
         """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        fd = self.open_append(path)
         try:
             self.write(fd, data)
         finally:
@@ -110,26 +109,38 @@ class Disk:
     def make_folder(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
+    @cached_property
+    def boot(self) -> str | None:
+        """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
+        try:
+            if sys.platform == "linux":
+                return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            if sys.platform == "darwin":
+                import subprocess
+
+                command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant
+                return done.stdout.strip() or None
+        except (OSError, ValueError):
+            pass
+        return None
+
 
 def is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
 def remove_quietly(disk: Disk, path: str) -> None:
-    """Remove a file of ours, if it is there and can be removed."""
-    try:
+    """Remove a file of ours, if it is there; one that cannot be removed is reported by whoever needs its name."""
+    with suppress(OSError):
         disk.unlink(path)
-    except OSError:
-        pass  # gone already; a file that cannot be removed is found and reported by whoever needs its name
 
 
 def close_quietly(disk: Disk, fd: int) -> None:
     """Close a descriptor of ours, if it is one; what an error says about the data is found out by the digest."""
-    try:
+    with suppress(OSError):
         if fd >= 0:
             disk.close(fd)
-    except OSError:
-        pass
 
 
 def storage_error(error: OSError, doing: str, path: str) -> StorageError:

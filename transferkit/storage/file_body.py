@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
-import os
-
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Flow
 from transferkit.errors import SourceError
-from transferkit.storage.disk import Disk, close_quietly, disk_errors
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
+from transferkit.storage.index import version
 
 
 class FileBody:
-    """A blob's file, read in order and, unless it is known to be verified, hashed on the way.
+    """A blob's file, read in order and hashed on the way.
 
     The last bytes are handed out only after the whole digest was found right, and the file unchanged since it was
     opened. What was hashed once is not hashed again where a reader goes back.
+
+    Raises:
+        SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
     """
 
-    def __init__(self, fd: int, descriptor: Descriptor, path: str, disk: Disk, hasher: Hasher | None) -> None:
+    def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
+        size, digest = descriptor.size, descriptor.digest
         self.offset = 0
-        self._fd = fd
         self._descriptor = descriptor
         self._path = path
         self._disk = disk
-        self._hasher = hasher
+        self._hasher = digest.hasher()
+        self._hashed = 0
         self._at = 0
-        self._hashed = 0 if hasher is not None else descriptor.size
+        self._fd = -1
         try:
-            self._began = _version(self.status())
-        except BaseException:
+            self._fd = disk.open(path)
+            self.status = disk.fstat(self._fd)
+            if not is_file(self.status):
+                raise SourceError(f"{path} is not a file")
+            if self.status.st_size != size:
+                raise SourceError(f"{path} has {self.status.st_size} bytes, expected {size}")
+            if not size and not digest.matches(self._hasher):  # no read would find that out
+                raise SourceError(f"{path} is empty, which is not the content of {digest.short}")
+        except OSError as error:
             self.close()
-            raise
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
 
     @property
     def length(self) -> int | None:
         return self._descriptor.size - self.offset
 
     def readinto(self, buffer: memoryview, /) -> int:
-        size, at = self._descriptor.size, self._at
+        wanted, size, at = self._descriptor, self._descriptor.size, self._at
         if at == size:
             return 0
-        known = at < self._hashed
+        is_hashed = at < self._hashed
         with disk_errors("reading", self._path):
-            count = self._disk.preadv(self._fd, buffer[: (self._hashed if known else size) - at], at)
+            count = self._disk.preadv(self._fd, buffer[: (self._hashed if is_hashed else size) - at], at)
         if not count:
             raise SourceError(f"{self._path} became shorter while it was read")
         self._at = at = at + count
-        if not known and self._hasher is not None:
+        if not is_hashed:
             self._hasher.update(buffer[:count])
             self._hashed = at
-            if at == size and not self._descriptor.digest.matches(self._hasher):
-                raise SourceError(
-                    f"the content of {self._path} does not match its digest {self._descriptor.digest.short}"
-                )
+            if at == size and not wanted.digest.matches(self._hasher):
+                raise SourceError(f"the content of {self._path} does not match its digest {wanted.digest.short}")
         if at == size:
             self.confirm()
         return count
@@ -69,12 +78,10 @@ class FileBody:
 
     def confirm(self) -> None:
         """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
-        if _version(self.status()) != self._began:
-            raise SourceError(f"{self._path} changed while it was read")
-
-    def status(self) -> os.stat_result:
         with disk_errors("reading", self._path):
-            return self._disk.fstat(self._fd)
+            status = self._disk.fstat(self._fd)
+        if version(status) != version(self.status):
+            raise SourceError(f"{self._path} changed while it was read")
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -90,20 +97,9 @@ class FileBody:
 class VerifiedFileBody(FileBody):
     """A file that is known to be verified: the kernel may send it, without a look at its bytes."""
 
+    def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
+        super().__init__(descriptor, path, disk)
+        self._hashed = descriptor.size
+
     def fileno(self) -> int:
         return self._fd
-
-
-def open_body(disk: Disk, descriptor: Descriptor, path: str, *, verified: bool) -> FileBody:
-    """Open a blob's file for reading. Raises ``SourceError`` where it cannot be opened."""
-    try:
-        fd = disk.open(path)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-    if verified:
-        return VerifiedFileBody(fd, descriptor, path, disk, None)
-    return FileBody(fd, descriptor, path, disk, descriptor.digest.hasher())
-
-
-def _version(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns

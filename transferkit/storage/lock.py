@@ -6,16 +6,15 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from functools import partial
 
-from transferkit.content.descriptor import Descriptor
+from filelock import FileLock, Timeout
+
 from transferkit.content.interfaces import Flow
 from transferkit.storage.disk import Disk, disk_errors, remove_quietly
 
-if TYPE_CHECKING:
-    from filelock import FileLock
-
-_POLL = 0.05  # seconds between two looks at a lock that another process holds
+# No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
+_file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
 
 
 class BlobLock:
@@ -25,22 +24,20 @@ class BlobLock:
     one to whoever asks.
     """
 
-    def __init__(self, folder: str, descriptor: Descriptor, disk: Disk) -> None:
+    def __init__(self, path: str, disk: Disk) -> None:
         self.is_held = False
+        self._path = path
         self._disk = disk
-        self._path = f"{folder}/{descriptor.digest.file_name}.lock"
-        self._lock = _file_lock(self._path)
+        self._lock = _file_lock(path)
 
     def acquire(self, flow: Flow) -> None:
         """Wait until it is ours, or known to keep nobody away; the wait can be cancelled."""
-        from filelock import Timeout
-
         while True:
             try:
                 self._lock.acquire(blocking=False)
+                break
             except Timeout:
-                flow.wait(_POLL)
-                continue
+                flow.wait(0.05)
             except NotImplementedError:
                 return
             except OSError as error:
@@ -50,9 +47,8 @@ class BlobLock:
                         raise
                     self._disk.close(self._disk.reopen(self._path))
                 return
-            with unheld(self._path) as is_free:
-                self.is_held = not is_free
-            return
+        with unheld(self._path) as is_free:
+            self.is_held = not is_free
 
     def retire(self) -> None:
         """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
@@ -67,8 +63,6 @@ class BlobLock:
 @contextmanager
 def unheld(path: str) -> Iterator[bool]:
     """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
-    from filelock import Timeout
-
     lock = _file_lock(path)
     try:
         if os.path.exists(path):
@@ -82,10 +76,3 @@ def unheld(path: str) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def _file_lock(path: str) -> FileLock:
-    from filelock import FileLock  # here: small blobs need no lock, and its import is a tenth of what a start takes
-
-    # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
-    return FileLock(path, thread_local=False, fallback_to_soft=False)

@@ -9,43 +9,36 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 
 from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import DigestMismatchError, SizeMismatchError
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, storage_error
-from transferkit.storage.ingest import Blobs, check, taken_away, too_long
+from transferkit.storage.disk import close_quietly, disk_errors, is_file, remove_quietly
+from transferkit.storage.index import VerifiedIndex
+from transferkit.storage.ingest import FileIngest
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.state import State
 
 SYNC_EVERY = 256 * 1024 * 1024  # bytes between two syncs: what a power cut may cost
 
 
-class Partial:
+class Partial(FileIngest):
     """A large blob's ``Ingest``, which several threads fill at once.
 
     ``offset`` bytes from the first on are in place and hashed: bytes that are written just there are hashed from
     memory, the others once, through the page cache, by ``follow``.
     """
 
-    def __init__(
-        self, descriptor: Descriptor, blobs: Blobs, *, disk: Disk, path: str, boot: str | None, lock: BlobLock
-    ) -> None:
-        self.descriptor = descriptor
-        self.offset = 0
-        self._blobs = blobs
-        self._disk = disk
+    def __init__(self, descriptor: Descriptor, index: VerifiedIndex, path: str, lock: BlobLock) -> None:
+        super().__init__(descriptor, index, path if lock.is_held else f"{path}.{os.urandom(8).hex()}", -1)
         self._kept = path
-        self._path = path if lock.is_held else f"{path}.{os.urandom(8).hex()}"
-        self._state = State(f"{self._path}.json", descriptor, disk=disk, boot=boot)
+        self._state = State(f"{self._path}.json", descriptor, self._disk)
         self._file_lock = lock
-        self._hasher = descriptor.digest.hasher()
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
-        self._ranges = Ranges()
         self._unsynced = 0
-        self._fd = -1
         self._is_open = True
         try:
             with disk_errors("opening", path):
@@ -58,33 +51,23 @@ class Partial:
     def _move(self, source: str, target: str) -> None:
         """Rename the file and its state. Where another process mixes them up, the digest of the whole finds it out."""
         for ending in ("", ".json") if source != target else ():
-            try:
+            with suppress(OSError):  # the bytes are fetched again
                 self._disk.rename(source + ending, target + ending)
-            except OSError:
-                pass  # the bytes are fetched again
 
     def _open(self) -> None:
+        """Open what an earlier run has left, or, where it is not what its state says, begin."""
         ranges = self._state.load()
-        if not ranges.total or not self._reopen(ranges):
-            self._begin(is_known=ranges.total > 0)
-            return
-        self._ranges = ranges
-        self._unsynced = ranges.total
-        self._state.rewrite(ranges)
-        if self._unsynced >= SYNC_EVERY:
-            self._unsynced = 0
-            self._sync(self._state.rows)  # the new state does not know yet what the old one knew to be synced
-
-    def _reopen(self, ranges: Ranges) -> bool:
-        """Open what an earlier run has left; ``False``: it is not what its state says."""
-        try:
-            self._fd = self._disk.reopen(self._path)
-        except FileNotFoundError:
-            return False
-        status = self._disk.fstat(self._fd)
-        # Where it has another name as well, or is no file: whose content that is, is not for us to change.
-        is_ours = is_file(status) and status.st_nlink == 1
-        return is_ours and ranges.to_list()[-1][1] < status.st_size <= self.descriptor.size
+        if ranges.total:
+            with suppress(FileNotFoundError):
+                self._fd = self._disk.reopen(self._path)
+                status = self._disk.fstat(self._fd)
+                # Where it has another name as well, or is no file: whose content that is, is not for us to change.
+                is_ours = is_file(status) and status.st_nlink == 1
+                if is_ours and ranges.to_list()[-1][1] < status.st_size <= self.descriptor.size:
+                    self._state.rewrite(ranges)
+                    self._count(ranges.total)  # the new state does not know yet what the old one knew to be synced
+                    return
+        self._begin(is_known=ranges.total > 0)
 
     def _begin(self, *, is_known: bool) -> None:
         """Begin with a new file: the old one may have got another name by now, a final one even, and is not emptied.
@@ -92,9 +75,8 @@ class Partial:
         Where its state speaks of some bytes (``is_known``), the new state is durable before there is a byte in the
         new file: after a power cut the old one must not speak of new bytes.
         """
-        self._ranges = Ranges()
         self._unsynced = 0
-        self._state.rewrite(self._ranges)
+        self._state.rewrite(Ranges())
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
         remove_quietly(self._disk, self._path)
@@ -102,44 +84,38 @@ class Partial:
         if is_known:
             self._state.sync(0)
 
-    def _sync(self, rows: int) -> None:
-        """Make what these rows say survive a power cut. Others may write meanwhile; their rows are not meant."""
+    def _count(self, count: int) -> None:
+        """Count bytes that are in place, and when there are enough, make what the rows say survive a power cut."""
+        with self._lock:
+            self._unsynced += count
+            if self._unsynced < SYNC_EVERY:
+                return
+            rows, self._unsynced = self._state.rows, 0
+        # Others may write meanwhile; their rows are not meant.
         with disk_errors("syncing", self._path):
             self._disk.fsync(self._fd)
             self._check_name()
         self._state.sync(rows)
 
-    def _check_name(self) -> os.stat_result:
-        """See that the name is still that of the file that is open, and return the file's status."""
-        status = self._disk.fstat(self._fd)
+    def _check_name(self) -> None:
+        """See that the name is still that of the file that is open."""
         try:
             named = self._disk.lstat(self._path)
         except FileNotFoundError as error:
-            raise taken_away(self._path) from error
-        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
-            raise taken_away(self._path)
-        return status
-
-    # -- filling
+            raise self._taken_away() from error
+        if not os.path.samestat(named, self._disk.fstat(self._fd)):
+            raise self._taken_away()
 
     @property
     def in_place(self) -> int:
-        return self._ranges.total
+        return self._state.ranges.total
 
     def missing_in(self, chunk: Chunk) -> list[Chunk]:
         with self._lock:
-            return self._ranges.missing_in(chunk)
+            return self._state.ranges.missing_in(chunk)
 
     def write_at(self, offset: int, data: memoryview, *, final: bool = True) -> None:
-        end = offset + len(data)
-        if end > self.descriptor.size:
-            raise too_long(self.descriptor)
-        if not data:
-            return
-        try:
-            self._disk.pwrite(self._fd, data, offset)
-        except OSError as error:
-            raise storage_error(error, "writing", self._path) from error
+        end = self._write(data, offset)
         # At the frontier, and nobody else is: hash what is in the processor's cache, not what is on its way to disk.
         if final and offset == self.offset and self._hashing.acquire(blocking=False):
             try:
@@ -151,15 +127,8 @@ class Partial:
 
     def record(self, start: int, end: int) -> None:
         with self._lock:
-            self._ranges.add(start, end)
             self._state.add(start, end)
-            self._unsynced += end - start + 1
-            if self._unsynced < SYNC_EVERY:
-                return
-            rows, self._unsynced = self._state.rows, 0
-        self._sync(rows)
-
-    # -- hashing
+        self._count(end - start + 1)
 
     def follow(self, flow: Flow) -> None:
         while self.offset < self._frontier() and self._hashing.acquire(blocking=False):
@@ -181,9 +150,7 @@ class Partial:
 
     def _frontier(self) -> int:
         with self._lock:
-            return self._ranges.contiguous_from(self.offset)
-
-    # -- ending
+            return self._state.ranges.contiguous_from(self.offset)
 
     def restart(self) -> None:
         with self._hashing, self._lock, disk_errors("emptying", self._path):
@@ -192,16 +159,12 @@ class Partial:
             self._begin(is_known=True)
 
     def commit(self, flow: Flow) -> None:
-        wanted = self.descriptor
         try:
             with self._hashing:
                 self._catch_up(flow)
-            check(wanted, self.in_place, self._hasher)
             with disk_errors("storing", self._path):
-                if self._check_name().st_size != wanted.size:
-                    self._disk.truncate(self._fd, wanted.size)
-            fd, self._fd = self._fd, -1
-            self._blobs.add(wanted.digest, fd, self._path)
+                self._check_name()
+            self._store(self.in_place)
             self.abort()  # what is left beside the blob
         except DigestMismatchError:
             self.abort()  # the bytes of an earlier run may be to blame: without them the next attempt finds out
@@ -209,20 +172,17 @@ class Partial:
         finally:
             self.keep()
 
-    def keep(self) -> None:
-        self._end(removes=False)
-
     def abort(self) -> None:
-        self._end(removes=True)
-
-    def _end(self, *, removes: bool) -> None:
-        if not self._is_open:
-            return
-        self._is_open = False
-        if removes:
+        if self._is_open:
             remove_quietly(self._disk, self._state.path)
             remove_quietly(self._disk, self._path)
             self._file_lock.retire()
+        self.keep()
+
+    def keep(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
         self._state.close()

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from transferkit.content.digest import Digest
-from transferkit.storage.disk import Disk, disk_errors, is_file
-from transferkit.storage.lock import unheld
+from transferkit.storage.directory import Directory
+from transferkit.storage.disk import disk_errors, is_file
 
 DAY = 24 * 3600.0
 # sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
@@ -31,47 +31,42 @@ class PartialFile:
     age: float
 
 
-def find_partials(folder: str, *, disk: Disk) -> list[PartialFile]:
-    """Return the partial files in ``folder`` (a ``.partial`` one), oldest first."""
+def find_partials(directory: Directory) -> list[PartialFile]:
+    """Return what interrupted downloads have left, oldest first."""
+    folder = directory.unfinished
     found: list[PartialFile] = []
     now = time.time()
-    with disk_errors("reading", folder):
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return []
-        for name in names:
-            match = _NAME.fullmatch(name)
-            if match is None:
-                continue
-            path = f"{folder}/{name}"
-            try:
-                status = disk.lstat(path)
-            except FileNotFoundError:
-                continue  # a running download has just finished with it
+    names: list[str] = []
+    with disk_errors("reading", folder), suppress(FileNotFoundError):
+        names = os.listdir(folder)
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        path = f"{folder}/{match[0]}"
+        with disk_errors("reading", path), suppress(FileNotFoundError):  # a running download has just finished with it
+            status = directory.disk.lstat(path)
             if is_file(status):
                 digest = Digest.from_file_name(match[1])
                 age = max(0.0, now - status.st_mtime)
-                stored = getattr(status, "st_blocks", 0) * 512
-                found.append(PartialFile(digest=digest, path=path, stored=stored, age=age))
+                found.append(PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age))
     return sorted(found, key=lambda partial: -partial.age)
 
 
-def remove_partials(folder: str, digests: Iterable[str] | None, *, older_than: float, disk: Disk) -> list[PartialFile]:
+def remove_partials(directory: Directory, digests: Iterable[str] | None, *, older_than: float) -> list[PartialFile]:
     """Remove partial files that are older than ``older_than`` seconds, of these digests or of all, but for those that a
     running download holds; return them."""
+    from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
+
     wanted = None if digests is None else {Digest(digest) for digest in digests}
     removed = []
-    for partial in find_partials(folder, disk=disk):
+    for partial in find_partials(directory):
         if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
             continue
-        lock = f"{folder}/{partial.digest.file_name}.lock"
+        lock = f"{directory.unfinished}/{partial.digest.file_name}.lock"
         with unheld(lock) as is_ours:
             if not is_ours:
                 continue
             # The lock goes last: who takes a new one finds nothing that is about to be removed.
             for path in (partial.path, f"{partial.path}.json", f"{partial.path}.json.new", lock):
                 with disk_errors("removing", path), suppress(FileNotFoundError):
-                    disk.unlink(path)
+                    directory.disk.unlink(path)
             removed.append(partial)
     return removed

@@ -116,11 +116,15 @@ class FaultProxy:
     @contextmanager
     def down(self) -> Iterator[None]:
         """Refuse connections, as a host does that has nobody on the port. Open ones stay."""
-        self._loop.call(lambda: self._loop.close(self._listener))
-        try:
-            yield
-        finally:
-            self._loop.call(self._listen)
+        with socket.socket(self._listener.family) as held:
+            # Bound, so that nobody takes the port meanwhile; not listening, so that it refuses.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._loop.call(lambda: self._loop.close(self._listener))
+            held.bind((self.host, self.port))
+            try:
+                yield
+            finally:
+                self._loop.call(self._listen)
 
     def __repr__(self) -> str:
         return f"<FaultProxy {self.url}: {len(self._tunnels)} connections, {len(self._live)} open>"

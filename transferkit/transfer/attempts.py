@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,17 +19,14 @@ U = TypeVar("U")
 class Attempts:
     """Runs the attempts of units of work. Thread-safe. ``outcomes`` hears of what is tried again."""
 
-    def __init__(
-        self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None, *, logger: logging.Logger
-    ) -> None:
+    def __init__(self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None = None) -> None:
         self._retry = retry
         self._concurrency = concurrency
         self._outcomes = outcomes
-        self._logger = logger
 
     def limited(self, attempts: int) -> Attempts:
         """Return attempts at something that can be done without, so many at most; nobody hears of them."""
-        return Attempts(self._retry.limited(attempts), self._concurrency, None, logger=self._logger)
+        return Attempts(self._retry.limited(attempts), self._concurrency)
 
     def run(
         self,
@@ -66,20 +62,13 @@ class Attempts:
             del first  # its traceback refers to this frame
 
     def _go_on(
-        self,
-        first: TransferKitError,
-        attempt: Callable[[], T],
-        flow: WorkerFlow,
-        descriptor: Descriptor | None,
-        start: int,
+        self, first: TransferKitError, attempt: Callable[[], T], flow: WorkerFlow, blob: Descriptor | None, start: int
     ) -> T:
         concurrency, outcomes = self._concurrency, self._outcomes
         # What is no blob was asked for by its name: other content than that will not become right.
-        is_blob = descriptor is not None
-        mismatches = not is_blob or isinstance(first, DigestMismatchError)
-        first.retryable = first.retryable or (is_blob and mismatches)
-        others = -1
-        slow = 0
+        mismatches = blob is None or isinstance(first, DigestMismatchError)
+        first.retryable = first.retryable or (blob is not None and mismatches)
+        others, slow = -1, 0
 
         def one() -> T:
             nonlocal mismatches
@@ -103,12 +92,9 @@ class Attempts:
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
             concurrency.failed(error, flow, wait)
-            self._logger.debug("trying again in %.2f s: %s", wait, error)
-            if outcomes is not None and descriptor is not None:
-                outcomes.again(descriptor, error, start + flow.counter.position)
+            if outcomes is not None and blob is not None:
+                outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.begin_attempt()
 
-        def position() -> int:
-            return flow.counter.peak
-
-        return self._retry.call(one, position=position, sleep=flow.wait, on_retry=again, excused=excused, first=first)
+        peak = flow.counter.peak
+        return self._retry.call(one, position=peak, sleep=flow.wait, on_retry=again, excused=excused, first=first)

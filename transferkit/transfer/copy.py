@@ -7,9 +7,8 @@ ends the copy at once.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import cast
 
@@ -52,8 +51,6 @@ class Copy:
         attempts: Attempts,
         outcomes: Outcomes,
         options: TransferOptions,
-        logger: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
         threshold = options.chunk_threshold if in_chunks else MAX_SIZE
@@ -62,16 +59,14 @@ class Copy:
         self.units = total_units(descriptors, threshold, size=options.chunk_size)
         self.window = 1
         self._source = source
-        self._lister = source if isinstance(source, ChunkLister) else None
         self._target = target
         self._attempt = Stream(source, target).copy if isinstance(target, Ingester) else self._push
         self._judges = [side for side in (source, target) if isinstance(side, Judge)]
         self._attempts = attempts
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
         self._outcomes = outcomes
+        self._debug = outcomes.logger.debug
         self._chunk_size = options.chunk_size
-        self._logger = logger
-        self._clock = clock
 
     def work(self, unit: Unit, flow: WorkerFlow) -> None:
         """Do one unit of work.
@@ -99,7 +94,7 @@ class Copy:
 
     def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
         self._outcomes.started(descriptor)
-        began = self._clock() if descriptor.size >= SMALLEST else 0.0
+        began = time.monotonic() if descriptor.size >= SMALLEST else 0.0
         try:
             outcome = self._attempts.run(self._attempt, descriptor, flow, descriptor)
         except TransferKitError as error:
@@ -108,7 +103,7 @@ class Copy:
             self._give_up(descriptor, error)
         else:
             if began and outcome is Outcome.MOVED:
-                self.speeds.record(descriptor.size, self._clock() - began)
+                self.speeds.record(descriptor.size, time.monotonic() - began)
             self._outcomes.ended(descriptor, outcome)
 
     def _push(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
@@ -130,10 +125,10 @@ class Copy:
             return
         try:
             blob.ingest.follow(flow)
-            if self._lister is not None and not blob.again:
+            if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
         except RetriesExhaustedError as error:
-            self._logger.debug("%s: the list of its chunks never came whole: %s", blob.descriptor.digest.short, error)
+            self._debug("%s: the rest of its chunks comes by plain ranges: %s", blob.descriptor.digest.short, error)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
@@ -155,7 +150,7 @@ class Copy:
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""
         # Closed on every way out: a traceback would keep the list's connection open.
-        with closing(cast(ChunkLister, self._lister).chunksums(blob.descriptor, flow=flow)) as pairs:
+        with closing(cast(ChunkLister, self._source).chunksums(blob.descriptor, flow=flow)) as pairs:
             for chunk, digest in pairs:
                 flow.watch.begun = True  # where it is cut from now on, that is no limit of the host
                 if not blob.add_listed(chunk, digest):
@@ -167,20 +162,20 @@ class Copy:
     def _copy_chunk(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
         """Fetch one chunk, continued from where it is after each failure."""
         blob, descriptor = unit.blob, unit.blob.descriptor
-        began = self._clock()
+        began = time.monotonic()
         try:
             try:
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             except DigestMismatchError as error:
                 # Twice something else than the list says: it may be the list that lies, and the whole will tell.
-                self._logger.debug("%s; fetched once more, by plain ranges", error)
+                self._debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
                 self._outcomes.again(descriptor, error, unit.start)
                 blob.trusts_chunksums = False
                 unit.begin()
                 flow.counter.begin()
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             if unit.at == unit.end:
-                self.speeds.record(unit.end - unit.start, self._clock() - began)
+                self.speeds.record(unit.end - unit.start, time.monotonic() - began)
                 flow.begin_attempt()  # a cut that came after the last byte is nobody's
                 unit.ingest.follow(flow)
         except TransferKitError as error:
@@ -198,7 +193,7 @@ class Copy:
         wanted = Chunk(unit.at, unit.end - 1)
         with cast(RangeFetcher, self._source).fetch_range(descriptor, wanted, flow=flow) as body:
             if body.offset != wanted.start or body.length not in (wanted.size, None):
-                self._logger.debug("%s: no ranges there; it is read as one stream", descriptor.digest.short)
+                self._debug("%s: no ranges there; it is read as one stream", descriptor.digest.short)
                 blob.become(State.STREAM)
                 return
             if blob.become(State.OPEN):
@@ -231,29 +226,25 @@ class Copy:
     def _finish(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Commit a blob of which nothing is missing, or see what becomes of the others."""
         descriptor, ingest, in_place = blob.descriptor, blob.ingest, blob.ingest.in_place
-        error = blob.error
-        begins_again = False
-        if not blob.is_over:
-            try:
+        is_complete = not blob.is_over
+        try:
+            if is_complete:
                 ingest.commit(flow)
-            except CancelledError:
-                raise
-            except TransferKitError as caught:
-                error = caught
-                # Its chunks may have been right by their list, or an earlier run's bytes are to blame.
-                begins_again = isinstance(error, VerificationError) and not blob.again
-            else:
                 self._outcomes.ended(descriptor, Outcome.MOVED)
                 self.scheduler.ended(blob)
                 return
-        ingest.keep()
+            ingest.keep()
+        except CancelledError:
+            raise
+        except TransferKitError as error:
+            blob.fail(error)
         self._outcomes.take_back(in_place)
-        if error is None:
+        if blob.error is None:
             self.scheduler.ended(blob, then=descriptor)
-        elif begins_again:
-            self._logger.debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
-            self._outcomes.again(descriptor, error, 0)
+        elif is_complete and isinstance(blob.error, VerificationError) and not blob.again:
+            # Its chunks may have been right by their list, or an earlier run's bytes are to blame.
+            self._outcomes.again(descriptor, blob.error, 0)
             self.scheduler.ended(blob, then=LargeBlob(descriptor, again=True))
         else:
             self.scheduler.ended(blob)
-            self._give_up(descriptor, error)
+            self._give_up(descriptor, blob.error)

@@ -51,7 +51,6 @@ class ByteCounter:
         """How many bytes of this unit are counted."""
         return self.progress - self._start
 
-    @property
     def peak(self) -> int:
         """The furthest byte of this unit that was ever reached."""
         return max(self._peak, self.progress - self._start)

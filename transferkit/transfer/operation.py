@@ -51,7 +51,6 @@ class Operation:
         cancellation: Cancellation | None = None,
         executor: Callable[[int], Executor] | None = None,
         logger: logging.Logger | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options or TransferOptions()
         self._retry = retry or Retry(self._options.retry)
@@ -60,9 +59,8 @@ class Operation:
         self._trace = trace
         self._cancellation = cancellation or Cancellation()
         self._logger = logger or logging.getLogger(__name__)
-        self._clock = clock
         self._threads = Threads(self._ceiling, executor)
-        self._concurrency = Concurrency(clock=clock)
+        self._concurrency = Concurrency()
 
     def __enter__(self) -> Operation:
         return self
@@ -73,17 +71,12 @@ class Operation:
     def call(self, work: Callable[[WorkerFlow], T]) -> T:
         """Do one thing that is no blob, with the same retries, in a worker that can be cancelled and interrupted."""
         results: list[T] = []
-        attempts = Attempts(self._retry, self._concurrency, None, logger=self._logger)
+        attempts = Attempts(self._retry, self._concurrency)
 
-        def attempt(_: bool, flow: WorkerFlow) -> None:
-            results.append(work(flow))
+        def run(_: bool, flow: WorkerFlow) -> None:
+            results.append(attempts.run(lambda _, flow: work(flow), None, flow))
 
-        pool = Pool(
-            lambda unit, flow: attempts.run(attempt, unit, flow),
-            Queue([True]),
-            [WorkerFlow()],
-            concurrency=self._concurrency,
-        )
+        pool = Pool(run, Queue([True]), [WorkerFlow()], concurrency=self._concurrency)
         pool.run(self._threads, self._cancellation)
         return results[0]
 
@@ -102,24 +95,15 @@ class Operation:
             TransferKitError: something that would fail for every blob; it stopped the copy.
             CancelledError, KeyboardInterrupt: the copy was ended from outside.
         """
-        began = self._clock()
+        began = time.monotonic()
         options = self._options
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
         outcomes = Outcomes(self._trace, self._logger, skipped=len(present))
         progress = Progress(self._progress, total, present=there, logger=self._logger)
-        attempts = Attempts(self._retry, self._concurrency, outcomes, logger=self._logger)
-        copy = Copy(
-            descriptors,
-            source,
-            target,
-            attempts=attempts,
-            outcomes=outcomes,
-            options=options,
-            logger=self._logger,
-            clock=self._clock,
-        )
+        attempts = Attempts(self._retry, self._concurrency, outcomes)
+        copy = Copy(descriptors, source, target, attempts=attempts, outcomes=outcomes, options=options)
         flows = self._flows(copy.units)
         copy.window = len(flows)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
@@ -139,14 +123,14 @@ class Operation:
             mounted=outcomes.mounted,
             retried=outcomes.retried,
             healed=outcomes.healed,
-            seconds=self._clock() - began,
+            seconds=time.monotonic() - began,
         )
 
     def _flows(self, units: int) -> list[WorkerFlow]:
         """Return the flows of the workers for so many units, with the limits that all of them share."""
         options = self._options
         count = max(1, min(self._ceiling, units))
-        bandwidth = Bandwidth(options.max_bandwidth, clock=self._clock) if options.max_bandwidth else None
+        bandwidth = Bandwidth(options.max_bandwidth) if options.max_bandwidth else None
         bodies = threading.BoundedSemaphore(options.body_concurrency) if options.body_concurrency else None
         size = buffer_size(count, options.max_bandwidth)
         return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]

@@ -16,6 +16,7 @@ class Outcomes:
     """What became of the blobs of one copy. Thread-safe."""
 
     def __init__(self, trace: Trace, logger: logging.Logger, *, skipped: int = 0) -> None:
+        self.logger = logger
         self.skipped = skipped
         self.mounted = 0
         self.retried = 0
@@ -24,17 +25,15 @@ class Outcomes:
         """Bytes that were counted by other workers, and are not in place after all."""
         self.failures: dict[str, TransferKitError] = {}
         self._trace = trace
-        self._logger = logger
         self._lock = threading.Lock()
 
     def _tell(self, event: Callable[..., object], *arguments: object) -> None:
         try:
             event(*arguments)
         except Exception:
-            self._logger.warning("the trace raised; the transfer goes on", exc_info=True)
+            self.logger.warning("the trace raised; the transfer goes on", exc_info=True)
 
     def started(self, descriptor: Descriptor) -> None:
-        """Take in that a worker has taken a blob."""
         if type(self._trace) is not Trace:
             self._tell(self._trace.started, descriptor)
 
@@ -54,8 +53,9 @@ class Outcomes:
         self.failures[descriptor.digest] = error
         self._tell(self._trace.failed, descriptor, error)
 
-    def again(self, descriptor: Descriptor, error: TransferKitError, position: int) -> None:
-        """Take in that an attempt failed and will be followed by another one, from ``position`` on."""
+    def again(self, descriptor: Descriptor, error: TransferKitError, position: int, wait: float = 0.0) -> None:
+        """Take in that an attempt failed; after ``wait`` seconds another one follows, from ``position`` on."""
+        self.logger.debug("%s: again in %.2f s, from byte %d on: %s", descriptor.digest.short, wait, position, error)
         healed = isinstance(error, (StalledError, SlowError))
         with self._lock:
             self.retried += 1

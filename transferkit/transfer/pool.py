@@ -23,6 +23,7 @@ from transferkit.transfer.watchdog import PERIOD, Watchdog
 
 U = TypeVar("U")
 U_co = TypeVar("U_co", covariant=True)
+Tick = Callable[[], None]
 
 SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
 
@@ -89,17 +90,11 @@ class Pool(Generic[U]):
         self._watchdog = watchdog
         self._lock = threading.Lock()
         self._running: set[int] = set()
-        self._has_started = False
         self._news: Bell = SimpleQueue()
         self._fatal: BaseException | None = None
 
     def run(
-        self,
-        threads: Threads,
-        cancellation: Cancellation,
-        tick: Callable[[], None] = lambda: None,
-        *,
-        interval: float = PERIOD,
+        self, threads: Threads, cancellation: Cancellation, tick: Tick = lambda: None, *, interval: float = PERIOD
     ) -> None:
         """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
 
@@ -127,7 +122,7 @@ class Pool(Generic[U]):
             flow.cut(reason, final=True)
         self._news.put(None)
 
-    def drive(self, executor: Executor, tick: Callable[[], None] | None = None, interval: float = PERIOD) -> None:
+    def drive(self, executor: Executor, tick: Tick = lambda: None, interval: float = PERIOD) -> None:
         """Start the workers, look after them, and return once they have ended. Never raises: ``run`` does."""
         controller, watchdog = self._concurrency, self._watchdog
         period = watchdog.period if watchdog is not None else PERIOD
@@ -149,7 +144,7 @@ class Pool(Generic[U]):
                 if watchdog is not None and now - watched >= period:
                     watched = now
                     watchdog.look(now)
-                if tick is not None and self._fatal is None and now - ticked >= interval:
+                if self._fatal is None and now - ticked >= interval:
                     ticked = now
                     tick()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
@@ -166,15 +161,14 @@ class Pool(Generic[U]):
         for number, flow in enumerate(flows):
             try:
                 executor.submit(self._worker, flow)
-                self._has_started = True
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one has ended, if there
-                # is one; the rest never were.
-                kept = number + 1 if self._has_started else number
+                # The system has no thread left. The executor keeps this worker for when another one has ended; the rest
+                # never were.
                 with self._lock:
-                    self._running.difference_update(other.number for other in flows[kept:])
-                if not self._has_started:
-                    raise
+                    self._running.difference_update(other.number for other in flows[number + 1 :])
+                    if self._running == {flow.number}:
+                        self._running.clear()
+                        raise
                 self._concurrency.bound(len(self._running))
                 return
 

@@ -97,40 +97,34 @@ class Stream:
             VerificationError: what came is not what the descriptor says.
             TransferKitError: the source or the target failed; what the target keeps is still counted as progress.
         """
-        size = descriptor.size
         ingest = self._target.ingest(descriptor, flow=flow)
         if ingest is None:
-            flow.counter.set_position(size)
+            flow.counter.set_position(descriptor.size)
             return Outcome.PRESENT
         try:
             ingest.follow(flow)
-            offset = ingest.offset
-            flow.counter.set_position(offset)
+            span = Span(ingest, 0, descriptor.size)
+            span.at = ingest.offset
+            flow.counter.set_position(span.at)
             # An empty blob is asked for as well: only its source knows whether there is one.
-            if offset < size or not size:
-                with self._source.fetch(descriptor, offset=offset, flow=flow) as body:
-                    _fill(ingest, body, flow)
+            if span.at < span.end or not span.end:
+                with self._source.fetch(descriptor, offset=span.at, flow=flow) as body:
+                    if body.offset != span.at:
+                        # The source cannot resume. What was there is fetched again, and is no progress any more.
+                        ingest.restart()
+                        span.at = 0
+                        flow.counter.set_position(0)
+                    is_longer = pump(body, span, flow)
+                if is_longer or span.at < span.end:
+                    # Where nobody has said how long it would be, an early end may be a connection that was cut.
+                    raise SizeMismatchError(
+                        f"{descriptor.digest.short}: {'more than ' * is_longer}{span.at} bytes arrived, "
+                        f"{span.end} were expected",
+                        retryable=body.length is None and not is_longer,
+                    )
             ingest.commit(flow)
         except BaseException as error:
             ingest.keep()
             flow.counter.set_position(0 if isinstance(error, DigestMismatchError) else ingest.offset)
             raise
         return Outcome.MOVED
-
-
-def _fill(ingest: Ingest, body: Body, flow: WorkerFlow) -> None:
-    descriptor = ingest.descriptor
-    if body.offset != ingest.offset:
-        # The source cannot resume. What was there is fetched again, and is no progress any more.
-        ingest.restart()
-        flow.counter.set_position(0)
-    span = Span(ingest, 0, descriptor.size)
-    span.at = ingest.offset
-    if pump(body, span, flow):
-        raise SizeMismatchError(f"{descriptor.digest.short}: more than the {descriptor.size} bytes that were expected")
-    if span.at < span.end:
-        # Where nobody has said how long it would be, an early end may be a connection that was cut.
-        raise SizeMismatchError(
-            f"{descriptor.digest.short}: {span.at} bytes arrived, {descriptor.size} were expected",
-            retryable=body.length is None,
-        )

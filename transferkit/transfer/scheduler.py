@@ -125,6 +125,6 @@ class Scheduler:
 
 def _pop(queue: deque[T]) -> T | None:
     try:
-        return queue.popleft()
+        return queue.popleft()  # atomic, so without a lock
     except IndexError:
         return None

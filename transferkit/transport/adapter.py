@@ -1,8 +1,7 @@
 """The pooled adapter: what is mounted on a ``requests`` session, with two lanes on one pool.
 
 ``send`` is ``HTTPAdapter``'s own, for whoever uses the session by hand. ``exchange`` is the fast lane: no
-``PreparedRequest`` and no ``requests.Response``, which take most of the 1,200 Python calls that a small blob costs. It
-borrows a connection, writes the head, and reads the response strictly (``http11``).
+``PreparedRequest`` and no ``requests.Response``, which take most of the 1,200 Python calls that a small blob costs.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import requests
@@ -25,34 +25,14 @@ from transferkit.errors import CertificateError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11
 from transferkit.transport.connections import POOLS, Idle, WakeablePool
-from transferkit.transport.failures import Circumstances, foreign_errors
-from transferkit.transport.request import Request
+from transferkit.transport.failures import foreign_errors
+from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import Response
 
 BLOCK = 256 * 1024  # http.client sends 16 KiB at a time by default: 16 times the calls, and a third of the speed
 MAX_IDLE = 128  # idle connections over all origins; far below the 1,024 descriptors that a process usually may have
 _ORIGINS = 64  # pools that are kept; the least recently used one goes
 _SAFE = frozenset({"GET", "HEAD"})
-
-Verify = bool | str | None
-Cert = str | tuple[str, str] | None
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Route:
-    """How requests to one origin travel in the fast lane."""
-
-    origin: str
-    """The origin, as an error names it."""
-    pool: WakeablePool
-    tunnel: bool
-    """Whether a proxy is asked to CONNECT."""
-    before_target: str
-    """What stands before each target: of a proxy that is not asked to connect, it is the origin."""
-    fields: str
-    """The header fields of every request: the host, and what a proxy wants to see."""
-    circumstances: Circumstances
-    """What an error's text depends on."""
 
 
 class PooledAdapter(HTTPAdapter):
@@ -75,55 +55,45 @@ class PooledAdapter(HTTPAdapter):
 
     # -- the fast lane
 
-    def route(
-        self, origin: Origin, *, verify: Verify, cert: Cert, proxies: dict[str, str], circumstances: Circumstances
-    ) -> Route:
-        """Return how requests to ``origin`` travel under these settings of a session.
-
-        Raises:
-            requests.RequestException: the settings make no sense.
-            CertificateError: a CA bundle or a client certificate cannot be read.
-        """
+    def lane(self, lane: Lane, origin: Origin) -> Lane:
+        """Return ``lane`` with how requests to ``origin`` travel under its settings, where those make sense."""
         prepared = requests.Request("GET", f"{origin}/").prepare()
         try:
-            pool = self.get_connection_with_tls_context(prepared, verify, proxies=proxies, cert=cert)
+            pool = self.get_connection_with_tls_context(prepared, **lane.settings)
         except _UnreadableError as error:
             raise CertificateError(str(error)) from error.__cause__
         tunnel = connection_requires_http_tunnel(pool.proxy, pool.proxy_config, origin.scheme)
         forwards = pool.proxy is not None and not tunnel
         fields = {"Host": origin.netloc, **(pool.proxy_headers if forwards else {})}
-        return Route(
-            origin=str(origin),
+        return replace(
+            lane,
+            adapter=self,
             pool=pool,
             tunnel=tunnel,
             before_target=str(origin) if forwards else "",
             fields="".join(f"{name}: {text}\r\n" for name, text in fields.items()),
-            circumstances=circumstances,
         )
 
-    def exchange(self, request: Request, route: Route, flow: Flow) -> Response:
-        """Send one request and return the response once its head is there.
-
-        Raises:
-            TransportError, ProtocolError: no response came, or none that HTTP knows.
-        """
-        head = http11.head_of(request, route.before_target, route.fields)
-        pool = route.pool
+    def exchange(self, request: Request, lane: Lane, flow: Flow) -> Response:
+        """Send one request and return the response once its head is there; ``Exchange.send`` says what it raises."""
+        head = http11.head_of(request, lane)
+        pool = lane.pool
+        assert pool is not None
         is_safe = request.method in _SAFE
         connection = None if flow.fresh or (pool.ends_soon and not is_safe) else pool.idle()
         while True:
             is_used = connection is not None
             if connection is None:
-                with foreign_errors(flow, route.circumstances, connecting=True):
-                    connection = pool.new(flow, request.connect_timeout, tunnel=route.tunnel)
+                with foreign_errors(flow, lane, connecting=True):
+                    connection = pool.new(flow, lane.connect_timeout, tunnel=lane.tunnel)
             try:
-                return http11.converse(connection, head, request, route, flow)
+                return http11.converse(connection, head, request, lane, flow)
             except http11.StaleConnection as error:
                 # Closed by the server while it was idle, and nothing of a response came: that is no failure of the
                 # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
                 pool.discard(connection) if is_used else connection.close()
                 if not is_used or not is_safe:
-                    raise ReadError(f"{route.origin} closed the connection without an answer") from error.__cause__
+                    raise ReadError(f"{lane.origin} closed the connection without an answer") from error.__cause__
                 connection = None
             except BaseException:
                 connection.close()
@@ -141,19 +111,18 @@ class PooledAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)  # which says so where PySocks is missing
+        manager.pool_classes_by_scheme = POOLS
         if proxy.lower().startswith("socks"):
-            from transferkit.transport.socks import SOCKS_POOLS as pools  # noqa: N811 - PySocks is needed here alone
-        else:
-            pools = POOLS
-        manager.pool_classes_by_scheme = pools
+            from transferkit.transport.socks import SOCKS_POOLS  # PySocks is needed here alone
+
+            manager.pool_classes_by_scheme = SOCKS_POOLS
         return manager
 
     def get_connection_with_tls_context(
         self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
     ) -> WakeablePool:
-        exchange: WakeablePool | None = getattr(request, "pool", None)
-        if exchange is not None:
-            return exchange  # a request of ours that a session has to see
+        if hasattr(request, "pool"):  # a request of ours that a session has to see
+            return cast(WakeablePool, request.pool)
         proxy = select_proxy(request.url, proxies)
         with self._lock:  # else each of the first threads would make a context, and with it a pool
             if proxy is not None and proxy.lower().startswith("https:"):
@@ -175,12 +144,10 @@ class PooledAdapter(HTTPAdapter):
         """Nothing is left to do: the context has the certificates."""
 
     def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
-        """Return the settings of TLS for what ``requests`` says about certificates."""
         key = tuple(sorted(settings.items()))
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = _context_for(**settings)
-        return context
+        if key not in self._contexts:
+            self._contexts[key] = _context_for(settings)
+        return self._contexts[key]
 
     def close(self) -> None:
         # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
@@ -194,32 +161,24 @@ class _UnreadableError(OSError):
     """A file with certificates cannot be read; an ``OSError`` as requests itself raises it."""
 
 
-def _context_for(
-    *,
-    cert_reqs: str,
-    ca_certs: str | None = None,
-    ca_cert_dir: str | None = None,
-    cert_file: str | None = None,
-    key_file: str | None = None,
-) -> ssl.SSLContext:
-    context = create_urllib3_context(cert_reqs=ssl.CERT_NONE if cert_reqs == "CERT_NONE" else ssl.CERT_REQUIRED)
-    bundle = ca_certs or ca_cert_dir or DEFAULT_CA_BUNDLE_PATH
-    if cert_reqs != "CERT_NONE":
-        try:
-            if os.path.isdir(bundle):
-                context.load_verify_locations(capath=bundle)
-            else:
-                context.load_verify_locations(cafile=bundle)
-        except OSError as error:
-            raise _UnreadableError(
-                f"the CA bundle {bundle} cannot be read: {error.strerror or error}; set REQUESTS_CA_BUNDLE to a file "
-                "in PEM format, or to a folder of such files"
-            ) from error
-    if cert_file is not None:
-        try:
-            context.load_cert_chain(cert_file, key_file)
-        except OSError as error:
-            raise _UnreadableError(
-                f"the client certificate {cert_file} cannot be read: {error.strerror or error}; see the session's cert"
-            ) from error
+@contextmanager
+def _reading(what: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _UnreadableError(f"{what} cannot be read: {error.strerror or error}; {hint}") from error
+
+
+def _context_for(settings: Mapping[str, Any]) -> ssl.SSLContext:
+    is_verified = settings["cert_reqs"] != "CERT_NONE"
+    bundle = settings.get("ca_certs") or settings.get("ca_cert_dir") or DEFAULT_CA_BUNDLE_PATH
+    certificate = settings.get("cert_file")
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if is_verified else ssl.CERT_NONE)
+    if is_verified:
+        hint = "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
+        with _reading(f"the CA bundle {bundle}", hint):
+            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    if certificate is not None:
+        with _reading(f"the client certificate {certificate}", "see the session's cert"):
+            context.load_cert_chain(certificate, settings.get("key_file"))
     return context

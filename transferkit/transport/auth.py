@@ -10,25 +10,25 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlencode
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
-from transferkit.options import TransportOptions
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
-from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact
+from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact, target_of
 from transferkit.transport.credentials import Credentials, Pair, basic
-from transferkit.transport.response import Response
+from transferkit.transport.exchange import Exchange
+from transferkit.transport.request import Request
 
 logger = logging.getLogger(__name__)
 
 GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
-Ask: TypeAlias = "Callable[[str, dict[str, str], Flow], Response]"
 
 MAX_TOKEN_ANSWER = 64 * 1024
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
@@ -37,57 +37,44 @@ _REFUSED = 60.0  # seconds for which a refusal of user name and password stands
 _WAIT = 0.05  # seconds between two looks while another thread fetches the token
 
 
-@dataclass(slots=True)
-class _Token:
+class _Token(NamedTuple):
     header: str
     ends: float
+    challenge: str
+    """What it answers: how the next one is had."""
 
 
+@dataclass(eq=False, repr=False)
 class Authorizer:
-    """The credentials for one registry, and the tokens that they have brought. Thread-safe.
+    """The credentials for one registry, and the tokens that they have brought. Thread-safe."""
 
-    ``ask`` sends a request to a token service; ``token`` is sent from the first request on; ``get_token(challenge)`` is
-    called, from a worker thread, when a token is needed.
-    """
+    registry: Origin
+    exchange: Exchange
+    """Over which token services are asked."""
+    credentials: Credentials
+    token: str | None = None
+    """A token that is sent from the first request on."""
+    get_token: GetToken | None = None
+    """What is called with a challenge, from a worker thread, when a token is needed."""
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        registry: Origin,
-        ask: Ask,
-        *,
-        credentials: Credentials,
-        token: str | None = None,
-        get_token: GetToken | None = None,
-        options: TransportOptions | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._registry = registry
-        self._ask = ask
-        self._credentials = credentials
-        self._given = bearer(token) if token is not None else None
-        self._get_token = get_token
-        self._options = options or TransportOptions()
-        self._clock = clock
+    def __post_init__(self) -> None:
+        self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
-        self._challenges: dict[str, list[AuthChallenge]] = {}
         self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
         self._locks: dict[str, threading.Lock] = {}
-        self._lock = threading.Lock()
 
     def header(self, scope: str, flow: Flow) -> str | None:
-        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted.
-
-        A token that is about to end is renewed first.
-        """
+        """Return the ``Authorization`` for a request that needs ``scope``, ``None`` while none is known to be wanted."""
         token = self._tokens.get(scope)
         if token is None:
             return self._given
-        if self._clock() < token.ends:
+        if self.clock() < token.ends:
             return token.header
-        return self._renew(self._challenges[scope], scope, token.header, flow)
+        return self.after(token.challenge, scope, token.header, flow)  # renewed before it ends
 
-    def after(self, refusal: Mapping[str, str], scope: str, rejected: str | None, flow: Flow) -> str | None:
-        """Return a new ``Authorization`` after a 401 with these headers, ``None`` where there is no other to be had.
+    def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
+        """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
 
         ``rejected`` is what the refused request had. However many threads come with the same one, one asks.
 
@@ -95,111 +82,96 @@ class Authorizer:
             UnauthorizedError: the token service refuses.
             ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
         """
-        challenges = parse_all(refusal.get("www-authenticate", ""))
-        if not any(challenge.scheme in ("bearer", "basic") for challenge in challenges):
-            return None
-        return self._renew(challenges, scope, rejected, flow)
-
-    def _renew(self, challenges: list[AuthChallenge], scope: str, rejected: str | None, flow: Flow) -> str | None:
-        with self._lock:
-            lock = self._locks.setdefault(scope, threading.Lock())
+        lock = self._locks.setdefault(scope, threading.Lock())
         while not lock.acquire(blocking=False):
             flow.wait(_WAIT)
         try:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
-            fresh = self._fetch(challenges, scope, flow)
-            if fresh is None or (fresh.header == rejected and fresh.ends == float("inf")):
+            header, ends = self._fetch(challenge, scope, flow)
+            if header is None or (header == rejected and ends == math.inf):
                 return None
-            self._challenges[scope] = challenges  # first: whoever finds the token may have to renew it
-            self._tokens[scope] = fresh
-            return fresh.header
+            self._tokens[scope] = _Token(header, ends, challenge)
+            return header
         finally:
             lock.release()
 
-    def _fetch(self, challenges: list[AuthChallenge], scope: str, flow: Flow) -> _Token | None:
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+    def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
+        """Return an ``Authorization`` that answers a challenge, and when it ends."""
+        by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
         wanted = by_scheme.get("bearer")
-        if wanted is not None:
-            if self._get_token is not None:
-                return _Token(bearer(self._get_token(wanted)), float("inf"))
-            credentials = self._pair(scope)
-            if wanted.realm and (credentials is not None or self._given is None):
-                return self._dance_once(wanted, scope, credentials, flow)
-        credentials = self._pair(scope)
-        if "basic" in by_scheme and credentials is not None:
-            return _Token(basic(*credentials), float("inf"))
-        return None
-
-    def _dance_once(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:
-        """Do not offer a name and password again that have just been refused: accounts are locked for that."""
-        pair, until, refusal = self._refusals.get(scope, (None, 0.0, None))
-        if refusal is not None and pair == credentials and self._clock() < until:
-            raise copy.copy(refusal)
-        try:
-            return self._dance(challenge, scope, credentials, flow)
-        except UnauthorizedError as error:
-            if credentials is not None and not error.retryable:
-                self._refusals[scope] = credentials, self._clock() + _REFUSED, copy.copy(error)
-            raise
-
-    def _pair(self, scope: str) -> Pair | None:
+        if wanted is not None and self.get_token is not None:
+            return bearer(self.get_token(wanted)), math.inf
+        if wanted is None and "basic" not in by_scheme:
+            return None, math.inf
         kind, _, rest = scope.partition(":")
         repository = rest.partition(":")[0] if kind == "repository" else ""
-        return self._credentials.for_(self._registry.netloc, repository)
+        pair = self.credentials.for_(self.registry.netloc, repository)
+        if wanted is not None and wanted.realm and (pair is not None or self._given is None):
+            return self._dance(wanted, scope, pair, flow)
+        return basic(*pair) if "basic" in by_scheme and pair is not None else None, math.inf
 
-    def _dance(self, challenge: AuthChallenge, scope: str, credentials: Pair | None, flow: Flow) -> _Token:
+    def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""
-        realm = join(f"{self._registry}/", challenge.realm)
+        refused, until, refusal = self._refusals.get(scope, (None, 0.0, None))
+        if refusal is not None and refused == pair and self.clock() < until:
+            raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
+        options = self.exchange.options
+        realm = join(f"{self.registry}/", challenge.realm)
         # Who may see the password may be asked, also at a private address.
-        allowed = self._options.storage_hosts | self._options.token_realms
-        origin = check_step(self._registry, realm, previous=self._registry, allowed=allowed)
-        trusted = may_see_credentials(self._registry, origin, self._options.token_realms)
-        headers = {"Authorization": basic(*credentials)} if credentials is not None and trusted else {}
-        began = self._clock()
+        allowed = options.storage_hosts | options.token_realms
+        origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
+        trusted = may_see_credentials(self.registry, origin, options.token_realms)
         url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
-        with self._ask(url, headers, flow) as response:
+        request = Request(
+            method="GET",
+            url=url,
+            ok=(),
+            headers={**self.exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
+            timeout=options.response_timeout,
+            origin=origin,
+            target=target_of(url),
+            trusted=origin == self.registry,
+        )
+        began = self.clock()
+        with self.exchange.send(request, flow) as response:
             if response.status != 200:
-                raise self._refused(response.status, origin, credentials is not None, trusted)
+                error = self._refused(response.status, origin, pair is not None, trusted)
+                if pair is not None and not error.retryable:
+                    self._refusals[scope] = pair, self.clock() + _REFUSED, copy.copy(error)
+                raise error
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
             text, lifetime = read_token(response.read(MAX_TOKEN_ANSWER), str(origin))
         logger.debug("a token of %s for %s, %.0f s", redact(realm), challenge.scope[:200], lifetime)
-        return _Token(bearer(text), began + lifetime * (1 - _EARLY))
+        return bearer(text), began + lifetime * (1 - _EARLY)
 
-    def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> Exception:
-        text = f"the token service {origin} of {self._registry.netloc} answered {status}"
-        if status >= 500 or status == 429:
-            # Its trouble, not the credentials': worth another try.
-            return UnauthorizedError(text, url=str(origin), status=status, retryable=True)
-        if has_credentials and not trusted:
+    def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
+        text = f"the token service {origin} of {self.registry.netloc} answered {status}"
+        is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
+        if not is_trouble and has_credentials and not trusted:
             text += (
                 "; user name and password were not sent to it, because it is on another host than the registry. If "
                 f"that is right, allow it with TransportOptions(token_realms={{{origin.netloc!r}}})"
             )
-        elif not has_credentials:
+        elif not is_trouble and not has_credentials:
             text += "; pass auth=, token= or get_token="
-        return UnauthorizedError(text, url=str(origin), status=status)
+        return UnauthorizedError(text, url=str(origin), status=status, retryable=is_trouble)
 
     def __repr__(self) -> str:
-        return f"<Authorizer for {self._registry}>"
+        return f"<Authorizer for {self.registry}>"
 
 
 def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
-    parts = urlsplit(realm)
     pairs = [("service", service)] if service else []
     pairs += [("scope", scope) for scope in scopes]
-    query = "&".join(part for part in (parts.query, urlencode(pairs)) if part)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    url, query = realm.partition("#")[0], urlencode(pairs)
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
 def read_token(raw: bytes, origin: str) -> tuple[str, float]:
-    """Return the token in a token service's answer, and how many seconds it is good for.
-
-    Raises:
-        ProtocolError: there is none in it.
-    """
+    """Return the token in a token service's answer, and how many seconds it is good for."""
     try:
         data: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -214,11 +186,7 @@ def read_token(raw: bytes, origin: str) -> tuple[str, float]:
 
 
 def bearer(token: str) -> str:
-    """Return the header of a token.
-
-    Raises:
-        ProtocolError: it holds blanks or control characters; it could smuggle in another header.
-    """
+    """Return the header of a token; one that could smuggle in another header is refused."""
     if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
         raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
     return f"Bearer {token}"

@@ -15,7 +15,7 @@ from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
 from transferkit.protocol.routes import EXPIRED, check_base_url
-from transferkit.transport.hosts import Hosts, Traits
+from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 
@@ -44,18 +44,12 @@ class Client:
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
-        self.options = hosts.options
-        self._host = hosts.at(self.origin)
+        self.host = hosts.at(self.origin)
+        self.options = hosts.exchange.options
         self._exchange = hosts.exchange
-        self._headers = hosts.headers
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self._wall_clock = wall_clock
         self._prefix = target_of(self.base_url).rstrip("/")
-
-    @property
-    def traits(self) -> Traits:
-        """What was found out about this registry."""
-        return self._host.traits
 
     def send(self, request: Request, flow: Flow) -> Response:
         """Send a request, follow its redirects, and return the response, whose status is one of ``request.ok``.
@@ -68,7 +62,7 @@ class Client:
         response = self._exchange.send(outgoing, flow)
         if response.status in request.ok:
             return response
-        return _Chain(self, request, outgoing).follow(response, flow)
+        return self._follow(request, outgoing, response, flow)
 
     def _addressed(self, request: Request, flow: Flow) -> Request:
         """Return the request as it goes out first: with its origin, and what the registry wants to see."""
@@ -78,9 +72,9 @@ class Client:
         else:
             url, origin, target = request.url, Origin.of(request.url), target_of(request.url)
         trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
-        fields = {**self._headers, **request.headers}
+        fields = {**self._exchange.headers, **request.headers}
         if trusted:
-            authorization = self._host.authorizer.header(request.scope, flow)
+            authorization = self.host.authorizer.header(request.scope, flow)
             if authorization is not None:
                 fields["Authorization"] = authorization
         return Request(
@@ -90,10 +84,80 @@ class Client:
             headers=fields,
             body=request.body,
             timeout=request.timeout or self.options.response_timeout,
+            subject=request.subject,
+            missing=request.missing,
             origin=origin,
             target=target,
             trusted=trusted,
-            connect_timeout=self.options.connect_timeout,
+        )
+
+    def _follow(self, request: Request, outgoing: Request, response: Response, flow: Flow) -> Response:
+        """Follow redirects and challenges from the first response that was not the last, and return that."""
+        hops = challenges = 0
+        was_asked_again = False
+        while response.status not in request.ok:
+            status, is_abroad = response.status, outgoing.origin != self.origin
+            if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
+                challenges += 1
+                refusal = self._refusal(outgoing, response)
+                challenge = response.headers.get("www-authenticate", "")
+                rejected = outgoing.headers.get("Authorization")
+                fresh = self.host.authorizer.after(challenge, request.scope, rejected, flow)
+                if fresh is None:
+                    raise refusal
+                outgoing = outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
+            elif status in EXPIRED and hops and is_abroad and request.body is None and not was_asked_again:
+                # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
+                response.finish()
+                was_asked_again = True
+                outgoing = self._addressed(request, flow)
+            elif status in _REDIRECTS and response.headers.get("location"):
+                hops += 1
+                outgoing = self._redirected(outgoing, response, hops)
+            else:
+                raise self._refusal(outgoing, response)
+            if request.body is not None:
+                request.body.rewind()
+            response = self._exchange.send(outgoing, flow)
+        return response
+
+    def _redirected(self, outgoing: Request, response: Response, hops: int) -> Request:
+        """Return the request that a redirect leads to."""
+        method, origin, subject = outgoing.method, outgoing.origin, outgoing.subject or outgoing.method
+        assert origin is not None
+        if method not in ("GET", "HEAD") and response.status not in _KEEPS_METHOD:
+            response.close()
+            raise ProtocolError(f"{origin} redirects a {method} with {response.status}, which would turn it into a GET")
+        response.finish()
+        if hops > MAX_HOPS:
+            raise ProtocolError(f"{subject}: more than {MAX_HOPS} redirects, beginning at {self.origin}")
+        url = join(outgoing.url, response.headers["location"])
+        following = check_step(self.origin, url, previous=origin, allowed=self.options.storage_hosts)
+        logger.debug("%s is redirected to %s", subject, redact(url))
+        # Nobody else may choose what is asked with the user's credentials: who has been elsewhere comes back without
+        # (CVE-2024-45336, of Go).
+        trusted = outgoing.trusted and following == self.origin
+        headers = outgoing.headers
+        if not trusted:
+            headers = {name: text for name, text in headers.items() if name != "Authorization"}
+        return outgoing._replace(url=url, origin=following, target=target_of(url), trusted=trusted, headers=headers)
+
+    def _refusal(self, outgoing: Request, response: Response) -> TransferKitError:
+        with response:
+            try:
+                body = response.peek(diagnostics.MAX_ERROR_BODY)
+            except TransportError:
+                body = b""  # the status alone says enough
+        return diagnostics.refusal(
+            method=outgoing.method,
+            url=outgoing.url,
+            status=response.status,
+            headers=response.headers,
+            body=body,
+            now=self._wall_clock(),
+            max_retry_after=self._max_retry_after,
+            subject=outgoing.subject,
+            missing=outgoing.missing,
         )
 
     def locate(self, base: str, location: str | None) -> str:
@@ -123,89 +187,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client of {self.origin}>"
-
-
-class _Chain:
-    """One request on its way through redirects and challenges, from its first response that was not the last."""
-
-    def __init__(self, client: Client, request: Request, outgoing: Request) -> None:
-        self._client = client
-        self._request = request
-        self._outgoing = outgoing
-        self._hops = 0
-        self._challenges = 0
-        self._asked_again = False
-
-    def follow(self, response: Response, flow: Flow) -> Response:
-        """Return the last response."""
-        while response.status not in self._request.ok:
-            self._outgoing = self._next(response, flow)
-            if self._request.body is not None:
-                self._request.body.rewind()
-            response = self._client._exchange.send(self._outgoing, flow)
-        return response
-
-    def _next(self, response: Response, flow: Flow) -> Request:
-        client, outgoing = self._client, self._outgoing
-        status, abroad = response.status, outgoing.origin != client.origin
-        if status == 401 and outgoing.trusted and self._challenges < _CHALLENGES:
-            return self._authorized(response, flow)
-        if status in EXPIRED and self._hops and abroad and outgoing.body is None and not self._asked_again:
-            # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
-            response.finish()
-            self._asked_again = True
-            return client._addressed(self._request, flow)
-        return self._redirected(response)
-
-    def _authorized(self, response: Response, flow: Flow) -> Request:
-        self._challenges += 1
-        refusal = self._refusal(response)
-        rejected = self._outgoing.headers.get("Authorization")
-        fresh = self._client._host.authorizer.after(response.headers, self._request.scope, rejected, flow)
-        if fresh is None:
-            raise refusal
-        return self._outgoing._replace(headers={**self._outgoing.headers, "Authorization": fresh})
-
-    def _redirected(self, response: Response) -> Request:
-        """Return the request that a redirect leads to; a response that is none is a refusal."""
-        client, outgoing, subject = self._client, self._outgoing, self._request.subject
-        location = response.headers.get("location")
-        if response.status not in _REDIRECTS or not location:
-            raise self._refusal(response)
-        method, origin = outgoing.method, outgoing.origin
-        assert origin is not None
-        if method not in ("GET", "HEAD") and response.status not in _KEEPS_METHOD:
-            response.close()
-            raise ProtocolError(f"{origin} redirects a {method} with {response.status}, which would turn it into a GET")
-        response.finish()
-        self._hops += 1
-        if self._hops > MAX_HOPS:
-            raise ProtocolError(f"{subject or method}: more than {MAX_HOPS} redirects, beginning at {client.origin}")
-        url = join(outgoing.url, location)
-        following = check_step(client.origin, url, previous=origin, allowed=client.options.storage_hosts)
-        logger.debug("%s is redirected to %s", subject or method, redact(url))
-        # Nobody else may choose what is asked with the user's credentials: who has been elsewhere comes back without
-        # (CVE-2024-45336, of Go).
-        trusted = outgoing.trusted and following == client.origin
-        headers = outgoing.headers
-        if not trusted:
-            headers = {name: text for name, text in headers.items() if name != "Authorization"}
-        return outgoing._replace(url=url, origin=following, target=target_of(url), trusted=trusted, headers=headers)
-
-    def _refusal(self, response: Response) -> TransferKitError:
-        with response:
-            try:
-                body = response.peek(diagnostics.MAX_ERROR_BODY)
-            except TransportError:
-                body = b""  # the status alone says enough
-        return diagnostics.refusal(
-            method=self._outgoing.method,
-            url=self._outgoing.url,
-            status=response.status,
-            headers=response.headers,
-            body=body,
-            now=self._client._wall_clock(),
-            max_retry_after=self._client._max_retry_after,
-            subject=self._request.subject,
-            missing=self._request.missing,
-        )

@@ -10,7 +10,6 @@ import select
 import socket
 import ssl
 import struct
-import sys
 import time
 from collections import deque
 from typing import Any, cast
@@ -20,7 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.sockets import abort_of, close_half_made, open_socket
+from transferkit.transport.sockets import abort_of, close_half_made, closed_on_error, connect, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
@@ -48,26 +47,23 @@ class WakeableConnection(HTTPConnection):
         if self.flow is None:
             return super()._new_conn()
         sock = self._open(self.flow)
-        try:
+        with closed_on_error(sock):
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
             self.abort = abort_of(self._twin)
             self.flow.attach(self.abort)
-        except BaseException:
-            sock.close()  # nobody else knows it yet
-            raise
         return sock
 
     def _open(self, flow: Flow) -> socket.socket:
-        return open_socket(
-            self._dns_host.strip("[]"),
-            self.port,
-            timeout=float(cast(float, self.timeout)),
-            flow=flow,
-            family=allowed_gai_family(),
-            options=self.socket_options or (),
-            source_address=self.source_address,
-        )
+        def dial(sock: socket.socket, address: Any) -> None:
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            if self.source_address:
+                sock.bind(self.source_address)
+            connect(sock, address, cast(float, self.timeout), flow)
+
+        host = self._dns_host.strip("[]")
+        return open_socket(host, self.port, allowed_gai_family(), socket.socket, dial)
 
     def connect(self) -> None:
         try:
@@ -89,16 +85,13 @@ class WakeableConnection(HTTPConnection):
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls and sys.platform != "win32":
+        if self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
 
     def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that nobody asked for.
-
-        What follows a body would be taken for the answer to the next request.
-        """
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -125,47 +118,45 @@ class WakeableConnection(HTTPConnection):
         """Bound how long one call on the socket may block."""
         if self.limit == seconds:
             return
-        if self.over_tls or sys.platform == "win32":
+        if self.over_tls:
             self.sock.settimeout(seconds)
         else:
-            # The kernel's own limit: Python's asks poll() before each call, which doubles the system calls of a small
-            # blob.
+            # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
             self.sock.settimeout(None)
             self._bound_by_kernel(seconds)
         self.limit = seconds
 
     def _bound_by_kernel(self, seconds: float) -> None:
         interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class Idle:
-    """The idle connections of all pools of an adapter, the one that has been idle for the longest first. Thread-safe.
-
-    ``most`` is how many there may be.
-    """
+class Idle(dict["WakeableConnection", "IdleConnections"]):
+    """Where each of an adapter's ``most`` idle connections is kept, the oldest first. Thread-safe."""
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self.most = most
         self.due = 0.0
         """When to look for connections that have been idle for too long."""
-        self.queues: dict[Any, IdleConnections] = {}
-        """Where each connection is kept."""
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long, and the oldest ones where there are too many of them."""
         self.due = now + _SWEEP
-        for connection in list(self.queues):
-            if len(self.queues) <= self.most and now - connection.idle_since < IDLE:
+        for connection, kept in list(self.items()):
+            if len(self) <= self.most and now - connection.idle_since < IDLE:
                 break
-            queue = self.queues.get(connection)
-            if queue is not None and queue.take(connection):
-                connection.close()
+            try:
+                kept.remove(connection)
+            except ValueError:
+                continue  # another thread has it
+            self.pop(connection, None)
+            connection.close()
 
     def close(self) -> None:
         """Close all of them, and whatever is given back later on."""
@@ -176,7 +167,7 @@ class Idle:
 class IdleConnections(deque["WakeableConnection"]):
     """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
 
-    It stands where urllib3 has a ``LifoQueue``, whose locks cost more than the rest of a pool does.
+    In place of a ``LifoQueue``, whose locks cost more than the rest of a pool does.
     """
 
     def __init__(self, maxsize: int) -> None:
@@ -191,9 +182,9 @@ class IdleConnections(deque["WakeableConnection"]):
             raise queue.Full
         shared = self.shared
         item.idle_since = now = time.monotonic()
-        shared.queues[item] = self  # first: once it is in here, another thread may take it
+        shared[item] = self  # first: once it is in here, another thread may take it
         self.append(item)
-        if now >= shared.due or len(shared.queues) > shared.most:
+        if now >= shared.due or len(shared) > shared.most:
             shared.sweep(now)
 
     def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
@@ -201,20 +192,10 @@ class IdleConnections(deque["WakeableConnection"]):
             item = self.pop()
         except IndexError:
             raise queue.Empty from None
-        self.shared.queues.pop(item, None)
+        self.shared.pop(item, None)
         return item
 
-    def take(self, item: WakeableConnection) -> bool:
-        """Part with this connection, and tell whether it was here."""
-        try:
-            self.remove(item)
-        except ValueError:
-            return False  # another thread has it
-        self.shared.queues.pop(item, None)
-        return True
-
-    def qsize(self) -> int:
-        return len(self)
+    qsize = deque.__len__
 
 
 class WakeablePool(HTTPConnectionPool):
@@ -227,11 +208,10 @@ class WakeablePool(HTTPConnectionPool):
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
-        idle: Any = self.pool  # None once it is closed
-        while idle:
+        while self.pool:  # None once it is closed
             try:
-                connection: WakeableConnection = idle.get()
-            except queue.Empty:
+                connection: WakeableConnection = self.pool.get()
+            except (queue.Empty, AttributeError):
                 break  # another thread was quicker
             if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
                 return connection
@@ -253,21 +233,11 @@ class WakeablePool(HTTPConnectionPool):
             connection.close()
 
     def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
-        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT.
-
-        Raises:
-            OSError, urllib3.exceptions.HTTPError: there is none.
-        """
+        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT."""
         connection = cast(WakeableConnection, self._new_conn())
         connection.flow, connection.timeout = flow, timeout
-        try:
-            if tunnel:
-                self._prepare_proxy(connection)
-            else:
-                connection.connect()
-        except BaseException:
-            connection.close()
-            raise
+        with closed_on_error(connection):
+            self._prepare_proxy(connection) if tunnel else connection.connect()
         return connection
 
 

@@ -21,36 +21,21 @@ class Credentials(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
-    """One pair, for the registry that it was given for. ``None`` is no pair."""
+class Given:
+    """One pair for every host, a function that is asked with the host, or nothing."""
 
-    pair: Pair | None = field(repr=False)
-
-    def for_(self, host: str, repository: str) -> Pair | None:
-        return _checked(self.pair)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A function of the user's that is asked with the host."""
-
-    ask: Callable[[str], Pair | None] = field(repr=False)
+    auth: Pair | Callable[[str], Pair | None] | None = field(repr=False)
 
     def for_(self, host: str, repository: str) -> Pair | None:
-        return _checked(self.ask(host))
+        pair = self.auth(host) if callable(self.auth) else self.auth
+        if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
+            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+        return pair
 
 
 def credentials_of(auth: Auth | None) -> Credentials:
     """Return what an ``auth`` argument stands for."""
-    if auth is None or isinstance(auth, tuple):
-        return Fixed(auth)
-    return Asked(auth) if callable(auth) else auth
-
-
-def _checked(pair: Pair | None) -> Pair | None:
-    if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
-        raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
-    return pair
+    return Given(auth) if auth is None or isinstance(auth, tuple) or callable(auth) else auth
 
 
 def basic(user: str, password: str) -> str:

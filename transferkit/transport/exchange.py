@@ -2,60 +2,54 @@
 
 The fast lane is taken where the session has a ``PooledAdapter`` for the URL and nobody stands between: the session's
 ``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, and what the session says about
-credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``. Knows no redirects and no tokens.
+credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``: mocks, tracers, subclasses, and
+adapters that are not ours. Below a ``PooledAdapter`` the wire is the fast lane's all the same; a foreign adapter hides
+its sockets until it has a response. Knows no redirects and no tokens.
 """
 
 from __future__ import annotations
 
+import io
+import socket
+import threading
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import Any
 
 import requests
+import urllib3
 from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
-from requests.utils import default_user_agent, select_proxy
+from requests.utils import default_headers, select_proxy
 
-from transferkit.content.interfaces import Flow
-from transferkit.options import USER_AGENT
+from transferkit.content.interfaces import Abort, Flow
+from transferkit.errors import ProtocolError
+from transferkit.options import USER_AGENT, TransportOptions
 from transferkit.protocol.origin import Origin, redact
-from transferkit.transport.adapter import PooledAdapter, Route
+from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.credentials import basic
-from transferkit.transport.failures import Circumstances, foreign_errors
-from transferkit.transport.request import Request
-from transferkit.transport.response import Response
-from transferkit.transport.session import send_by_session
+from transferkit.transport.failures import foreign_errors
+from transferkit.transport.http11 import visible
+from transferkit.transport.request import Lane, Request
+from transferkit.transport.response import NO_BODY, Response
+from transferkit.transport.sockets import abort_of, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
-_OURS_TO_SAY = frozenset({"user-agent", "accept", "accept-encoding"})  # every request of the client has these
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """What a session says about one origin; asked once."""
-
-    adapter: PooledAdapter | None
-    """The session's adapter, where it is one of ours."""
-    route: Route | None
-    """How requests travel below that."""
-    is_plain: bool
-    """Whether a request needs nothing that only ``requests`` knows."""
-    settings: Mapping[str, Any]
-    """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
-    headers: Mapping[str, str]
-    """Fields that the session adds."""
-    circumstances: Circumstances
+_OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
 
 
 class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone.
+    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says.
     """
 
-    def __init__(self, session: requests.Session) -> None:
+    def __init__(self, session: requests.Session, options: TransportOptions) -> None:
+        self.options = options
+        # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
+        self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
 
@@ -69,95 +63,220 @@ class Exchange:
         flow.check()
         lane = self._lanes.get((request.origin, request.trusted))
         if lane is None:
-            lane = self._find_lane(request.origin, request.trusted, flow)
             for oldest in list(self._lanes)[: 1 - _LANES]:
                 self._lanes.pop(oldest, None)
-            self._lanes[request.origin, request.trusted] = lane
+            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
-        adapter, route = lane.adapter, lane.route
-        if lane.is_plain and adapter is not None and route is not None and _is_untouched(self._session, adapter):
-            return adapter.exchange(request, route, flow)
-        return send_by_session(
-            self._session, request, lane.settings, lane.circumstances, flow, adapter=adapter, route=route
-        )
+        adapter = lane.adapter
+        if adapter is not None and lane.is_plain and _is_untouched(self._session, adapter):
+            return adapter.exchange(request, lane, flow)
+        return send_by_session(self._session, request, lane, flow)
 
     def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
         # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
         verify, proxies = merged["verify"], dict(merged["proxies"])
-        cert = merged["cert"] if trusted else None
         proxy = select_proxy(url, proxies)
-        where = Circumstances(
+        # An ``auth`` that is no pair of texts signs a PreparedRequest; cookies depend on the path. Which adapter a path
+        # has is for the session to say, where one is mounted for a part of the origin.
+        auth: Any = session.auth or ("", "")
+        is_pair = isinstance(auth, tuple) and [type(part) for part in auth] == [str, str]
+        is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
+            prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
+        )
+        lane = Lane(
             origin=str(origin),
-            verify=verify if origin.scheme == "https" else None,
             proxy=redact(proxy) if proxy else None,
-        )
-        route = None
-        with foreign_errors(flow, where):
-            adapter = session.get_adapter(url)
-            # An ``auth`` that is no pair signs a PreparedRequest; cookies depend on the path.
-            is_plain = not trusted or (_is_pair(session.auth) and not len(session.cookies))
-            # Which adapter a path has is for the session to say, where one is mounted for a part of the origin.
-            is_plain = is_plain and not any(
-                prefix.lower().startswith(url) and len(prefix) > len(url) for prefix in session.adapters
-            )
-            if isinstance(adapter, PooledAdapter):
-                route = adapter.route(origin, verify=verify, cert=cert, proxies=proxies, circumstances=where)
-        return Lane(
-            route=route,
-            is_plain=is_plain,
-            adapter=adapter if isinstance(adapter, PooledAdapter) else None,
-            settings={"verify": verify, "cert": cert, "proxies": proxies},
+            connect_timeout=self.options.connect_timeout,
+            settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
             headers=_headers_of(session, is_plain=is_plain) if trusted else {},
-            circumstances=where,
+            is_plain=is_plain,
         )
-
-
-def _is_pair(auth: object) -> bool:
-    return auth is None or (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth))
+        with foreign_errors(flow, lane):
+            adapter = session.get_adapter(url)
+            return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
 
 
 def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
-    """Return the fields that a session adds to a request of ours."""
+    """Return the fields that a session adds to a request of ours: what its user has said."""
+    defaults = default_headers()
     headers = {
         name: text
         for name, text in session.headers.items()
-        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and (name.lower(), text) != _KEEP_ALIVE
+        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and text != defaults.get(name)
     }
-    agent = session.headers.get("User-Agent")
-    if isinstance(agent, str) and agent != default_user_agent():
-        headers["User-Agent"] = agent
     if is_plain and isinstance(session.auth, tuple):
         headers["Authorization"] = basic(*session.auth)
     return headers
 
 
-_KEEP_ALIVE = ("connection", "keep-alive")  # requests' own default, which HTTP/1.1 has anyway
-
-
 def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, str]:
     """Return the fields of both; what a request says itself wins, but for our default name."""
-    merged = CaseInsensitiveDict(theirs)
-    merged.update(ours)
-    if "User-Agent" in theirs and ours.get("User-Agent") == USER_AGENT:
-        merged["User-Agent"] = theirs["User-Agent"]
+    merged = CaseInsensitiveDict(ours)
+    for name, text in theirs.items():
+        if merged.get(name) in (None, USER_AGENT):
+            merged[name] = text
     return dict(merged.items())
 
 
 def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
     """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
-    kind: Any = type(session)
-    lane: Any = type(adapter)
-    own = session.__dict__
-    send, get_adapter, adapter_send = kind.send, kind.get_adapter, lane.send
+    send: Any = type(session).send
+    get_adapter: Any = type(session).get_adapter
+    adapter_send: Any = type(adapter).send
     # By their globals: functools.wraps gives a wrapper the name and the module of what it wraps.
     return (
         type(send) is type(get_adapter) is type(adapter_send) is types.FunctionType
         and send.__globals__ is get_adapter.__globals__ is sessions.__dict__
         and adapter_send.__globals__ is adapters.__dict__
-        and "send" not in own
-        and "get_adapter" not in own
+        and "send" not in session.__dict__
+        and "get_adapter" not in session.__dict__
         and "send" not in adapter.__dict__
     )
+
+
+def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
+    """Send one request by the ordinary lane, as ``Exchange.send`` does."""
+    body = request.body
+    with foreign_errors(flow, lane):
+        prepared = _prepare(session, request)
+    if lane.adapter is not None:
+        prepared.pool = _pool_for_one(request, lane, flow)  # the adapter looks for it
+    # Closed on every way out: the error would keep the file open that it was sent from.
+    with body or nullcontext(), foreign_errors(flow, lane, body=body):
+        if body is not None:
+            prepared.headers["Content-Length"] = str(body.length)
+            prepared.body = body if body.length else None  # urllib3 takes any iterable
+        timeouts = lane.connect_timeout, request.timeout
+        response: Any = session.send(prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings)
+    if isinstance(response.raw, _Shown) and response.raw.ours is not None:
+        ours, response.raw.ours = response.raw.ours, None
+        return ours
+    if getattr(response, "location", None) is not None:
+        response.headers["Location"] = response.location
+    return SessionResponse(response, request, lane, flow)
+
+
+def _prepare(session: requests.Session, request: Request) -> Any:
+    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
+    # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
+    prepared: Any = requests.Request(
+        request.method,
+        request.url,
+        headers=dict(request.headers),
+        auth=session.auth if theirs else None,
+        cookies=session.cookies if request.trusted and len(session.cookies) else None,
+    ).prepare()
+    prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
+    prepared.register_hook("response", _hide_location)
+    return prepared
+
+
+def _hide_location(response: Any, **_: Any) -> None:
+    """Have ``Session.send`` leave a redirect alone: it would read, and decode, all of its body."""
+    response.location = response.headers.pop("Location", None)
+
+
+def _pool_for_one(request: Request, lane: Lane, flow: Flow) -> Any:
+    """Return what a ``PooledAdapter`` takes for a pool: one request of ours, sent by the fast lane."""
+
+    def urlopen(*, headers: Mapping[str, str], **_: Any) -> urllib3.HTTPResponse:
+        assert lane.adapter is not None
+        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may have added some.
+        fields = {name: text for name, text in headers.items() if name.lower() != "content-length"}
+        return _Shown(lane.adapter.exchange(request._replace(headers=fields), lane, flow))
+
+    return types.SimpleNamespace(urlopen=urlopen)
+
+
+class _Shown(urllib3.HTTPResponse):
+    """A response of ours as a ``requests`` session sees it: status and fields, without its body."""
+
+    def __init__(self, response: Response) -> None:
+        self.ours: Response | None = response
+        fields, status = response.headers, response.status
+        super().__init__(io.BytesIO(), fields, status, version=11, preload_content=False, enforce_content_length=False)
+
+    def close(self) -> None:
+        self.release_conn()
+        super().close()
+
+    def release_conn(self) -> None:
+        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
+        if self.ours is not None:
+            self.ours.close()
+
+
+class SessionResponse(Response):
+    """A response of requests'."""
+
+    __slots__ = ("_abort", "_raw", "_response")
+
+    def __init__(self, response: requests.Response, request: Request, lane: Lane, flow: Flow) -> None:
+        headers = {name.lower(): text for name, text in response.headers.items()}
+        super().__init__(response.status_code, headers, None, request, lane, flow)
+        self._response = response
+        self._raw: Any = response.raw
+        self._abort: Abort | None = None
+        with closed_on_error(self):
+            if request.method == "HEAD" or self.status in NO_BODY:
+                self.length = 0  # whatever it announces
+            elif "content-length" in headers and "transfer-encoding" not in headers:
+                self.length = self._announced(headers["content-length"])
+            # A foreign adapter hides its connection, and urllib3's response knows the socket.
+            sock = getattr(getattr(self._raw, "_sock_shutdown", None), "__self__", None)
+            if isinstance(sock, socket.socket):
+                self._abort = abort_of(sock)
+                flow.attach(self._abort)
+
+    def _announced(self, value: str) -> int:
+        # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
+        text, *others = {part.strip() for part in value.split(",")}
+        if others or not (text.isascii() and text.isdigit()):
+            raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {value[:60]!r}")
+        return int(text)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        with foreign_errors(self._flow, self._lane):
+            data: bytes = self._raw.read1(len(buffer))
+        self._flow.check()
+        count = len(data)
+        if not count:
+            self._detach()
+        if count > len(buffer):
+            raise ProtocolError(f"{self.origin} sent an encoded body")
+        buffer[:count] = data
+        return count
+
+    def peek(self, limit: int) -> bytes:
+        if self._abort is None or self.length is not None:
+            return super().peek(limit)
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        abort, is_late = self._abort, threading.Event()
+
+        def ring() -> None:
+            is_late.set()
+            abort()
+
+        alarm = threading.Timer(self.timeout, ring)
+        alarm.name = "transferkit-alarm"
+        alarm.start()
+        try:
+            return super().peek(limit)
+        finally:
+            alarm.cancel()
+            alarm.join()
+            if is_late.is_set():
+                self._flow.check()
+                raise self._overdue() from None
+
+    def _detach(self) -> None:
+        if self._abort is not None:
+            self._flow.detach(self._abort)
+            self._abort = None
+
+    def close(self) -> None:
+        self._detach()
+        self._response.close()

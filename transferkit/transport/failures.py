@@ -8,8 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import requests.exceptions as theirs
 import urllib3.exceptions as urllib3s
@@ -24,28 +23,16 @@ from transferkit.errors import (
     TransportTimeout,
     WriteError,
 )
-from transferkit.transport.request import RequestBody
+from transferkit.transport.request import Lane, RequestBody
 
 _SHOWN = 200  # characters of a foreign message that are repeated
-_BROKEN = "the connection to {0.origin} broke: {1}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
-    """Where an error came up: what its text depends on."""
-
-    origin: str
-    verify: bool | str | None = None
-    """The CA bundle, ``True`` for the default one, ``None`` where there is no TLS."""
-    proxy: str | None = None
-    """The proxy on the way, without user name and password."""
-
-
-class Failure(NamedTuple):
+class _Failure(NamedTuple):
     """A foreign error with all that it wraps and came from, innermost last."""
 
     causes: list[BaseException]
-    circumstances: Circumstances
+    lane: Lane
     connecting: bool
     sending: bool
 
@@ -54,69 +41,66 @@ class Failure(NamedTuple):
         """The words of the innermost cause."""
         return str(self.causes[-1])[:_SHOWN] or type(self.causes[-1]).__name__
 
-    @property
-    def reason(self) -> str:
-        """The system's own words, where there are any."""
-        for cause in reversed(self.causes):
-            if isinstance(cause, OSError) and cause.strerror:
-                return str(cause.strerror)
-        return self.detail
+
+_Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 
 
-def _certificate(cause: BaseException, failure: Failure) -> TransferKitError:
-    where = failure.circumstances
-    bundle = "the default CA bundle" if where.verify in (True, None) else f"the CA bundle {where.verify}"
+def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
+    verify = failure.lane.settings.get("verify")
+    bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return CertificateError(
-        f"the certificate of {where.origin} does not verify against {bundle}: "
+        f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
         f"{getattr(cause, 'verify_message', failure.detail)}; set REQUESTS_CA_BUNDLE or pass a session with .verify"
     )
 
 
-def _unresolved(cause: BaseException, failure: Failure) -> TransferKitError:
+def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
+    who = f"proxy name of {failure.lane.proxy}" if failure.lane.proxy else f"host name of {failure.lane.origin}"
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
-    silent = getattr(cause, "errno", None) == socket.EAI_AGAIN
-    who = "the proxy" if failure.circumstances.proxy else "the host"
-    text = f"{who} name of {failure.circumstances.proxy or failure.circumstances.origin} does not resolve"
-    return ConnectError(f"{text}: {getattr(cause, 'strerror', '')}", retryable=silent)
+    silent = cause.errno == socket.EAI_AGAIN
+    return ConnectError(f"the {who} does not resolve: {cause.strerror or ''}", retryable=silent)
 
 
-def _unconnected(cause: BaseException, failure: Failure) -> TransferKitError:
-    where = failure.circumstances
-    if where.proxy is not None:
-        return ConnectError(f"the proxy {where.proxy} on the way to {where.origin} failed: {failure.reason}")
-    return ConnectError(f"cannot connect to {where.origin}: {failure.reason}")
+def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
+    # The system's own words, where there are any.
+    words = [str(c.strerror) for c in failure.causes if isinstance(c, OSError) and c.strerror] or [failure.detail]
+    origin, proxy = failure.lane.origin, failure.lane.proxy
+    if proxy is not None:
+        return ConnectError(f"the proxy {proxy} on the way to {origin} failed: {words[-1]}")
+    return ConnectError(f"cannot connect to {origin}: {words[-1]}")
 
 
-def _tls(cause: BaseException, failure: Failure) -> TransferKitError:
-    # Without a setting for certificates it is a connection that stood: a damaged record is a broken connection.
-    if failure.circumstances.verify is None or not failure.connecting:
+def _tls(cause: Any, failure: _Failure) -> TransferKitError:
+    # On a connection that stood, a damaged record is a broken connection.
+    if not failure.connecting or not failure.lane.origin.startswith("https:"):
         return _broken(cause, failure)
-    return ConnectError(f"TLS with {failure.circumstances.origin} failed: {failure.detail}")
+    return ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
 
-def _broken(cause: BaseException, failure: Failure) -> TransferKitError:
+def _broken(cause: Any, failure: _Failure) -> TransferKitError:
     if failure.connecting:
         return _unconnected(cause, failure)
     is_pipe = failure.sending and any(getattr(cause, "errno", None) == errno.EPIPE for cause in failure.causes)
-    return (WriteError if is_pipe else ReadError)(_BROKEN.format(failure.circumstances, failure.detail))
+    return (WriteError if is_pipe else ReadError)(f"the connection to {failure.lane.origin} broke: {failure.detail}")
 
 
-def _says(kind: type[TransferKitError], text: str) -> Callable[[BaseException, Failure], TransferKitError]:
-    """Return what makes an error of ``kind``.
+def _says(kind: type[TransferKitError], text: str) -> _Build:
+    """Return what makes an error of ``kind``; ``text`` may name the origin, the cause's type and its words."""
+    return lambda cause, failure: kind(
+        text.format(origin=failure.lane.origin, type=type(cause).__name__, words=failure.detail)
+    )
 
-    ``text`` may name the circumstances {0}, the cause's type {1} and its words {2}.
-    """
-    return lambda cause, failure: kind(text.format(failure.circumstances, type(cause).__name__, failure.detail))
 
-
-_unconnected_in_time = _says(TransportTimeout, "no connection to {0.origin} in time")
-_late = _says(TransportTimeout, "{0.origin} did not answer in time")
-
-_Build = Callable[[BaseException, Failure], TransferKitError]
+_unconnected_in_time = _says(TransportTimeout, "no connection to {origin} in time")
+_late = _says(TransportTimeout, "{origin} did not answer in time")
+_no_adapter = _says(ProtocolError, "a request to {origin} cannot be made: {words}")
+_malformed = _says(ProtocolError, "a request to {origin} cannot be made: {type}")
+_not_http = _says(ProtocolError, "{origin} sent an answer that is not HTTP: {type}")
 
 # The first row that fits decides. ANY: some cause is of these types; EXACT: and of none derived from them. OUTER: the
 # error itself is, for what it wraps may be of a milder kind; CONNECTING: and there is no connection yet.
 _ANY, _EXACT, _OUTER, _CONNECTING = "any", "exact", "outer", "connecting"
+_HTTP = http.client
 _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     (_ANY, (ssl.SSLCertVerificationError,), _certificate),
     (_ANY, (socket.gaierror,), _unresolved),
@@ -128,25 +112,13 @@ _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     (_OUTER, (TimeoutError, BlockingIOError, theirs.Timeout, urllib3s.TimeoutError), _late),
     (_OUTER, (ssl.SSLError, theirs.SSLError, urllib3s.SSLError), _tls),
     # PySocks is missing; or the session has no adapter for the URL.
-    (_OUTER, (theirs.InvalidSchema,), _says(ProtocolError, "a request to {0.origin} cannot be made: {2}")),
-    (
-        _OUTER,
-        (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema),
-        _says(ProtocolError, "a request to {0.origin} cannot be made: {1}"),
-    ),
-    (
-        # RemoteDisconnected is a BadStatusLine, and a broken connection; HTTPException itself means too many fields.
-        _EXACT,
-        (http.client.BadStatusLine, http.client.LineTooLong, http.client.UnknownProtocol, http.client.HTTPException),
-        _says(ProtocolError, "{0.origin} sent an answer that is not HTTP: {1}"),
-    ),
-    (
-        _ANY,
-        (urllib3s.HeaderParsingError, urllib3s.DecodeError),
-        _says(ProtocolError, "{0.origin} sent an answer that is not HTTP: {1}"),
-    ),
+    (_OUTER, (theirs.InvalidSchema,), _no_adapter),
+    (_OUTER, (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema), _malformed),
+    # RemoteDisconnected is a BadStatusLine, and a broken connection; HTTPException itself means too many fields.
+    (_EXACT, (_HTTP.BadStatusLine, _HTTP.LineTooLong, _HTTP.UnknownProtocol, _HTTP.HTTPException), _not_http),
+    (_ANY, (urllib3s.HeaderParsingError, urllib3s.DecodeError), _not_http),
     (_ANY, (BaseException,), _broken),
-)  # fmt: skip
+)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -161,14 +133,9 @@ def _causes(error: BaseException) -> list[BaseException]:
     return list(found.values())
 
 
-def convert(
-    error: BaseException, circumstances: Circumstances, *, sending: bool = False, connecting: bool = False
-) -> TransferKitError:
-    """Return our exception for a foreign one.
-
-    ``sending`` says that it came while a body was sent, ``connecting`` that there was no connection yet.
-    """
-    failure = Failure(_causes(error), circumstances, connecting, sending)
+def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
+    """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
+    failure = _Failure(_causes(error), lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:
             continue
@@ -188,7 +155,7 @@ def root_of(error: BaseException) -> OSError | None:
 
 @contextmanager
 def foreign_errors(
-    flow: Flow, circumstances: Circumstances, *, body: RequestBody | None = None, connecting: bool = False
+    flow: Flow, lane: Lane, *, body: RequestBody | None = None, connecting: bool = False
 ) -> Iterator[None]:
     """Turn what a library raises into ours: first what the flow says, then what the body's source raised."""
     try:
@@ -199,4 +166,4 @@ def foreign_errors(
         flow.check()
         if body is not None and body.error is not None:
             raise body.error from body.error.__cause__  # as it was
-        raise convert(error, circumstances, sending=body is not None, connecting=connecting) from root_of(error)
+        raise convert(error, lane, sending=body is not None, connecting=connecting) from root_of(error)

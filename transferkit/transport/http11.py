@@ -1,14 +1,18 @@
 """One request out, one response in, on one connection.
 
 The request's head is one ``sendall``, the response's head and the first of its body one ``recv_into``; the rest of the
-body goes straight into the worker's buffer. Knows the strict reader of heads (``protocol.head``), and neither origins
-nor redirects.
+body goes straight into the worker's buffer. A body is sent by the kernel where it can, with an eye on an answer that
+comes too early. Knows the strict reader of heads (``protocol.head``), and neither origins nor redirects.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import socket
+import sys
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from transferkit.content.interfaces import Flow
@@ -16,17 +20,16 @@ from transferkit.errors import ProtocolError, ReadError, TransferKitError, Trans
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
-from transferkit.transport.framing import ChunkedResponse, EndlessResponse, SizedResponse, StreamResponse
-from transferkit.transport.request import Request
-from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sending import send_body
-
-if TYPE_CHECKING:
-    from transferkit.transport.adapter import Route
+from transferkit.transport.request import Extent, Lane, Request, RequestBody
+from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
+# macOS has another sendfile, which takes part of an extent and raises.
+_KERNEL_SENDS = sys.platform == "linux"
+_BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -39,12 +42,8 @@ class StaleConnection(Exception):
     """The connection ended before a byte of a response came."""
 
 
-def head_of(request: Request, before_target: str, route_fields: str) -> bytes:
-    """Return the head of a request.
-
-    Raises:
-        ProtocolError: a header field could be read as more than one.
-    """
+def head_of(request: Request, lane: Lane) -> bytes:
+    """Return the head of a request; a header field that could be read as more than one is a ProtocolError."""
     fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
     if fields.count("\n") != len(request.headers) or fields.count("\r") != len(request.headers):
         raise ProtocolError("a header field holds a line break, and is not sent")
@@ -52,29 +51,25 @@ def head_of(request: Request, before_target: str, route_fields: str) -> bytes:
         fields += f"Content-Length: {request.body.length}\r\n"
     try:
         target = request.target if request.target.isascii() else visible(request.target)
-        line = f"{request.method} {before_target}{target} HTTP/1.1\r\n"
-        return f"{line}{route_fields}{fields}\r\n".encode("latin-1")
+        line = f"{request.method} {lane.before_target}{target} HTTP/1.1\r\n"
+        return f"{line}{lane.fields}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error
 
 
-def converse(connection: WakeableConnection, head: bytes, request: Request, route: Route, flow: Flow) -> Response:
-    """Send a request and return the response once its head is there. On every way out but a response the flow knows
-    nothing of the connection any more, and the caller closes it.
-
-    Raises:
-        StaleConnection: the connection had ended, and nothing of the request had an effect that is known.
-        TransportError, ProtocolError: no response came, or none that HTTP knows.
-    """
+def converse(connection: WakeableConnection, head: bytes, request: Request, lane: Lane, flow: Flow) -> Response:
+    """Send a request and return the response once its head is there. On every other way out, StaleConnection among
+    them, the flow knows nothing of the connection any more, and the caller closes it."""
     body, timeout = request.body, request.timeout
     early = False
+    broken: OSError | None = None
     try:
         flow.attach(connection.abort)
         connection.bound(timeout)
         try:
             connection.sock.sendall(head)
             if body is not None:
-                early = send_body(connection, body, timeout)
+                early = _send_body(connection, body, timeout)
         except TransferKitError:
             raise
         except OSError as error:
@@ -84,79 +79,115 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, rout
             if body.error is not None:
                 raise body.error from error
             # It may have answered, and closed, before it had the whole body: 401, 413 and 507 do.
-            early = True
-            try:
-                found, rest = _read_head(connection, timeout, route, flow)
-            except (TransferKitError, StaleConnection):
-                flow.check()
-                raise convert(error, route.circumstances, sending=True) from error
-        else:
-            found, rest = _read_head(connection, timeout, route, flow)
-        return _response(connection, found, rest, request, route, flow, early)
+            broken = error
+        try:
+            found, rest = _read_head(connection, timeout, lane, flow)
+        except (TransferKitError, StaleConnection):
+            if broken is None:
+                raise
+            flow.check()
+            raise convert(broken, lane, sending=True) from broken
+        kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
+        if request.method == "HEAD" or found.status in NO_BODY:
+            kind, length = StreamResponse, 0
+        keeps = found.keeps_alive and not early and broken is None
+        return kind(connection, found, length, rest, request, lane, flow, keeps)
     except BaseException:
         flow.detach(connection.abort)
         raise
 
 
-def _response(
-    connection: WakeableConnection, head: Head, rest: bytes, request: Request, route: Route, flow: Flow, early: bool
-) -> Response:
-    chunked, length = head.chunked, head.length
-    if request.method == "HEAD" or head.status in NO_BODY:
-        chunked, length = False, 0
-    if chunked:
-        length = None
-    kind: type[StreamResponse] = ChunkedResponse if chunked else EndlessResponse if length is None else SizedResponse
-    return kind(connection, head, length, rest, request, route, flow, head.keeps_alive and not early)
+def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
+    """Send a body; stop, and tell so, when the server answers before it has all of it."""
+    sock = connection.sock
+    # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
+    is_watched = not connection.over_tls
+    by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    with body:
+        for piece in body.pieces(by_kernel=by_kernel):
+            if isinstance(piece, Extent):
+                if _send_extent(sock, piece, timeout):
+                    return True
+                continue
+            if is_watched and poll.poll(0) and not _is_interim(sock):
+                return True
+            sock.sendall(piece)
+    return False
 
 
-def _read_head(connection: WakeableConnection, timeout: float, route: Route, flow: Flow) -> tuple[Head, bytes]:
+def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
+    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
+
+    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    events = poll.poll(timeout * 1000)
+    if events and events[0][1] & select.POLLIN:
+        if not _is_interim(sock):
+            return True
+        poll.modify(sock, select.POLLOUT)
+        events = poll.poll(timeout * 1000)
+    if not events:
+        raise TimeoutError("timed out")
+    sock.setblocking(False)
+    try:
+        extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        # The connection's, or the file's: reading it in the ordinary way will tell what is wrong with that.
+        if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
+            raise
+        extent.sent = -1
+    finally:
+        sock.setblocking(True)
+    return False
+
+
+def _is_interim(sock: socket.socket) -> bool:
+    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
+    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)
+
+
+def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow: Flow) -> tuple[Head, bytes]:
     """Read until the head of the final response is complete; return it and what came after it."""
     deadline = time.monotonic() + timeout
     buffer = flow.buffer
-    try:
-        count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
-    except OSError as error:
+    data, interims, has_begun = b"", 0, False
+    while True:
+        try:
+            count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
+        except OSError as error:
+            flow.check()
+            if isinstance(error, ConnectionError) and not has_begun:
+                raise StaleConnection from error
+            raise convert(error, lane) from error
         flow.check()
-        if isinstance(error, ConnectionError):
-            raise StaleConnection from error
-        raise convert(error, route.circumstances) from error
-    flow.check()
-    if not count:
-        raise StaleConnection
-    data = bytes(buffer[:count])
-    for _ in range(_MAX_INTERIM):
-        end = data.find(END)
-        while end < 0:
-            # Else the wait for a rest that never comes would be all that the caller hears of.
-            if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
-                raise ProtocolError(f"{route.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
-            if len(data) >= MAX_HEAD:
-                raise ProtocolError(f"{route.origin} sent an answer whose head is longer than {MAX_HEAD} bytes")
-            data += _more(connection, deadline, route, flow)
-            end = data.find(END)
-        head, data = read_head(data[: end + 4]), data[end + 4 :]
-        if head.status >= 200:
-            connection.bound(timeout)
-            return head, data
-        if head.status == 101:
-            raise ProtocolError(f"{route.origin} switches protocols (101), which nobody asked for")
-    raise ProtocolError(f"{route.origin} sent {_MAX_INTERIM} interim answers and no final one")
-
-
-def _more(connection: WakeableConnection, deadline: float, route: Route, flow: Flow) -> bytes:
-    """Return more of a head that is not complete."""
-    left = deadline - time.monotonic()
-    if left < _SHORTEST:
-        raise TransportTimeout(f"{route.origin} did not send the whole head of its answer in time")
-    connection.bound(left)
-    buffer = flow.buffer
-    try:
-        count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
-    except OSError as error:
-        flow.check()
-        raise convert(error, route.circumstances) from error
-    flow.check()
-    if not count:
-        raise ReadError(f"{route.origin} closed the connection within the head of its answer")
-    return bytes(buffer[:count])
+        if not count:
+            if not has_begun:
+                raise StaleConnection
+            raise ReadError(f"{lane.origin} closed the connection within the head of its answer")
+        has_begun = True
+        data += buffer[:count]
+        while (end := data.find(END)) >= 0:
+            head, data = read_head(data[: end + 4]), data[end + 4 :]
+            if head.status >= 200:
+                connection.bound(timeout)
+                return head, data
+            if head.status == 101:
+                raise ProtocolError(f"{lane.origin} switches protocols (101), which nobody asked for")
+            interims += 1
+            if interims == _MAX_INTERIM:
+                raise ProtocolError(f"{lane.origin} sent {_MAX_INTERIM} interim answers and no final one")
+        # Else the wait for a rest that never comes would be all that the caller hears of.
+        if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
+        if len(data) >= MAX_HEAD:
+            raise ProtocolError(f"{lane.origin} sent an answer whose head is longer than {MAX_HEAD} bytes")
+        left = deadline - time.monotonic()
+        if left < _SHORTEST:
+            raise TransportTimeout(f"{lane.origin} did not send the whole head of its answer in time")
+        connection.bound(left)

@@ -1,18 +1,21 @@
-"""What goes out on one request: the request itself, as one value, and the body that it may have."""
+"""What goes out: a request as one value, the body that it may have, and the lane that takes it to its origin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transferkit.content.interfaces import Body, Flow, Local, Seekable
+from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
 from transferkit.errors import NotFoundError, ReadError
 from transferkit.protocol.origin import Origin
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from transferkit.transport.adapter import PooledAdapter
+    from transferkit.transport.connections import WakeablePool
+
 
 # Bytes between two counts of what was sent. A slow link must be seen to move: 256 KiB in the 10 s of a stall would ask
 # for 26 KB/s of every connection.
@@ -49,8 +52,33 @@ class Request(NamedTuple):
     """Path and query, byte for byte."""
     trusted: bool = False
     """Whether ``origin`` is the registry's own: what a session says about credentials holds there alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """How requests to one origin travel, and what a session says about it; asked once."""
+
+    origin: str
+    """The origin, as an error names it."""
+    proxy: str | None = None
+    """The proxy on the way, without user name and password."""
     connect_timeout: float = 10.0
-    """Seconds that a new connection may take, if one is needed."""
+    """Seconds that a new connection may take."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Fields that the session adds."""
+    is_plain: bool = True
+    """Whether a request needs nothing that only ``requests`` knows."""
+    adapter: PooledAdapter | None = None
+    """The session's adapter, where it is one of ours; what follows says how requests travel below that."""
+    pool: WakeablePool | None = None
+    tunnel: bool = False
+    """Whether a proxy is asked to CONNECT."""
+    before_target: str = ""
+    """What stands before each target: of a proxy that is not asked to connect, it is the origin."""
+    fields: str = ""
+    """The header fields of every request: the host, and what a proxy wants to see."""
 
 
 @dataclass(slots=True)
@@ -66,10 +94,11 @@ class Extent:
     sent: int = 0
 
 
-class RequestBody:
+class RequestBody(Closing):
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    ``start`` is where in the content they begin; ``open_body`` opens it there.
+    ``start`` is where in the content they begin; ``open_body`` opens it there. Who iterates over it again, as the
+    adapter of a user's session does that tries again by itself, gets it from its first byte. A context manager.
     """
 
     def __init__(
@@ -77,63 +106,66 @@ class RequestBody:
     ) -> None:
         self.length = length
         self.start = start
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self._open = open_body
         self._flow = flow
+        self._sent: Generator[Any, None, None] | None = None
 
     def rewind(self) -> None:
         """Take back what was sent: the body starts again from its first byte."""
         self._flow.counter.set_position(self.start)
 
-    def __iter__(self) -> Iterator[memoryview]:
+    def close(self) -> None:
+        """Let go of the content. A body that ends when its garbage is collected would end the next one's watch."""
+        if self._sent is not None:
+            self._sent.close()
+
+    def __iter__(self) -> Generator[memoryview, None, None]:
         return self.pieces()
 
-    def pieces(self) -> Generator[memoryview, None, None]:
-        """Yield the body in pieces of the worker's buffer."""
-        return self._guarded(self._pieces())
+    def pieces(self, *, by_kernel: bool = False) -> Generator[Any, None, None]:
+        """Yield the body in pieces of the worker's buffer; ``by_kernel``: as ``Extent``s where it is a file that need
+        not be hashed."""
+        if self._sent is not None:
+            self.close()
+            self.rewind()
+        self._sent = self._pieces(by_kernel)
+        return self._sent
 
-    def extents(self) -> Generator[memoryview | Extent, None, None]:
-        """Yield the body as pieces of a file where it is one that need not be hashed, else as ``pieces`` does."""
-        return self._guarded(self._pieces(by_kernel=True))
-
-    def _guarded(self, pieces: Iterator[T]) -> Generator[T, None, None]:
-        # urllib3 takes every OSError for the connection's; what the source raised is kept to be raised again as it was.
+    def _pieces(self, by_kernel: bool) -> Generator[Any, None, None]:
         try:
-            yield from pieces
-        except GeneratorExit:
-            raise
-        except BaseException as error:
+            with self._open() as body:
+                self._flow.watch.begin()
+                left = self.length
+                if by_kernel and isinstance(body, Local):
+                    left = yield from self._extents(body)
+                    if left:
+                        body.seek(self.start + self.length - left, flow=self._flow)
+                yield from self._blocks(body, left)
+        except Exception as error:
+            # urllib3 takes every OSError for the connection's; what the source raised is raised again as it was.
             self.error = error
             raise
         finally:
             self._flow.watch.end()
 
-    def _pieces(self, *, by_kernel: bool = False) -> Iterator[Any]:
-        flow = self._flow
-        buffer = flow.buffer
-        with self._open() as body:
-            flow.watch.begin()
-            left = self.length
-            is_here = isinstance(body, Seekable)
-            if by_kernel and isinstance(body, Local):
-                left = yield from self._extents(body)
-                if left:
-                    body.seek(self.start + self.length - left, flow=flow)
-            while left:
-                filled = 0
-                room = min(len(buffer), left)
-                flow.watch.paused = is_here  # who waits for a disk waits for no connection
-                while filled < room:
-                    count = body.readinto(buffer[filled:room])
-                    if not count:
-                        raise ReadError(f"the source ended {left - filled} bytes early")
-                    filled += count
-                flow.watch.paused = False
-                for start in range(0, filled, PIECE):
-                    piece = buffer[start : min(start + PIECE, filled)]
-                    yield piece
-                    flow.moved(len(piece))
-                left -= filled
+    def _blocks(self, body: Body, left: int) -> Generator[memoryview, None, None]:
+        flow, buffer = self._flow, self._flow.buffer
+        is_here = isinstance(body, Seekable)
+        while left:
+            filled, room = 0, min(len(buffer), left)
+            flow.watch.paused = is_here  # who waits for a disk waits for no connection
+            while filled < room:
+                count = body.readinto(buffer[filled:room])
+                if not count:
+                    raise ReadError(f"the source ended {left - filled} bytes early")
+                filled += count
+            flow.watch.paused = False
+            for start in range(0, filled, PIECE):
+                piece = buffer[start : min(start + PIECE, filled)]
+                yield piece
+                flow.moved(len(piece))
+            left -= filled
 
     def _extents(self, body: Local) -> Generator[Extent, None, int]:
         """Return how many bytes are left for somebody else to send."""
@@ -154,7 +186,7 @@ class RequestBody:
         return end - at
 
 
-class BytesBody:
+class BytesBody(Closing):
     """A short body that is in memory."""
 
     def __init__(self, data: bytes) -> None:
@@ -170,11 +202,3 @@ class BytesBody:
 
     def close(self) -> None:
         self._left = self._left[:0]
-
-    def __enter__(self) -> BytesBody:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()

@@ -11,10 +11,13 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from transferkit.content.interfaces import Abort, Flow
 
+S = TypeVar("S", bound=socket.socket)
 _SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
 
 
@@ -34,48 +37,37 @@ def abort_of(sock: socket.socket) -> Abort:
     return abort
 
 
-def open_socket(
-    host: str,
-    port: int,
-    *,
-    timeout: float,
-    flow: Flow,
-    family: int,
-    options: Sequence[tuple[int, int, int | bytes]],
-    source_address: tuple[str, int] | None,
-) -> socket.socket:
-    """Connect to the first address of ``host`` that answers within ``timeout`` seconds, which is then the socket's own.
+@contextmanager
+def closed_on_error(resource: Any) -> Iterator[None]:
+    """Close what nobody else knows yet, where the body raises."""
+    try:
+        yield
+    except BaseException:
+        resource.close()
+        raise
 
-    Raises:
-        OSError: the name does not resolve (``gaierror``), or no address answers: what the last one said.
-    """
-    last: OSError = OSError(f"{host} has no address")
-    for kind, type_, protocol, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
-        sock = None
+
+def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable[[S, Any], None]) -> S:
+    """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers."""
+    last = OSError(f"{host} has no address")
+    for *parameters, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
         try:
-            sock = socket.socket(kind, type_, protocol)
-            for option in options:
-                sock.setsockopt(*option)
-            if source_address:
-                sock.bind(source_address)
-            _connect(sock, address, timeout, flow)
-        except BaseException as error:
-            if sock is not None:
-                sock.close()
-            if not isinstance(error, OSError):
-                raise
+            sock = kind(*parameters)
+            with closed_on_error(sock):
+                dial(sock, address)
+        except OSError as error:
             last = error
         else:
             return sock
     raise last
 
 
-def _connect(sock: socket.socket, address: object, timeout: float, flow: Flow) -> None:
+def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> None:
     """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
     # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.
-    sock.connect_ex(address)  # type: ignore[arg-type]  # as getaddrinfo returned it
+    sock.connect_ex(address)
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
     while not poll.poll(_SLICE * 1000):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from typing import Any
 
 import socks  # type: ignore[import-untyped]  # PySocks has no types
 from urllib3.connection import HTTPSConnection
@@ -12,7 +12,7 @@ from urllib3.contrib.socks import SOCKSConnection
 
 from transferkit.content.interfaces import Flow
 from transferkit.transport.connections import WakeableConnection, WakeablePool
-from transferkit.transport.sockets import abort_of
+from transferkit.transport.sockets import abort_of, open_socket
 
 
 class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
@@ -20,36 +20,27 @@ class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
 
     def _open(self, flow: Flow) -> socket.socket:
         options: Any = self._socks_options
-        last = OSError(f"the proxy {options['proxy_host']} has no address")
         proxy = options["proxy_host"], int(options["proxy_port"] or 1080)
-        for family, kind, protocol, _, _ in socket.getaddrinfo(*proxy, 0, socket.SOCK_STREAM):
-            sock: Any = socks.socksocket(family, kind, protocol)
+
+        def dial(sock: Any, _: object) -> None:
             abort = abort_of(sock)
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            sock.settimeout(self.timeout)
+            sock.set_proxy(options["socks_version"], *proxy, options["rdns"], options["username"], options["password"])
             try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(self.timeout)
-                sock.set_proxy(
-                    options["socks_version"], *proxy, options["rdns"], options["username"], options["password"]
-                )
                 flow.attach(abort)
                 sock.connect((self.host, self.port))
-            except socks.ProxyError as error:
-                sock.close()
-                flow.check()
-                last = error.socket_err if isinstance(error.socket_err, OSError) else OSError(str(error))
             except OSError as error:
-                sock.close()
                 flow.check()
-                last = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return cast(socket.socket, sock)
+                # A ProxyError without one of the system's below it has its words in no place of an OSError's.
+                cause = getattr(error, "socket_err", error)
+                raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
             finally:
                 flow.detach(abort)
-        raise last
+
+        sock: socket.socket = open_socket(*proxy, 0, socks.socksocket, dial)
+        return sock
 
 
 class WakeableSOCKSTLSConnection(WakeableSOCKSConnection, HTTPSConnection):

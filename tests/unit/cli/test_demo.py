@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -45,7 +46,7 @@ def test_a_missing_path_is_wrong_usage(tmp_path):
 
 
 def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
-    def failing(*_: object, **__: object) -> bool:
+    def failing(*_: object, **__: object) -> None:
         raise tk.OutOfSpaceError("no space left writing /x: free some, and run it again")
 
     monkeypatch.setattr("transferkit.cli.demo.run", failing)
@@ -56,15 +57,20 @@ def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
 
 
 def test_a_wrong_byte_is_exit_code_1(monkeypatch):
-    monkeypatch.setattr("transferkit.cli.demo._same", lambda digest, path: False)
+    def damaging(blobs, folder, **keywords):
+        report = tk.download(blobs, folder, **keywords)
+        Path(next(iter(report.paths.values()))).write_bytes(b"another one")
+        return report
+
+    monkeypatch.setattr("transferkit.cli.demo.download", damaging)
     done = CliRunner().invoke(main, ["demo", "--tensors", "2", "--large", "0"])
 
     assert 1 == done.exit_code
-    assert "files are wrong" in done.output
+    assert "1 files are wrong" in done.output
 
 
 def test_ctrl_c_is_exit_code_130(monkeypatch):
-    def interrupted(*_: object, **__: object) -> bool:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("transferkit.cli.demo.run", interrupted)

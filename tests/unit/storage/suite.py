@@ -33,7 +33,7 @@ from transferkit.transfer.flow import WorkerFlow
 DATA = random.Random(3).randbytes(40_000)
 HALF = len(DATA) // 2
 PIECE = 3_000
-CALLS = sorted(name for name in vars(Disk) if not name.startswith("_"))
+CALLS = sorted(name for name in vars(Disk) if not name.startswith("_") and name != "boot")
 
 
 def descriptor_of(data: bytes) -> Descriptor:

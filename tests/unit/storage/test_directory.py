@@ -70,7 +70,7 @@ def test_a_blob_of_the_threshold_outlives_its_process(tmp_path, flow, size, kind
 
 def test_a_small_blob_takes_no_more_system_calls_than_it_needs(tmp_path):
     directory = Directory(tmp_path)
-    directory.prepare()
+    directory.prepare([descriptor_of(DATA)])
     disk = FailingDisk(lambda *_: False)
     directory = Directory(tmp_path, disk=disk)
     before = dict(disk.counts)
@@ -103,7 +103,7 @@ def test_what_is_wrong_with_one_blob_does_not_concern_the_others(tmp_path):
 
 def test_a_folder_for_partial_files_that_vanishes_is_made_again(tmp_path, flow):
     directory = Directory(tmp_path)
-    directory.prepare()
+    directory.prepare([descriptor_of(DATA)])
     (tmp_path / ".partial").rmdir()
 
     store(directory, DATA)
@@ -208,7 +208,7 @@ def test_what_is_no_file_in_the_place_of_a_partial_one_is_not_waited_for(tmp_pat
 def test_who_may_write_to_a_shared_folder_may_write_to_its_unfinished_files(tmp_path):
     (tmp_path / "d").mkdir()
     os.chmod(tmp_path / "d", 0o2775)
-    Directory(tmp_path / "d").prepare()
+    Directory(tmp_path / "d").prepare([descriptor_of(DATA)])
     assert 0o2775 == stat.S_IMODE((tmp_path / "d" / ".partial").stat().st_mode)
 
 
@@ -217,6 +217,6 @@ def test_every_folder_that_is_made_is_durable_too(tmp_path, durable):
     synced: list[str] = []
     disk = Disk()
     disk.sync_folder = synced.append
-    Directory(tmp_path / "a" / "b", durable=durable, disk=disk).prepare()
+    Directory(tmp_path / "a" / "b", durable=durable, disk=disk).prepare([descriptor_of(DATA)])
     made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     assert sorted(map(str, made if durable else [])) == sorted(synced)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,24 @@ def test_an_error_says_what_where_and_what_to_do(code, kind, says):
 def test_our_own_errors_pass_unchanged():
     with pytest.raises(OutOfSpaceError, match="mine"), disk_errors("writing", "/x"):
         raise OutOfSpaceError("mine")
+
+
+def test_linux_names_its_boot(monkeypatch):
+    assert Disk().boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    monkeypatch.setattr(sys, "platform", "plan9")
+    assert Disk().boot is None
+
+
+def test_macos_names_its_boot(monkeypatch, tmp_path):
+    class Done:
+        stdout = "3C2A0E54-1B7F\n"
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("subprocess.run", lambda *a, **k: Done)
+    assert "3C2A0E54-1B7F" == Disk().boot
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("subprocess.run", failing)
+    assert Disk().boot is None

@@ -45,7 +45,6 @@ def path(tmp_path):
 def known(path, flow, disk=None) -> Directory:
     """A directory that remembers from an earlier run that the file is right."""
     directory = Directory(path.parent)
-    directory.prepare()
     assert directory.exists(DESCRIPTOR, flow=flow)
     directory.close()
     return Directory(path.parent, disk=disk)

@@ -12,7 +12,7 @@ from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage import index as module
 from transferkit.storage.disk import Disk
-from transferkit.storage.index import VerifiedIndex, boot_id
+from transferkit.storage.index import VerifiedIndex
 
 A = Digest("sha256:" + 64 * "a")
 B = Digest("sha256:" + 64 * "b")
@@ -20,13 +20,16 @@ B = Digest("sha256:" + 64 * "b")
 
 @pytest.fixture
 def file(tmp_path):
+    (tmp_path / ".partial").mkdir()
     path = tmp_path / "blob"
     path.write_bytes(b"12345")
     return path
 
 
 def make(tmp_path: Path, boot: str | None = "boot-1") -> VerifiedIndex:
-    return VerifiedIndex(str(tmp_path / "verified"), disk=Disk(), boot=boot)
+    disk = Disk()
+    disk.boot = boot
+    return VerifiedIndex(str(tmp_path), disk)
 
 
 def test_a_row_is_known_to_the_next_run(tmp_path, file):
@@ -45,7 +48,7 @@ def test_what_is_new_is_remembered_however_long_the_index_is(tmp_path, file, mon
         index = make(tmp_path)
         index.add(digest, file.stat(), durable=False)
         index.flush()
-    assert (tmp_path / "verified").stat().st_size > 1000
+    assert (tmp_path / ".partial" / "verified").stat().st_size > 1000
     (tmp_path / "new").write_bytes(b"new")
     index = make(tmp_path)
     index.add(A, (tmp_path / "new").stat(), durable=False)
@@ -90,7 +93,7 @@ def test_without_a_boot_id_only_synced_rows_are_written(tmp_path, file):
     first = make(tmp_path, None)
     first.add(A, file.stat(), durable=False)
     first.flush()
-    assert not (tmp_path / "verified").exists()
+    assert not (tmp_path / ".partial" / "verified").exists()
 
     first.add(B, file.stat(), durable=True)
     first.flush()
@@ -102,7 +105,7 @@ def test_a_line_that_does_not_parse_is_ignored(tmp_path, file, line):
     status = file.stat()
     key = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
     text = line.format(a=A, k=key) + f"\n1 {B} {key} boot-1\n"
-    (tmp_path / "verified").write_bytes(text.encode("latin-1"))
+    (tmp_path / ".partial" / "verified").write_bytes(text.encode("latin-1"))
     index = make(tmp_path)
 
     assert not index.knows(A, status)
@@ -114,9 +117,9 @@ def test_rows_are_written_in_batches(tmp_path, file):
     for number in range(module._BATCH + 1):
         index.add(Digest(f"sha256:{number:064x}"), file.stat(), durable=False)
 
-    assert module._BATCH == len((tmp_path / "verified").read_text().splitlines())
+    assert module._BATCH == len((tmp_path / ".partial" / "verified").read_text().splitlines())
     index.flush()
-    assert module._BATCH + 1 == len((tmp_path / "verified").read_text().splitlines())
+    assert module._BATCH + 1 == len((tmp_path / ".partial" / "verified").read_text().splitlines())
 
 
 def test_an_index_that_cannot_be_written_costs_nothing_but_the_next_hashing(tmp_path, file):
@@ -124,7 +127,7 @@ def test_an_index_that_cannot_be_written_costs_nothing_but_the_next_hashing(tmp_
         def append(self, path, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    index = VerifiedIndex(str(tmp_path / "verified"), disk=FullDisk(), boot="b")
+    index = VerifiedIndex(str(tmp_path), FullDisk())
     for _ in range(module._BATCH + 1):
         index.add(A, file.stat(), durable=False)
     index.flush()
@@ -132,37 +135,16 @@ def test_an_index_that_cannot_be_written_costs_nothing_but_the_next_hashing(tmp_
 
 
 def test_an_index_brings_its_folder_with_it(tmp_path, file):
-    index = VerifiedIndex(str(tmp_path / "d" / ".partial" / "verified"), disk=Disk(), boot="b")
+    index = make(tmp_path / "d")
     index.add(A, file.stat(), durable=False)
     index.flush()
     assert (tmp_path / "d" / ".partial" / "verified").is_file()
 
 
 def test_a_link_in_the_place_of_the_index_is_refused(tmp_path, file):
-    (tmp_path / "verified").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".partial" / "verified").symlink_to(tmp_path / "elsewhere")
     index = make(tmp_path)
     index.add(A, file.stat(), durable=False)
     with pytest.raises(StorageError, match="writing the index"):
         index.flush()
     assert not (tmp_path / "elsewhere").exists()
-
-
-def test_linux_names_its_boot(monkeypatch):
-    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    monkeypatch.setattr(module.sys, "platform", "plan9")
-    assert boot_id() is None
-
-
-def test_macos_names_its_boot(monkeypatch, tmp_path):
-    class Done:
-        stdout = "3C2A0E54-1B7F\n"
-
-    monkeypatch.setattr(module.sys, "platform", "darwin")
-    monkeypatch.setattr("subprocess.run", lambda *a, **k: Done)
-    assert "3C2A0E54-1B7F" == boot_id()
-
-    def failing(*_: object, **__: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr("subprocess.run", failing)
-    assert boot_id() is None

@@ -10,17 +10,15 @@ import threading
 import pytest
 
 import transferkit as tk
-from transferkit.content.descriptor import Descriptor
 from transferkit.storage.disk import Disk
 from transferkit.storage.lock import BlobLock, unheld
 from transferkit.transfer.flow import WorkerFlow
 
-BLOB = Descriptor("sha256:" + 64 * "a", 1000)
 NAME = f"sha256-{64 * 'a'}.lock"
 
 
 def make(folder) -> BlobLock:
-    return BlobLock(str(folder), BLOB, Disk())
+    return BlobLock(f"{folder}/{NAME}", Disk())
 
 
 def is_free(folder) -> bool:

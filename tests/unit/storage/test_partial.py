@@ -21,7 +21,6 @@ from tests.unit.storage import volatile
 from tests.unit.storage.suite import FailingDisk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.storage import directory as directory_module
 from transferkit.storage import partial as partial_module
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
@@ -204,6 +203,18 @@ def test_a_file_that_lost_bytes_is_an_error_and_not_a_wrong_digest(tmp_path):
     with pytest.raises(tk.SizeMismatchError, match="shorter") as caught:
         partial.commit(WorkerFlow())
     assert caught.value.retryable
+    assert 0 == open_partial_and_close(tmp_path)
+
+
+@pytest.mark.parametrize("size", [PIECE, SIZE + 1])
+def test_a_file_of_another_size_is_not_stored_although_all_that_was_written_is_hashed(tmp_path, size):
+    partial = open_partial(tmp_path)
+    put(partial, 0, SIZE)
+    os.truncate(in_partial(tmp_path), size)
+    with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
+        partial.commit(WorkerFlow())
+    assert caught.value.retryable
+    assert not final_path(tmp_path).exists()
     assert 0 == open_partial_and_close(tmp_path)
 
 
@@ -436,7 +447,7 @@ def test_what_was_left_beside_a_blob_that_is_in_place_is_removed(tmp_path):
 
 
 def boot(monkeypatch, name: str) -> None:
-    monkeypatch.setattr(directory_module, "boot_id", lambda: name)
+    monkeypatch.setattr(Disk, "boot", name)
 
 
 @pytest.mark.parametrize("loss", ["names", "data", "order"])

@@ -17,47 +17,54 @@ from transferkit.transfer.flow import WorkerFlow
 NAME = BLOB.digest.file_name
 
 
-def touch(folder: Path, *names: str) -> None:
+def touch(folder: Path, *names: str) -> Path:
+    """Make these files in the ``.partial`` of a folder, and return that."""
+    (folder / ".partial").mkdir()
     for name in names:
-        (folder / name).write_bytes(b"x")
+        (folder / ".partial" / name).write_bytes(b"x")
+    return folder / ".partial"
 
 
 def test_partial_files_are_found_and_nothing_else(tmp_path):
-    touch(tmp_path, NAME, f"{NAME}.{16 * 'a'}", f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}.json", "verified")
-    (tmp_path / f"sha512-{128 * 'b'}").symlink_to("elsewhere")
-    found = find_partials(str(tmp_path), disk=Disk())
-    assert {f"{tmp_path}/{NAME}", f"{tmp_path}/{NAME}.{16 * 'a'}"} == {partial.path for partial in found}
+    unfinished = touch(
+        tmp_path, NAME, f"{NAME}.{16 * 'a'}", f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}.json", "verified"
+    )
+    (unfinished / f"sha512-{128 * 'b'}").symlink_to("elsewhere")
+    found = find_partials(Directory(tmp_path))
+    assert {f"{unfinished}/{NAME}", f"{unfinished}/{NAME}.{16 * 'a'}"} == {partial.path for partial in found}
     assert {BLOB.digest} == {partial.digest for partial in found}
 
 
 def test_without_a_folder_there_are_none(tmp_path):
-    assert [] == find_partials(f"{tmp_path}/nothing", disk=Disk())
+    assert [] == find_partials(Directory(tmp_path / "nothing"))
 
 
 def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_path):
     """Who takes the lock anew must not find a file that is about to be removed."""
-    touch(tmp_path, NAME, f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}", f"{NAME}.{16 * 'a'}.json", "verified")
+    unfinished = touch(
+        tmp_path, NAME, f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}", f"{NAME}.{16 * 'a'}.json", "verified"
+    )
     removed: list[str] = []
     disk = Disk()
     disk.unlink = lambda path: (removed.append(os.path.basename(path)), os.unlink(path))
-    assert 2 == len(remove_partials(str(tmp_path), None, older_than=0, disk=disk))
-    assert ["verified"] == os.listdir(tmp_path)
+    assert 2 == len(remove_partials(Directory(tmp_path, disk=disk), None, older_than=0))
+    assert ["verified"] == os.listdir(unfinished)
     assert removed.index(NAME) < removed.index(f"{NAME}.lock")
     assert removed.index(f"{NAME}.json") < removed.index(f"{NAME}.lock")
 
 
 def test_what_is_young_or_not_asked_for_stays(tmp_path):
-    touch(tmp_path, NAME)
-    assert [] == remove_partials(str(tmp_path), None, older_than=60, disk=Disk())
-    assert [] == remove_partials(str(tmp_path), ["sha256:" + 64 * "0"], older_than=0, disk=Disk())
-    assert [NAME] == os.listdir(tmp_path)
+    unfinished = touch(tmp_path, NAME)
+    assert [] == remove_partials(Directory(tmp_path), None, older_than=60)
+    assert [] == remove_partials(Directory(tmp_path), ["sha256:" + 64 * "0"], older_than=0)
+    assert [NAME] == os.listdir(unfinished)
 
 
 def test_a_large_blob_that_runs_is_left_alone(tmp_path):
     directory = Directory(tmp_path, resume_threshold=1)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA)
-    assert [] == directory.discard(None, older_than=0)
+    assert [] == remove_partials(directory, None, older_than=0)
     ingest.commit(WorkerFlow())
     assert is_stored(tmp_path)
 
@@ -66,7 +73,7 @@ def test_a_small_blob_that_runs_begins_again(tmp_path):
     directory = Directory(tmp_path)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA, HALF)
-    assert 1 == len(directory.discard(None, older_than=0))
+    assert 1 == len(remove_partials(directory, None, older_than=0))
     fill(ingest, DATA)
     with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
         ingest.commit(WorkerFlow())
@@ -78,4 +85,5 @@ def test_a_small_blob_that_runs_begins_again(tmp_path):
 def test_a_file_that_cannot_be_removed_is_an_error(tmp_path):
     touch(tmp_path, NAME)
     with pytest.raises(tk.StorageError, match="removing"):
-        remove_partials(str(tmp_path), None, older_than=0, disk=FailingDisk(lambda name, *_: name == "unlink"))
+        disk = FailingDisk(lambda name, *_: name == "unlink")
+        remove_partials(Directory(tmp_path, disk=disk), None, older_than=0)

@@ -15,7 +15,9 @@ BLOB = Descriptor("sha256:" + 64 * "a", 1000)
 
 
 def make(folder, descriptor: Descriptor = BLOB, boot: str | None = "one") -> State:
-    return State(f"{folder}/state.json", descriptor, disk=Disk(), boot=boot)
+    disk = Disk()
+    disk.boot = boot
+    return State(f"{folder}/state.json", descriptor, disk)
 
 
 def written(folder, rows, *, synced: int | None = None, boot: str | None = "one") -> State:
@@ -98,15 +100,12 @@ def test_writing_anew_forgets_what_was_synced_and_leaves_one_file(tmp_path):
 
 def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
     synced = []
-
-    class Recording(Disk):
-        def sync_folder(self, path):
-            synced.append(path)
-
-    state = State(f"{tmp_path}/state.json", BLOB, disk=Recording(), boot="one")
+    disk = Disk()
+    disk.sync_folder = synced.append
+    state = State(f"{tmp_path}/state.json", BLOB, disk)
     state.rewrite(Ranges())
-    for _ in range(3):
-        state.sync(0)
+    assert [] == synced
+    state.sync(0)
     state.close()
     assert [str(tmp_path)] == synced
 
@@ -134,10 +133,9 @@ def test_rows_that_are_short_for_the_blob_are_joined(tmp_path):
 
 def test_a_state_that_is_written_anew_has_its_short_rows_in_it(tmp_path):
     large = Descriptor(BLOB.digest, 80 * 10**9)
-    state, ranges = make(tmp_path, large), Ranges()
-    state.rewrite(ranges)
+    state = make(tmp_path, large)
+    state.rewrite(Ranges())
     state.add(0, 99)
-    ranges.add(0, 99)
-    state.rewrite(ranges)
+    state.rewrite(state.ranges)
     state.close()
     assert (1, [[0, 99]]) == (state.rows, make(tmp_path, large).load().to_list())

@@ -61,7 +61,7 @@ class Stage:
         self.concurrency.begin([self.flow, self.sibling])
         self.outcomes = Outcomes(trace or tk.Trace(), LOGGER)
         retry = Retry(tk.RetryOptions(attempts=3, patience=0.0), clock=lambda: 0.0, rng=lambda: 0.5)
-        self.attempts = Attempts(retry, self.concurrency, self.outcomes, logger=LOGGER)
+        self.attempts = Attempts(retry, self.concurrency, self.outcomes)
         self.made = 0
 
     def run(self, *errors: Exception, start: int = 0, before=lambda: None, attempts: Attempts | None = None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import pytest
 
 import transferkit as tk
+from transferkit.content.interfaces import Outcome
 from transferkit.retry import Retry
 from transferkit.transfer.operation import Operation
 
@@ -147,3 +149,45 @@ def test_a_cancelled_operation_does_nothing_more(memory, make):
         with pytest.raises(tk.CancelledError, match="enough"):
             operation.copy([memory.make_blob(10)[1]], memory.Source({}), memory.Target())
     assert [1] == done
+
+
+# -- how deep it is
+
+
+def frames() -> list[str]:
+    """Return the functions between the worker's loop and the caller of this, the outermost first."""
+    frame, names = sys._getframe(2), []
+    while frame is not None and frame.f_code.co_name != "_worker":
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names[::-1]
+
+
+def test_a_worker_is_four_calls_away_from_its_source_and_its_target(memory):
+    made = [memory.make_blob(size, seed=size) for size in (900, 1500)]
+    seen: dict[str, list[str]] = {}
+
+    class Framed(memory.Source):
+        def fetch(self, descriptor, *, offset=0, flow):
+            seen["fetch"] = frames()
+            return super().fetch(descriptor, offset=offset, flow=flow)
+
+        def fetch_range(self, descriptor, chunk, *, flow):
+            seen["fetch_range"] = frames()
+            return super().fetch_range(descriptor, chunk, flow=flow)
+
+    class Pushed:
+        def push(self, descriptor, source, *, flow):
+            seen["push"] = frames()
+            return Outcome.MOVED
+
+    blobs = [blob for _, blob in made]
+    source = Framed({blob.digest: data for data, blob in made})
+    with Operation(options=OPTIONS) as operation:
+        operation.copy(blobs, source, memory.Target())
+        operation.copy(blobs, source, Pushed())
+    assert seen == {
+        "fetch": ["work", "_copy_whole", "run", "copy"],
+        "fetch_range": ["work", "_copy_chunk", "run", "_fetch_chunk"],
+        "push": ["work", "_copy_whole", "run", "_push"],
+    }

@@ -116,7 +116,7 @@ def test_each_worker_has_a_flow_of_its_own_and_begins_each_unit() -> None:
 
     def work(unit: int, flow: WorkerFlow) -> None:
         meeting.wait()
-        assert flow.counter.peak == 0
+        assert flow.counter.peak() == 0
         flow.moved(10)
         seen.setdefault(threading.get_ident(), set()).add(id(flow))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from transferkit.errors import SlowError, StalledError
@@ -208,7 +206,7 @@ def test_a_unit_that_was_cut_often_enough_is_spared(flow):
 def test_slow_cuts_end_before_a_unit_is_given_up_for_them(flow):
     """A blob that cannot be continued begins again after each: for ever, it would never arrive."""
     retry = Retry(RetryOptions(patience=0.0, attempts=2))
-    attempts = Attempts(retry, Concurrency(), None, logger=logging.getLogger("test"))
+    attempts = Attempts(retry, Concurrency())
     spared = []
 
     def attempt(unit, flow):

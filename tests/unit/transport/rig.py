@@ -26,9 +26,8 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
 from transferkit.transport.connections import WakeablePool
-from transferkit.transport.failures import Circumstances
 from transferkit.transport.hosts import Hosts
-from transferkit.transport.request import Request, RequestBody
+from transferkit.transport.request import Lane, Request, RequestBody
 from transferkit.transport.response import Response
 
 ANY = range(200, 1000)
@@ -36,7 +35,7 @@ HELLO = answer(200, b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
 MIB = 1024 * 1024
-HERE = Circumstances(origin="http://registry.example")
+HERE = Lane(origin="http://registry.example")
 BIG = 64 * MIB  # more than the buffers between two sockets of one machine may grow to
 
 
@@ -110,8 +109,8 @@ def client_of(
 def pool_of(client: Client) -> WakeablePool:
     """Return the one pool that a client has used."""
     (lane,) = client._exchange._lanes.values()
-    assert lane.route is not None
-    return lane.route.pool
+    assert lane.pool is not None
+    return lane.pool
 
 
 def send(client: Client, method: str, url: str, *, flow: Flow, **keywords: Any) -> Response:

@@ -34,7 +34,7 @@ from transferkit.testing import Pause, answer, chunked, never, scripted_server
 from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport import adapter as adapter_module
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import StreamResponse
 
 GZIP = bytes.fromhex("1f8b0800000000000203cb48cdc9c9070086a6103605000000")  # of "hello"
 
@@ -125,7 +125,7 @@ def test_both_lanes_use_the_same_connections(serve: Serve, trust: None, session:
     with serve([HELLO] * 4) as server, client_of(server, session=session) as client:
         assert b"hello" == session.get(server.url).content
         with send(client, "GET", "/x", ok={200}, flow=WorkerFlow()) as found:
-            assert isinstance(found, SizedResponse)
+            assert isinstance(found, StreamResponse)
             assert b"hello" == everything(found)
         assert b"hello" == session.get(server.url).content
         assert (200, b"hello") == ask(client)

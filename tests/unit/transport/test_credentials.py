@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from transferkit.errors import UnauthorizedError
-from transferkit.transport.credentials import Asked, Fixed, basic, credentials_of
+from transferkit.transport.credentials import Given, basic, credentials_of
 
 
 def test_a_pair_is_the_same_for_every_repository() -> None:
@@ -41,14 +41,14 @@ def test_credentials_of_the_users_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("pair", [("user",), ("user", "password", "x"), ("user", 3), ("user", None), ()])
 def test_what_is_no_pair_is_refused_when_it_is_needed(pair: Any) -> None:
-    for credentials in (Fixed(pair), Asked(lambda _: pair)):
+    for credentials in (Given(pair), Given(lambda _: pair)):
         with pytest.raises(UnauthorizedError, match=r"auth is \(user, password\), or a function"):
             credentials.for_("registry.example", "library/model")
 
 
 def test_a_representation_holds_no_password() -> None:
-    assert "Fixed()" == repr(Fixed(("user", "secret")))
-    assert "Asked()" == repr(Asked(lambda _: ("user", "secret")))
+    assert "Given()" == repr(Given(("user", "secret")))
+    assert "Given()" == repr(Given(lambda _: ("user", "secret")))
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ from transferkit.testing import answer, chunked, scripted_server
 from transferkit.testing.scripted import RawRequest, ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
-from transferkit.transport.framing import SizedResponse
-from transferkit.transport.response import Response
+from transferkit.transport.response import Response, StreamResponse
 
 BASIC = "Basic dXNlcjpwYXNzOndvcmQ="  # user, pass:word
 
@@ -213,7 +212,7 @@ def test_an_adapter_whose_send_is_replaced_sends_every_request() -> None:
     with scripted_server([HELLO] * 2) as server, requests.Session() as session:
         adapter: Any = PooledAdapter()
         session.mount("http://", adapter)
-        assert SizedResponse is follow(session, server)[0]
+        assert StreamResponse is follow(session, server)[0]
         sent: list[Any] = []
         original = adapter.send
 
@@ -222,7 +221,7 @@ def test_an_adapter_whose_send_is_replaced_sends_every_request() -> None:
             return original(request, **keywords)
 
         adapter.send = traced
-        assert (SizedResponse, b"hello") == follow(session, server)
+        assert (StreamResponse, b"hello") == follow(session, server)
         assert [f"{server.url}/here"] == sent
         assert [0, 0] == connections(server)
 

@@ -23,10 +23,11 @@ from transferkit.errors import (
     WriteError,
 )
 from transferkit.testing import Close, Reset, answer, bad_status_line, header_flood, never, scripted_server
-from transferkit.transport.failures import Circumstances, convert
+from transferkit.transport.failures import convert
+from transferkit.transport.request import Lane
 
-TLS = Circumstances(origin="https://registry.example", verify=True)
-PROXIED = Circumstances(origin="http://registry.example", proxy="http://proxy.example:3128")
+TLS = Lane(origin="https://registry.example", settings={"verify": True})
+PROXIED = Lane(origin="http://registry.example", proxy="http://proxy.example:3128")
 
 Raised = Callable[[], BaseException]
 
@@ -50,7 +51,7 @@ def of_script(said: Any, ask: Callable[..., BaseException] = get, **keywords: An
 
 
 def outcome(
-    error: BaseException, where: Circumstances = HERE, *, sending: bool = False, connecting: bool = False
+    error: BaseException, where: Lane = HERE, *, sending: bool = False, connecting: bool = False
 ) -> tuple[type[TransferKitError], str, bool]:
     found = convert(error, where, sending=sending, connecting=connecting)
     return type(found), str(found), found.retryable
@@ -67,7 +68,9 @@ def test_a_certificate_that_does_not_verify(ask: Callable[..., BaseException], s
     assert (CertificateError, False) == (kind, retryable)
     assert text.startswith("the certificate of https://registry.example does not verify against the default CA bundle:")
     assert "set REQUESTS_CA_BUNDLE or pass a session with .verify" in text
-    assert "the CA bundle /my/ca.pem: " in outcome(error, Circumstances(origin="https://x", verify="/my/ca.pem"))[1]
+    assert (
+        "the CA bundle /my/ca.pem: " in outcome(error, Lane(origin="https://x", settings={"verify": "/my/ca.pem"}))[1]
+    )
 
 
 # -- row 2: names

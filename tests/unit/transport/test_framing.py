@@ -22,7 +22,7 @@ from transferkit.errors import ProtocolError, ReadError
 from transferkit.remote.repository import Repository
 from transferkit.testing import Close, Pause, Reset, answer, chunked, truncated, until_close
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.framing import StreamResponse
+from transferkit.transport.response import StreamResponse
 
 
 @pytest.mark.parametrize("size", [1, 7, 64 * 1024])

@@ -18,9 +18,9 @@ from transferkit.transport.hosts import Hosts
 def test_clients_of_one_registry_share_what_was_found_out() -> None:
     with Hosts() as hosts:
         one, same, other = (Client(f"https://{name}", hosts) for name in ("a.example", "a.example:443", "b.example"))
-        assert one.traits.has_chunksums is None
-        one.traits.has_chunksums = False
-        assert [False, False, None] == [client.traits.has_chunksums for client in (one, same, other)]
+        assert one.host.has_chunksums is None
+        one.host.has_chunksums = False
+        assert [False, False, None] == [client.host.has_chunksums for client in (one, same, other)]
 
 
 def test_clients_share_tokens_and_connections() -> None:
@@ -41,7 +41,7 @@ def test_clients_share_tokens_and_connections() -> None:
 
 def test_what_every_request_says_comes_from_the_options() -> None:
     with Hosts(options=TransportOptions(user_agent="me/1")) as hosts:
-        assert {"User-Agent": "me/1", "Accept": "*/*", "Accept-Encoding": "identity"} == hosts.headers
+        assert {"User-Agent": "me/1", "Accept": "*/*", "Accept-Encoding": "identity"} == hosts.exchange.headers
 
 
 def test_a_session_of_its_own_is_closed_and_one_of_the_users_stays_open() -> None:
@@ -60,6 +60,5 @@ def test_a_session_of_its_own_is_closed_and_one_of_the_users_stays_open() -> Non
 def test_a_host_is_named_by_its_origin() -> None:
     with Hosts(auth=("user", "secret"), token="secret") as hosts:
         host = hosts.at(Origin.of("https://registry.example:443/x"))
-        assert "<Host https://registry.example>" == repr(host)
-        assert "<Authorizer for https://registry.example>" == repr(host.authorizer)
+        assert "Host(authorizer=<Authorizer for https://registry.example>, has_chunksums=None)" == repr(host)
         assert host is hosts.at(Origin("https", "registry.example", 443))

@@ -21,7 +21,7 @@ from transferkit.testing import (
     two_lengths,
 )
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import StreamResponse
 
 # -- answers before the answer
 
@@ -86,7 +86,7 @@ def test_a_body_may_come_with_the_head_in_part_or_whole(serve: Serve, size: int)
         at = len(HELLO) - cut
         with serve([[HELLO[:at], Pause(0.002), HELLO[at:]]]) as server, client_of(server) as client:
             with send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) as it:
-                assert isinstance(it, SizedResponse)
+                assert isinstance(it, StreamResponse)
                 assert 5 == it.length
                 assert b"hello" == everything(it, size)
 

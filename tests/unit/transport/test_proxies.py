@@ -32,7 +32,7 @@ from tests.unit.transport.rig import (
 from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.framing import SizedResponse
+from transferkit.transport.response import StreamResponse
 
 Talk = Callable[[socket.socket], tuple[str, int]]
 
@@ -109,7 +109,7 @@ def test_a_proxy_is_sent_whole_urls_on_one_connection(monkeypatch: pytest.Monkey
         with client_of("http://registry.example:5000") as client:
             for _ in range(2):
                 with send(client, "GET", "/x?y=%20", ok=ANY, flow=WorkerFlow()) as found:
-                    assert isinstance(found, SizedResponse)
+                    assert isinstance(found, StreamResponse)
                     assert b"hello" == everything(found)
         assert ["http://registry.example:5000/x?y=%20"] * 2 == [request.target for request in proxy.requests]
         assert "registry.example:5000" == proxy.requests[0].headers["host"]

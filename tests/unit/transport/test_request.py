@@ -36,7 +36,7 @@ def sizes(body: RequestBody) -> list[int]:
 def sent_by_kernel(body: RequestBody, sent: int = EXTENT) -> list[tuple[int, int]]:
     """Take the extents of a body as a kernel that sends ``sent`` bytes at a time; return where and how many."""
     found = []
-    with closing(body.extents()) as extents:
+    with closing(body.pieces(by_kernel=True)) as extents:
         for extent in extents:
             assert isinstance(extent, Extent)
             extent.sent = min(sent, extent.count)
@@ -148,7 +148,7 @@ def test_a_file_that_the_kernel_cannot_send_is_read_from_where_it_is() -> None:
     flow = WorkerFlow()
     body = RequestBody(PIECE + 5, lambda: FileOfZeros(PIECE + 5), flow)
     found: list[Any] = []
-    for piece in body.extents():
+    for piece in body.pieces(by_kernel=True):
         found.append(piece if isinstance(piece, Extent) else len(piece))
         if isinstance(piece, Extent):
             piece.sent = -1
@@ -157,7 +157,7 @@ def test_a_file_that_the_kernel_cannot_send_is_read_from_where_it_is() -> None:
 
 
 def test_a_source_that_is_no_file_comes_in_pieces_all_the_same() -> None:
-    assert [5] == [len(piece) for piece in RequestBody(5, lambda: Zeros(5), WorkerFlow()).extents()]  # type: ignore[arg-type]
+    assert [5] == [len(piece) for piece in RequestBody(5, lambda: Zeros(5), WorkerFlow()).pieces(by_kernel=True)]
 
 
 def test_a_file_is_confirmed_before_its_last_byte_is_sent() -> None:

@@ -25,9 +25,8 @@ from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
-from transferkit.transport.framing import SizedResponse
-from transferkit.transport.response import Response
-from transferkit.transport.session import SessionResponse
+from transferkit.transport.exchange import SessionResponse
+from transferkit.transport.response import Response, StreamResponse
 
 
 def kind_of_answer(client: Client) -> tuple[type[Response], int, bytes]:
@@ -44,7 +43,7 @@ def test_a_session_of_the_users_with_our_adapter_takes_the_fast_lane(serve: Serv
     with serve([HELLO]) as server, requests.Session() as session:
         session.mount(server.url, PooledAdapter())
         with client_of(server, session=session) as client:
-            assert (SizedResponse, 200, b"hello") == kind_of_answer(client)
+            assert (StreamResponse, 200, b"hello") == kind_of_answer(client)
 
 
 def test_an_adapter_of_the_users_sends_every_request(serve: Serve, trust: None) -> None:
