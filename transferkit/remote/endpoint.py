@@ -15,19 +15,15 @@ from transferkit.transport.request import Request
 
 
 class Endpoint:
-    """One repository as its requests see it: ``read`` and ``write`` make each of them, with its scope. Immutable.
-
-    ``blobs`` is the path that a digest is appended to; ``first_list`` is the turn to ask for a first list of chunks. A
-    ``name`` that is none is an InvalidNameError.
-    """
+    """One repository as its requests see it. A ``name`` that is none is an InvalidNameError."""
 
     __slots__ = ("blobs", "client", "first_list", "name", "read", "write")
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = check_repository(name)
-        self.blobs = routes.blobs(name)
-        self.first_list = SingleFlight()
+        self.blobs = routes.blobs(name)  # the path that a digest is appended to
+        self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
         self.read = partial(Request, scope=routes.pull_scope(name))
         self.write = partial(Request, scope=routes.push_scope(name))
 

@@ -18,7 +18,6 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._failures = 0
         self._failure: TransferKitError | None = None
 
     @contextmanager
@@ -27,18 +26,17 @@ class SingleFlight:
 
         A failure is raised by those who waited for it alone: a server that is silent costs all threads one time limit.
         """
-        failures = self._failures
+        before = self._failure
         while not self._lock.acquire(blocking=False):
             flow.wait(_LOOK)
         try:
-            if self._failure is not None and self._failures != failures:
+            if self._failure is not None and self._failure is not before:
                 raise copy.copy(self._failure)
             try:
                 yield
                 self._failure = None
             except TransferKitError as error:
                 flow.check()  # a thread that was cut says nothing about the server
-                self._failures += 1
                 self._failure = copy.copy(error)  # without its frames, and what they hold
                 raise
         finally:
