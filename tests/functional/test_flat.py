@@ -28,10 +28,10 @@ def test_fifty_transfers_leave_threads_and_descriptors_flat(registry, make_blobs
         threads.append(threading.active_count())
         files.append(descriptors())
 
-    assert threads[0] == threads[-1]
-    # The registry is in this process too and holds a few connections that it has not seen close yet.
-    assert files[-1] <= files[0] + 20
-    assert max(files[25:]) <= max(files[:25]) + 5
+    # The registry is in this process too, and on a busy machine it holds connections that it has not seen close yet. A
+    # descriptor or a thread that each call left behind would show in the least ones, too.
+    assert min(threads[-10:]) <= min(threads[:10])
+    assert min(files[-10:]) <= min(files[:10]) + 5
 
 
 MANY = """
