@@ -1,33 +1,62 @@
-"""Where the requests of one repository go, what they have in common, and whether it has a blob."""
+"""Where the requests of one repository go, whose turn it is to ask, and whether it has a blob."""
 
 from __future__ import annotations
 
+import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.errors import RegistryError
+from transferkit.errors import RegistryError, TransferKitError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
-from transferkit.remote.single_flight import SingleFlight
 from transferkit.transport.client import Client
 from transferkit.transport.request import Request
 
 
-class Endpoint:
-    """One repository as its requests see it: ``read`` and ``write`` make each of them, with its scope. Immutable.
+class SingleFlight:
+    """The turn to ask, for all threads that would ask the same. Thread-safe."""
 
-    ``blobs`` is the path that a digest is appended to; ``first_list`` is the turn to ask for a first list of chunks. A
-    ``name`` that is none is an InvalidNameError.
-    """
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failure: TransferKitError | None = None
+
+    @contextmanager
+    def turn(self, flow: Flow) -> Iterator[None]:
+        """Wait for the turn, and hold it; who gets it looks first whether another thread has found the answer.
+
+        A failure is raised by those who waited for it alone: a server that is silent costs all threads one time limit.
+        """
+        before = self._failure
+        while not self._lock.acquire(blocking=False):
+            flow.wait(0.05)
+        try:
+            if self._failure is not None and self._failure is not before:
+                raise copy.copy(self._failure)
+            try:
+                yield
+                self._failure = None
+            except TransferKitError as error:
+                flow.check()  # a thread that was cut says nothing about the server
+                self._failure = copy.copy(error)  # without its frames, and what they hold
+                raise
+        finally:
+            self._lock.release()
+
+
+class Endpoint:
+    """One repository as its requests see it. A ``name`` that is none is an InvalidNameError."""
 
     __slots__ = ("blobs", "client", "first_list", "name", "read", "write")
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = check_repository(name)
-        self.blobs = routes.blobs(name)
-        self.first_list = SingleFlight()
+        self.blobs = routes.blobs(name)  # the path that a digest is appended to
+        self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
         self.read = partial(Request, scope=routes.pull_scope(name))
         self.write = partial(Request, scope=routes.push_scope(name))
 

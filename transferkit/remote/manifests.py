@@ -26,16 +26,13 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference)
-    url = routes.manifest(endpoint.name, reference)
-    request = endpoint.read(
-        method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=ManifestNotFoundError
-    )
+    url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
+    request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
         check_response(response, response.length, reference)
         raw = response.read(MAX_MANIFEST)
-    headers = response.headers
-    _check(raw, reference, announced(headers))
-    return parse(raw, media_type=headers.get("content-type", "").partition(";")[0].strip())
+    _check(raw, reference, announced(response.headers))
+    return parse(raw, media_type=response.headers.get("content-type", "").partition(";")[0].strip())
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:

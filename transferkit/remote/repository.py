@@ -30,19 +30,11 @@ from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.upload import StartAgain, Upload, Uploads
 from transferkit.transport.client import Client
 
-_WHOLE = (200,)
-_REST = (200, 206)
-_NO_HEADERS: dict[str, str] = {}
-
 
 class Repository:
-    """One repository of a registry, as a ``Fetcher``, a ``Pusher`` and a home of manifests. Thread-safe.
+    """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``Pusher`` and home of manifests. Thread-safe.
 
-    It is a ``RangeFetcher`` and a ``ChunkLister`` besides, and remembers where the parts of a blob are to be had.
-    ``part_size`` (bytes) makes larger blobs go up in parts.
-
-    Raises:
-        InvalidNameError: ``name`` is not the name of a repository.
+    ``part_size`` (bytes) makes larger blobs go up in parts. A ``name`` that is none is an InvalidNameError.
     """
 
     def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
@@ -50,9 +42,9 @@ class Repository:
         self.name = name
         self._endpoint = Endpoint(client, name)
         self._urls: dict[Digest, BlobURL] = {}
-        oci = partial(upload_oci.begin, rules=PartRules(part_size))
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        self._uploads = Uploads(self._endpoint, upload_ollama.begin if ollama else oci)
+        begin = upload_ollama.begin if ollama else partial(upload_oci.begin, rules=PartRules(part_size))
+        self._uploads = Uploads(self._endpoint, begin)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; one request where the registry does not redirect.
@@ -66,8 +58,8 @@ class Repository:
         request = endpoint.read(
             method="GET",
             url=endpoint.blobs + descriptor.digest,
-            ok=_REST if offset else _WHOLE,
-            headers={"Range": f"bytes={offset}-"} if offset else _NO_HEADERS,
+            ok=(200, 206) if offset else (200,),
+            headers={"Range": f"bytes={offset}-"} if offset else {},
             subject=subject,
             missing=BlobNotFoundError,
         )
@@ -111,8 +103,7 @@ class Repository:
 
         Raises:
             SourceError: the source is a file that is not what its digest says; the registry never gets the last byte.
-            RegistryError, TransportError, ProtocolError: the registry refused, or the connection did not hold. Where
-                that is worth another attempt, it goes on from what the registry has then.
+            RegistryError, TransportError, ProtocolError: it failed; another attempt goes on from what the registry has.
         """
         with Upload(self._uploads, descriptor, source, flow) as upload:
             begun = upload.session()

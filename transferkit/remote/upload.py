@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -26,12 +27,13 @@ EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 # Of the final request. 204 and 200 come from registries before the specification, and from storage behind a redirect.
 STORED = (200, 201, 204)
-# Bytes from which a session is worth going on with: below, asking for it costs more than the bytes do.
-_WORTH_RESUMING = 1024 * 1024
-_SMALL = 1024 * 1024  # bytes: what is larger costs more to send in vain than to ask for
+_SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
+
+
+Wrap: TypeAlias = Callable[[Body], AbstractContextManager[Body]]
 
 
 class StartAgain(Exception):
@@ -47,9 +49,9 @@ class UploadSession(ABC):
     resumed: bool = False  # it has been through an attempt that failed
     stalled: bool = False  # that attempt ended in silence
 
-    @abstractmethod
     def resume(self, upload: Upload) -> bool:
         """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
+        return True
 
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
@@ -112,7 +114,7 @@ class Upload:
         self.flow.counter.set_position(0)
         self._begun += 1
         begun = uploads.begin(self)
-        if isinstance(begun, UploadSession) and self.descriptor.size >= _WORTH_RESUMING:
+        if isinstance(begun, UploadSession) and self.descriptor.size >= _SMALL:
             sessions[digest] = begun
         return begun
 
@@ -132,11 +134,14 @@ class Upload:
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
 
-    def body(self, start: int, end: int) -> RequestBody:
-        """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far."""
+    def body(self, start: int, end: int, wrap: Wrap = nullcontext) -> RequestBody:
+        """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far.
+
+        ``wrap`` says what is sent of the content, each time that the body is begun; it leaves the content open.
+        """
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.seek(start)
-        return RequestBody(end - start, lambda: nullcontext(self.content(start)), self.flow, start=start)
+        return RequestBody(end - start, lambda: wrap(self.content(start)), self.flow, start=start)
 
     def seek(self, offset: int) -> Body:
         """Return the content, whose next byte is the one at ``offset``."""

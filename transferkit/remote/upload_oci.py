@@ -30,8 +30,7 @@ def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
         path = routes.mount(name, digest, source) if source else routes.uploads(name)
         scope = routes.push_scope(name, source)
         try:
-            request = upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope)
-            response = upload.ask(request)
+            response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
             break
         except (RegistryError, NotFoundError) as error:
             # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from transferkit.content.interfaces import Outcome
+from transferkit.content.interfaces import Body, Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.names import check_repository
 from transferkit.protocol import routes
@@ -62,10 +63,8 @@ class OllamaSession(UploadSession):
     storage: str | None  # the signed URL that takes the whole body, byte for byte; without it, that goes in parts
     signed: Mapping[str, str]  # the header fields that belong to its signature
     is_stored: bool = False
+    md5: Any = None  # of the part under way, as far as it was sent
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
-
-    def resume(self, upload: Upload) -> bool:
-        return True
 
     def send(self, upload: Upload) -> Outcome:
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
@@ -74,25 +73,24 @@ class OllamaSession(UploadSession):
             if self.storage is not None and not self.is_stored:
                 request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
                 _check_storage(upload, client.send(request, flow))
-                self.is_stored = True
-                self.confirmed = size
+                self.is_stored, self.confirmed = True, size
             while self.confirmed < size:
                 start, end = self.confirmed, min(self.confirmed + length, size)
-                part = _Part(upload, start, end)
+                body = upload.body(start, end, self._hashed)
                 headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
                 ok = (201, 202, 204, 307)
-                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=part.body)
+                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=body)
                 response = client.send(request, flow)
                 response.finish()
                 if response.status == 307:
                     flow.counter.set_position(start)
                     storage = client.locate(response.url, response.headers.get("location"))
-                    request = _to_storage(upload, storage, part.body, {})
+                    request = _to_storage(upload, storage, body, {})
                     _check_storage(upload, client.send(request, flow))
                 elif received(response.headers.get("range"), sent=end) not in (end, None):
                     raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
                 self.url = client.locate(response.url, _location(response))
-                self.digests.append(part.md5.digest())
+                self.digests.append(self.md5.digest())
                 self.confirmed = end
                 flow.counter.set_position(end)
             etag = ""
@@ -109,6 +107,18 @@ class OllamaSession(UploadSession):
             raise
         return Outcome.MOVED
 
+    def _hashed(self, content: Body) -> BlobBody:
+        """Return a part as it is sent, its MD5 taken on the way: the storage's own checksum, no secret hangs on it."""
+        self.md5 = md5 = hashlib.md5(usedforsecurity=False)
+
+        def readinto(buffer: memoryview) -> int:
+            count = content.readinto(buffer)
+            md5.update(buffer[:count])
+            return count
+
+        # Not the file itself any more: the kernel would show what it sends to nobody.
+        return BlobBody(readinto, lambda: None, content.offset, content.length)
+
 
 def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> Request:
     """Return the request that gives a body to the storage, which sees nothing of the user's."""
@@ -120,26 +130,3 @@ def _check_storage(upload: Upload, response: Response) -> None:
     response.finish()
     if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
         raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
-
-
-class _Part:
-    """A part whose MD5 is taken while it is sent, each time anew."""
-
-    def __init__(self, upload: Upload, start: int, end: int) -> None:
-        upload.seek(start)
-        self._upload = upload
-        self._start = start
-        self.body = RequestBody(end - start, self._open, upload.flow, start=start)
-
-    def _open(self) -> BlobBody:
-        content = self._upload.content(self._start)
-        # The storage's own checksum, not ours: no secret and no verification hangs on it.
-        self.md5 = md5 = hashlib.md5(usedforsecurity=False)
-
-        def readinto(buffer: memoryview) -> int:
-            count = content.readinto(buffer)
-            md5.update(buffer[:count])
-            return count
-
-        # Not the file itself any more: the kernel would show what it sends to nobody. It stays open for the next part.
-        return BlobBody(readinto, lambda: None, content.offset, content.length)

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.remote.rig import BLOB, BLOB_PATH, PART, WHERE, Flow, all_parts, part, take, targets
 from tests.unit.transport.rig import client_of
 from transferkit.errors import BlobNotFoundError, CancelledError, ConnectError, RegistryError, ServerError
-from transferkit.remote.blob_url import BlobURL, SingleFlight, Target
-from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.blob_url import BlobURL, Target
+from transferkit.remote.endpoint import Endpoint, SingleFlight
 from transferkit.remote.repository import Repository
 from transferkit.testing import RawRequest, answer, never, scripted_server
 
