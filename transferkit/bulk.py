@@ -25,7 +25,7 @@ from transferkit.storage.directory import Directory
 from transferkit.storage.partials import DAY, PartialFile, find_partials, remove_partials
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
-from transferkit.transfer.progress import ProgressCallback
+from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
