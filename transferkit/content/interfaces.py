@@ -26,7 +26,7 @@ class Closing:
     __slots__ = ()
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of what it holds."""
 
     def __enter__(self: T) -> T:
         return self
