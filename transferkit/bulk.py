@@ -25,7 +25,7 @@ from transferkit.storage.directory import Directory
 from transferkit.storage.partials import DAY, PartialFile, find_partials, remove_partials
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
-from transferkit.transfer.progress import ProgressCallback
+from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
@@ -117,21 +117,21 @@ def upload(
     *,
     base_url: str,
     repository: str,
-    concurrency: int | None = None,
-    progress: ProgressCallback | None = None,
+    manifest: bytes | None = None,
+    manifest_ref: str | None = None,
+    manifest_media_type: str | None = None,
     auth: Auth | None = None,
     token: str | None = None,
     get_token: GetToken | None = None,
     session: requests.Session | None = None,
     user_agent: str | None = None,
+    options: TransferOptions | None = None,
+    concurrency: int | None = None,
     stall_timeout: float | None = None,
+    progress: ProgressCallback | None = None,
+    trace: Trace = NULL_TRACE,
     logger: logging.Logger | None = None,
     cancel: Cancellation | None = None,
-    trace: Trace = NULL_TRACE,
-    options: TransferOptions | None = None,
-    manifest: bytes | None = None,
-    manifest_ref: str | None = None,
-    manifest_media_type: str | None = None,
 ) -> Report:
     """Upload ``sha256-<hex>`` files of a folder, and then a manifest, if one is given, byte for byte.
 

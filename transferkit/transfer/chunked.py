@@ -25,7 +25,6 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Iterable
 
 from transferkit.content.chunk import MAX_CHUNK, Chunk, chunk_size
 from transferkit.content.descriptor import Descriptor
@@ -53,7 +52,6 @@ NEXT = {
     State.FAILED: set(),
 }
 
-WINDOW = 64  # chunks that may be under way or unhashed, where nobody says how many workers there are
 COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
 MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
 
@@ -86,8 +84,8 @@ class ChunkedBlob:
         descriptor: Descriptor,
         ingest: Ingest,
         *,
-        size: int | None = None,
-        window: int | None = None,
+        size: int | None,
+        window: int,
         again: bool = False,
     ) -> None:
         self.descriptor = descriptor
@@ -99,14 +97,14 @@ class ChunkedBlob:
         self.error: TransferKitError | None = None
         self.trusts_chunksums = True
         """Whether the digests that a list gives count."""
-        self._window = window or WINDOW
+        self._window = window
         self._lock = threading.RLock()
         self._listing = True
         self._listed: deque[tuple[Chunk, Digest | None]] = deque()
         self._planned = 0
         """Where the bytes begin that are neither listed nor handed out: they are cut into plain ranges."""
         self._units: deque[ChunkUnit] = deque()
-        self._active = 1
+        self.workers = 1
 
     @property
     def is_over(self) -> bool:
@@ -154,17 +152,13 @@ class ChunkedBlob:
 
     # -- handing out
 
-    def workers(self) -> int:
-        """Return how many workers are at it."""
-        return self._active
-
     def take(self) -> ChunkUnit | None:
         """Return a chunk to fetch, ``None`` while there is none that may be begun."""
         with self._lock:
-            is_probe = self.state is State.PROBING and not self._active
+            is_probe = self.state is State.PROBING and not self.workers
             if not (is_probe or self.state is State.OPEN) or not self._refill() or not self._is_near(self._units[0]):
                 return None
-            self._active += 1
+            self.workers += 1
             unit = self._units.popleft()
             unit.begin()
             return unit
@@ -172,10 +166,10 @@ class ChunkedBlob:
     def leave(self, unit: ChunkUnit | None = None) -> bool:
         """Count a worker out, with its chunk if it has one; ``True``: nothing is left to do but to finish the blob."""
         with self._lock:
-            self._active -= 1
+            self.workers -= 1
             if unit is not None and unit.at < unit.end:
                 self._units.appendleft(unit)  # its worker was stopped
-            return not self._active and (self.is_over or not self._refill())
+            return not self.workers and (self.is_over or not self._refill())
 
     def _refill(self) -> bool:
         """See that there is a chunk to hand out; ``False``: there is none, at least for now."""
@@ -204,11 +198,6 @@ class ChunkedBlob:
         window = self._window if unit.end == self.descriptor.size else max(self._window, COMPARED)
         hashed = self.ingest.offset
         # Where nobody but the reader of a list is at it, nobody will bring the hasher nearer.
-        if self._active <= self._listing or unit.start <= hashed:
+        if self.workers <= self._listing or unit.start <= hashed:
             return True
         return unit.end <= hashed + window * max(self.chunk_size, unit.end - unit.start)
-
-
-def total_units(descriptors: Iterable[Descriptor], threshold: int, *, size: int | None = None) -> int:
-    """Return how many units of work blobs are, those over ``threshold`` bytes counted in chunks (of ``size`` bytes)."""
-    return sum(-(-d.size // (size or chunk_size(d.size))) if d.size > threshold else 1 for d in descriptors)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import cast
 
-from transferkit.content.chunk import Chunk
+from transferkit.content.chunk import Chunk, chunk_size
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.interfaces import ChunkLister, Fetcher, Ingester, Judge, Outcome, Pusher, RangeFetcher
 from transferkit.errors import (
@@ -25,11 +26,11 @@ from transferkit.errors import (
 )
 from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
-from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State, total_units
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
-from transferkit.transfer.pump import Stream, pump
-from transferkit.transfer.scheduler import LargeBlob, Scheduler, Unit
+from transferkit.transfer.pump import pump, stream
+from transferkit.transfer.scheduler import LargeBlob, Scheduler
 from transferkit.transfer.watchdog import SMALLEST, Speeds
 
 LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start, and can be done without
@@ -39,7 +40,7 @@ class Copy:
     """Copies ``descriptors`` from ``source`` to ``target``: ``work`` does one unit of its ``scheduler``. Thread-safe.
 
     Where the source has ranges and the engine fills the target, large blobs come in chunks, and the others whole.
-    ``units`` is how many units there are in all, ``window`` how many workers.
+    ``workers`` is how many there are use for, at most ``ceiling``.
     """
 
     def __init__(
@@ -48,19 +49,22 @@ class Copy:
         source: Fetcher,
         target: Pusher | Ingester,
         *,
+        ceiling: int,
         attempts: Attempts,
         outcomes: Outcomes,
         options: TransferOptions,
     ) -> None:
         in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
         threshold = options.chunk_threshold if in_chunks else MAX_SIZE
-        self.scheduler = Scheduler(descriptors, threshold=threshold)
+        wholes = [descriptor for descriptor in descriptors if descriptor.size <= threshold]
+        larges = [descriptor for descriptor in descriptors if descriptor.size > threshold]
+        self.scheduler = Scheduler(wholes, larges)
         self.speeds = Speeds()
-        self.units = total_units(descriptors, threshold, size=options.chunk_size)
-        self.window = 1
+        units = len(wholes) + sum(-(-large.size // (options.chunk_size or chunk_size(large.size))) for large in larges)
+        self.workers = max(1, min(ceiling, units))
         self._source = source
         self._target = target
-        self._attempt = Stream(source, target).copy if isinstance(target, Ingester) else self._push
+        self._attempt = partial(stream, source, target) if isinstance(target, Ingester) else self._push
         self._judges = [side for side in (source, target) if isinstance(side, Judge)]
         self._attempts = attempts
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
@@ -68,7 +72,7 @@ class Copy:
         self._debug = outcomes.logger.debug
         self._chunk_size = options.chunk_size
 
-    def work(self, unit: Unit, flow: WorkerFlow) -> None:
+    def work(self, unit: Descriptor | ChunkUnit | LargeBlob, flow: WorkerFlow) -> None:
         """Do one unit of work.
 
         Raises:
@@ -145,7 +149,7 @@ class Copy:
             self._outcomes.ended(descriptor, Outcome.PRESENT)
             return None
         flow.counter.set_position(ingest.in_place)
-        return ChunkedBlob(descriptor, ingest, size=self._chunk_size, window=self.window, again=large.again)
+        return ChunkedBlob(descriptor, ingest, size=self._chunk_size, window=self.workers, again=large.again)
 
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""

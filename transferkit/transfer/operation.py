@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
 from transferkit.cancellation import Cancellation
@@ -23,10 +24,9 @@ from transferkit.transfer.bandwidth import Bandwidth
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow, buffer_size
-from transferkit.transfer.outcomes import Outcomes
-from transferkit.transfer.pool import Pool, Queue
-from transferkit.transfer.progress import Progress, ProgressCallback
-from transferkit.transfer.scheduler import Unit
+from transferkit.transfer.outcomes import Outcomes, ProgressCallback
+from transferkit.transfer.pool import Pool
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import Threads
 from transferkit.transfer.watchdog import Watchdog
 
@@ -73,10 +73,10 @@ class Operation:
         results: list[T] = []
         attempts = Attempts(self._retry, self._concurrency)
 
-        def run(_: bool, flow: WorkerFlow) -> None:
+        def run(_: object, flow: WorkerFlow) -> None:
             results.append(attempts.run(lambda _, flow: work(flow), None, flow))
 
-        pool = Pool(run, Queue([True]), [WorkerFlow()], concurrency=self._concurrency)
+        pool = Pool(run, Scheduler([work]), [WorkerFlow()], concurrency=self._concurrency)
         pool.run(self._threads, self._cancellation)
         return results[0]
 
@@ -100,18 +100,15 @@ class Operation:
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
-        outcomes = Outcomes(self._trace, self._logger, skipped=len(present))
-        progress = Progress(self._progress, total, present=there, logger=self._logger)
+        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
         attempts = Attempts(self._retry, self._concurrency, outcomes)
-        copy = Copy(descriptors, source, target, attempts=attempts, outcomes=outcomes, options=options)
-        flows = self._flows(copy.units)
-        copy.window = len(flows)
+        copy = Copy(
+            descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
+        )
+        flows = self._flows(copy.workers)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
-        pool: Pool[Unit] = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
-
-        def tick(*, always: bool = False) -> None:
-            progress.tick(flows, taken_back=outcomes.taken_back, always=always)
-
+        pool = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
+        tick = partial(outcomes.tick, flows)
         tick(always=True)
         pool.run(self._threads, self._cancellation, tick, interval=options.progress_interval)
         tick(always=True)
@@ -119,17 +116,16 @@ class Operation:
         return Report(
             blobs=blobs,
             bytes=sum(flow.counter.traffic for flow in flows),
-            skipped=outcomes.skipped,
+            skipped=outcomes.skipped + len(present),
             mounted=outcomes.mounted,
             retried=outcomes.retried,
             healed=outcomes.healed,
             seconds=time.monotonic() - began,
         )
 
-    def _flows(self, units: int) -> list[WorkerFlow]:
-        """Return the flows of the workers for so many units, with the limits that all of them share."""
+    def _flows(self, count: int) -> list[WorkerFlow]:
+        """Return the flows of so many workers, with the limits that all of them share."""
         options = self._options
-        count = max(1, min(self._ceiling, units))
         bandwidth = Bandwidth(options.max_bandwidth) if options.max_bandwidth else None
         bodies = threading.BoundedSemaphore(options.body_concurrency) if options.body_concurrency else None
         size = buffer_size(count, options.max_bandwidth)

@@ -1,23 +1,37 @@
-"""What became of the blobs of one copy, for its report and for the trace."""
+"""What became of the blobs of one copy, for its report and for the trace, and how far they are."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
 from transferkit.trace import Trace
+from transferkit.transfer.flow import WorkerFlow
+
+ProgressCallback = Callable[[int, int], object]
 
 
 class Outcomes:
-    """What became of the blobs of one copy. Thread-safe."""
+    """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
-    def __init__(self, trace: Trace, logger: logging.Logger, *, skipped: int = 0) -> None:
+    An exception in ``progress`` is logged once, one in the trace each time, and neither harms the transfer.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        logger: logging.Logger,
+        *,
+        progress: ProgressCallback | None = None,
+        total: int = 0,
+        present: int = 0,
+    ) -> None:
         self.logger = logger
-        self.skipped = skipped
+        self.skipped = 0
         self.mounted = 0
         self.retried = 0
         self.healed = 0
@@ -26,6 +40,11 @@ class Outcomes:
         self.failures: dict[str, TransferKitError] = {}
         self._trace = trace
         self._lock = threading.Lock()
+        self._progress = progress
+        self._total = total
+        self._present = present
+        self._told = -1
+        self._complained = False
 
     def _tell(self, event: Callable[..., object], *arguments: object) -> None:
         try:
@@ -41,10 +60,8 @@ class Outcomes:
         """Take in that a blob is in place."""
         if outcome is not Outcome.MOVED:
             with self._lock:  # "+=" on an attribute is not atomic
-                if outcome is Outcome.PRESENT:
-                    self.skipped += 1
-                else:
-                    self.mounted += 1
+                self.skipped += outcome is Outcome.PRESENT
+                self.mounted += outcome is Outcome.MOUNTED
         if type(self._trace) is not Trace:
             self._tell(self._trace.done if outcome is Outcome.MOVED else self._trace.cached, descriptor)
 
@@ -67,6 +84,21 @@ class Outcomes:
         """Take back bytes that were counted as progress."""
         with self._lock:
             self.taken_back += count
+
+    def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
+        """Tell the progress callback the bytes in place and those in all, if that has changed."""
+        if self._progress is None:
+            return
+        completed = self._present + sum(flow.counter.progress for flow in flows) - self.taken_back
+        if completed == self._told and not always:
+            return
+        self._told = completed
+        try:
+            self._progress(completed, self._total)
+        except Exception:
+            if not self._complained:
+                self._complained = True
+                self.logger.warning("the progress callback raised; the transfer goes on", exc_info=True)
 
     def check(self, blobs: int) -> None:
         """See that none of so many blobs failed.

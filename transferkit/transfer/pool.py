@@ -8,65 +8,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import Bell, Threads, wait_for
 from transferkit.transfer.watchdog import PERIOD, Watchdog
 
-U = TypeVar("U")
-U_co = TypeVar("U_co", covariant=True)
 Tick = Callable[[], None]
 
 SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
 
 
-class Units(Protocol[U_co]):
-    """Where a pool takes its units of work from. Thread-safe."""
-
-    def take(self, worker: int) -> U_co | None:
-        """Return the next unit for a worker; ``None``: there is nothing left for it. May wait."""
-
-    def stop(self) -> None:
-        """Hand out nothing more, and let go who waits."""
-
-    def close(self) -> None:
-        """Let go of what is unfinished: no worker is left."""
-
-    def __bool__(self) -> bool:
-        """Whether there is something left."""
-
-
-class Queue(Generic[U]):
-    """Units in their order."""
-
-    def __init__(self, units: Iterable[U]) -> None:
-        self._units = deque(units)
-
-    def take(self, worker: int) -> U | None:
-        try:
-            return self._units.popleft()  # atomic: the queue takes no lock
-        except IndexError:
-            return None
-
-    def stop(self) -> None:
-        self._units.clear()
-
-    close = stop
-
-    def __bool__(self) -> bool:
-        return bool(self._units)
-
-
-class Pool(Generic[U]):
-    """Runs ``work(unit, flow)`` for every unit, in as many workers at once as the controller says. Used once.
+class Pool:
+    """Runs ``work(unit, flow)`` for all units, in as many workers at once as the controller says. Used once.
 
     ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once. ``done`` rings when
     the run ``is_over``.
@@ -74,8 +35,8 @@ class Pool(Generic[U]):
 
     def __init__(
         self,
-        work: Callable[[U, WorkerFlow], None],
-        units: Units[U],
+        work: Callable[[Any, WorkerFlow], None],
+        scheduler: Scheduler,
         flows: Sequence[WorkerFlow],
         *,
         concurrency: Concurrency,
@@ -84,7 +45,7 @@ class Pool(Generic[U]):
         self.is_over = False
         self.done: Bell = SimpleQueue()
         self._work = work
-        self._units = units
+        self._scheduler = scheduler
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
@@ -102,7 +63,7 @@ class Pool(Generic[U]):
             CancelledError: the cancellation was triggered.
             BaseException: what ``work`` raised, or what a signal handler raised in this thread.
         """
-        if self._units:
+        if self._scheduler:
             with cancellation.watch(lambda: self.stop(cancellation.error())):
                 threads.run(self, tick, max(interval, SHORTEST))
         if self._fatal is not None:
@@ -132,14 +93,14 @@ class Pool(Generic[U]):
         while True:
             try:
                 if self._fatal is not None:
-                    self._units.stop()
-                elif self._units:
+                    self._scheduler.stop()
+                elif self._scheduler:
                     self._start(executor, level)
                 if not self._running:
                     break
                 wait_for(self._news, min(controller.pause, interval, period))
                 now = time.monotonic()
-                if self._units:
+                if self._scheduler:
                     level = controller.look()
                 if watchdog is not None and now - watched >= period:
                     watched = now
@@ -149,7 +110,7 @@ class Pool(Generic[U]):
                     tick()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
                 self.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
-        self._units.close()
+        self._scheduler.close()
         self.is_over = True
         self.done.put(None)
 
@@ -176,7 +137,7 @@ class Pool(Generic[U]):
         number = flow.number
         try:
             while self._fatal is None and number < self._concurrency.level:
-                unit = self._units.take(number)
+                unit = self._scheduler.take(number)
                 if unit is None:
                     return
                 flow.counter.begin()

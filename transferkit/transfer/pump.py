@@ -83,48 +83,41 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
         watch.end()
 
 
-class Stream:
-    """Brings blobs from ``source`` to ``target``, each as one stream. Thread-safe."""
+def stream(source: Fetcher, target: Ingester, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
+    """Make one attempt to bring a blob from ``source`` to ``target`` as one stream, from where an earlier one ended.
 
-    def __init__(self, source: Fetcher, target: Ingester) -> None:
-        self._source = source
-        self._target = target
-
-    def copy(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
-        """Make one attempt, from where an earlier one ended.
-
-        Raises:
-            VerificationError: what came is not what the descriptor says.
-            TransferKitError: the source or the target failed; what the target keeps is still counted as progress.
-        """
-        ingest = self._target.ingest(descriptor, flow=flow)
-        if ingest is None:
-            flow.counter.set_position(descriptor.size)
-            return Outcome.PRESENT
-        try:
-            ingest.follow(flow)
-            span = Span(ingest, 0, descriptor.size)
-            span.at = ingest.offset
-            flow.counter.set_position(span.at)
-            # An empty blob is asked for as well: only its source knows whether there is one.
-            if span.at < span.end or not span.end:
-                with self._source.fetch(descriptor, offset=span.at, flow=flow) as body:
-                    if body.offset != span.at:
-                        # The source cannot resume. What was there is fetched again, and is no progress any more.
-                        ingest.restart()
-                        span.at = 0
-                        flow.counter.set_position(0)
-                    is_longer = pump(body, span, flow)
-                if is_longer or span.at < span.end:
-                    # Where nobody has said how long it would be, an early end may be a connection that was cut.
-                    raise SizeMismatchError(
-                        f"{descriptor.digest.short}: {'more than ' * is_longer}{span.at} bytes arrived, "
-                        f"{span.end} were expected",
-                        retryable=body.length is None and not is_longer,
-                    )
-            ingest.commit(flow)
-        except BaseException as error:
-            ingest.keep()
-            flow.counter.set_position(0 if isinstance(error, DigestMismatchError) else ingest.offset)
-            raise
-        return Outcome.MOVED
+    Raises:
+        VerificationError: what came is not what the descriptor says.
+        TransferKitError: the source or the target failed; what the target keeps is still counted as progress.
+    """
+    ingest = target.ingest(descriptor, flow=flow)
+    if ingest is None:
+        flow.counter.set_position(descriptor.size)
+        return Outcome.PRESENT
+    try:
+        ingest.follow(flow)
+        span = Span(ingest, 0, descriptor.size)
+        span.at = ingest.offset
+        flow.counter.set_position(span.at)
+        # An empty blob is asked for as well: only its source knows whether there is one.
+        if span.at < span.end or not span.end:
+            with source.fetch(descriptor, offset=span.at, flow=flow) as body:
+                if body.offset != span.at:
+                    # The source cannot resume. What was there is fetched again, and is no progress any more.
+                    ingest.restart()
+                    span.at = 0
+                    flow.counter.set_position(0)
+                is_longer = pump(body, span, flow)
+            if is_longer or span.at < span.end:
+                # Where nobody has said how long it would be, an early end may be a connection that was cut.
+                raise SizeMismatchError(
+                    f"{descriptor.digest.short}: {'more than ' * is_longer}{span.at} bytes arrived, "
+                    f"{span.end} were expected",
+                    retryable=body.length is None and not is_longer,
+                )
+        ingest.commit(flow)
+    except BaseException as error:
+        ingest.keep()
+        flow.counter.set_position(0 if isinstance(error, DigestMismatchError) else ingest.offset)
+        raise
+    return Outcome.MOVED

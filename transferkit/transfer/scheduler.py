@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
+from transferkit.transfer.chunked import ChunkedBlob
 
 BEGUN = 32  # large blobs under way at most: each has three files open (content, state, lock)
 # Seconds after which a worker that waits for a chunk looks by itself: the hasher moves on within the chunks of others.
@@ -26,25 +27,20 @@ class LargeBlob:
     again: bool = False
 
 
-Unit = Descriptor | ChunkUnit | LargeBlob
+Unit = Any  # one of ``wholes``, a ``LargeBlob`` to be begun, or a ``ChunkUnit``
 
 
 class Scheduler:
-    """The units of one run. Thread-safe; taking a whole blob costs no lock while no large one is under way.
+    """The units of one run. Thread-safe; taking a whole one costs no lock while no large blob is under way.
 
-    Large blobs, of more than ``threshold`` bytes, are begun first, as their chunks come out of that: one more where
+    Large blobs are begun first, as their chunks come out of that: one more where
     each of those under way has a worker. Then every second worker prefers chunks, the others prefer whole blobs, and
     each takes of the other kind when its own has run out.
     """
 
-    def __init__(self, descriptors: Iterable[Descriptor], *, threshold: int) -> None:
-        self._larges: deque[LargeBlob] = deque()
-        self._wholes: deque[Descriptor] = deque()
-        for descriptor in descriptors:
-            if descriptor.size > threshold:
-                self._larges.append(LargeBlob(descriptor))
-            else:
-                self._wholes.append(descriptor)
+    def __init__(self, wholes: Iterable[Any], larges: Iterable[Descriptor] = ()) -> None:
+        self._larges = deque(LargeBlob(descriptor) for descriptor in larges)
+        self._wholes = deque(wholes)
         self._active: list[ChunkedBlob] = []
         self._news = threading.Condition()
         self._beginning = 0
@@ -71,7 +67,7 @@ class Scheduler:
 
     def _choose(self, worker: int) -> Unit | None:
         with self._news:
-            if self._beginning + len(self._active) < BEGUN and all(blob.workers() for blob in self._active):
+            if self._beginning + len(self._active) < BEGUN and all(blob.workers for blob in self._active):
                 self._beginning += 1
                 large = _pop(self._larges)
                 if large is not None:
@@ -83,7 +79,7 @@ class Scheduler:
             if whole is not None:
                 return whole
         # Where fewest are at work first: alone at a blob, a worker is where the hasher is, and nothing is read back.
-        for blob in sorted(self._active, key=ChunkedBlob.workers):
+        for blob in sorted(self._active, key=attrgetter("workers")):
             unit = blob.take()
             if unit is not None:
                 return unit

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transferkit.errors import CancelledError
 
@@ -42,12 +42,12 @@ class Threads:
         self._driver: threading.Thread | None = None
         # Who enters itself first decides whether the driver comes to life: one step, which an interrupt cannot cut.
         self._claim: dict[str, str] = {}
-        self._orders: SimpleQueue[Pool[Any] | None] = SimpleQueue()
-        self._pool: Pool[Any] | None = None
+        self._orders: SimpleQueue[Pool | None] = SimpleQueue()
+        self._pool: Pool | None = None
         self._gone: Bell = SimpleQueue()
         self._is_gone = False
 
-    def run(self, pool: Pool[Any], tick: Callable[[], None], interval: float) -> None:
+    def run(self, pool: Pool, tick: Callable[[], None], interval: float) -> None:
         """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile."""
         self._pool = pool
         if self._executor is not None:

@@ -43,11 +43,6 @@ class Speeds:
 
         return statistics.median(rates)
 
-    def is_slow(self, rate: float) -> bool:
-        """Tell whether a body that moves ``rate`` bytes a second is far behind the others."""
-        median = self.median()
-        return median is not None and median >= FLOOR and rate < SLOW * median
-
 
 @dataclass(slots=True)
 class _Watch:
@@ -98,7 +93,7 @@ class Watchdog:
         if now - began < WINDOW:
             return
         rate = (watch.position - before) / (now - began)
-        if self._speeds.is_slow(rate):
-            median = self._speeds.median() or 0.0
+        median = self._speeds.median()
+        if median is not None and median >= FLOOR and rate < SLOW * median:
             text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
             flow.cut_body(watch.body, SlowError(text))

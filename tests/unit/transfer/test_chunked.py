@@ -12,7 +12,7 @@ from transferkit.content.chunk import Chunk
 from transferkit.content.digest import Digest
 from transferkit.errors import ReadError
 from transferkit.transfer import chunked
-from transferkit.transfer.chunked import NEXT, ChunkedBlob, ChunkUnit, State, total_units
+from transferkit.transfer.chunked import NEXT, ChunkedBlob, ChunkUnit, State
 
 STEP = 100
 DIGEST = Digest("sha256:" + 64 * "a")
@@ -22,12 +22,14 @@ DIGEST = Digest("sha256:" + 64 * "a")
 def make(memory):
     """Make a blob that its first worker has left; with a ``state``, in which it is then."""
 
-    def make(size: int = 10 * STEP, there=(), *, state: State = State.OPEN, left: bool = True) -> ChunkedBlob:
+    def make(
+        size: int = 10 * STEP, there=(), *, state: State = State.OPEN, left: bool = True, window: int = 64
+    ) -> ChunkedBlob:
         _, descriptor = memory.make_blob(size)
         ingest = memory.Ingest(memory.Target(), descriptor)
         for start, end in there:
             ingest.record(start, end)
-        blob = ChunkedBlob(descriptor, ingest, size=STEP)
+        blob = ChunkedBlob(descriptor, ingest, size=STEP, window=window)
         if left:
             blob.list_ended()
             blob.leave()
@@ -78,7 +80,7 @@ def test_what_can_become_nothing_else_is_over(make):
 
 def test_while_its_first_worker_opens_it_nothing_is_handed_out(make):
     blob = make(left=False)
-    assert (State.OPENING, 1, None) == (blob.state, blob.workers(), blob.take())
+    assert (State.OPENING, 1, None) == (blob.state, blob.workers, blob.take())
 
 
 def test_before_ranges_are_known_only_the_first_chunk_is_handed_out(make):
@@ -161,9 +163,8 @@ def test_only_what_is_missing_is_wanted(make):
 
 
 def test_the_window_holds_chunks_back_until_the_prefix_has_grown(make, monkeypatch):
-    monkeypatch.setattr(chunked, "WINDOW", 2)
     monkeypatch.setattr(chunked, "COMPARED", 2)
-    blob = make()
+    blob = make(window=2)
     assert ["0-99", "100-199"] == take_all(blob)
     blob.ingest.offset = 99
     assert [] == take_all(blob)
@@ -171,10 +172,9 @@ def test_the_window_holds_chunks_back_until_the_prefix_has_grown(make, monkeypat
     assert ["200-299"] == take_all(blob)
 
 
-def test_few_workers_go_far_enough_to_tell_a_slow_chunk_but_not_to_the_end(make, monkeypatch):
+def test_few_workers_go_far_enough_to_tell_a_slow_chunk_but_not_to_the_end(make):
     """Eight chunks may be begun, one of them the slow one: more are left than the 5 that a judgement needs."""
-    monkeypatch.setattr(chunked, "WINDOW", 2)
-    blob = make()
+    blob = make(window=2)
     assert "700-799" == take_all(blob)[-1]
     blob.ingest.offset = 150
     assert ["800-899"] == take_all(blob)  # the last one would leave more unhashed than there are workers
@@ -330,10 +330,3 @@ def test_a_chunk_is_right_where_it_has_the_digest_of_the_list(make, memory):
     unit.begin()
     unit.write(memoryview(data[1:] + b"x"))
     assert not unit.is_right()
-
-
-def test_units_are_counted_in_chunks(memory):
-    small, large = memory.make_blob(50)[1], memory.make_blob(950)[1]
-    assert 11 == total_units([small, large], 100, size=100)
-    assert 2 == total_units([small, large], 100)
-    assert 2 == total_units([small, large], 1000, size=100)

@@ -22,7 +22,8 @@ from transferkit.errors import (
 )
 from transferkit.transfer.concurrency import MEMORY, RECOVERY, Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool, Queue
+from transferkit.transfer.pool import Pool
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import Threads
 
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
@@ -411,7 +412,7 @@ def run(
     work: Any, units: Any, *, concurrency: int, controller: Concurrency | None = None, executor: Any = None
 ) -> None:
     flows = [WorkerFlow(number) for number in range(concurrency)]
-    pool: Pool[int] = Pool(work, units, flows, concurrency=controller or Concurrency())
+    pool: Pool = Pool(work, units, flows, concurrency=controller or Concurrency())
     with Threads(concurrency, executor) as threads:
         pool.run(threads, Cancellation(), interval=0.01)
 
@@ -423,7 +424,7 @@ def test_a_pool_whose_workers_all_wait_starts_the_others(concurrency: int) -> No
     def work(unit: int, flow: WorkerFlow) -> None:
         meeting.wait()
 
-    run(work, Queue(range(2 * concurrency)), concurrency=concurrency)
+    run(work, Scheduler(range(2 * concurrency)), concurrency=concurrency)
 
 
 def test_a_pool_whose_units_are_all_taken_starts_nobody_more() -> None:
@@ -435,7 +436,7 @@ def test_a_pool_whose_units_are_all_taken_starts_nobody_more() -> None:
         meeting.wait()
         threading.Event().wait(0.05)  # ten looks
 
-    run(work, Queue(range(2)), concurrency=64)
+    run(work, Scheduler(range(2)), concurrency=64)
     assert len(names) == 2
 
 
@@ -466,7 +467,7 @@ def test_workers_that_are_too_many_end_with_their_units_and_begin_again() -> Non
             three.wait()
         done.append((unit, flow.number))
 
-    run(work, Queue(range(23)), concurrency=3, controller=controller)
+    run(work, Scheduler(range(23)), concurrency=3, controller=controller)
     assert sorted(unit for unit, _ in done) == list(range(23))
     assert {number for unit, number in done if 2 <= unit < 20} == {0}
     assert {number for unit, number in done if unit >= 20} == {0, 1, 2}

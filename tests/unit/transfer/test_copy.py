@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 
 import pytest
@@ -14,8 +15,12 @@ from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.retry import Retry
 from transferkit.transfer import chunked
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
+from transferkit.transfer.outcomes import Outcomes
 
 STEP = 4096
 SIZE = 20 * STEP + 77
@@ -526,3 +531,17 @@ def test_a_target_that_reads_by_itself_gets_whole_blobs(memory, threads):
     source = memory.Source({blob.digest: data})
     report = copy(memory, [blob], source, Pushed(), threads=threads)
     assert (1, [], [blob], SIZE) == (source.whole, source.asked, pushed, report.bytes)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "size", "workers"), [(100, 100, 11), (100, None, 2), (1000, 100, 2)], ids=["chunks", "one", "whole"]
+)
+def test_there_are_no_more_workers_than_chunks_and_whole_blobs(memory, threshold, size, workers):
+    blobs = [memory.make_blob(50)[1], memory.make_blob(950)[1]]
+    options = tk.TransferOptions(chunk_threshold=threshold, chunk_size=size)
+    outcomes = Outcomes(tk.Trace(), logging.getLogger(__name__))
+    attempts = Attempts(Retry(tk.RetryOptions()), Concurrency(), outcomes)
+    source, target = memory.Source({}), memory.Target()
+    for ceiling in (64, 1):
+        job = Copy(blobs, source, target, ceiling=ceiling, attempts=attempts, outcomes=outcomes, options=options)
+        assert min(ceiling, workers) == job.workers

@@ -187,7 +187,7 @@ def test_a_worker_is_four_calls_away_from_its_source_and_its_target(memory):
         operation.copy(blobs, source, memory.Target())
         operation.copy(blobs, source, Pushed())
     assert seen == {
-        "fetch": ["work", "_copy_whole", "run", "copy"],
+        "fetch": ["work", "_copy_whole", "run", "stream"],
         "fetch_range": ["work", "_copy_chunk", "run", "_fetch_chunk"],
         "push": ["work", "_copy_whole", "run", "_push"],
     }

@@ -16,7 +16,8 @@ from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, DeniedError, ReadError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool, Queue
+from transferkit.transfer.pool import Pool
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import Threads
 
 HOUR = 3600.0
@@ -54,8 +55,8 @@ class Run:
     ) -> None:
         units = list(units)
         self.flows = [WorkerFlow(number) for number in range(max(1, min(concurrency, len(units))))]
-        self.units = Queue(units)
-        self.pool: Pool[Any] = Pool(work, self.units, self.flows, concurrency=Concurrency())
+        self.units = Scheduler(units)
+        self.pool: Pool = Pool(work, self.units, self.flows, concurrency=Concurrency())
         self.cancellation = cancellation or Cancellation()
         self.threads = Threads(len(self.flows), executor)
         self.stop = self.pool.stop

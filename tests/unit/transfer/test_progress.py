@@ -6,14 +6,15 @@ import logging
 
 import pytest
 
+import transferkit as tk
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.progress import Progress, ProgressCallback
+from transferkit.transfer.outcomes import Outcomes, ProgressCallback
 
 LOGGER = logging.getLogger("tests.progress")
 
 
-def progress(callback: ProgressCallback | None, *, present: int = 0) -> Progress:
-    return Progress(callback, 100, present=present, logger=LOGGER)
+def progress(callback: ProgressCallback | None, *, present: int = 0) -> Outcomes:
+    return Outcomes(tk.Trace(), LOGGER, progress=callback, total=100, present=present)
 
 
 def test_the_cells_of_all_workers_are_summed_up() -> None:

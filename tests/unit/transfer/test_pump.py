@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import transferkit as tk
 from transferkit.content.interfaces import Outcome
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pump import Span, Stream, pump
+from transferkit.transfer.pump import Span, pump, stream
 
 SIZE = 5000
 
@@ -211,7 +211,7 @@ def test_however_a_body_is_cut_into_pieces_what_arrived_is_in_place(cuts, buffer
 def test_a_blob_is_brought_and_committed(made, flow):
     data, descriptor, _, target = made
     body = Script(data, length=SIZE)
-    assert Outcome.MOVED is Stream(Scripted(body), target).copy(descriptor, flow)
+    assert Outcome.MOVED is stream(Scripted(body), target, descriptor, flow)
     assert (data, ["commit"], 1) == (target.stored[descriptor.digest], target.ingests[-1].ended, body.closed)
     assert (SIZE, SIZE) == figures(flow)
 
@@ -219,7 +219,7 @@ def test_a_blob_is_brought_and_committed(made, flow):
 def test_a_blob_that_is_there_is_not_asked_for_and_counts(made, flow):
     data, descriptor, _, target = made
     target.stored[descriptor.digest] = data
-    assert Outcome.PRESENT is Stream(Scripted(), target).copy(descriptor, flow)
+    assert Outcome.PRESENT is stream(Scripted(), target, descriptor, flow)
     assert (SIZE, 0) == figures(flow)
 
 
@@ -228,32 +228,30 @@ def test_an_attempt_goes_on_where_the_one_before_ended(made, flow):
     source = Scripted(
         Script(data[:1300], tk.ReadError("cut"), length=SIZE), Script(data[1300:], offset=1300, length=SIZE - 1300)
     )
-    stream = Stream(source, target)
     with pytest.raises(tk.ReadError):
-        stream.copy(descriptor, flow)
+        stream(source, target, descriptor, flow)
     assert (["keep"], (1300, 1300)) == (target.ingests[-1].ended, figures(flow))
-    assert Outcome.MOVED is stream.copy(descriptor, flow)
+    assert Outcome.MOVED is stream(source, target, descriptor, flow)
     assert ([0, 1300], data, (SIZE, SIZE)) == (source.asked, target.stored[descriptor.digest], figures(flow))
 
 
 def test_of_a_small_blob_nothing_survives_an_attempt_nor_is_counted(made, flow):
     data, descriptor, _, target = made
     target.resume_threshold = SIZE + 1
-    stream = Stream(Scripted(Script(data[:1300], tk.ReadError("cut"), length=SIZE), Script(data, length=SIZE)), target)
+    source = Scripted(Script(data[:1300], tk.ReadError("cut"), length=SIZE), Script(data, length=SIZE))
     with pytest.raises(tk.ReadError):
-        stream.copy(descriptor, flow)
+        stream(source, target, descriptor, flow)
     assert (0, 1300) == figures(flow)
-    stream.copy(descriptor, flow)
+    stream(source, target, descriptor, flow)
     assert (SIZE, SIZE + 1300) == figures(flow)
 
 
 def test_a_source_that_cannot_resume_restarts_cleanly(made, flow):
     data, descriptor, _, target = made
     source = Scripted(Script(data[:1300], tk.ReadError("cut"), length=SIZE), Script(data, length=SIZE))
-    stream = Stream(source, target)
     with pytest.raises(tk.ReadError):
-        stream.copy(descriptor, flow)
-    stream.copy(descriptor, flow)
+        stream(source, target, descriptor, flow)
+    stream(source, target, descriptor, flow)
     assert ([0, 1300], ["restart", "commit"]) == (source.asked, target.ingests[-1].ended)
     assert (data, (SIZE, SIZE + 1300)) == (target.stored[descriptor.digest], figures(flow))
 
@@ -263,14 +261,14 @@ def test_a_blob_of_which_nothing_is_missing_is_only_committed(made, flow):
     ingest.write_at(0, data)
     ingest.record(0, SIZE - 1)
     ingest.keep()
-    assert Outcome.MOVED is Stream(Scripted(), target).copy(descriptor, flow)
+    assert Outcome.MOVED is stream(Scripted(), target, descriptor, flow)
     assert (SIZE, 0) == figures(flow)
 
 
 def test_an_empty_blob_is_asked_for(memory, flow):
     _, descriptor = memory.make_blob(0)
     source, target = Scripted(Script(length=0)), memory.Target()
-    assert Outcome.MOVED is Stream(source, target).copy(descriptor, flow)
+    assert Outcome.MOVED is stream(source, target, descriptor, flow)
     assert ([0], b"") == (source.asked, target.stored[descriptor.digest])
 
 
@@ -278,7 +276,7 @@ def test_a_wrong_digest_leaves_nothing_and_counts_nothing(made, flow):
     data, descriptor, _, target = made
     wrong = bytes([data[0] ^ 1]) + data[1:]
     with pytest.raises(tk.DigestMismatchError):
-        Stream(Scripted(Script(wrong, length=SIZE)), target).copy(descriptor, flow)
+        stream(Scripted(Script(wrong, length=SIZE)), target, descriptor, flow)
     assert ({}, {}, ["abort"]) == (target.stored, target.kept, target.ingests[-1].ended)
     assert (0, SIZE) == figures(flow)
 
@@ -287,14 +285,14 @@ def test_a_wrong_digest_leaves_nothing_and_counts_nothing(made, flow):
 def test_an_early_end_may_be_a_cut_where_nobody_said_how_long_it_is(made, flow, length, retryable):
     data, descriptor, _, target = made
     with pytest.raises(tk.SizeMismatchError, match="1300 bytes arrived, 5000 were expected") as caught:
-        Stream(Scripted(Script(data[:1300], length=length)), target).copy(descriptor, flow)
+        stream(Scripted(Script(data[:1300], length=length)), target, descriptor, flow)
     assert (retryable, (1300, 1300)) == (caught.value.retryable, figures(flow))
 
 
 def test_what_is_too_much_is_refused_and_is_never_progress(made, flow):
     data, descriptor, _, target = made
     with pytest.raises(tk.SizeMismatchError, match="more than 5000 bytes arrived, 5000 were expected"):
-        Stream(Scripted(Script(data + b"x", length=None)), target).copy(descriptor, flow)
+        stream(Scripted(Script(data + b"x", length=None)), target, descriptor, flow)
     assert ({}, (SIZE, SIZE)) == (target.stored, figures(flow))
 
 
@@ -307,5 +305,5 @@ def test_a_target_that_refuses_before_the_first_byte_asks_nobody(made, flow):
 
     target.ingest = full
     with pytest.raises(tk.OutOfSpaceError):
-        Stream(source, target).copy(descriptor, flow)
+        stream(source, target, descriptor, flow)
     assert [] == source.asked

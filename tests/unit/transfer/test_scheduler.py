@@ -22,11 +22,11 @@ def blobs(memory):
 @pytest.fixture
 def scheduler(blobs):
     smalls, large = blobs
-    return Scheduler([*smalls, large], threshold=STEP)
+    return Scheduler(smalls, [large])
 
 
 def begin(scheduler, memory, large, *, is_open=True) -> ChunkedBlob:
-    blob = ChunkedBlob(large, memory.Ingest(memory.Target(), large), size=STEP)
+    blob = ChunkedBlob(large, memory.Ingest(memory.Target(), large), size=STEP, window=64)
     scheduler.begun(blob)
     if is_open:
         blob.list_ended()
@@ -38,7 +38,7 @@ def begin(scheduler, memory, large, *, is_open=True) -> ChunkedBlob:
 
 def test_small_blobs_come_in_their_order(blobs):
     smalls, _ = blobs
-    scheduler = Scheduler(smalls, threshold=STEP)
+    scheduler = Scheduler(smalls)
     assert scheduler
     assert [*smalls, None] == [scheduler.take(0) for _ in range(4)]
     assert not scheduler
@@ -51,7 +51,7 @@ def test_a_large_blob_is_begun_first(scheduler, blobs):
 
 def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
     first, second = (memory.make_blob(10 * STEP, seed=n)[1] for n in range(2))
-    scheduler = Scheduler([first, second], threshold=STEP)
+    scheduler = Scheduler([], [first, second])
     assert LargeBlob(first) == scheduler.take(0)
     blob = begin(scheduler, memory, first)
     chunk = scheduler.take(0)
@@ -63,7 +63,7 @@ def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
 def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
     """All of them at once would be too many open files; one a worker, and never more than 32."""
     descriptors = [memory.make_blob(10 * STEP, seed=n)[1] for n in range(100)]
-    scheduler = Scheduler(descriptors, threshold=STEP)
+    scheduler = Scheduler([], descriptors)
     blobs = []
     for worker in range(workers):
         unit = scheduler.take(worker)
@@ -125,7 +125,7 @@ def test_while_a_large_blob_changes_hands_nobody_takes_it_for_the_end(blobs, mem
             return item
 
     monkeypatch.setattr("transferkit.transfer.scheduler.deque", Observed)
-    scheduler = Scheduler([large], threshold=STEP)
+    scheduler = Scheduler([], [large])
     assert LargeBlob(large) == scheduler.take(0)
     assert second.is_alive()
     begin(scheduler, memory, large)

@@ -17,7 +17,8 @@ from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool, Queue
+from transferkit.transfer.pool import Pool
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import Threads
 
 HOUR = 3600.0
@@ -30,8 +31,10 @@ def _no_thread_more_than_before() -> Iterator[None]:
     assert threading.active_count() <= before
 
 
-def pool_of(work: Callable[[Any, WorkerFlow], None], units: int, workers: int = 3) -> Pool[Any]:
-    return Pool(work, Queue(range(units)), [WorkerFlow(number) for number in range(workers)], concurrency=Concurrency())
+def pool_of(work: Callable[[Any, WorkerFlow], None], units: int, workers: int = 3) -> Pool:
+    return Pool(
+        work, Scheduler(range(units)), [WorkerFlow(number) for number in range(workers)], concurrency=Concurrency()
+    )
 
 
 def test_one_run_after_the_other_is_done_by_the_same_driver() -> None:

@@ -96,10 +96,9 @@ def test_redirects_are_followed_by_hand(either: requests.Session, serve: Serve) 
 def test_what_fails_by_hand_is_an_error_of_requests(
     either: requests.Session, server_context: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(requests.ConnectionError):
-        either.get(f"http://127.0.0.1:{port}")
+    with socket.socket() as bound, pytest.raises(requests.ConnectionError):  # bound: nobody else listens there
+        bound.bind(("127.0.0.1", 0))
+        either.get(f"http://127.0.0.1:{bound.getsockname()[1]}")
     with scripted_server([[never()]]) as server, pytest.raises(requests.ReadTimeout):
         either.get(server.url, timeout=0.05)
     with TLSServer(server_context, [HELLO]) as server:
@@ -136,8 +135,8 @@ def test_both_lanes_use_the_same_connections(serve: Serve, trust: None, session:
 def test_a_limit_of_the_fast_lane_does_not_hold_by_hand(
     serve: Serve, trust: None, session: requests.Session, limit: float | None
 ) -> None:
-    late = [Pause(0.3), HELLO]
-    with serve([HELLO, late]) as server, client_of(server, session=session, response_timeout=0.1) as client:
+    late = [Pause(1.5), HELLO]
+    with serve([HELLO, late]) as server, client_of(server, session=session, response_timeout=0.8) as client:
         ask(client)
         assert b"hello" == session.get(server.url, timeout=limit).content
         assert [0, 0] == connections(server)
@@ -146,8 +145,8 @@ def test_a_limit_of_the_fast_lane_does_not_hold_by_hand(
 def test_a_limit_of_by_hand_does_not_hold_in_the_fast_lane(
     serve: Serve, trust: None, session: requests.Session
 ) -> None:
-    with serve([HELLO, [Pause(0.3), HELLO]]) as server, client_of(server, session=session) as client:
-        session.get(server.url, timeout=0.1)
+    with serve([HELLO, [Pause(1.5), HELLO]]) as server, client_of(server, session=session) as client:
+        session.get(server.url, timeout=0.8)
         assert (200, b"hello") == ask(client)
         assert [0, 0] == connections(server)
 
@@ -155,7 +154,7 @@ def test_a_limit_of_by_hand_does_not_hold_in_the_fast_lane(
 def test_the_fast_lane_has_its_limit_again_after_a_request_by_hand(
     serve: Serve, trust: None, session: requests.Session
 ) -> None:
-    with serve([HELLO, HELLO, [never()]]) as server, client_of(server, session=session, response_timeout=0.1) as client:
+    with serve([HELLO, HELLO, [never()]]) as server, client_of(server, session=session, response_timeout=0.8) as client:
         ask(client)
         session.get(server.url, timeout=LIMIT)
         with pytest.raises(TransportTimeout):
