@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlencode
 
@@ -45,24 +45,6 @@ class Credentials(Protocol):
         """Return user name and password for a repository of ``host`` (``host`` or ``host:port``), if there are any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """One pair for every host, a function that is asked with the host, or nothing."""
-
-    auth: Pair | Callable[[str], Pair | None] | None = field(repr=False)
-
-    def for_(self, host: str, repository: str) -> Pair | None:
-        pair = self.auth(host) if callable(self.auth) else self.auth
-        if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
-            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
-        return pair
-
-
-def credentials_of(auth: Auth | None) -> Credentials:
-    """Return what an ``auth`` argument stands for."""
-    return Given(auth) if auth is None or isinstance(auth, tuple) or callable(auth) else auth
-
-
 class _Token(NamedTuple):
     header: str
     ends: float
@@ -77,7 +59,7 @@ class Authorizer:
     registry: Origin
     exchange: Exchange
     """Over which token services are asked."""
-    credentials: Credentials
+    auth: Auth | None = None
     token: str | None = None
     """A token that is sent from the first request on."""
     get_token: GetToken | None = None
@@ -132,12 +114,24 @@ class Authorizer:
             return bearer(self.get_token(wanted)), math.inf
         if wanted is None and "basic" not in by_scheme:
             return None, math.inf
-        kind, _, rest = scope.partition(":")
-        repository = rest.partition(":")[0] if kind == "repository" else ""
-        pair = self.credentials.for_(self.registry.netloc, repository)
+        pair = self._pair(scope)
         if wanted is not None and wanted.realm and (pair is not None or self._given is None):
             return self._dance(wanted, scope, pair, flow)
         return basic(*pair) if "basic" in by_scheme and pair is not None else None, math.inf
+
+    def _pair(self, scope: str) -> Pair | None:
+        """Return user name and password for what ``scope`` names, if there are any."""
+        kind, _, rest = scope.partition(":")
+        auth, host = self.auth, self.registry.netloc
+        if auth is None or isinstance(auth, tuple):
+            pair = auth
+        elif callable(auth):
+            pair = auth(host)
+        else:
+            pair = auth.for_(host, rest.partition(":")[0] if kind == "repository" else "")
+        if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
+            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+        return pair
 
     def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
         """Ask the token service of a challenge; with the user's name and password only where it may see them."""

@@ -161,18 +161,17 @@ class Client:
         )
 
     def locate(self, base: str, location: str | None) -> str:
-        """Return the absolute URL of an upload's ``Location``, which answered a request to ``base`` (path or URL).
+        """Return the absolute URL of an upload's ``Location`` in a response to a request to the URL ``base``.
 
         Raises:
             ProtocolError: there is none, or the URL policy refuses it.
         """
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
-        absolute = self.base_url + base if base.startswith("/") else base
-        url = self.resolve(absolute, location)
-        if Origin.of(url) == self.origin != Origin.of(absolute):
+        url = self.resolve(base, location)
+        if Origin.of(url) == self.origin != Origin.of(base):
             # It would be asked with the user's credentials, and who is not the registry does not choose for what.
-            raise ProtocolError(f"{Origin.of(absolute)} sends an upload back to {self.origin}; refused")
+            raise ProtocolError(f"{Origin.of(base)} sends an upload back to {self.origin}; refused")
         return url
 
     def resolve(self, base: str, location: str) -> str:

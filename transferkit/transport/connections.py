@@ -100,18 +100,15 @@ class WakeableConnection(HTTPConnection):
             return False
         if not self.readable.poll(0):
             return True
-        return isinstance(sock, ssl.SSLSocket) and self._is_ticket(sock)
-
-    def _is_ticket(self, sock: ssl.SSLSocket) -> bool:
-        """Tell whether what has come is no more than a session ticket, which may come at any time."""
-        self.limit = None
-        try:
-            sock.settimeout(0)
-            sock.recv(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            pass
+        if isinstance(sock, ssl.SSLSocket):
+            self.limit = None
+            try:
+                sock.settimeout(0)
+                sock.recv(1)
+            except ssl.SSLWantReadError:
+                return True  # no more than a session ticket, which may come at any time
+            except OSError:
+                pass
         return False
 
     def bound(self, seconds: float) -> None:

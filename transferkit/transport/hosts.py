@@ -17,7 +17,7 @@ from transferkit.content.interfaces import Closing
 from transferkit.options import TransportOptions
 from transferkit.protocol.origin import Origin
 from transferkit.transport.adapter import PooledAdapter
-from transferkit.transport.auth import Auth, Authorizer, GetToken, credentials_of
+from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.exchange import Exchange
 
 
@@ -59,7 +59,7 @@ class Hosts(Closing):
         self._authorizer = partial(
             Authorizer,
             exchange=self.exchange,
-            credentials=credentials_of(auth),
+            auth=auth,
             token=token,
             get_token=get_token,
             clock=clock,

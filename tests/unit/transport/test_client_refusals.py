@@ -107,11 +107,19 @@ def test_a_connection_is_used_again_after_a_short_refusal() -> None:
 @pytest.mark.parametrize(
     ("base", "location", "url"),
     [
-        ("/v2/a/blobs/uploads/", "/upload/1?state=%2F", "http://127.0.0.1:5000/upload/1?state=%2F"),
-        ("/v2/a/blobs/uploads/", "1", "http://127.0.0.1:5000/m/v2/a/blobs/uploads/1"),
-        ("/v2/a/blobs/uploads/", "?x", "http://127.0.0.1:5000/m/v2/a/blobs/uploads/?x"),
-        ("/v2/a/blobs/uploads/", "http://10.0.0.1/upload", "http://10.0.0.1/upload"),
-        ("/v2/a/blobs/uploads/", "https://storage.example/upload", "https://storage.example/upload"),
+        (
+            "http://127.0.0.1:5000/m/v2/a/blobs/uploads/",
+            "/upload/1?state=%2F",
+            "http://127.0.0.1:5000/upload/1?state=%2F",
+        ),
+        ("http://127.0.0.1:5000/m/v2/a/blobs/uploads/", "1", "http://127.0.0.1:5000/m/v2/a/blobs/uploads/1"),
+        ("http://127.0.0.1:5000/m/v2/a/blobs/uploads/", "?x", "http://127.0.0.1:5000/m/v2/a/blobs/uploads/?x"),
+        ("http://127.0.0.1:5000/m/v2/a/blobs/uploads/", "http://10.0.0.1/upload", "http://10.0.0.1/upload"),
+        (
+            "http://127.0.0.1:5000/m/v2/a/blobs/uploads/",
+            "https://storage.example/upload",
+            "https://storage.example/upload",
+        ),
         ("http://127.0.0.1:7000/u/1", "2", "http://127.0.0.1:7000/u/2"),
     ],
 )
@@ -123,12 +131,12 @@ def test_the_location_of_an_upload_becomes_a_url(base: str, location: str, url: 
 @pytest.mark.parametrize(
     ("registry", "base", "location", "says"),
     [
-        ("http://127.0.0.1", "/u", None, "no Location"),
-        ("http://127.0.0.1", "/u", "", "no Location"),
+        ("http://127.0.0.1", "http://127.0.0.1/u", None, "no Location"),
+        ("http://127.0.0.1", "http://127.0.0.1/u", "", "no Location"),
         ("http://127.0.0.1", "http://127.0.0.1:7000/u", "http://127.0.0.1/v2/", "sends an upload back to"),
-        ("https://registry.example", "/u", "http://registry.example/u", "from https to http"),
-        ("https://registry.example", "/u", "https://10.0.0.1/u", "private address"),
-        ("https://registry.example", "/u", "https://user:secret@storage.example/", "user name"),
+        ("https://registry.example", "https://registry.example/u", "http://registry.example/u", "from https to http"),
+        ("https://registry.example", "https://registry.example/u", "https://10.0.0.1/u", "private address"),
+        ("https://registry.example", "https://registry.example/u", "https://user:secret@storage.example/", "user name"),
     ],
 )
 def test_a_location_that_the_policy_refuses_is_an_error(

@@ -5,18 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
 from transferkit.errors import UnauthorizedError
-from transferkit.transport.auth import Given, credentials_of
-from transferkit.transport.exchange import basic
+from transferkit.options import TransportOptions
+from transferkit.protocol.origin import Origin
+from transferkit.transport.auth import Authorizer
+from transferkit.transport.exchange import Exchange, basic
+
+SCOPE = "repository:library/model:pull"
+
+
+def pair_of(auth: Any, host: str = "registry.example") -> tuple[str, str] | None:
+    exchange = Exchange(requests.Session(), TransportOptions())
+    return Authorizer(Origin.of(f"https://{host}"), exchange, auth=auth)._pair(SCOPE)
 
 
 def test_a_pair_is_the_same_for_every_repository() -> None:
-    assert ("user", "password") == credentials_of(("user", "password")).for_("registry.example", "library/model")
+    assert ("user", "password") == pair_of(("user", "password"))
 
 
 def test_without_auth_there_is_no_pair() -> None:
-    assert credentials_of(None).for_("registry.example", "library/model") is None
+    assert pair_of(None) is None
 
 
 def test_a_function_is_asked_with_the_host() -> None:
@@ -26,30 +36,28 @@ def test_a_function_is_asked_with_the_host() -> None:
         asked.append(host)
         return ("user", "password") if host == "a.example:5000" else None
 
-    credentials = credentials_of(auth)
-    assert [("user", "password"), None] == [credentials.for_(host, "x") for host in ("a.example:5000", "b.example")]
+    assert [("user", "password"), None] == [pair_of(auth, host) for host in ("a.example:5000", "b.example")]
     assert ["a.example:5000", "b.example"] == asked
 
 
-def test_credentials_of_the_users_are_taken_as_they_are() -> None:
+def test_credentials_of_the_users_are_asked_with_host_and_repository() -> None:
     class Vault:
         def for_(self, host: str, repository: str) -> tuple[str, str] | None:
             return host, repository
 
-    vault = Vault()
-    assert vault is credentials_of(vault)
+    assert ("registry.example", "library/model") == pair_of(Vault())
 
 
 @pytest.mark.parametrize("pair", [("user",), ("user", "password", "x"), ("user", 3), ("user", None), ()])
 def test_what_is_no_pair_is_refused_when_it_is_needed(pair: Any) -> None:
-    for credentials in (Given(pair), Given(lambda _: pair)):
+    for auth in (pair, lambda _: pair):
         with pytest.raises(UnauthorizedError, match=r"auth is \(user, password\), or a function"):
-            credentials.for_("registry.example", "library/model")
+            pair_of(auth)
 
 
 def test_a_representation_holds_no_password() -> None:
-    assert "Given()" == repr(Given(("user", "secret")))
-    assert "Given()" == repr(Given(lambda _: ("user", "secret")))
+    exchange = Exchange(requests.Session(), TransportOptions())
+    assert "secret" not in repr(Authorizer(Origin.of("https://a.example"), exchange, auth=("user", "secret")))
 
 
 @pytest.mark.parametrize(
