@@ -85,13 +85,15 @@ class WakeableConnection(HTTPConnection):
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls:
+        if self.sock is not None and self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
 
-    def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer.
+        urllib3 asks, too, where a session is used by hand."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -210,7 +212,7 @@ class WakeablePool(HTTPConnectionPool):
                 connection: WakeableConnection = self.pool.get()
             except (queue.Empty, AttributeError):
                 break  # another thread was quicker
-            if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
+            if time.monotonic() - connection.idle_since < IDLE and connection.is_connected:
                 return connection
             self.discard(connection)
         return None

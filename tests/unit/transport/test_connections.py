@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import (
     ANY,
@@ -158,8 +159,19 @@ def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext
         ask(client)
         connection = pool_of(client).new(WorkerFlow(), 5.0, tunnel=False)
         assert connection.readable.poll(LIMIT * 1000)
-        assert connection.is_quiet()
+        assert connection.is_connected
         connection.close()
+
+
+def test_what_follows_is_not_taken_for_the_next_answer_by_hand_either(
+    serve: Serve, trust: None, session: requests.Session
+) -> None:
+    """Over TLS it is deciphered already: no poll sees it."""
+    said = [answer(200, b"hello")[:-5], Pause(0.05), b"hello" + answer(200, b"planted")]
+    with serve([said, answer(200, b"good")]) as server, client_of(server, session=session) as client:
+        assert (200, b"hello") == ask(client)
+        assert b"good" == session.get(f"{server.url}/other").content
+        assert [0, 1] == connections(server)
 
 
 # -- connections that died while they were idle
