@@ -218,8 +218,8 @@ class WakeablePool(HTTPConnectionPool):
         return None
 
     def discard(self, connection: WakeableConnection) -> None:
-        """Close a connection that was found to have ended while it was idle, or to have brought what is no answer."""
-        if time.monotonic() - connection.idle_since < _SOON:
+        """Close a connection that has ended while it was idle, or on our side, or has brought what is no answer."""
+        if connection.sock is not None and time.monotonic() - connection.idle_since < _SOON:
             self.ends_soon = True
         connection.close()
 

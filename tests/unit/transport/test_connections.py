@@ -27,7 +27,7 @@ from tests.unit.transport.rig import (
     zeros,
 )
 from transferkit.errors import ReadError, WriteError
-from transferkit.testing import Close, Pause, Reset, answer, chunked
+from transferkit.testing import Close, Pause, Reset, answer, chunked, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.connections import IDLE
 
@@ -266,6 +266,14 @@ def test_where_connections_end_soon_what_changes_things_takes_a_new_one(
         now += seconds
         assert [(200, b"hello")] * 3 == [ask(client), ask(client, "POST"), ask(client)]
         assert ([0, 1, 2, 2] if seconds < 1 else [0, 1, 1, 1]) == connections(server)
+
+
+def test_a_connection_that_was_closed_after_it_was_used_by_hand_has_not_ended_soon(session: requests.Session) -> None:
+    with scripted_server([answer(200, headers={"Connection": "close"}), *[HELLO] * 3]) as server:
+        session.get(server.url)
+        with client_of(server, session=session) as client:
+            assert [(200, b"hello")] * 3 == [ask(client), ask(client, "POST"), ask(client)]
+        assert [0, 1, 1, 1] == connections(server)
 
 
 def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
