@@ -5,12 +5,14 @@ Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests and
 
 from __future__ import annotations
 
+import os
 import queue
 import select
 import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import deque
 from typing import Any, cast
 
@@ -82,6 +84,7 @@ class WakeableConnection(HTTPConnection):
         self.limit = None
         self.readable = select.poll()
         self.readable.register(sock, select.POLLIN)
+        _standing.add(self)
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
@@ -129,6 +132,23 @@ class WakeableConnection(HTTPConnection):
         interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
+
+
+_standing: weakref.WeakSet[WakeableConnection] = weakref.WeakSet()
+
+
+def _part_with_parent() -> None:
+    """Close a child's copies of its parent's connections: the two would take each other's responses.
+
+    The sockets alone, which says nothing to the server; a response that is read by hand may be locked for good.
+    """
+    for connection in list(_standing):
+        sock, connection.sock = connection.sock, None
+        if sock is not None:
+            sock.close()
+
+
+os.register_at_fork(after_in_child=_part_with_parent)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
