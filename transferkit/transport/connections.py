@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.sockets import abort_of, close_half_made, closed_on_error, connect, open_socket
+from transferkit.transport.sockets import abort_of, alarm, close_half_made, closed_on_error, connect, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
@@ -85,6 +85,14 @@ class WakeableConnection(HTTPConnection):
         self.readable = select.poll()
         self.readable.register(sock, select.POLLIN)
         _standing.add(self)
+
+    def _tunnel(self) -> None:
+        if self.flow is None:
+            super()._tunnel()
+            return
+        # http.client reads the answer of a proxy to its end, however slowly it comes.
+        with alarm(cast(float, self.timeout), self.abort):
+            super()._tunnel()
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""

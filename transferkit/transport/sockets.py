@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -46,6 +47,27 @@ def closed_on_error(resource: Any) -> Iterator[None]:
     except BaseException:
         resource.close()
         raise
+
+
+@contextmanager
+def alarm(seconds: float, abort: Abort) -> Iterator[None]:
+    """Wake who is blocked in the body after ``seconds``, by ``abort``, and raise TimeoutError then."""
+    is_late = threading.Event()
+
+    def ring() -> None:
+        is_late.set()
+        abort()
+
+    timer = threading.Timer(seconds, ring)
+    timer.name = "transferkit-alarm"
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if is_late.is_set():
+            raise TimeoutError(f"timed out after {seconds} s") from None
 
 
 def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable[[S, Any], None]) -> S:

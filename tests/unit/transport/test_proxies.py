@@ -30,7 +30,14 @@ from tests.unit.transport.rig import (
     until,
     zeros,
 )
-from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
+from transferkit.errors import (
+    CancelledError,
+    CertificateError,
+    ConnectError,
+    ProtocolError,
+    TransferKitError,
+    TransportTimeout,
+)
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.response import StreamResponse
@@ -201,6 +208,27 @@ def test_a_proxy_that_refuses_to_connect_is_an_error_of_connecting(
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         with client_of("https://registry.example") as client, pytest.raises(ConnectError, match="407"):
             ask(client)
+
+
+@pytest.mark.parametrize("behind_tls", [False, True])
+def test_a_proxy_that_answers_connect_bit_by_bit_has_a_limit(
+    server_context: ssl.SSLContext, trust: None, monkeypatch: pytest.MonkeyPatch, behind_tls: bool
+) -> None:
+    def talk(plain: socket.socket) -> None:
+        with server_context.wrap_socket(plain, server_side=True) if behind_tls else plain as sock:
+            take_head(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(60):
+                sock.sendall(b"X: y\r\n")
+                time.sleep(0.1)
+
+    with raw_server(talk) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url.replace("http:", "https:") if behind_tls else url)
+        with client_of("https://registry.example", connect_timeout=0.5) as client:
+            began = time.monotonic()
+            with pytest.raises(TransportTimeout, match="no connection to https://registry.example in time"):
+                ask(client)
+            assert time.monotonic() - began < 4
 
 
 def test_a_socks_proxy_that_refuses_is_an_error_of_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
