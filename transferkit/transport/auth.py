@@ -51,6 +51,9 @@ class _Token(NamedTuple):
     challenge: str
     """What it answers: how the next one is had."""
 
+    def __repr__(self) -> str:
+        return f"<_Token until {self.ends}>"
+
 
 @dataclass(eq=False, repr=False)
 class Authorizer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
 from transferkit.errors import NotFoundError, ReadError
-from transferkit.protocol.origin import Origin
+from transferkit.protocol.origin import Origin, redact
 
 if TYPE_CHECKING:
     from transferkit.transport.adapter import PooledAdapter
@@ -53,8 +53,11 @@ class Request(NamedTuple):
     trusted: bool = False
     """Whether ``origin`` is the registry's own: what a session says about credentials holds there alone."""
 
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {redact(self.url)}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lane:
     """How requests to one origin travel, and what a session says about it; asked once."""
 
@@ -79,6 +82,9 @@ class Lane:
     """What stands before each target: of a proxy that is not asked to connect, it is the origin."""
     fields: str = ""
     """The header fields of every request: the host, and what a proxy wants to see."""
+
+    def __repr__(self) -> str:
+        return f"<Lane to {self.origin}>"
 
 
 @dataclass(slots=True)
