@@ -55,7 +55,7 @@ class Pool:
         self._fatal: BaseException | None = None
 
     def run(
-        self, threads: Threads, cancellation: Cancellation, tick: Tick = lambda: None, *, interval: float = PERIOD
+        self, threads: Threads, cancellation: Cancellation, tick: Tick = lambda: None, interval: float = PERIOD
     ) -> None:
         """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
 
@@ -69,27 +69,25 @@ class Pool:
         if self._fatal is not None:
             raise self._fatal
 
-    def stop(self, error: BaseException, reason: CancelledError | None = None) -> None:
-        """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked, and raise
-        ``reason``."""
+    def stop(self, error: BaseException) -> None:
+        """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked."""
         # No lock around what follows: a signal handler may be the one who calls.
         if self._fatal is None:
             self._fatal = error
-        if isinstance(error, CancelledError):
-            reason = error
-        elif reason is None:
-            reason = CancelledError("stopped: another blob failed for good")
+        if not isinstance(error, CancelledError):
+            is_blob, name = isinstance(error, TransferKitError), type(error).__name__
+            error = CancelledError("stopped: another blob failed for good" if is_blob else f"stopped by {name}")
         for flow in self._flows:
-            flow.cut(reason, final=True)
+            flow.cut(error, final=True)
         self._news.put(None)
 
-    def drive(self, executor: Executor, tick: Tick = lambda: None, interval: float = PERIOD) -> None:
+    def drive(self, executor: Executor) -> None:
         """Start the workers, look after them, and return once they have ended. Never raises: ``run`` does."""
         controller, watchdog = self._concurrency, self._watchdog
         period = watchdog.period if watchdog is not None else PERIOD
         controller.begin(self._flows)
         level = controller.level
-        ticked = watched = time.monotonic()
+        watched = time.monotonic()
         while True:
             try:
                 if self._fatal is not None:
@@ -98,18 +96,15 @@ class Pool:
                     self._start(executor, level)
                 if not self._running:
                     break
-                wait_for(self._news, min(controller.pause, interval, period))
-                now = time.monotonic()
+                wait_for(self._news, min(controller.pause, period))
                 if self._scheduler:
                     level = controller.look()
+                now = time.monotonic()
                 if watchdog is not None and now - watched >= period:
                     watched = now
                     watchdog.look(now)
-                if self._fatal is None and now - ticked >= interval:
-                    ticked = now
-                    tick()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
-                self.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
+                self.stop(error)
         self._scheduler.close()
         self.is_over = True
         self.done.put(None)

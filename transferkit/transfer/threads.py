@@ -10,6 +10,7 @@ import _thread
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transferkit.transfer.pool import Pool
 
 Bell = SimpleQueue[None]  # what is put in wakes who waits; also a signal handler may put
+WORKERS = partial(ThreadPoolExecutor, thread_name_prefix="transferkit")
 
 
 def wait_for(bell: Bell, seconds: float) -> bool:
@@ -33,12 +35,12 @@ def wait_for(bell: Bell, seconds: float) -> bool:
 class Threads:
     """At most ``size`` workers and their driver, made when they are needed; a context manager that waits for them.
 
-    With an ``executor`` of the caller's (a serial one runs everything without threads) the calling thread drives.
+    ``executor`` makes the workers; a serial one has the driver do their work.
     """
 
-    def __init__(self, size: int, executor: Callable[[int], Executor] | None = None) -> None:
+    def __init__(self, size: int, executor: Callable[[int], Executor] = WORKERS) -> None:
         self._size = size
-        self._executor = executor(size) if executor is not None else None
+        self._executor = executor
         self._driver: threading.Thread | None = None
         # Who enters itself first decides whether the driver comes to life: one step, which an interrupt cannot cut.
         self._claim: dict[str, str] = {}
@@ -50,9 +52,6 @@ class Threads:
     def run(self, pool: Pool, tick: Callable[[], None], interval: float) -> None:
         """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile."""
         self._pool = pool
-        if self._executor is not None:
-            pool.drive(self._executor, tick, interval)
-            return
         try:
             self._orders.put(pool)
             if self._driver is None:
@@ -63,7 +62,7 @@ class Threads:
                 if not wait_for(pool.done, interval):
                     tick()
         except BaseException as error:
-            pool.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
+            pool.stop(error)
             raise
 
     def _launch(self, driver: threading.Thread) -> None:
@@ -75,7 +74,7 @@ class Threads:
 
     def _drive(self) -> None:
         try:
-            with ThreadPoolExecutor(self._size, thread_name_prefix="transferkit") as executor:
+            with self._executor(self._size) as executor:
                 while (pool := self._orders.get()) is not None:
                     pool.drive(executor)
         finally:
@@ -98,14 +97,11 @@ class Threads:
     def _close(self) -> None:
         if self._pool is not None and not self._pool.is_over:
             self._pool.stop(CancelledError("stopped"))
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        if self._driver is None or self._claim.setdefault("by", "caller") == "caller":
             self._is_gone = True
-        elif self._driver is None or self._claim.setdefault("by", "caller") == "caller":
-            self._is_gone = True
-        else:
-            self._orders.put(None)
-            while not self._is_gone:
-                wait_for(self._gone, 0.1)  # an interrupt may have swallowed the ring
-            if self._driver.is_alive():
-                self._driver.join()
+            return
+        self._orders.put(None)
+        while not self._is_gone:
+            wait_for(self._gone, 0.1)  # an interrupt may have swallowed the ring
+        if self._driver.is_alive():
+            self._driver.join()
