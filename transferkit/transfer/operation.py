@@ -74,7 +74,7 @@ class Operation:
             results.append(attempts.run(lambda _, flow: work(flow), None, flow))
 
         pool = Pool(run, Scheduler([work]), [WorkerFlow()], concurrency=self._concurrency)
-        pool.run(self._threads, self._cancellation)
+        self._threads.run(pool, self._cancellation)
         return results[0]
 
     def copy(
@@ -107,7 +107,7 @@ class Operation:
         pool = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
         tick = partial(outcomes.tick, flows)
         tick(always=True)
-        pool.run(self._threads, self._cancellation, tick, interval=options.progress_interval)
+        self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
         tick(always=True)
         outcomes.check(blobs)
         return Report(

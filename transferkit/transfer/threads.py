@@ -11,25 +11,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
 
+from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError
+from transferkit.transfer.pool import Bell, Pool, wait_for
+from transferkit.transfer.watchdog import PERIOD
 
-if TYPE_CHECKING:
-    from transferkit.transfer.pool import Pool
+Tick = Callable[[], None]
 
-Bell = SimpleQueue[None]  # what is put in wakes who waits; also a signal handler may put
+SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
 WORKERS = partial(ThreadPoolExecutor, thread_name_prefix="transferkit")
-
-
-def wait_for(bell: Bell, seconds: float) -> bool:
-    """Wait for a ring, and tell whether there was one."""
-    try:
-        bell.get(timeout=seconds)
-    except Empty:
-        return False
-    return True
 
 
 class Threads:
@@ -49,21 +41,31 @@ class Threads:
         self._gone: Bell = SimpleQueue()
         self._is_gone = False
 
-    def run(self, pool: Pool, tick: Callable[[], None], interval: float) -> None:
-        """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile."""
+    def run(self, pool: Pool, cancellation: Cancellation, tick: Tick = lambda: None, interval: float = PERIOD) -> None:
+        """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile.
+
+        Raises:
+            CancelledError: the cancellation was triggered.
+            BaseException: what ``work`` raised, or what a signal handler raised in this thread.
+        """
+        if not pool.scheduler:
+            return
         self._pool = pool
         try:
-            self._orders.put(pool)
-            if self._driver is None:
-                self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
-                # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
-                _thread.start_new_thread(self._launch, (self._driver,))
-            while not pool.is_over:
-                if not wait_for(pool.done, interval):
-                    tick()
+            with cancellation.watch(lambda: pool.stop(cancellation.error())):
+                self._orders.put(pool)
+                if self._driver is None:
+                    self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
+                    # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
+                    _thread.start_new_thread(self._launch, (self._driver,))
+                while not pool.is_over:
+                    if not wait_for(pool.done, max(interval, SHORTEST)):
+                        tick()
         except BaseException as error:
             pool.stop(error)
             raise
+        if pool.error is not None:
+            raise pool.error
 
     def _launch(self, driver: threading.Thread) -> None:
         if self._claim.setdefault("by", "driver") == "driver":

@@ -414,7 +414,7 @@ def run(
     flows = [WorkerFlow(number) for number in range(concurrency)]
     pool: Pool = Pool(work, units, flows, concurrency=controller or Concurrency())
     with Threads(concurrency, executor) as threads:
-        pool.run(threads, Cancellation(), interval=0.01)
+        threads.run(pool, Cancellation(), interval=0.01)
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5, 64])

@@ -16,9 +16,9 @@ from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, DeniedError, ReadError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool
+from transferkit.transfer.pool import Bell, Pool, wait_for
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.threads import WORKERS, Bell, Threads, wait_for
+from transferkit.transfer.threads import WORKERS, Threads
 
 HOUR = 3600.0
 INTERVAL = 0.001
@@ -63,7 +63,7 @@ class Run:
 
     def run(self, tick: Callable[[], None], *, interval: float) -> None:
         with self.threads:
-            self.pool.run(self.threads, self.cancellation, tick, interval=interval)
+            self.threads.run(self.pool, self.cancellation, tick, interval=interval)
 
 
 def sleep(flow: WorkerFlow) -> None:
