@@ -59,10 +59,7 @@ def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
 
 
 class Concurrency:
-    """Says how many attempts may run (``level``), and lets them begin. Thread-safe.
-
-    ``cpu`` tells the seconds that the process has computed, ``cores`` is how many there are.
-    """
+    """Says how many attempts may run (``level``), and lets them begin. Thread-safe."""
 
     def __init__(
         self,

@@ -73,11 +73,7 @@ class Copy:
         self._debug = outcomes.logger.debug
 
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob, flow: WorkerFlow) -> None:
-        """Do one unit of work.
-
-        Raises:
-            TransferKitError: something that would fail for every blob, or the end of the copy from outside.
-        """
+        """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
             self._copy_whole(unit, flow)
         elif isinstance(unit, ChunkUnit):

@@ -9,6 +9,7 @@ import mmap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from transferkit.content.interfaces import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
@@ -21,9 +22,7 @@ _LOOK = 0.05  # seconds between two tries to get what another worker holds
 
 
 class ByteCounter:
-    """The bytes of one worker, over all its units of work. The worker alone writes, so counting takes no lock; whoever
-    sums several counters up reads figures that were true a moment ago.
-    """
+    """The bytes of one worker, over all its units of work. It alone writes, so counting takes no lock."""
 
     __slots__ = ("_peak", "_start", "_wasted", "progress")
 
@@ -144,8 +143,7 @@ class WorkerFlow:
         self._aborts: dict[Abort, None] = {}  # in order; by equality, which a bound method keeps and its id does not
         # Reentrant: a signal handler that cancels may run in a thread that is in here already.
         self._lock = threading.RLock()
-        # A locked lock that ``cut`` opens. An Event would not do: its ``set`` takes a lock that the thread which a
-        # signal handler has interrupted may hold.
+        # A locked lock that ``cut`` opens. The lock in an Event may be held by the thread that a handler interrupts.
         self._bell = threading.Lock()
         self._bell.acquire()
 
@@ -207,10 +205,8 @@ class WorkerFlow:
                 return
             self._cut = error
             self._final = final
-            try:
+            with suppress(RuntimeError):  # it was open already
                 self._bell.release()
-            except RuntimeError:
-                pass  # it was open already
             for abort in list(self._aborts):
                 abort()
 

@@ -6,7 +6,6 @@ for them after: no thread is left behind.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -54,8 +53,7 @@ class Pool:
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
-        self._lock = threading.Lock()
-        self._running: set[int] = set()
+        self._running: set[int] = set()  # the driver adds, each worker takes itself out: each is one step
         self._news: Bell = SimpleQueue()
         self.error: BaseException | None = None
 
@@ -101,20 +99,17 @@ class Pool:
 
     def _start(self, executor: Executor, workers: int) -> None:
         """Start workers until there are ``workers``; where there are more, the last ones end with their units."""
-        with self._lock:
-            flows = [flow for flow in self._flows[:workers] if flow.number not in self._running]
-            self._running.update(flow.number for flow in flows)
-        for number, flow in enumerate(flows):
+        for flow in self._flows[:workers]:
+            if flow.number in self._running:
+                continue
+            self._running.add(flow.number)
             try:
                 executor.submit(self._worker, flow)
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one has ended; the rest
-                # never were.
-                with self._lock:
-                    self._running.difference_update(other.number for other in flows[number + 1 :])
-                    if self._running == {flow.number}:
-                        self._running.clear()
-                        raise
+                # The system has no thread left. The executor keeps this worker for when another one has ended.
+                if self._running == {flow.number}:
+                    self._running.clear()
+                    raise
                 self._concurrency.bound(len(self._running))
                 return
 
@@ -131,8 +126,6 @@ class Pool:
             if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
-            with self._lock:
-                self._running.discard(number)
-                is_last = not self._running
-            if is_last:
+            self._running.discard(number)
+            if not self._running:
                 self._news.put(None)
