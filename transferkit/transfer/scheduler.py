@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -19,15 +18,7 @@ _LOOK = 0.25
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class LargeBlob:
-    """A large blob that is to be begun; ``again``: its content was found wrong once."""
-
-    descriptor: Descriptor
-    again: bool = False
-
-
-Unit = Any  # one of ``wholes``, a ``LargeBlob`` to be begun, or a ``ChunkUnit``
+Unit = Any  # one of ``wholes``, a ``ChunkedBlob`` that is to be begun, or a ``ChunkUnit``
 
 
 class Scheduler:
@@ -38,8 +29,8 @@ class Scheduler:
     each takes of the other kind when its own has run out.
     """
 
-    def __init__(self, wholes: Iterable[Any], larges: Iterable[Descriptor] = ()) -> None:
-        self._larges = deque(LargeBlob(descriptor) for descriptor in larges)
+    def __init__(self, wholes: Iterable[Any], larges: Iterable[ChunkedBlob] = ()) -> None:
+        self._larges = deque(larges)
         self._wholes = deque(wholes)
         self._active: list[ChunkedBlob] = []
         self._news = threading.Condition()
@@ -93,9 +84,9 @@ class Scheduler:
             self._beginning -= 1
             self._news.notify_all()
 
-    def ended(self, blob: ChunkedBlob, *, then: Descriptor | LargeBlob | None = None) -> None:
+    def ended(self, blob: ChunkedBlob, *, then: Descriptor | ChunkedBlob | None = None) -> None:
         """Take in that nobody is at a large blob any more; ``then`` is how it is to be had instead."""
-        if isinstance(then, LargeBlob):
+        if isinstance(then, ChunkedBlob):
             self._larges.appendleft(then)
         elif then is not None:
             self._wholes.appendleft(then)

@@ -49,7 +49,6 @@ class _Watch:
     """What was seen of one body."""
 
     body: int
-    position: int
     moved_at: float
     seen: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -75,9 +74,9 @@ class Watchdog:
             position = flow.counter.progress
             if watch is None or watch.body != body or flow.watch.paused:
                 # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
-                self._watches[number] = watch = _Watch(body, position, now)
-            if position != watch.position:
-                watch.position, watch.moved_at = position, now
+                self._watches[number] = watch = _Watch(body, now)
+            if watch.seen and position != watch.seen[-1][1]:
+                watch.moved_at = now
             watch.seen.append((now, position))
             if now - watch.moved_at >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
@@ -92,7 +91,7 @@ class Watchdog:
         began, before = seen[0]
         if now - began < WINDOW:
             return
-        rate = (watch.position - before) / (now - began)
+        rate = (seen[-1][1] - before) / (now - began)
         median = self._speeds.median()
         if median is not None and median >= FLOOR and rate < SLOW * median:
             text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"

@@ -21,6 +21,7 @@ from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.threads import WORKERS
 
 STEP = 4096
 SIZE = 20 * STEP + 77
@@ -33,7 +34,7 @@ def copy(memory, descriptors, source, target, *, threads: int = 0, present=(), *
         concurrency=threads or 1,
         retry=Retry(tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.0)),
         options=tk.TransferOptions(**OPTIONS),
-        executor=None if threads else (lambda size: memory.SerialExecutor()),
+        executor=WORKERS if threads else (lambda size: memory.SerialExecutor()),
         **keywords,
     ) as operation:
         return operation.copy(descriptors, source, target, present=present)
