@@ -185,7 +185,7 @@ class WorkerFlow:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.watch.end()
         self.watch.begun = False
-        self.fresh = isinstance(self._cut, (StalledError, SlowError))
+        self.fresh = self._cut is not None and isinstance(self._cut, (StalledError, SlowError))
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:
