@@ -69,10 +69,9 @@ class ChunkUnit(Span):
 
 
 class ChunkedBlob:
-    """A large blob and its chunks. Thread-safe. Whoever begins it is at it until it leaves."""
+    """A large blob and its chunks. Thread-safe. Whoever begins it sets ``ingest``, and is at it until it leaves."""
 
     ingest: Ingest
-    """Set by the worker that begins it."""
 
     def __init__(self, descriptor: Descriptor, *, size: int | None, window: int, again: bool = False) -> None:
         self.descriptor = descriptor
@@ -114,10 +113,7 @@ class ChunkedBlob:
     # -- the list
 
     def add_listed(self, chunk: Chunk, digest: Digest) -> bool:
-        """Take in the next chunk of a list; one that is read again from its start may have other bounds.
-
-        ``False``: nobody wants more of it.
-        """
+        """Take in the next chunk of a list, which may begin again with other bounds; ``False``: no more is wanted."""
         with self._lock:
             self.become(State.OPEN)
             if self.is_over or len(self._listed) >= MOST_LISTED:

@@ -113,41 +113,35 @@ class Copy:
 
     def _begin(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Open a blob, and read the list of its chunks if there is one; the chunks are units of their own."""
-        is_open = False
+        descriptor = blob.descriptor
+        if not blob.again:
+            self._outcomes.started(descriptor)
         flow.begin_attempt()
         try:
-            is_open = self._open(blob, flow)
+            ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
         except TransferKitError as error:
-            self._give_up(blob.descriptor, error)
-        finally:
-            self.scheduler.begun(blob if is_open else None)
-        if not is_open:
+            self.scheduler.begun(None)
+            self._give_up(descriptor, error)
             return
+        if ingest is None:
+            self.scheduler.begun(None)
+            flow.counter.set_position(descriptor.size)
+            self._outcomes.ended(descriptor, Outcome.PRESENT)
+            return
+        blob.ingest = ingest
+        flow.counter.set_position(ingest.in_place)
+        self.scheduler.begun(blob)
         try:
-            blob.ingest.follow(flow)
+            ingest.follow(flow)
             if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
         except RetriesExhaustedError as error:
-            self._debug("%s: the rest of its chunks comes by plain ranges: %s", blob.descriptor.digest.short, error)
+            self._debug("%s: the rest of its chunks comes by plain ranges: %s", descriptor.digest.short, error)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
             blob.list_ended()
             self._leave(blob, flow)
-
-    def _open(self, blob: ChunkedBlob, flow: WorkerFlow) -> bool:
-        """Open the ingest of a blob; ``False``: its content is at the target."""
-        descriptor = blob.descriptor
-        if not blob.again:
-            self._outcomes.started(descriptor)
-        ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
-        if ingest is None:
-            flow.counter.set_position(descriptor.size)
-            self._outcomes.ended(descriptor, Outcome.PRESENT)
-            return False
-        blob.ingest = ingest
-        flow.counter.set_position(ingest.in_place)
-        return True
 
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""

@@ -1,7 +1,4 @@
-"""The flow of one worker: how it is told to stop, whatever it is blocked in, with its counter and its watch.
-
-They know nothing of what the worker does.
-"""
+"""The flow of one worker: how it is told to stop, whatever it is blocked in, with its counter and its watch."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class ByteCounter:
         self._peak = 0
 
     def set_position(self, position: int) -> None:
-        before = self.position
+        before = self.progress - self._start
         self._peak = max(self._peak, before, position)
         self._wasted += before - position
         self.progress += position - before
@@ -95,10 +92,7 @@ class BodyWatch:
 
 
 class Bandwidth:
-    """Hands out time: each worker reserves the time that its bytes take, in the order in which they come. Thread-safe.
-
-    Who has just moved much waits behind those who have not.
-    """
+    """Hands out time: each worker reserves what its bytes take, in the order in which they come. Thread-safe."""
 
     def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -191,7 +185,7 @@ class WorkerFlow:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.watch.end()
         self.watch.begun = False
-        self.fresh = isinstance(self._cut, (StalledError, SlowError))
+        self.fresh = self._cut is not None and isinstance(self._cut, (StalledError, SlowError))
         if self._cut is not None and not self._final:
             with self._lock:
                 if not self._final:

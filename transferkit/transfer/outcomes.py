@@ -94,11 +94,7 @@ class Outcomes:
                 self.logger.warning("the progress callback raised; the transfer goes on", exc_info=True)
 
     def check(self, blobs: int) -> None:
-        """See that none of so many blobs failed.
-
-        Raises:
-            IncompleteError: some did.
-        """
+        """Raise IncompleteError where some of so many blobs failed."""
         if not self.failures:
             return
         digest, first = next(iter(self.failures.items()))

@@ -27,11 +27,7 @@ class Span:
         self.hasher: Hasher | None = None
 
     def write(self, data: memoryview) -> None:
-        """Put the next bytes in their place.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Put the next bytes in their place; StorageError where the disk refuses."""
         at = self.at
         end = at + len(data)
         if self.hasher is None:

@@ -81,18 +81,18 @@ class Watchdog:
             if now - watch.moved_at >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
             elif not flow.watch.spared:
-                self._judge(flow, watch, now)
+                self._judge(flow, watch.seen, body)
 
-    def _judge(self, flow: WorkerFlow, watch: _Watch, now: float) -> None:
-        seen = watch.seen
+    def _judge(self, flow: WorkerFlow, seen: deque[tuple[float, int]], body: int) -> None:
+        now, position = seen[-1]
         # The oldest look that is kept is the youngest that is a whole window ago.
         while len(seen) > 1 and now - seen[1][0] >= WINDOW:
             seen.popleft()
         began, before = seen[0]
-        if now - began < WINDOW:
+        median = self._speeds.median() if now - began >= WINDOW else None
+        if median is None or median < FLOOR:
             return
-        rate = (seen[-1][1] - before) / (now - began)
-        median = self._speeds.median()
-        if median is not None and median >= FLOOR and rate < SLOW * median:
+        rate = (position - before) / (now - began)
+        if rate < SLOW * median:
             text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
-            flow.cut_body(watch.body, SlowError(text))
+            flow.cut_body(body, SlowError(text))

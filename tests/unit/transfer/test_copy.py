@@ -1,4 +1,4 @@
-"""Whole and large blobs, from a source to a target in memory, with threads and without any."""
+"""Whole and large blobs, from a source to a target in memory, with threads and serially."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIONS = {"chunk_threshold": STEP, "chunk_size": STEP, "progress_interval": 0.0
 
 
 def copy(memory, descriptors, source, target, *, threads: int = 0, present=(), **keywords):
-    """Copy with threads, or serially in this one."""
+    """Copy with so many threads, or serially in the driver."""
     with Operation(
         concurrency=threads or 1,
         retry=Retry(tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.0)),
