@@ -52,9 +52,9 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
     with closing(rest):
         location = response.headers.get("content-location")
         if location:
-            target = client.resolve(response.url, location)
+            target = client.resolve(response, location)
             # Who is not the registry does not choose what is asked of it with the user's credentials.
-            if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
+            if response.trusted or Origin.of(target) != client.origin:
                 url.follow(target)
         yield first
         yield from rest

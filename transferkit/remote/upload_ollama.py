@@ -41,8 +41,8 @@ def begin(upload: Upload) -> UploadSession | Outcome:
         return Outcome.MOUNTED if source else Outcome.PRESENT
     direct = response.headers.get("x-direct-upload-url")
     return OllamaSession(
-        client.locate(response.url, location),
-        storage=client.locate(response.url, direct) if direct else None,
+        client.locate(response, location),
+        storage=client.locate(response, direct) if direct else None,
         signed=signed_headers(response.headers) if direct else {},
     )
 
@@ -84,12 +84,12 @@ class OllamaSession(UploadSession):
                 response.finish()
                 if response.status == 307:
                     flow.counter.set_position(start)
-                    storage = client.locate(response.url, response.headers.get("location"))
+                    storage = client.locate(response, response.headers.get("location"))
                     request = _to_storage(upload, storage, body, {})
                     _check_storage(upload, client.send(request, flow))
                 elif received(response.headers.get("range"), sent=end) not in (end, None):
                     raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
-                self.url = client.locate(response.url, _location(response))
+                self.url = client.locate(response, _location(response))
                 self.digests.append(self.md5.digest())
                 self.confirmed = end
                 flow.counter.set_position(end)

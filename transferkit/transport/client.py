@@ -160,28 +160,28 @@ class Client:
             missing=outgoing.missing,
         )
 
-    def locate(self, base: str, location: str | None) -> str:
-        """Return the absolute URL of an upload's ``Location`` in a response to a request to the URL ``base``.
+    def locate(self, response: Response, location: str | None) -> str:
+        """Return the absolute URL of an upload's ``Location`` in a response.
 
         Raises:
             ProtocolError: there is none, or the URL policy refuses it.
         """
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
-        url = self.resolve(base, location)
-        if Origin.of(url) == self.origin != Origin.of(base):
+        url = self.resolve(response, location)
+        if not response.trusted and Origin.of(url) == self.origin:
             # It would be asked with the user's credentials, and who is not the registry does not choose for what.
-            raise ProtocolError(f"{Origin.of(base)} sends an upload back to {self.origin}; refused")
+            raise ProtocolError(f"an upload that has been elsewhere is sent back to {self.origin}; refused")
         return url
 
-    def resolve(self, base: str, location: str) -> str:
-        """Return the absolute URL of a ``location`` in a response to a request to the URL ``base``.
+    def resolve(self, response: Response, location: str) -> str:
+        """Return the absolute URL of a ``location`` in a response.
 
         Raises:
             ProtocolError: the URL policy refuses it.
         """
-        url = join(base, location)
-        check_step(self.origin, url, previous=Origin.of(base), allowed=self.options.storage_hosts)
+        url = join(response.url, location)
+        check_step(self.origin, url, previous=Origin.of(response.url), allowed=self.options.storage_hosts)
         return url
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ class Response(Closing):
     asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
 
-    __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "url")
+    __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "trusted", "url")
 
     def __init__(
         self, status: int, headers: Mapping[str, str], length: int | None, request: Request, lane: Lane, flow: Flow
@@ -50,6 +50,8 @@ class Response(Closing):
         """Seconds that a short body may take: as long as the head."""
         self.origin = lane.origin
         self.url = request.url
+        self.trusted = request.trusted
+        """Whether the registry itself answered, at a URL that nobody else had chosen."""
         self._deadline = math.inf
         """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
         self._lane = lane

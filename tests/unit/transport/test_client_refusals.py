@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from transferkit.errors import (
     UnauthorizedError,
 )
 from transferkit.options import RetryOptions
+from transferkit.protocol.origin import Origin
 from transferkit.testing import answer, informational, scripted_server, truncated
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.client import Client
@@ -104,6 +106,10 @@ def test_a_connection_is_used_again_after_a_short_refusal() -> None:
 # -- where an upload goes
 
 
+def response_at(url: str, *, trusted: bool = True) -> Any:
+    return SimpleNamespace(url=url, trusted=trusted)
+
+
 @pytest.mark.parametrize(
     ("base", "location", "url"),
     [
@@ -125,7 +131,7 @@ def test_a_connection_is_used_again_after_a_short_refusal() -> None:
 )
 def test_the_location_of_an_upload_becomes_a_url(base: str, location: str, url: str) -> None:
     with client_of("http://127.0.0.1:5000/m") as client:
-        assert url == client.locate(base, location)
+        assert url == client.locate(response_at(base), location)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,12 @@ def test_the_location_of_an_upload_becomes_a_url(base: str, location: str, url: 
     [
         ("http://127.0.0.1", "http://127.0.0.1/u", None, "no Location"),
         ("http://127.0.0.1", "http://127.0.0.1/u", "", "no Location"),
-        ("http://127.0.0.1", "http://127.0.0.1:7000/u", "http://127.0.0.1/v2/", "sends an upload back to"),
+        (
+            "http://127.0.0.1",
+            "http://127.0.0.1:7000/u",
+            "http://127.0.0.1/v2/",
+            "elsewhere is sent back to http://127.0.0.1;",
+        ),
         ("https://registry.example", "https://registry.example/u", "http://registry.example/u", "from https to http"),
         ("https://registry.example", "https://registry.example/u", "https://10.0.0.1/u", "private address"),
         ("https://registry.example", "https://registry.example/u", "https://user:secret@storage.example/", "user name"),
@@ -143,13 +154,13 @@ def test_a_location_that_the_policy_refuses_is_an_error(
     registry: str, base: str, location: str | None, says: str
 ) -> None:
     with client_of(registry) as client, pytest.raises(ProtocolError, match=says) as caught:
-        client.locate(base, location)
+        client.locate(response_at(base, trusted=Origin.of(base) == client.origin), location)
     assert "secret" not in str(caught.value)
 
 
 def test_a_private_host_may_be_allowed() -> None:
     with client_of("https://registry.example", storage_hosts={"10.0.0.1"}) as client:
-        assert "https://10.0.0.1/u" == client.resolve("https://registry.example/x", "https://10.0.0.1/u")
+        assert "https://10.0.0.1/u" == client.resolve(response_at("https://registry.example/x"), "https://10.0.0.1/u")
 
 
 def test_a_client_is_named_by_its_origin() -> None:
