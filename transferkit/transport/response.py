@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transferkit.content.interfaces import Closing, Flow
-from transferkit.errors import ProtocolError, ReadError, TransportTimeout
+from transferkit.errors import ProtocolError, ReadError, TransportError, TransportTimeout
 from transferkit.protocol.head import Head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
@@ -106,10 +106,13 @@ class Response(Closing):
         return data
 
     def finish(self) -> None:
-        """Read a short rest, so that the connection can be used again, and close."""
+        """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
+        the head says all that counts."""
         try:
             if self.length is not None and self.length <= _WORTH_DRAINING:
                 self.peek(_WORTH_DRAINING)
+        except (TransportError, ProtocolError):
+            self._flow.check()
         finally:
             self.close()
 
