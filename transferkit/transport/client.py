@@ -146,7 +146,7 @@ class Client:
         with response:
             try:
                 body = response.peek(diagnostics.MAX_ERROR_BODY)
-            except TransportError:
+            except (TransportError, ProtocolError):
                 body = b""  # the status alone says enough
         return diagnostics.refusal(
             method=outgoing.method,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import ANY, HELLO, client_of, connections, fetched, send
 from transferkit.errors import (
@@ -93,6 +94,22 @@ def test_a_date_to_come_back_at_is_held_against_the_injected_clock() -> None:
 def test_a_refusal_is_one_whatever_its_body_is(said: Any) -> None:
     with scripted_server([said]) as server, pytest.raises(ServerError, match="answered 500"):
         fetched(server)
+
+
+class _Unfit(requests.adapters.HTTPAdapter):
+    """An adapter whose bodies have more bytes than were asked for."""
+
+    def send(self, *args: Any, **keywords: Any) -> requests.Response:
+        response = super().send(*args, **keywords)
+        response.raw.read1 = lambda size: bytes(size + 1)
+        return response
+
+
+def test_a_refusal_is_one_where_an_adapter_cannot_read_its_body() -> None:
+    with scripted_server([answer(429, b"later")]) as server, requests.Session() as session:
+        session.mount("http://", _Unfit())
+        with client_of(server, session=session) as client, pytest.raises(RateLimitedError):
+            send(client, "GET", "/x", ok={200}, flow=WorkerFlow())
 
 
 def test_a_connection_is_used_again_after_a_short_refusal() -> None:
