@@ -44,10 +44,10 @@ class Client:
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
-        self.host = hosts.at(self.origin)
         self.options = hosts.exchange.options
         self._exchange = hosts.exchange
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
+        self.host = hosts.at(self.origin, self._max_retry_after)
         self._wall_clock = wall_clock
         self._prefix = target_of(self.base_url).rstrip("/")
 
