@@ -69,8 +69,8 @@ class Response(Closing):
     def close(self) -> None:
         """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
 
-    def peek(self, limit: int) -> bytes:
-        """Return at most the first ``limit`` bytes of the body.
+    def peek(self, limit: int, *, partly: bool = False) -> bytes:
+        """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
 
         Raises:
             TransportTimeout: they come too slowly.
@@ -84,6 +84,8 @@ class Response(Closing):
                 break
             data += block[:count]
             self._check_deadline()
+            if partly:
+                break
         self._deadline = math.inf
         return bytes(data)
 
