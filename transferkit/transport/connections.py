@@ -5,12 +5,14 @@ Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests and
 
 from __future__ import annotations
 
+import os
 import queue
 import select
 import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import deque
 from typing import Any, cast
 
@@ -82,16 +84,19 @@ class WakeableConnection(HTTPConnection):
         self.limit = None
         self.readable = select.poll()
         self.readable.register(sock, select.POLLIN)
+        _standing.add(self)
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls:
+        if self.sock is not None and self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
 
-    def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer.
+        urllib3 asks, too, where a session is used by hand."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -127,6 +132,23 @@ class WakeableConnection(HTTPConnection):
         interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
+
+
+_standing: weakref.WeakSet[WakeableConnection] = weakref.WeakSet()
+
+
+def _part_with_parent() -> None:
+    """Close a child's copies of its parent's connections: the two would take each other's responses.
+
+    The sockets alone, which says nothing to the server; a response that is read by hand may be locked for good.
+    """
+    for connection in list(_standing):
+        sock, connection.sock = connection.sock, None
+        if sock is not None:
+            sock.close()
+
+
+os.register_at_fork(after_in_child=_part_with_parent)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
@@ -210,14 +232,14 @@ class WakeablePool(HTTPConnectionPool):
                 connection: WakeableConnection = self.pool.get()
             except (queue.Empty, AttributeError):
                 break  # another thread was quicker
-            if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
+            if time.monotonic() - connection.idle_since < IDLE and connection.is_connected:
                 return connection
             self.discard(connection)
         return None
 
     def discard(self, connection: WakeableConnection) -> None:
-        """Close a connection that was found to have ended while it was idle, or to have brought what is no answer."""
-        if time.monotonic() - connection.idle_since < _SOON:
+        """Close a connection that has ended while it was idle, or on our side, or has brought what is no answer."""
+        if connection.sock is not None and time.monotonic() - connection.idle_since < _SOON:
             self.ends_soon = True
         connection.close()
 

@@ -36,7 +36,9 @@ from transferkit.transport.response import NO_BODY, Response
 from transferkit.transport.sockets import abort_of, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
-_OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
+# Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
+_OURS_TO_SAY = ("accept", "accept-encoding", "content-length", "transfer-encoding")
+_TO_PROXY = ("proxy-authorization",)
 
 
 def basic(user: str, password: str) -> str:
@@ -91,12 +93,13 @@ class Exchange:
         is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
             prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
         )
+        forwarded = proxy is not None and proxy.lower().startswith("http") and origin.scheme == "http"
         lane = Lane(
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
             connect_timeout=self.options.connect_timeout,
             settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
-            headers=_headers_of(session, is_plain=is_plain) if trusted else {},
+            headers=_headers_of(session, forwarded=forwarded, is_plain=is_plain) if trusted else {},
             is_plain=is_plain,
         )
         with foreign_errors(flow, lane):
@@ -104,13 +107,13 @@ class Exchange:
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
 
 
-def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
+def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:
     """Return the fields that a session adds to a request of ours: what its user has said."""
-    defaults = default_headers()
+    defaults, left_out = default_headers(), _OURS_TO_SAY if forwarded else _OURS_TO_SAY + _TO_PROXY
     headers = {
         name: text
         for name, text in session.headers.items()
-        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and text != defaults.get(name)
+        if isinstance(text, str) and name.lower() not in left_out and text != defaults.get(name)
     }
     if is_plain and isinstance(session.auth, tuple):
         headers["Authorization"] = basic(*session.auth)
@@ -189,8 +192,9 @@ def _pool_for_one(request: Request, lane: Lane, flow: Flow) -> Any:
 
     def urlopen(*, headers: Mapping[str, str], **_: Any) -> urllib3.HTTPResponse:
         assert lane.adapter is not None
-        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may have added some.
-        fields = {name: text for name, text in headers.items() if name.lower() != "content-length"}
+        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may have added some. None goes twice.
+        said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
+        fields = {name: text for name, text in headers.items() if name.lower() not in said}
         return _Shown(lane.adapter.exchange(request._replace(headers=fields), lane, flow))
 
     return types.SimpleNamespace(urlopen=urlopen)

@@ -5,6 +5,7 @@ Knows addresses and descriptors; requests, TLS and proxies it does not.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -66,8 +67,10 @@ def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> No
     """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
-    # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.
-    sock.connect_ex(address)
+    error = sock.connect_ex(address)
+    # EINPROGRESS is the usual answer; any other error is raised here, because the system does not repeat it in SO_ERROR.
+    if error not in (0, errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        raise OSError(error, os.strerror(error))
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
     while not poll.poll(_SLICE * 1000):

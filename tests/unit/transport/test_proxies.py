@@ -7,6 +7,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -179,6 +180,18 @@ def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.
         ask(client)
     assert f"the proxy http://127.0.0.1:{port} on the way to http://registry.example" in str(caught.value)
     assert "secret" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("where", ["http://user:pa5s/x@h:1", "http://user:pa5s#x@h:1", "http://h:port", "ftp://h:1"])
+@pytest.mark.parametrize("target", ["http://registry.example", "https://registry.example"])
+def test_a_proxy_that_cannot_be_is_a_final_error_without_its_password(
+    session: requests.Session, where: str, target: str
+) -> None:
+    session.proxies = {"http": where, "https": where}
+    with client_of(target, session=session) as client, pytest.raises(ProtocolError) as caught:
+        ask(client)
+    assert not caught.value.retryable
+    assert "pa5s" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_proxy_that_refuses_to_connect_is_an_error_of_connecting(
