@@ -37,13 +37,10 @@ class Attempts:
         *,
         start: int = 0,
     ) -> T:
-        """Run ``attempt(unit, flow)`` until it succeeds or is given up.
+        """Run ``attempt(unit, flow)`` until it succeeds or is given up. Raises as ``Retry.call`` does.
 
         Content with a wrong digest is fetched once more; twice the same is the source's own. ``descriptor`` is the blob
         that the unit, from byte ``start`` on, is of.
-
-        Raises:
-            TransferKitError: as ``Retry.call`` does.
         """
         flow.watch.spared = False
         flow.begin_attempt()

@@ -34,23 +34,15 @@ from transferkit.errors import TransferKitError
 from transferkit.transfer.pump import Span
 
 
-class State(enum.Enum):
-    """What is known of a blob and its source."""
+class State(enum.IntEnum):
+    """What is known of a blob and its source. A state is followed by later ones only."""
 
-    OPENING = "its first worker hashes what is in place, and asks for a list of chunks"
-    PROBING = "there is no list; one worker asks for the first chunk"
-    OPEN = "the source honours ranges: it has a list, or sent a chunk"
-    STREAM = "the source sent everything in place of a chunk"
-    FAILED = "it was given up"
+    OPENING = 0  # its first worker hashes what is in place, and asks for a list of chunks
+    PROBING = 1  # there is no list; one worker asks for the first chunk
+    OPEN = 2  # the source honours ranges: it has a list, or sent a chunk
+    STREAM = 3  # the source sent everything in place of a chunk
+    FAILED = 4  # it was given up
 
-
-NEXT = {
-    State.OPENING: {State.OPEN, State.PROBING, State.FAILED},
-    State.PROBING: {State.OPEN, State.STREAM, State.FAILED},
-    State.OPEN: {State.STREAM, State.FAILED},
-    State.STREAM: set(),
-    State.FAILED: set(),
-}
 
 COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
 MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
@@ -77,19 +69,12 @@ class ChunkUnit(Span):
 
 
 class ChunkedBlob:
-    """A large blob and its chunks. Thread-safe. Made by the worker that begins it, which is at it until it leaves."""
+    """A large blob and its chunks. Thread-safe. Whoever begins it sets ``ingest``, and is at it until it leaves."""
 
-    def __init__(
-        self,
-        descriptor: Descriptor,
-        ingest: Ingest,
-        *,
-        size: int | None,
-        window: int,
-        again: bool = False,
-    ) -> None:
+    ingest: Ingest
+
+    def __init__(self, descriptor: Descriptor, *, size: int | None, window: int, again: bool = False) -> None:
         self.descriptor = descriptor
-        self.ingest = ingest
         self.again = again
         """Whether its content was found wrong once already."""
         self.chunk_size = size or chunk_size(descriptor.size)
@@ -109,12 +94,12 @@ class ChunkedBlob:
     @property
     def is_over(self) -> bool:
         """Whether none of its chunks is wanted any more."""
-        return not NEXT[self.state]
+        return self.state >= State.STREAM
 
     def become(self, state: State) -> bool:
-        """Go on to ``state``, if it comes next; tell whether it does."""
+        """Go on to ``state``, if it may follow; tell whether it does."""
         with self._lock:
-            is_next = state in NEXT[self.state]
+            is_next = state > self.state and not self.is_over
             if is_next:
                 self.state = state
             return is_next
@@ -128,10 +113,7 @@ class ChunkedBlob:
     # -- the list
 
     def add_listed(self, chunk: Chunk, digest: Digest) -> bool:
-        """Take in the next chunk of a list; one that is read again from its start may have other bounds.
-
-        ``False``: nobody wants more of it.
-        """
+        """Take in the next chunk of a list, which may begin again with other bounds; ``False``: no more is wanted."""
         with self._lock:
             self.become(State.OPEN)
             if self.is_over or len(self._listed) >= MOST_LISTED:

@@ -1,14 +1,12 @@
 """How many attempts run at once: one controller for all that an operation asks of its host.
 
-It begins with two and climbs as long as more of them move more. 64 threads hide the latency of a far registry; on a
-fast link they only fight for the interpreter and for the lock of the file they all write to: 5,000 blobs of 16 KiB from
-loopback took 1.2 s with 2 of them and 1.9 s with 16; 2 GiB in two files took 2.4 s with 2 and 3.7 s with 64. At 40 MB/s
-a connection, the same 2 GiB took 24 s with 2 and 3 s with 32.
+It begins with two and climbs as long as more of them move more: 64 threads hide the latency of a far registry, and on a
+fast link only fight for the interpreter and for the lock of the file they all write to. 2 GiB in two files took 2.4 s
+with 2 and 3.7 s with 64 from loopback, and 24 s with 2 and 3 s with 32 at 40 MB/s a connection.
 
 A host that has had enough says so with 429 or 503, by refusing, resetting or cutting connections before it answers, or
 by silence. Then half of what is running may go on, all wait for as long as the host asks, and once it has recovered the
-climb goes on from there. A trial that the host refuses costs that trial. Until there is trouble, all of this costs an
-attempt a look at one attribute.
+climb goes on from there. A trial that the host refuses costs that trial.
 """
 
 from __future__ import annotations
@@ -61,10 +59,7 @@ def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
 
 
 class Concurrency:
-    """Says how many attempts may run (``level``), and lets them begin. Thread-safe.
-
-    ``cpu`` tells the seconds that the process has computed, ``cores`` is how many there are.
-    """
+    """Says how many attempts may run (``level``), and lets them begin. Thread-safe."""
 
     def __init__(
         self,
@@ -76,7 +71,8 @@ class Concurrency:
         self.level = 0
         self._clock = clock
         self._cpu = cpu
-        self._cores = cores or _cores()
+        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        self._cores = cores or len(usable)
         self._lock = threading.Lock()
         self._troubled = False
         self._falls = 1  # the failure of an attempt that began before the last fall is no news
@@ -230,7 +226,3 @@ class Concurrency:
         self._began = self._clock()
         self._base = moved
         self._window = None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

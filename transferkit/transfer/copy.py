@@ -13,7 +13,7 @@ from contextlib import closing
 from functools import partial
 from typing import cast
 
-from transferkit.content.chunk import Chunk, chunk_size
+from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.interfaces import ChunkLister, Fetcher, Ingester, Judge, Outcome, Pusher, RangeFetcher
 from transferkit.errors import (
@@ -30,7 +30,7 @@ from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.pump import pump, stream
-from transferkit.transfer.scheduler import LargeBlob, Scheduler
+from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.watchdog import SMALLEST, Speeds
 
 LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start, and can be done without
@@ -56,11 +56,12 @@ class Copy:
     ) -> None:
         in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
         threshold = options.chunk_threshold if in_chunks else MAX_SIZE
+        self._large = partial(ChunkedBlob, size=options.chunk_size, window=ceiling)
         wholes = [descriptor for descriptor in descriptors if descriptor.size <= threshold]
-        larges = [descriptor for descriptor in descriptors if descriptor.size > threshold]
+        larges = [self._large(descriptor) for descriptor in descriptors if descriptor.size > threshold]
         self.scheduler = Scheduler(wholes, larges)
         self.speeds = Speeds()
-        units = len(wholes) + sum(-(-large.size // (options.chunk_size or chunk_size(large.size))) for large in larges)
+        units = len(wholes) + sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
         self.workers = max(1, min(ceiling, units))
         self._source = source
         self._target = target
@@ -70,14 +71,9 @@ class Copy:
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
         self._outcomes = outcomes
         self._debug = outcomes.logger.debug
-        self._chunk_size = options.chunk_size
 
-    def work(self, unit: Descriptor | ChunkUnit | LargeBlob, flow: WorkerFlow) -> None:
-        """Do one unit of work.
-
-        Raises:
-            TransferKitError: something that would fail for every blob, or the end of the copy from outside.
-        """
+    def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob, flow: WorkerFlow) -> None:
+        """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
             self._copy_whole(unit, flow)
         elif isinstance(unit, ChunkUnit):
@@ -115,41 +111,37 @@ class Copy:
 
     # -- beginning a large blob
 
-    def _begin(self, large: LargeBlob, flow: WorkerFlow) -> None:
+    def _begin(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Open a blob, and read the list of its chunks if there is one; the chunks are units of their own."""
-        blob = None
+        descriptor = blob.descriptor
+        if not blob.again:
+            self._outcomes.started(descriptor)
         flow.begin_attempt()
         try:
-            blob = self._open(large, flow)
+            ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
         except TransferKitError as error:
-            self._give_up(large.descriptor, error)
-        finally:
-            self.scheduler.begun(blob)
-        if blob is None:
+            self.scheduler.begun(None)
+            self._give_up(descriptor, error)
             return
+        if ingest is None:
+            self.scheduler.begun(None)
+            flow.counter.set_position(descriptor.size)
+            self._outcomes.ended(descriptor, Outcome.PRESENT)
+            return
+        blob.ingest = ingest
+        flow.counter.set_position(ingest.in_place)
+        self.scheduler.begun(blob)
         try:
-            blob.ingest.follow(flow)
+            ingest.follow(flow)
             if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
         except RetriesExhaustedError as error:
-            self._debug("%s: the rest of its chunks comes by plain ranges: %s", blob.descriptor.digest.short, error)
+            self._debug("%s: the rest of its chunks comes by plain ranges: %s", descriptor.digest.short, error)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
             blob.list_ended()
             self._leave(blob, flow)
-
-    def _open(self, large: LargeBlob, flow: WorkerFlow) -> ChunkedBlob | None:
-        descriptor = large.descriptor
-        if not large.again:
-            self._outcomes.started(descriptor)
-        ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
-        if ingest is None:
-            flow.counter.set_position(descriptor.size)
-            self._outcomes.ended(descriptor, Outcome.PRESENT)
-            return None
-        flow.counter.set_position(ingest.in_place)
-        return ChunkedBlob(descriptor, ingest, size=self._chunk_size, window=self.workers, again=large.again)
 
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""
@@ -242,13 +234,13 @@ class Copy:
             raise
         except TransferKitError as error:
             blob.fail(error)
-        self._outcomes.take_back(in_place)
+        flow.counter.set_position(flow.counter.position - in_place)  # whoever has counted it
         if blob.error is None:
             self.scheduler.ended(blob, then=descriptor)
         elif is_complete and isinstance(blob.error, VerificationError) and not blob.again:
             # Its chunks may have been right by their list, or an earlier run's bytes are to blame.
             self._outcomes.again(descriptor, blob.error, 0)
-            self.scheduler.ended(blob, then=LargeBlob(descriptor, again=True))
+            self.scheduler.ended(blob, then=self._large(descriptor, again=True))
         else:
             self.scheduler.ended(blob)
             self._give_up(descriptor, blob.error)

@@ -1,8 +1,4 @@
-"""The flow of one worker: how it is told to stop, whatever it is blocked in, with its counter and its watch.
-
-``ByteCounter`` counts, ``BodyWatch`` says whether bytes should move, and ``WorkerFlow`` wakes the worker. They know
-nothing of what the worker does.
-"""
+"""The flow of one worker: how it is told to stop, whatever it is blocked in, with its counter and its watch."""
 
 from __future__ import annotations
 
@@ -10,10 +6,11 @@ import mmap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from transferkit.content.interfaces import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
-from transferkit.transfer.bandwidth import Bandwidth
+from transferkit.options import TransferOptions
 
 # With half of it, 32 threads spent a fifth more on handing the interpreter to each other between system calls.
 BUFFER = 512 * 1024
@@ -22,9 +19,7 @@ _LOOK = 0.05  # seconds between two tries to get what another worker holds
 
 
 class ByteCounter:
-    """The bytes of one worker, over all its units of work. The worker alone writes, so counting takes no lock; whoever
-    sums several counters up reads figures that were true a moment ago.
-    """
+    """The bytes of one worker, over all its units of work. It alone writes, so counting takes no lock."""
 
     __slots__ = ("_peak", "_start", "_wasted", "progress")
 
@@ -53,7 +48,7 @@ class ByteCounter:
 
     def peak(self) -> int:
         """The furthest byte of this unit that was ever reached."""
-        return max(self._peak, self.progress - self._start)
+        return max(self._peak, self.position)
 
     @property
     def traffic(self) -> int:
@@ -96,6 +91,23 @@ class BodyWatch:
         self.body = 0
 
 
+class Bandwidth:
+    """Hands out time: each worker reserves what its bytes take, in the order in which they come. Thread-safe."""
+
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    def reserve(self, count: int) -> float:
+        """Return how many seconds to wait now that ``count`` bytes were moved."""
+        with self._lock:
+            now = self._clock()
+            self._free_at = max(self._free_at, now) + count / self._rate
+            return self._free_at - now
+
+
 class WorkerFlow:
     """The ``Flow`` of one worker thread, reused from unit to unit.
 
@@ -125,15 +137,15 @@ class WorkerFlow:
         self._aborts: dict[Abort, None] = {}  # in order; by equality, which a bound method keeps and its id does not
         # Reentrant: a signal handler that cancels may run in a thread that is in here already.
         self._lock = threading.RLock()
-        # A locked lock that ``cut`` opens. An Event would not do: its ``set`` takes a lock that the thread which a
-        # signal handler has interrupted may hold.
+        # A locked lock that ``cut`` opens. The lock in an Event may be held by the thread that a handler interrupts.
         self._bell = threading.Lock()
         self._bell.acquire()
 
     @property
     def buffer(self) -> memoryview:
         if self._buffer is None:
-            self._buffer = _memory(self._size)
+            # Its pages take memory once they are used: small blobs use few of them, of a bytearray all.
+            self._buffer = memoryview(mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         return self._buffer
 
     # -- what the operation sees
@@ -151,9 +163,8 @@ class WorkerFlow:
     def attach(self, abort: Abort) -> None:
         with self._lock:
             self._aborts[abort] = None
-            cut = self._cut
-        if cut is not None:
-            raise cut
+            if self._cut is not None:
+                raise self._cut
 
     def detach(self, abort: Abort) -> None:
         with self._lock:
@@ -188,10 +199,8 @@ class WorkerFlow:
                 return
             self._cut = error
             self._final = final
-            try:
+            with suppress(RuntimeError):  # it was open already
                 self._bell.release()
-            except RuntimeError:
-                pass  # it was open already
             for abort in list(self._aborts):
                 abort()
 
@@ -202,15 +211,13 @@ class WorkerFlow:
                 self.cut(error, final=False)
 
 
-def buffer_size(workers: int, limit: float | None) -> int:
-    """Return the bytes that each of so many workers reads at once, under a limit of bytes a second for all of them."""
-    size = min(BUFFER, BUFFERS // workers)
-    # Who reads much at once would wait long for it: 50 turns a second are smooth enough.
-    return max(4096, min(size, int(limit / 50))) if limit else size
-
-
-def _memory(size: int) -> memoryview:
-    """Return a buffer whose pages take memory once they are used: small blobs use few of them, a ``bytearray`` all."""
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    return memoryview(bytearray(size))
+def worker_flows(count: int, options: TransferOptions) -> list[WorkerFlow]:
+    """Return the flows of so many workers, with the limits that all of them share."""
+    limit, most = options.max_bandwidth, options.body_concurrency
+    bandwidth = Bandwidth(limit) if limit else None
+    bodies = threading.BoundedSemaphore(most) if most else None
+    size = min(BUFFER, BUFFERS // count)
+    if limit:
+        # Who reads much at once would wait long for it: 50 turns a second are smooth enough.
+        size = max(4096, min(size, int(limit / 50)))
+    return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]

@@ -5,7 +5,6 @@ and its controller.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -20,14 +19,13 @@ from transferkit.report import Report
 from transferkit.retry import Retry
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.attempts import Attempts
-from transferkit.transfer.bandwidth import Bandwidth
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.copy import Copy
-from transferkit.transfer.flow import WorkerFlow, buffer_size
+from transferkit.transfer.flow import WorkerFlow, worker_flows
 from transferkit.transfer.outcomes import Outcomes, ProgressCallback
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.threads import Threads
+from transferkit.transfer.threads import WORKERS, Threads
 from transferkit.transfer.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -36,8 +34,7 @@ T = TypeVar("T")
 class Operation:
     """What a call of the user's does, as a context manager; one thread's.
 
-    ``concurrency`` is a ceiling for workers. ``executor`` makes a pool of threads of so many; with a serial one the
-    same code runs without threads. ``progress`` is called from the thread that calls ``copy``.
+    ``concurrency`` is a ceiling for workers, which ``executor`` makes. ``progress`` is called by who calls ``copy``.
     """
 
     def __init__(
@@ -49,7 +46,7 @@ class Operation:
         progress: ProgressCallback | None = None,
         trace: Trace = NULL_TRACE,
         cancellation: Cancellation | None = None,
-        executor: Callable[[int], Executor] | None = None,
+        executor: Callable[[int], Executor] = WORKERS,
         logger: logging.Logger | None = None,
     ) -> None:
         self._options = options or TransferOptions()
@@ -77,7 +74,7 @@ class Operation:
             results.append(attempts.run(lambda _, flow: work(flow), None, flow))
 
         pool = Pool(run, Scheduler([work]), [WorkerFlow()], concurrency=self._concurrency)
-        pool.run(self._threads, self._cancellation)
+        self._threads.run(pool, self._cancellation)
         return results[0]
 
     def copy(
@@ -105,12 +102,12 @@ class Operation:
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
         )
-        flows = self._flows(copy.workers)
+        flows = worker_flows(copy.workers, options)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
         pool = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
         tick = partial(outcomes.tick, flows)
         tick(always=True)
-        pool.run(self._threads, self._cancellation, tick, interval=options.progress_interval)
+        self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
         tick(always=True)
         outcomes.check(blobs)
         return Report(
@@ -122,11 +119,3 @@ class Operation:
             healed=outcomes.healed,
             seconds=time.monotonic() - began,
         )
-
-    def _flows(self, count: int) -> list[WorkerFlow]:
-        """Return the flows of so many workers, with the limits that all of them share."""
-        options = self._options
-        bandwidth = Bandwidth(options.max_bandwidth) if options.max_bandwidth else None
-        bodies = threading.BoundedSemaphore(options.body_concurrency) if options.body_concurrency else None
-        size = buffer_size(count, options.max_bandwidth)
-        return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]

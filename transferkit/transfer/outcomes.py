@@ -35,8 +35,6 @@ class Outcomes:
         self.mounted = 0
         self.retried = 0
         self.healed = 0
-        self.taken_back = 0
-        """Bytes that were counted by other workers, and are not in place after all."""
         self.failures: dict[str, TransferKitError] = {}
         self._trace = trace
         self._lock = threading.Lock()
@@ -80,16 +78,11 @@ class Outcomes:
         if healed:
             self._tell(self._trace.healed, descriptor, error, position)
 
-    def take_back(self, count: int) -> None:
-        """Take back bytes that were counted as progress."""
-        with self._lock:
-            self.taken_back += count
-
     def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
         """Tell the progress callback the bytes in place and those in all, if that has changed."""
         if self._progress is None:
             return
-        completed = self._present + sum(flow.counter.progress for flow in flows) - self.taken_back
+        completed = self._present + sum(flow.counter.progress for flow in flows)
         if completed == self._told and not always:
             return
         self._told = completed
@@ -101,11 +94,7 @@ class Outcomes:
                 self.logger.warning("the progress callback raised; the transfer goes on", exc_info=True)
 
     def check(self, blobs: int) -> None:
-        """See that none of so many blobs failed.
-
-        Raises:
-            IncompleteError: some did.
-        """
+        """Raise IncompleteError where some of so many blobs failed."""
         if not self.failures:
             return
         digest, first = next(iter(self.failures.items()))

@@ -6,31 +6,35 @@ for them after: no thread is left behind.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.threads import Bell, Threads, wait_for
 from transferkit.transfer.watchdog import PERIOD, Watchdog
 
-Tick = Callable[[], None]
+Bell = SimpleQueue[None]  # what is put in wakes who waits; also a signal handler may put
 
-SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
+
+def wait_for(bell: Bell, seconds: float) -> bool:
+    """Wait for a ring, and tell whether there was one."""
+    try:
+        bell.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 class Pool:
     """Runs ``work(unit, flow)`` for all units, in as many workers at once as the controller says. Used once.
 
-    ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once. ``done`` rings when
-    the run ``is_over``.
+    ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once, with that ``error``.
+    ``done`` rings when the run ``is_over``.
     """
 
     def __init__(
@@ -45,109 +49,83 @@ class Pool:
         self.is_over = False
         self.done: Bell = SimpleQueue()
         self._work = work
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
-        self._lock = threading.Lock()
-        self._running: set[int] = set()
+        self._running: set[int] = set()  # the driver adds, each worker takes itself out: each is one step
         self._news: Bell = SimpleQueue()
-        self._fatal: BaseException | None = None
+        self.error: BaseException | None = None
 
-    def run(
-        self, threads: Threads, cancellation: Cancellation, tick: Tick = lambda: None, *, interval: float = PERIOD
-    ) -> None:
-        """Do all the work; call ``tick`` from this thread every ``interval`` seconds while it goes on.
-
-        Raises:
-            CancelledError: the cancellation was triggered.
-            BaseException: what ``work`` raised, or what a signal handler raised in this thread.
-        """
-        if self._scheduler:
-            with cancellation.watch(lambda: self.stop(cancellation.error())):
-                threads.run(self, tick, max(interval, SHORTEST))
-        if self._fatal is not None:
-            raise self._fatal
-
-    def stop(self, error: BaseException, reason: CancelledError | None = None) -> None:
-        """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked, and raise
-        ``reason``."""
+    def stop(self, error: BaseException) -> None:
+        """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked."""
         # No lock around what follows: a signal handler may be the one who calls.
-        if self._fatal is None:
-            self._fatal = error
-        if isinstance(error, CancelledError):
-            reason = error
-        elif reason is None:
-            reason = CancelledError("stopped: another blob failed for good")
+        if self.error is None:
+            self.error = error
+        if not isinstance(error, CancelledError):
+            is_blob, name = isinstance(error, TransferKitError), type(error).__name__
+            error = CancelledError("stopped: another blob failed for good" if is_blob else f"stopped by {name}")
         for flow in self._flows:
-            flow.cut(reason, final=True)
+            flow.cut(error, final=True)
         self._news.put(None)
 
-    def drive(self, executor: Executor, tick: Tick = lambda: None, interval: float = PERIOD) -> None:
-        """Start the workers, look after them, and return once they have ended. Never raises: ``run`` does."""
+    def drive(self, executor: Executor) -> None:
+        """Start the workers, look after them, and return once they have ended. Never raises."""
         controller, watchdog = self._concurrency, self._watchdog
         period = watchdog.period if watchdog is not None else PERIOD
         controller.begin(self._flows)
         level = controller.level
-        ticked = watched = time.monotonic()
+        watched = time.monotonic()
         while True:
             try:
-                if self._fatal is not None:
-                    self._scheduler.stop()
-                elif self._scheduler:
+                if self.error is not None:
+                    self.scheduler.stop()
+                elif self.scheduler:
                     self._start(executor, level)
                 if not self._running:
                     break
-                wait_for(self._news, min(controller.pause, interval, period))
-                now = time.monotonic()
-                if self._scheduler:
+                wait_for(self._news, min(controller.pause, period))
+                if self.scheduler:
                     level = controller.look()
+                now = time.monotonic()
                 if watchdog is not None and now - watched >= period:
                     watched = now
                     watchdog.look(now)
-                if self._fatal is None and now - ticked >= interval:
-                    ticked = now
-                    tick()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
-                self.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
-        self._scheduler.close()
+                self.stop(error)
+        self.scheduler.close()
         self.is_over = True
         self.done.put(None)
 
     def _start(self, executor: Executor, workers: int) -> None:
         """Start workers until there are ``workers``; where there are more, the last ones end with their units."""
-        with self._lock:
-            flows = [flow for flow in self._flows[:workers] if flow.number not in self._running]
-            self._running.update(flow.number for flow in flows)
-        for number, flow in enumerate(flows):
+        for flow in self._flows[:workers]:
+            if flow.number in self._running:
+                continue
+            self._running.add(flow.number)
             try:
                 executor.submit(self._worker, flow)
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one has ended; the rest
-                # never were.
-                with self._lock:
-                    self._running.difference_update(other.number for other in flows[number + 1 :])
-                    if self._running == {flow.number}:
-                        self._running.clear()
-                        raise
+                # The system has no thread left. The executor keeps this worker for when another one has ended.
+                if self._running == {flow.number}:
+                    self._running.clear()
+                    raise
                 self._concurrency.bound(len(self._running))
                 return
 
     def _worker(self, flow: WorkerFlow) -> None:
         number = flow.number
         try:
-            while self._fatal is None and number < self._concurrency.level:
-                unit = self._scheduler.take(number)
+            while self.error is None and number < self._concurrency.level:
+                unit = self.scheduler.take(number)
                 if unit is None:
                     return
                 flow.counter.begin()
                 self._work(unit, flow)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
-            if self._fatal is None or not isinstance(error, TransferKitError):
+            if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
-            with self._lock:
-                self._running.discard(number)
-                is_last = not self._running
-            if is_last:
+            self._running.discard(number)
+            if not self._running:
                 self._news.put(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Body, Fetcher, Ingest, Ingester, Outcome
@@ -25,11 +27,7 @@ class Span:
         self.hasher: Hasher | None = None
 
     def write(self, data: memoryview) -> None:
-        """Put the next bytes in their place.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Put the next bytes in their place; StorageError where the disk refuses."""
         at = self.at
         end = at + len(data)
         if self.hasher is None:
@@ -72,11 +70,9 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
         # Where nobody has said how long it is, its end has to be seen.
         return not left and body.length is None and body.readinto(buffer[:1]) > 0
     except BaseException:
-        try:
+        with suppress(TransferKitError):  # the error that broke the attempt off is the one to be told
             if filled:
                 span.write(buffer[:filled])
-        except TransferKitError:
-            pass  # the error that broke the attempt off is the one to be told
         flow.counter.set_position(span.at - span.start)
         raise
     finally:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.transfer.chunked import ChunkedBlob
@@ -16,30 +15,18 @@ BEGUN = 32  # large blobs under way at most: each has three files open (content,
 # Seconds after which a worker that waits for a chunk looks by itself: the hasher moves on within the chunks of others.
 _LOOK = 0.25
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class LargeBlob:
-    """A large blob that is to be begun; ``again``: its content was found wrong once."""
-
-    descriptor: Descriptor
-    again: bool = False
-
-
-Unit = Any  # one of ``wholes``, a ``LargeBlob`` to be begun, or a ``ChunkUnit``
+Unit = Any  # one of ``wholes``, a ``ChunkedBlob`` that is to be begun, or a ``ChunkUnit``
 
 
 class Scheduler:
     """The units of one run. Thread-safe; taking a whole one costs no lock while no large blob is under way.
 
-    Large blobs are begun first, as their chunks come out of that: one more where
-    each of those under way has a worker. Then every second worker prefers chunks, the others prefer whole blobs, and
-    each takes of the other kind when its own has run out.
+    Large blobs are begun first, as their chunks come out of that: one more where each of those under way has a worker.
+    Then every second worker prefers chunks, the others wholes, and each takes the other kind when its own has run out.
     """
 
-    def __init__(self, wholes: Iterable[Any], larges: Iterable[Descriptor] = ()) -> None:
-        self._larges = deque(LargeBlob(descriptor) for descriptor in larges)
+    def __init__(self, wholes: Iterable[Any], larges: Iterable[ChunkedBlob] = ()) -> None:
+        self._larges = deque(larges)
         self._wholes = deque(wholes)
         self._active: list[ChunkedBlob] = []
         self._news = threading.Condition()
@@ -73,17 +60,14 @@ class Scheduler:
                 if large is not None:
                     return large
                 self._beginning -= 1
-        chunks_first = worker % 2 == 0
-        if not chunks_first:
-            whole = _pop(self._wholes)
-            if whole is not None:
-                return whole
+        if worker % 2 and (whole := _pop(self._wholes)) is not None:
+            return whole
         # Where fewest are at work first: alone at a blob, a worker is where the hasher is, and nothing is read back.
         for blob in sorted(self._active, key=attrgetter("workers")):
             unit = blob.take()
             if unit is not None:
                 return unit
-        return _pop(self._wholes) if chunks_first else None
+        return _pop(self._wholes)
 
     def begun(self, blob: ChunkedBlob | None) -> None:
         """Take in that a large blob is under way now, or that there is nothing to do for it (``None``)."""
@@ -93,9 +77,9 @@ class Scheduler:
             self._beginning -= 1
             self._news.notify_all()
 
-    def ended(self, blob: ChunkedBlob, *, then: Descriptor | LargeBlob | None = None) -> None:
+    def ended(self, blob: ChunkedBlob, *, then: Descriptor | ChunkedBlob | None = None) -> None:
         """Take in that nobody is at a large blob any more; ``then`` is how it is to be had instead."""
-        if isinstance(then, LargeBlob):
+        if isinstance(then, ChunkedBlob):
             self._larges.appendleft(then)
         elif then is not None:
             self._wholes.appendleft(then)
@@ -119,7 +103,7 @@ class Scheduler:
             blob.ingest.keep()
 
 
-def _pop(queue: deque[T]) -> T | None:
+def _pop(queue: deque[Any]) -> Unit | None:
     try:
         return queue.popleft()  # atomic, so without a lock
     except IndexError:

@@ -10,35 +10,29 @@ import _thread
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from functools import partial
+from queue import SimpleQueue
 
+from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError
+from transferkit.transfer.pool import Bell, Pool, wait_for
+from transferkit.transfer.watchdog import PERIOD
 
-if TYPE_CHECKING:
-    from transferkit.transfer.pool import Pool
+Tick = Callable[[], None]
 
-Bell = SimpleQueue[None]  # what is put in wakes who waits; also a signal handler may put
-
-
-def wait_for(bell: Bell, seconds: float) -> bool:
-    """Wait for a ring, and tell whether there was one."""
-    try:
-        bell.get(timeout=seconds)
-    except Empty:
-        return False
-    return True
+SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
+WORKERS = partial(ThreadPoolExecutor, thread_name_prefix="transferkit")
 
 
 class Threads:
     """At most ``size`` workers and their driver, made when they are needed; a context manager that waits for them.
 
-    With an ``executor`` of the caller's (a serial one runs everything without threads) the calling thread drives.
+    ``executor`` makes the workers; a serial one has the driver do their work.
     """
 
-    def __init__(self, size: int, executor: Callable[[int], Executor] | None = None) -> None:
+    def __init__(self, size: int, executor: Callable[[int], Executor] = WORKERS) -> None:
         self._size = size
-        self._executor = executor(size) if executor is not None else None
+        self._executor = executor
         self._driver: threading.Thread | None = None
         # Who enters itself first decides whether the driver comes to life: one step, which an interrupt cannot cut.
         self._claim: dict[str, str] = {}
@@ -47,24 +41,31 @@ class Threads:
         self._gone: Bell = SimpleQueue()
         self._is_gone = False
 
-    def run(self, pool: Pool, tick: Callable[[], None], interval: float) -> None:
-        """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile."""
-        self._pool = pool
-        if self._executor is not None:
-            pool.drive(self._executor, tick, interval)
+    def run(self, pool: Pool, cancellation: Cancellation, tick: Tick = lambda: None, interval: float = PERIOD) -> None:
+        """Have the work of a pool done; ``tick`` is called from this thread every ``interval`` seconds meanwhile.
+
+        Raises:
+            CancelledError: the cancellation was triggered.
+            BaseException: what ``work`` raised, or what a signal handler raised in this thread.
+        """
+        if not pool.scheduler:
             return
+        self._pool = pool
         try:
-            self._orders.put(pool)
-            if self._driver is None:
-                self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
-                # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
-                _thread.start_new_thread(self._launch, (self._driver,))
-            while not pool.is_over:
-                if not wait_for(pool.done, interval):
-                    tick()
+            with cancellation.watch(lambda: pool.stop(cancellation.error())):
+                self._orders.put(pool)
+                if self._driver is None:
+                    self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
+                    # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
+                    _thread.start_new_thread(self._launch, (self._driver,))
+                while not pool.is_over:
+                    if not wait_for(pool.done, max(interval, SHORTEST)):
+                        tick()
         except BaseException as error:
-            pool.stop(error, CancelledError(f"stopped by {type(error).__name__}"))
+            pool.stop(error)
             raise
+        if pool.error is not None:
+            raise pool.error
 
     def _launch(self, driver: threading.Thread) -> None:
         if self._claim.setdefault("by", "driver") == "driver":
@@ -75,7 +76,7 @@ class Threads:
 
     def _drive(self) -> None:
         try:
-            with ThreadPoolExecutor(self._size, thread_name_prefix="transferkit") as executor:
+            with self._executor(self._size) as executor:
                 while (pool := self._orders.get()) is not None:
                     pool.drive(executor)
         finally:
@@ -98,14 +99,11 @@ class Threads:
     def _close(self) -> None:
         if self._pool is not None and not self._pool.is_over:
             self._pool.stop(CancelledError("stopped"))
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        if self._driver is None or self._claim.setdefault("by", "caller") == "caller":
             self._is_gone = True
-        elif self._driver is None or self._claim.setdefault("by", "caller") == "caller":
-            self._is_gone = True
-        else:
-            self._orders.put(None)
-            while not self._is_gone:
-                wait_for(self._gone, 0.1)  # an interrupt may have swallowed the ring
-            if self._driver.is_alive():
-                self._driver.join()
+            return
+        self._orders.put(None)
+        while not self._is_gone:
+            wait_for(self._gone, 0.1)  # an interrupt may have swallowed the ring
+        if self._driver.is_alive():
+            self._driver.join()

@@ -49,7 +49,6 @@ class _Watch:
     """What was seen of one body."""
 
     body: int
-    position: int
     moved_at: float
     seen: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -75,25 +74,25 @@ class Watchdog:
             position = flow.counter.progress
             if watch is None or watch.body != body or flow.watch.paused:
                 # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
-                self._watches[number] = watch = _Watch(body, position, now)
-            if position != watch.position:
-                watch.position, watch.moved_at = position, now
+                self._watches[number] = watch = _Watch(body, now)
+            if watch.seen and position != watch.seen[-1][1]:
+                watch.moved_at = now
             watch.seen.append((now, position))
             if now - watch.moved_at >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
             elif not flow.watch.spared:
-                self._judge(flow, watch, now)
+                self._judge(flow, watch.seen, body)
 
-    def _judge(self, flow: WorkerFlow, watch: _Watch, now: float) -> None:
-        seen = watch.seen
+    def _judge(self, flow: WorkerFlow, seen: deque[tuple[float, int]], body: int) -> None:
+        now, position = seen[-1]
         # The oldest look that is kept is the youngest that is a whole window ago.
         while len(seen) > 1 and now - seen[1][0] >= WINDOW:
             seen.popleft()
         began, before = seen[0]
-        if now - began < WINDOW:
+        median = self._speeds.median() if now - began >= WINDOW else None
+        if median is None or median < FLOOR:
             return
-        rate = (watch.position - before) / (now - began)
-        median = self._speeds.median()
-        if median is not None and median >= FLOOR and rate < SLOW * median:
+        rate = (position - before) / (now - began)
+        if rate < SLOW * median:
             text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
-            flow.cut_body(watch.body, SlowError(text))
+            flow.cut_body(body, SlowError(text))

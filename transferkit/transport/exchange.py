@@ -259,9 +259,9 @@ class SessionResponse(Response):
         buffer[:count] = data
         return count
 
-    def peek(self, limit: int) -> bytes:
+    def peek(self, limit: int, *, partly: bool = False) -> bytes:
         if self._abort is None or self.length is not None:
-            return super().peek(limit)
+            return super().peek(limit, partly=partly)
         # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
         abort, is_late = self._abort, threading.Event()
 
@@ -273,7 +273,7 @@ class SessionResponse(Response):
         alarm.name = "transferkit-alarm"
         alarm.start()
         try:
-            return super().peek(limit)
+            return super().peek(limit, partly=partly)
         finally:
             alarm.cancel()
             alarm.join()

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from transferkit.transfer.bandwidth import Bandwidth
+from transferkit.transfer.flow import Bandwidth
 
 
 class Clock:

@@ -24,7 +24,7 @@ from transferkit.transfer.concurrency import MEMORY, RECOVERY, Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.threads import Threads
+from transferkit.transfer.threads import WORKERS, Threads
 
 LIMIT = 30.0  # seconds until a meeting that never happens fails the test
 MB = 1_000_000
@@ -409,12 +409,12 @@ class Endless:
 
 
 def run(
-    work: Any, units: Any, *, concurrency: int, controller: Concurrency | None = None, executor: Any = None
+    work: Any, units: Any, *, concurrency: int, controller: Concurrency | None = None, executor: Any = WORKERS
 ) -> None:
     flows = [WorkerFlow(number) for number in range(concurrency)]
     pool: Pool = Pool(work, units, flows, concurrency=controller or Concurrency())
     with Threads(concurrency, executor) as threads:
-        pool.run(threads, Cancellation(), interval=0.01)
+        threads.run(pool, Cancellation(), interval=0.01)
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5, 64])

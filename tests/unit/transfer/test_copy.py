@@ -1,4 +1,4 @@
-"""Whole and large blobs, from a source to a target in memory, with threads and without any."""
+"""Whole and large blobs, from a source to a target in memory, with threads and serially."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.threads import WORKERS
 
 STEP = 4096
 SIZE = 20 * STEP + 77
@@ -28,12 +29,12 @@ OPTIONS = {"chunk_threshold": STEP, "chunk_size": STEP, "progress_interval": 0.0
 
 
 def copy(memory, descriptors, source, target, *, threads: int = 0, present=(), **keywords):
-    """Copy with threads, or serially in this one."""
+    """Copy with so many threads, or serially in the driver."""
     with Operation(
         concurrency=threads or 1,
         retry=Retry(tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.0)),
         options=tk.TransferOptions(**OPTIONS),
-        executor=None if threads else (lambda size: memory.SerialExecutor()),
+        executor=WORKERS if threads else (lambda size: memory.SerialExecutor()),
         **keywords,
     ) as operation:
         return operation.copy(descriptors, source, target, present=present)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import CancelledError, SlowError, StalledError
-from transferkit.transfer.flow import WorkerFlow, buffer_size
+from transferkit.options import TransferOptions
+from transferkit.transfer.flow import WorkerFlow, worker_flows
 
 
 def figures(flow: WorkerFlow) -> tuple[int, int, int]:
@@ -369,4 +370,5 @@ def test_the_last_of_several_passing_cuts_stands() -> None:
     ],
 )
 def test_all_buffers_together_take_32_mib_at_most(workers: int, limit: float | None, size: int) -> None:
-    assert buffer_size(workers, limit) == size
+    flows = worker_flows(workers, TransferOptions(max_bandwidth=limit))
+    assert (len(flows), len(flows[0].buffer)) == (workers, size)

@@ -12,6 +12,7 @@ import transferkit as tk
 from transferkit.content.interfaces import Outcome
 from transferkit.retry import Retry
 from transferkit.transfer.operation import Operation
+from transferkit.transfer.threads import WORKERS
 
 OPTIONS = tk.TransferOptions(chunk_threshold=1000, chunk_size=500)
 RETRY = Retry(tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.0))
@@ -20,7 +21,7 @@ RETRY = Retry(tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.0))
 @pytest.fixture(params=["serial", "threads"])
 def make(request, memory):
     def make(**keywords) -> Operation:
-        executor = (lambda size: memory.SerialExecutor()) if request.param == "serial" else None
+        executor = (lambda size: memory.SerialExecutor()) if request.param == "serial" else WORKERS
         return Operation(**{"concurrency": 4, "retry": RETRY, "options": OPTIONS, "executor": executor, **keywords})
 
     return make

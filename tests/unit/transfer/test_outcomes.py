@@ -72,14 +72,13 @@ def test_counters_are_exact_from_many_threads(blob):
     def work() -> None:
         for _ in range(500):
             outcomes.again(blob, SlowError("slow"), 0)
-            outcomes.take_back(3)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (4000, 4000, 12_000) == (outcomes.retried, outcomes.healed, outcomes.taken_back)
+    assert (4000, 4000) == (outcomes.retried, outcomes.healed)
 
 
 def test_failures_are_raised_together_and_the_first_is_in_the_message(memory):

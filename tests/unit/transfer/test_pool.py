@@ -16,9 +16,9 @@ from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError, DeniedError, ReadError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transfer.pool import Pool
+from transferkit.transfer.pool import Bell, Pool, wait_for
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.threads import Threads
+from transferkit.transfer.threads import WORKERS, Threads
 
 HOUR = 3600.0
 INTERVAL = 0.001
@@ -51,7 +51,7 @@ class Run:
         *,
         concurrency: int = 4,
         cancellation: Cancellation | None = None,
-        executor: Callable[[int], Executor] | None = None,
+        executor: Callable[[int], Executor] = WORKERS,
     ) -> None:
         units = list(units)
         self.flows = [WorkerFlow(number) for number in range(max(1, min(concurrency, len(units))))]
@@ -63,7 +63,7 @@ class Run:
 
     def run(self, tick: Callable[[], None], *, interval: float) -> None:
         with self.threads:
-            self.pool.run(self.threads, self.cancellation, tick, interval=interval)
+            self.threads.run(self.pool, self.cancellation, tick, interval=interval)
 
 
 def sleep(flow: WorkerFlow) -> None:
@@ -167,12 +167,12 @@ def _meet(event: threading.Event) -> None:
 # -- executors
 
 
-def test_a_serial_executor_runs_the_same_code_without_threads() -> None:
-    threads: set[int] = set()
+def test_a_serial_executor_runs_the_same_code_in_the_driver() -> None:
+    threads: set[str] = set()
     done: list[int] = []
 
     def work(unit: int, flow: WorkerFlow) -> None:
-        threads.add(threading.get_ident())
+        threads.add(threading.current_thread().name)
         done.append(unit)
 
     sizes: list[int] = []
@@ -183,7 +183,7 @@ def test_a_serial_executor_runs_the_same_code_without_threads() -> None:
 
     Run(work, range(20), executor=executor).run(nothing, interval=INTERVAL)
     assert done == list(range(20))
-    assert threads == {threading.get_ident()}
+    assert threads == {"transferkit-driver"}
     assert sizes == [4]
 
 
@@ -339,8 +339,8 @@ def test_cancelling_from_another_thread_wakes_the_caller_too() -> None:
     other.join()
 
 
-@pytest.mark.parametrize("executor", [None, lambda size: Serial()])
-def test_what_was_cancelled_before_does_no_work(executor: Callable[[int], Executor] | None) -> None:
+@pytest.mark.parametrize("executor", [WORKERS, lambda size: Serial()])
+def test_what_was_cancelled_before_does_no_work(executor: Callable[[int], Executor]) -> None:
     cancellation = Cancellation()
     cancellation.cancel("too late")
     done: list[int] = []
@@ -387,18 +387,16 @@ def test_an_interruption_of_the_caller_propagates_after_all_workers_ended(kind: 
     assert heard == [f"stopped by {kind.__name__}"] * 4
 
 
-def test_a_second_interruption_leaves_no_worker_behind_either() -> None:
+def test_a_second_interruption_leaves_no_worker_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
     working = threading.Event()
     ended: list[int] = []
+    interrupted_once: list[int] = []
+    interrupts = [KeyboardInterrupt("the third"), KeyboardInterrupt("the second")]
 
-    class Interrupted(ThreadPoolExecutor):
-        times = 2
-
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            if self.times:
-                self.times -= 1
-                raise KeyboardInterrupt(f"while it shuts down, {self.times} to come")
-            super().shutdown(wait, cancel_futures=cancel_futures)
+    def interrupted(bell: Bell, seconds: float) -> bool:
+        if interrupted_once and interrupts:
+            raise interrupts.pop()
+        return wait_for(bell, seconds)
 
     def work(unit: int, flow: WorkerFlow) -> None:
         working.set()
@@ -407,12 +405,14 @@ def test_a_second_interruption_leaves_no_worker_behind_either() -> None:
 
     def tick() -> None:
         _meet(working)
-        raise KeyboardInterrupt
+        interrupted_once.append(1)
+        raise KeyboardInterrupt("the first")
 
-    pool = Run(work, [1], executor=Interrupted)
+    monkeypatch.setattr("transferkit.transfer.threads.wait_for", interrupted)
+    pool = Run(work, [1])
     with pytest.raises(KeyboardInterrupt):
         pool.run(tick, interval=INTERVAL)
-    assert ended == [1]
+    assert (ended, interrupts) == ([1], [])
 
 
 def test_sleeping_ends_at_once_after_a_stop() -> None:

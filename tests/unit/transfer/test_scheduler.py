@@ -8,15 +8,19 @@ from collections import deque
 import pytest
 
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
-from transferkit.transfer.scheduler import LargeBlob, Scheduler
+from transferkit.transfer.scheduler import Scheduler
 
 STEP = 100
+
+
+def make_large(memory, seed: int = 0) -> ChunkedBlob:
+    return ChunkedBlob(memory.make_blob(10 * STEP, seed=seed)[1], size=STEP, window=64)
 
 
 @pytest.fixture
 def blobs(memory):
     """Three small ones and a large one of ten chunks."""
-    return [memory.make_blob(50, seed=n)[1] for n in range(3)], memory.make_blob(10 * STEP)[1]
+    return [memory.make_blob(50, seed=n)[1] for n in range(3)], make_large(memory)
 
 
 @pytest.fixture
@@ -25,15 +29,15 @@ def scheduler(blobs):
     return Scheduler(smalls, [large])
 
 
-def begin(scheduler, memory, large, *, is_open=True) -> ChunkedBlob:
-    blob = ChunkedBlob(large, memory.Ingest(memory.Target(), large), size=STEP, window=64)
-    scheduler.begun(blob)
+def begin(scheduler, memory, large: ChunkedBlob, *, is_open=True) -> ChunkedBlob:
+    large.ingest = memory.Ingest(memory.Target(), large.descriptor)
+    scheduler.begun(large)
     if is_open:
-        blob.list_ended()
-        blob.leave()
-        blob.become(State.OPEN)
+        large.list_ended()
+        large.leave()
+        large.become(State.OPEN)
         scheduler.notify()
-    return blob
+    return large
 
 
 def test_small_blobs_come_in_their_order(blobs):
@@ -46,29 +50,28 @@ def test_small_blobs_come_in_their_order(blobs):
 
 def test_a_large_blob_is_begun_first(scheduler, blobs):
     _, large = blobs
-    assert LargeBlob(large) == scheduler.take(1)
+    assert large is scheduler.take(1)
 
 
 def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
-    first, second = (memory.make_blob(10 * STEP, seed=n)[1] for n in range(2))
+    first, second = (make_large(memory, seed=n) for n in range(2))
     scheduler = Scheduler([], [first, second])
-    assert LargeBlob(first) == scheduler.take(0)
+    assert first is scheduler.take(0)
     blob = begin(scheduler, memory, first)
     chunk = scheduler.take(0)
     assert blob is chunk.blob
-    assert LargeBlob(second) == scheduler.take(1)
+    assert second is scheduler.take(1)
 
 
 @pytest.mark.parametrize("workers", [1, 5, 64])
 def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
     """All of them at once would be too many open files; one a worker, and never more than 32."""
-    descriptors = [memory.make_blob(10 * STEP, seed=n)[1] for n in range(100)]
-    scheduler = Scheduler([], descriptors)
+    scheduler = Scheduler([], [make_large(memory, seed=n) for n in range(100)])
     blobs = []
     for worker in range(workers):
         unit = scheduler.take(worker)
-        if isinstance(unit, LargeBlob):
-            blobs.append(begin(scheduler, memory, unit.descriptor))
+        if isinstance(unit, ChunkedBlob):
+            blobs.append(begin(scheduler, memory, unit))
             unit = scheduler.take(worker)
         assert isinstance(unit, ChunkUnit)
     assert min(workers, 32) == len(blobs)
@@ -76,7 +79,7 @@ def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
 
 def test_every_second_worker_prefers_chunks(scheduler, blobs, memory):
     smalls, large = blobs
-    assert LargeBlob(large) == scheduler.take(0)
+    assert large is scheduler.take(0)
     begin(scheduler, memory, large)
     assert isinstance(scheduler.take(0), ChunkUnit)
     assert smalls[0] is scheduler.take(1)
@@ -126,7 +129,7 @@ def test_while_a_large_blob_changes_hands_nobody_takes_it_for_the_end(blobs, mem
 
     monkeypatch.setattr("transferkit.transfer.scheduler.deque", Observed)
     scheduler = Scheduler([], [large])
-    assert LargeBlob(large) == scheduler.take(0)
+    assert large is scheduler.take(0)
     assert second.is_alive()
     begin(scheduler, memory, large)
     second.join(10)
@@ -160,16 +163,17 @@ def test_a_blob_whose_content_was_wrong_is_begun_again(scheduler, blobs, memory)
     _, large = blobs
     scheduler.take(0)
     blob = begin(scheduler, memory, large)
-    scheduler.ended(blob, then=LargeBlob(large, again=True))
-    assert LargeBlob(large, again=True) == scheduler.take(0)
+    again = make_large(memory)
+    scheduler.ended(blob, then=again)
+    assert again is scheduler.take(0)
 
 
 def test_a_blob_without_ranges_is_handed_out_whole(scheduler, blobs, memory):
     smalls, large = blobs
     scheduler.take(0)
     blob = begin(scheduler, memory, large)
-    scheduler.ended(blob, then=large)
-    assert [large, *smalls, None] == [scheduler.take(0) for _ in range(5)]
+    scheduler.ended(blob, then=large.descriptor)
+    assert [large.descriptor, *smalls, None] == [scheduler.take(0) for _ in range(5)]
 
 
 def test_after_a_stop_there_is_nothing_and_nobody_waits(scheduler, blobs, memory):

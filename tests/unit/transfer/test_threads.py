@@ -47,7 +47,7 @@ def test_one_run_after_the_other_is_done_by_the_same_driver() -> None:
 
     with Threads(3) as threads:
         for _ in range(5):
-            pool_of(work, 10).run(threads, Cancellation())
+            threads.run(pool_of(work, 10), Cancellation())
     assert (50, 1) == (len(done), len(drivers))
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_nobody_waited_for_is_stopped_at_the_end() -> None:
             raise
 
     threads = Threads(3)
-    threads.run(pool_of(lambda unit, flow: None, 1), lambda: None, 0.01)
+    threads.run(pool_of(lambda unit, flow: None, 1), Cancellation())
     threads._pool = pool = pool_of(work, 2)
     threads._orders.put(pool)
     while not pool._running:
@@ -84,7 +84,7 @@ def test_a_driver_that_was_never_launched_is_not_waited_for(monkeypatch: pytest.
     monkeypatch.setattr("_thread.start_new_thread", lambda function, arguments: launched.append((function, arguments)))
     threads = Threads(3)
     with pytest.raises(KeyboardInterrupt), threads:
-        threads.run(pool_of(lambda unit, flow: None, 1), _interrupt, 0.01)
+        threads.run(pool_of(lambda unit, flow: None, 1), Cancellation(), _interrupt, 0.01)
     ((function, arguments),) = launched
     function(*arguments)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("transferkit")]
@@ -105,7 +105,7 @@ def test_where_there_is_no_thread_for_a_driver_its_starter_drives(monkeypatch: p
     monkeypatch.setattr(threading.Thread, "start", start)
     before = set(threading._active)  # type: ignore[attr-defined]  # where the thread that Python knows nothing of stays
     with Threads(3) as threads:
-        pool_of(lambda unit, flow: done.append(unit), 10).run(threads, Cancellation())
+        threads.run(pool_of(lambda unit, flow: done.append(unit), 10), Cancellation())
     for ident in set(threading._active) - before:  # type: ignore[attr-defined]
         del threading._active[ident]  # type: ignore[attr-defined]
     assert list(range(10)) == sorted(done)
@@ -139,9 +139,8 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
                 gun.start()
                 with Threads(3) as threads:
                     kept.append(threads)
-                    pool_of(lambda unit, flow: flow.wait(rng.choice([0.0, 0.001, HOUR])), 20).run(
-                        threads, Cancellation(), interval=0.001
-                    )
+                    pool = pool_of(lambda unit, flow: flow.wait(rng.choice([0.0, 0.001, HOUR])), 20)
+                    threads.run(pool, Cancellation(), interval=0.001)
             except (KeyboardInterrupt, CancelledError):
                 pass
             finally:
