@@ -31,7 +31,8 @@ class Client:
     """Sends requests to one registry, and to where it redirects. Thread-safe.
 
     Redirects are never automatic: each hop is checked by ``protocol.origin``, and only the registry's own origin sees
-    anything of the user's. Connections, credentials and what is known of the registry belong to ``hosts``.
+    anything of the user's, and not even that, where another origin chose the URL. Connections, credentials and what is
+    known of the registry belong to ``hosts``.
     """
 
     def __init__(

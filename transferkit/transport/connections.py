@@ -231,7 +231,8 @@ class WakeablePool(HTTPConnectionPool):
     ConnectionCls = WakeableConnection
     QueueCls: Any = IdleConnections
     ends_soon = False
-    """Whether connections end soon after a response, without a word of it: too risky for what is not sent twice."""
+    """Whether the server closes connections right after a response without announcing it; then a request that may not
+    be repeated gets a new connection."""
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
@@ -255,7 +256,8 @@ class WakeablePool(HTTPConnectionPool):
         """Keep a connection for the next request."""
         connection.flow = None
         try:
-            self.pool.put(connection)  # type: ignore[union-attr]  # as above
+            # ``pool`` is None once urllib3 has closed it; the AttributeError is caught below.
+            self.pool.put(connection)  # type: ignore[union-attr]
         except (queue.Full, AttributeError):
             connection.close()
 

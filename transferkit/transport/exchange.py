@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import io
 import socket
-import threading
 import types
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -33,7 +32,7 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sockets import abort_of, closed_on_error
+from transferkit.transport.sockets import abort_of, alarm, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 # Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
@@ -192,7 +191,7 @@ def _pool_for_one(request: Request, lane: Lane, flow: Flow) -> Any:
 
     def urlopen(*, headers: Mapping[str, str], **_: Any) -> urllib3.HTTPResponse:
         assert lane.adapter is not None
-        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may have added some. None goes twice.
+        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
         said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
         fields = {name: text for name, text in headers.items() if name.lower() not in said}
         return _Shown(lane.adapter.exchange(request._replace(headers=fields), lane, flow))
@@ -263,23 +262,12 @@ class SessionResponse(Response):
         if self._abort is None or self.length is not None:
             return super().peek(limit, partly=partly)
         # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
-        abort, is_late = self._abort, threading.Event()
-
-        def ring() -> None:
-            is_late.set()
-            abort()
-
-        alarm = threading.Timer(self.timeout, ring)
-        alarm.name = "transferkit-alarm"
-        alarm.start()
         try:
-            return super().peek(limit, partly=partly)
-        finally:
-            alarm.cancel()
-            alarm.join()
-            if is_late.is_set():
-                self._flow.check()
-                raise self._overdue() from None
+            with alarm(self.timeout, self._abort):
+                return super().peek(limit, partly=partly)
+        except TimeoutError:
+            self._flow.check()
+            raise self._overdue() from None
 
     def _detach(self) -> None:
         if self._abort is not None:

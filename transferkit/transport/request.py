@@ -103,8 +103,8 @@ class Extent:
 class RequestBody(Closing):
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    ``start`` is where in the content they begin; ``open_body`` opens it there. Who iterates over it again, as the
-    adapter of a user's session does that tries again by itself, gets it from its first byte. A context manager.
+    ``start`` is where in the content they begin; ``open_body`` opens it there. Each iteration begins at the first byte
+    again: a user's adapter may retry by itself. A context manager.
     """
 
     def __init__(
@@ -122,8 +122,9 @@ class RequestBody(Closing):
         self._flow.counter.set_position(self.start)
 
     def close(self) -> None:
-        """Let go of the content. A body that ends when its garbage is collected would end the next one's watch."""
+        """Let go of the content."""
         if self._sent is not None:
+            # Else the generator's finally would run at garbage collection, and end the watch of the next body.
             self._sent.close()
 
     def __iter__(self) -> Generator[memoryview, None, None]:

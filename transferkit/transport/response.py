@@ -73,7 +73,7 @@ class Response(Closing):
         """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
 
         Raises:
-            TransportTimeout: they come too slowly.
+            TransportTimeout: they come too slowly. It may be late by one read that blocks.
         """
         self._deadline = time.monotonic() + self.timeout
         data = bytearray()

@@ -90,7 +90,7 @@ def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> No
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
     error = sock.connect_ex(address)
-    # EINPROGRESS is the usual answer; any other error is raised here, because the system does not repeat it in SO_ERROR.
+    # EINPROGRESS is the usual answer; any other is raised here, because the system does not repeat it in SO_ERROR.
     if error not in (0, errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
         raise OSError(error, os.strerror(error))
     poll = select.poll()

@@ -226,7 +226,7 @@ def test_a_proxy_that_answers_connect_bit_by_bit_has_a_limit(
         monkeypatch.setenv("HTTPS_PROXY", url.replace("http:", "https:") if behind_tls else url)
         with client_of("https://registry.example", connect_timeout=0.5) as client:
             began = time.monotonic()
-            with pytest.raises(TransportTimeout, match="no connection to https://registry.example in time"):
+            with pytest.raises(TransportTimeout, match=r"no connection to .* in time"):
                 ask(client)
             assert time.monotonic() - began < 4
 

@@ -87,6 +87,7 @@ def test_an_adapter_of_the_users_that_tries_again_sends_the_whole_body_again() -
 )
 def test_a_redirect_that_is_not_ascii_is_quoted_byte_for_byte(location: str, target: str, fast: bool) -> None:
     """UTF-8 or another encoding: the server that reads it made it."""
+
     def step(request: RawRequest) -> bytes:
         if request.target == "/x":
             return answer(307, headers={"Location": location.format(port=server.port)})
