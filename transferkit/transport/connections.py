@@ -14,6 +14,7 @@ import struct
 import time
 import weakref
 from collections import deque
+from contextlib import nullcontext
 from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -87,11 +88,8 @@ class WakeableConnection(HTTPConnection):
         _standing.add(self)
 
     def _tunnel(self) -> None:
-        if self.flow is None:
-            super()._tunnel()
-            return
         # http.client reads the answer of a proxy to its end, however slowly it comes.
-        with alarm(cast(float, self.timeout), self.abort):
+        with nullcontext() if self.flow is None else alarm(cast(float, self.timeout), self.abort):
             super()._tunnel()
 
     def request(self, *args: Any, **keywords: Any) -> None:

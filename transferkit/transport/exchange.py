@@ -37,7 +37,6 @@ from transferkit.transport.sockets import abort_of, alarm, closed_on_error
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 # Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
 _OURS_TO_SAY = ("accept", "accept-encoding", "content-length", "transfer-encoding")
-_TO_PROXY = ("proxy-authorization",)
 
 
 def basic(user: str, password: str) -> str:
@@ -108,7 +107,7 @@ class Exchange:
 
 def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:
     """Return the fields that a session adds to a request of ours: what its user has said."""
-    defaults, left_out = default_headers(), _OURS_TO_SAY if forwarded else _OURS_TO_SAY + _TO_PROXY
+    defaults, left_out = default_headers(), _OURS_TO_SAY if forwarded else (*_OURS_TO_SAY, "proxy-authorization")
     headers = {
         name: text
         for name, text in session.headers.items()
