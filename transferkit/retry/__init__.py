@@ -91,6 +91,7 @@ class _Tally:
         self._last_byte = retry.clock()
         self._free = dict.fromkeys((StalledError, SlowError), retry.options.free_restarts)
         self._fruitless = 0
+        self._excuses = 0
 
     def record(self, state: tenacity.RetryCallState) -> None:
         """Judge a failed attempt; runs before the wait and the stop of that attempt are asked for."""
@@ -99,9 +100,10 @@ class _Tally:
         if position > self._best:
             self._best = position
             self._last_byte = self._retry.clock()
-            self._fruitless = 0
+            self._fruitless = self._excuses = 0
         kind = next((kind for kind in self._free if isinstance(error, kind)), None)
         if self._excused(error):
+            self._excuses += 1
             self._last_byte = self._retry.clock()
         elif kind is not None and self._free[kind] > 0:
             self._free[kind] -= 1
@@ -116,7 +118,7 @@ class _Tally:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
         asked_for: float | None = getattr(_error(state), "retry_after", None)
-        wait = min(self._fruitless * self._fruitless * STEP, self._retry.options.max_wait)
+        wait = min((self._fruitless + self._excuses) ** 2 * STEP, self._retry.options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
 

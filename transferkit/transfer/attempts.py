@@ -65,7 +65,7 @@ class Attempts:
         # What is no blob was asked for by its name: other content than that will not become right.
         mismatches = blob is None or isinstance(first, DigestMismatchError)
         first.retryable = first.retryable or (blob is not None and mismatches)
-        others, slow = -1, 0
+        others, slow, is_excused = -1, 0, False
 
         def one() -> T:
             nonlocal mismatches
@@ -78,17 +78,18 @@ class Attempts:
                 raise
 
         def excused(error: TransferKitError) -> bool:
-            # While others move on the host, it is the host's limit that this unit failed at, and not its own budget.
-            nonlocal others
-            before, others = others, concurrency.moved_by_others(flow)
-            return others > before >= 0 and is_limit(error, flow)
+            # It failed at the host's limit, where others have got further than ever since its last failure.
+            nonlocal others, is_excused
+            before, others = others, max(others, concurrency.progress_of_others(flow))
+            is_excused = others > before >= 0 and is_limit(error, flow)
+            return is_excused
 
         def again(error: TransferKitError, wait: float) -> None:
             nonlocal slow
             slow += isinstance(error, SlowError)
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
-            concurrency.failed(error, flow, wait)
+            concurrency.failed(error, flow, wait, excused=is_excused)
             if outcomes is not None and blob is not None:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.begin_attempt()

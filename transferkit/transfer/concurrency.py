@@ -53,9 +53,9 @@ def is_overload(error: TransferKitError) -> bool:
 
 def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
     """Tell whether an attempt failed at what a host bears, and not at its own content; ``flow`` is its worker's."""
-    if isinstance(error, (ReadError, WriteError)):
+    if isinstance(error, (ReadError, WriteError, TransportTimeout)):
         return not flow.watch.begun
-    return isinstance(error, (ConnectError, TransportTimeout)) or is_overload(error)
+    return isinstance(error, ConnectError) or is_overload(error)
 
 
 class Concurrency:
@@ -78,7 +78,8 @@ class Concurrency:
         self._falls = 1  # the failure of an attempt that began before the last fall is no news
         self._fell_at = -math.inf
         self._fell_with = 0  # bytes that had been moved then
-        self._refused = 0  # attempts that were too many then
+        self._refused = 0  # attempts that were too many then; 0: not known
+        self._suspect: WorkerFlow | None = None  # whose unit failed last: it may be that unit's own fault
         self._resume_at = 0.0
         self._recovery = RECOVERY
         # When the window began that a rate is measured over, and what was moved, and computed, until then.
@@ -125,32 +126,45 @@ class Concurrency:
     def _running(self) -> int:
         return sum(1 for flow in self._flows if flow.attempt)
 
-    def failed(self, error: TransferKitError, flow: WorkerFlow, wait: float) -> None:
-        """Take in that an attempt failed, and will be made again after ``wait`` seconds."""
+    def failed(self, error: TransferKitError, flow: WorkerFlow, wait: float, *, excused: bool = False) -> None:
+        """Take in that an attempt failed, and will be made again after ``wait`` seconds.
+
+        ``excused``: the same unit had failed before, and others have moved on since.
+        """
         with self._lock:
             running = self._running()
             began, flow.attempt = flow.attempt, 0
-            if is_overload(error):
-                self._resume_at = max(self._resume_at, self._clock() + wait)
+            # Where nobody else has failed since, it may be the unit's own fault, and the others go on as they are.
+            repeats = excused and flow is self._suspect
             # Sixty refusals of one moment are one complaint, not sixty: they halve once.
-            if is_limit(error, flow) and began == self._falls:
-                self._fall(running)
+            if not repeats and is_limit(error, flow) and began == self._falls:
+                self._fall(running, flow)
+            if is_overload(error) and (not repeats or getattr(error, "retry_after", None)):
+                self._resume_at = max(self._resume_at, self._clock() + wait)
+                self._troubled = True
 
-    def _fall(self, running: int) -> None:
+    def _fall(self, running: int, flow: WorkerFlow) -> None:
+        now, total = self._clock(), sum(self._moved())
         usual, self._usual = self._usual, None
+        # One failure among one or two says nothing of a limit; another one soon after it does, if bytes moved meanwhile.
+        is_next = now < max(self._fell_at, self._resume_at) + REST
+        remembers = running > FIRST or (is_next and total != self._fell_with)
         if usual is not None and running > usual:
+            remembers = True
             self._recovery = min(2 * self._recovery, LONGEST)  # it takes what it took before, and no more
         else:
-            usual, self._recovery = max(1, running // 2), RECOVERY
+            usual = max(1, running // 2) if is_next or running > FIRST else self.level
+            self._recovery = RECOVERY
         self.level = min(self.level, usual)
         self._troubled = True
         self._resting_until = 0.0
         self._falls += 1
-        self._fell_at, self._fell_with, self._refused = self._clock(), sum(self._moved()), running
+        self._suspect = flow
+        self._fell_at, self._fell_with, self._refused = now, total, running if remembers else 0
 
-    def moved_by_others(self, flow: WorkerFlow) -> int:
-        """Return how many bytes all workers but this one have moved."""
-        return sum(self._moved()) - flow.counter.traffic
+    def progress_of_others(self, flow: WorkerFlow) -> int:
+        """Return how many bytes of all workers but this one are in place."""
+        return sum(other.counter.progress for other in self._flows) - flow.counter.progress
 
     def _moved(self) -> list[int]:
         return [flow.counter.traffic for flow in self._flows]
@@ -187,7 +201,7 @@ class Concurrency:
 
     def _remembers(self, now: float) -> bool:
         """Whether the host has refused some so lately that so many are not tried again."""
-        return now < self._fell_at + MEMORY
+        return self._refused > 0 and now < self._fell_at + MEMORY
 
     def _measure(self, now: float, total: int, moved: list[int], used: float) -> None:
         """Measure the rate over a window, which begins once most have moved something since they were told to."""

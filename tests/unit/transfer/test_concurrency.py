@@ -371,6 +371,37 @@ def test_after_a_while_what_was_refused_is_tried_again(network: Network) -> None
     assert network.level == 64
 
 
+@pytest.mark.parametrize("error", TROUBLE, ids=lambda error: type(error).__name__)
+def test_one_failure_among_two_is_no_limit(error: Exception) -> None:
+    network = Network(link)
+    network.busy = 0.1
+    network.enter(0, 1)
+    network.fail(0, error)
+    assert (network.level, network.go_on(3.0)) == (2, 64)
+
+
+def test_a_failure_of_each_of_two_is_a_limit_that_is_remembered() -> None:
+    network = Network(link)
+    network.enter(0, 1)
+    network.fail(1, busy())
+    network.go_on(0.02)
+    network.enter(0, 1)
+    network.fail(0, busy())
+    assert (network.level, network.go_on(MEMORY - 1.0)) == (1, 1)
+    assert network.go_on(5.0) == 64
+
+
+def test_the_failures_that_one_unit_repeats_while_others_move_slow_nobody_down() -> None:
+    network = Network(link)
+    network.busy = 0.1
+    for _ in range(200):
+        network.enter(0)
+        network.controller.failed(busy(), network.flows[0], 5.0, excused=True)
+        network.go_on(0.05)
+        network.enter(1)
+    assert (network.level, network.flows[1].waited < 6.0) == (64, True)
+
+
 def test_another_run_begins_where_the_host_had_enough(network: Network) -> None:
     network.fail(0, busy())
     network.controller.begin(network.flows[:40])
@@ -379,12 +410,14 @@ def test_another_run_begins_where_the_host_had_enough(network: Network) -> None:
     assert network.level == 10
 
 
-def test_the_others_bytes_are_counted_without_ones_own(network: Network) -> None:
-    before = network.controller.moved_by_others(network.flows[3])
+def test_the_others_bytes_are_counted_without_ones_own_and_those_thrown_away() -> None:
+    network = Network(link)
     network.flows[3].moved(10)
-    assert network.controller.moved_by_others(network.flows[3]) == before
+    assert network.controller.progress_of_others(network.flows[3]) == 0
     network.flows[4].moved(5)
-    assert network.controller.moved_by_others(network.flows[3]) == before + 5
+    assert network.controller.progress_of_others(network.flows[3]) == 5
+    network.flows[4].counter.set_position(0)
+    assert network.controller.progress_of_others(network.flows[3]) == 0
 
 
 # -- in the pool
