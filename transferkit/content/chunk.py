@@ -37,11 +37,7 @@ class Chunk:
 
     @classmethod
     def parse(cls, text: str) -> Chunk:
-        """Read ``start-end``: ASCII digits on both sides of one hyphen, nothing else.
-
-        Raises:
-            InvalidDescriptorError: the text is anything else.
-        """
+        """Read ``start-end``, ASCII digits on both sides of one hyphen; InvalidDescriptorError: it is anything else."""
         match = _RANGE.match(text)
         if match is None:
             raise InvalidDescriptorError(f"{text[:80]!r} is no range of bytes; it should look like 0-1023")
@@ -89,12 +85,8 @@ class Ranges:
         return [[start, end] for start, end in zip(self._starts, self._ends, strict=True)]
 
     def add(self, start: int, end: int) -> None:
-        """Put the bytes from ``start`` to ``end``, inclusive, into the set; some may be in it already.
-
-        Raises:
-            InvalidDescriptorError: they are no range.
-        """
-        Chunk(start, end)
+        """Put the bytes from ``start`` to ``end``, inclusive, into the set; some may be in it already."""
+        Chunk(start, end)  # or an InvalidDescriptorError
         # All ranges that overlap or touch the new one become one with it.
         low = bisect_left(self._ends, start - 1)
         high = bisect_right(self._starts, end + 1)

@@ -60,15 +60,10 @@ class Digest(str):
 
     @classmethod
     def from_file_name(cls, name: str) -> Digest:
-        """Return the digest a blob's file is named after (``sha256-<hex>``).
-
-        Raises:
-            InvalidDigestError: the name is not of that form.
-        """
+        """Return the digest that a blob's file is named after; InvalidDigestError: it is none (``sha256-<hex>``)."""
         if name[6:7] == "-":
             return cls(f"{name[:6]}:{name[7:]}")
-        shown = f"{name[:_SHOWN]!r}"
-        raise InvalidDigestError(f"{shown} is not the file name of a blob; it should look like sha256-<hex>")
+        raise InvalidDigestError(f"{name[:_SHOWN]!r} is not the file name of a blob; it should look like sha256-<hex>")
 
     @property
     def algorithm(self) -> str:

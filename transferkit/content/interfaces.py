@@ -108,11 +108,7 @@ class Fetcher(Protocol):
     """Content can be read from here. Thread-safe."""
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        """Open the content from ``offset`` (bytes) on.
-
-        Raises:
-            BlobNotFoundError: it is not here.
-        """
+        """Open the content from ``offset`` (bytes) on; BlobNotFoundError: it is not here."""
 
 
 @runtime_checkable
@@ -120,11 +116,7 @@ class RangeFetcher(Fetcher, Protocol):
     """The extra power of a source whose blobs can be read in parts. Thread-safe."""
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
-        """Open the bytes of ``chunk``, or, without ranges, all of the content (``offset`` 0, the blob's ``length``).
-
-        Raises:
-            BlobNotFoundError: it is not here.
-        """
+        """Open the bytes of ``chunk``; without ranges, all of the content (``offset`` 0, the blob's ``length``)."""
 
 
 @runtime_checkable
@@ -210,10 +202,7 @@ class Ingester(Protocol):
     """A target that the engine fills. Thread-safe."""
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
-        """Open content of any size, to be filled; ``None``: the verified content is here. Raises StorageError.
-
-        Waits while another process is at the same large blob.
-        """
+        """Open content, to be filled, once no other process is at it; ``None``: it is here, verified. StorageError."""
 
 
 @runtime_checkable

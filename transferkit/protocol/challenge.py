@@ -52,11 +52,7 @@ class AuthChallenge:
 
     @classmethod
     def parse(cls, header: str) -> AuthChallenge:
-        """Return the first Bearer challenge of a header, else the first of any kind.
-
-        Raises:
-            ProtocolError: there is none in it.
-        """
+        """Return the first Bearer challenge of a header, else the first of any kind; ProtocolError: there is none."""
         challenges = parse_all(header)
         if not challenges:
             raise ProtocolError(f"the registry's WWW-Authenticate {header[:60]!r} holds no challenge")

@@ -46,11 +46,7 @@ class ChunksumParser:
         return self._lines > 0 or self._digest is not None
 
     def feed(self, data: bytes) -> Pairs:
-        """Yield the lines that ``data`` completes.
-
-        Raises:
-            ProtocolError: the list is a lie, or too long.
-        """
+        """Yield the lines that ``data`` completes; ProtocolError: the list is a lie, or too long."""
         text = self._tail + data[: _MAX_BYTES - self._seen]
         self._seen += len(data)
         tokens = text.split()
@@ -62,12 +58,7 @@ class ChunksumParser:
             raise ProtocolError(f"the list of chunks is longer than {_MAX_BYTES} bytes")
 
     def close(self) -> Pairs:
-        """Yield the line that the end of the list completes, if there is one without a line break behind it.
-
-        Raises:
-            ReadError: the list was cut short. It is worth another try.
-            ProtocolError: as by :meth:`feed`.
-        """
+        """Yield the line that the end of the list completes, if there is one; ReadError: the list was cut short."""
         tail = self._tail
         is_word = not self.begun if self._digest is None else not _ends_early(tail)
         pairs = list(self._take(tail)) if tail and is_word else []

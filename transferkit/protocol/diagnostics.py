@@ -10,30 +10,20 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from transferkit.errors import (
-    BlobNotFoundError,
-    DeniedError,
-    NotFoundError,
-    RateLimitedError,
-    RegistryError,
-    ServerError,
-    TransferKitError,
-    UnauthorizedError,
-)
+from transferkit import errors
 from transferkit.protocol.origin import redact
 
 MAX_ERROR_BODY = 64 * 1024
 _SHOWN = 300  # characters of the registry's own words
 # Besides 5xx: 408 and 425 say "again", 429 "later"; 499 comes from proxies whose upstream did not answer.
 _RETRYABLE = frozenset({408, 425, 429, 499})
-_KINDS = {401: UnauthorizedError, 403: DeniedError, 429: RateLimitedError}
+_KINDS = {401: errors.UnauthorizedError, 403: errors.DeniedError, 429: errors.RateLimitedError}
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(NamedTuple):
     """The registry's own words, bounded."""
 
     code: str = ""
@@ -52,8 +42,8 @@ def read_complaint(body: bytes, content_type: str = "") -> Complaint:
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     with suppress(ValueError, RecursionError):
         data = json.loads(text)
-        errors = data.get("errors") if isinstance(data, dict) else None
-        first = errors[0] if isinstance(errors, list) and errors else data
+        listed = data.get("errors") if isinstance(data, dict) else None
+        first = listed[0] if isinstance(listed, list) and listed else data
         if isinstance(first, dict):
             message = first.get("message") or first.get("error")
             return Complaint(*(_line(part or "") for part in (first.get("code"), message, first.get("detail"))))
@@ -93,8 +83,8 @@ def refusal(
     now: float,
     max_retry_after: float,
     subject: str = "",
-    missing: type[NotFoundError] = NotFoundError,
-) -> TransferKitError:
+    missing: type[errors.NotFoundError] = errors.NotFoundError,
+) -> errors.TransferKitError:
     """Return the exception for an answer that is a refusal.
 
     ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means. The refusal of a
@@ -106,11 +96,11 @@ def refusal(
     text = f"{f'{subject}: ' if subject else ''}{method} {place} answered {status}{f' ({words})' if words else ''}"
     if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
         blobs = f": {complaint.detail}" if complaint.detail else ""
-        return BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
+        return errors.BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
     if status == 404:
         return missing(text)
     wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
-    kind = _KINDS.get(status, ServerError if status >= 500 else RegistryError)
+    kind = _KINDS.get(status, errors.ServerError if status >= 500 else errors.RegistryError)
     retryable = status in _RETRYABLE or (status >= 500 and status not in (501, 505))
     if status == 401:
         text += "; pass auth=, token= or get_token="
@@ -122,9 +112,7 @@ def refusal(
         method=method,
         url=place,
         status=status,
-        code=complaint.code,
-        message=complaint.message,
-        detail=complaint.detail,
+        **complaint._asdict(),
         retry_after=wait,
         retryable=retryable,
     )

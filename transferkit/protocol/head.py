@@ -45,11 +45,7 @@ class Head:
 
     @property
     def chunked(self) -> bool:
-        """Whether the body is framed by the chunked coding.
-
-        Raises:
-            ProtocolError: it has another transfer coding, or a length as well.
-        """
+        """Whether the body is framed by the chunked coding; ProtocolError: by another, or a length as well."""
         coding = self.fields.get("transfer-encoding")
         if coding is None:
             return False
@@ -61,11 +57,7 @@ class Head:
 
     @property
     def length(self) -> int | None:
-        """The announced length of the body in bytes, ``None`` where there is none.
-
-        Raises:
-            ProtocolError: it is no number, or two of them.
-        """
+        """The announced length of the body in bytes, ``None`` where there is none; ProtocolError: it is no number."""
         value = self.fields.get("content-length")
         if value is None:
             return None

@@ -44,12 +44,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """Return the origin of ``url``.
-
-        Raises:
-            ProtocolError: not http or https, no host or none that DNS knows, a user name, or blanks and control
-                characters in it.
-        """
+        """Return the origin of ``url``; ProtocolError: it is no well-formed http or https URL, or has a user name."""
         if _FORBIDDEN.search(url):
             raise ProtocolError("a URL with blanks, control characters or backslashes is refused")
         try:

@@ -20,11 +20,7 @@ class RangeRefused(ProtocolError):
 
 
 def check_content_range(value: str | None, *, start: int, end: int, total: int) -> None:
-    """Check that a 206 brings just what was asked for; ``end`` is inclusive, ``total`` the size of the content.
-
-    Raises:
-        RangeRefused: it is missing, does not parse, or names another range or another size.
-    """
+    """Raise RangeRefused unless a 206 brings what was asked for; ``end`` is inclusive, ``total`` the blob's size."""
     asked = f"asked for bytes {start}-{end}/{total}"
     if value is None:
         raise RangeRefused(f"the server answered 206 without Content-Range; {asked}")

@@ -116,10 +116,7 @@ def is_ollama(origin: Origin, hosts: frozenset[str] = frozenset()) -> bool:
 def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what a direct upload must repeat: each ``X-Signed-Header-<Name>`` of an answer as ``<Name>``.
 
-    Names of ``headers`` are in lower case. What is the user's own, and what frames the request, is left out.
-
-    Raises:
-        ProtocolError: a name or a value could be read as more than one field.
+    What is the user's own, and what frames the request, is left out. What may be more than one field is refused.
     """
     echoed = {}
     for field, value in headers.items():

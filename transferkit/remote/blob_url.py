@@ -54,11 +54,9 @@ class BlobURL:
         self._listed: str | None = None
 
     def fetch(self, chunk: Chunk, flow: Flow) -> BlobBody:
-        """Open the bytes of ``chunk``; ``offset`` is its start, or 0 where the server sends all of the blob instead.
+        """Open the bytes of ``chunk``, or all of the blob where the server sends that: its ``offset`` is 0 then.
 
-        Raises:
-            RangeRefused, SizeMismatchError: the response is not the range, or not of a blob of this size.
-            ProtocolError: it is no blob, or (retryable) seems to be another version of it.
+        Raises RangeRefused, SizeMismatchError, or ProtocolError: it is no blob, or (retryable) another version of it.
         """
         send, target, response = self.endpoint.client.send, self.target, None
         if target is not None:

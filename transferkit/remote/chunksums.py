@@ -31,10 +31,6 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
 
     A client asks its registry once whether it has any, for the first blob; a host of Ollama is asked for each. Where
     the list says that the blob is elsewhere (``Content-Location``), ``url`` follows if the URL policy allows it.
-
-    Raises:
-        ProtocolError: the list is a lie, or leads where it may not.
-        TransportError, RegistryError: it broke off, or the registry is in trouble; worth another try.
     """
     client, traits = url.endpoint.client, url.endpoint.client.host
     always = is_ollama(client.origin, client.options.ollama_hosts)

@@ -28,11 +28,7 @@ class Endpoint:
         self.write = partial(Request, scope=routes.push_scope(name))
 
     def exists(self, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
-        """Tell whether the repository says that it has a blob. ``uploading``: where it will not say, the blob is sent.
-
-        Raises:
-            RegistryError: any answer but "here" and "not here"; a server error says nothing about the blob.
-        """
+        """Tell whether it says that it has a blob. ``uploading``: where it will not say, no; else a RegistryError."""
         digest = descriptor.digest
         make = self.write if uploading else self.read
         # 405: a registry without HEAD

@@ -17,12 +17,10 @@ _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 
 
 def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
-    """Fetch the manifest of a tag or a digest.
+    """Fetch the manifest of a tag or a digest, held to that and to the digest that the registry announces.
 
     Raises:
-        ManifestNotFoundError: there is none.
-        DigestMismatchError: the bytes are not what the digest asked for, or the one that the registry announced, says.
-        InvalidManifestError: they are no manifest.
+        ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, or it is another, or none.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference)
@@ -36,12 +34,7 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
-    """Push a manifest, byte for byte, under a tag or its digest.
-
-    Raises:
-        DigestMismatchError: ``reference`` is a digest of other bytes, or the registry stored other bytes.
-        InvalidManifestError: it is longer than 4 MiB, which registries refuse.
-    """
+    """Push a manifest, byte for byte, under a tag or its digest; DigestMismatchError: it has or is given another."""
     reference = check_reference(reference)
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import partial
 
+from transferkit import errors
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.content.manifest import Index, Manifest
-from transferkit.errors import (
-    BlobNotFoundError,
-    CertificateError,
-    ConnectError,
-    RateLimitedError,
-    RegistryError,
-    RetriesExhaustedError,
-    TransferKitError,
-    UnauthorizedError,
-)
 from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, upload_oci, upload_ollama
@@ -47,13 +38,7 @@ class Repository:
         self._uploads = Uploads(self._endpoint, begin)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
-        """Open a blob from ``offset`` on; one request where the registry does not redirect.
-
-        Raises:
-            BlobNotFoundError: the repository does not have it.
-            SizeMismatchError: the registry announces another length than the descriptor has.
-            ProtocolError: what came is encoded, or no blob.
-        """
+        """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
         endpoint, subject, size = self._endpoint, descriptor.digest.short, descriptor.size
         request = endpoint.read(
             method="GET",
@@ -61,13 +46,13 @@ class Repository:
             ok=(200, 206) if offset else (200,),
             headers={"Range": f"bytes={offset}-"} if offset else {},
             subject=subject,
-            missing=BlobNotFoundError,
+            missing=errors.BlobNotFoundError,
         )
         try:
             response = self.client.send(request, flow)
             body = open_body(response, offset, size - 1, size, subject)
-        except (RegistryError, RangeRefused) as error:
-            if not offset or (isinstance(error, RegistryError) and error.status not in REFUSED):
+        except (errors.RegistryError, RangeRefused) as error:
+            if not offset or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
             return self.fetch(descriptor, flow=flow)
@@ -79,8 +64,8 @@ class Repository:
         url = self._url(descriptor)
         try:
             return url.fetch(chunk, flow)
-        except (RangeRefused, RegistryError) as error:
-            if url.has_ranges or (isinstance(error, RegistryError) and error.status not in REFUSED):
+        except (errors.RegistryError, RangeRefused) as error:
+            if url.has_ranges or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
                 raise
         whole = self.fetch(descriptor, flow=flow)
         whole.length = descriptor.size
@@ -99,12 +84,7 @@ class Repository:
         return self._endpoint.exists(descriptor, flow)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
-        """Make one attempt to bring a blob here: it is there already, or mounted, or sent.
-
-        Raises:
-            SourceError: the source is a file that is not what its digest says; the registry never gets the last byte.
-            RegistryError, TransportError, ProtocolError: it failed; another attempt goes on from what the registry has.
-        """
+        """Make one attempt to bring a blob here. Another one goes on from what the registry has."""
         with Upload(self._uploads, descriptor, source, flow) as upload:
             begun = upload.session()
             while not isinstance(begun, Outcome):
@@ -122,13 +102,13 @@ class Repository:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""
         return manifests.push(self._endpoint, raw, reference, media_type=media_type, flow=flow)
 
-    def concerns_all(self, error: TransferKitError) -> bool:
+    def concerns_all(self, error: errors.TransferKitError) -> bool:
         """Tell whether an error would be the same for every other content: credentials, certificate, no connection."""
-        if isinstance(error, RetriesExhaustedError):
-            return isinstance(error.__cause__, ConnectError)
-        if isinstance(error, (ConnectError, RateLimitedError)):
+        if isinstance(error, errors.RetriesExhaustedError):
+            return isinstance(error.__cause__, errors.ConnectError)
+        if isinstance(error, (errors.ConnectError, errors.RateLimitedError)):
             return not error.retryable  # it asks for a longer wait than the user allows, or the host is unknown
-        return isinstance(error, (UnauthorizedError, CertificateError))
+        return isinstance(error, (errors.UnauthorizedError, errors.CertificateError))
 
     def __repr__(self) -> str:
         return f"<Repository {self.name} at {self.client.origin}>"

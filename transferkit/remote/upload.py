@@ -32,7 +32,6 @@ _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
-
 Wrap: TypeAlias = Callable[[Body], AbstractContextManager[Body]]
 
 
@@ -135,10 +134,7 @@ class Upload:
         self._close()
 
     def body(self, start: int, end: int, wrap: Wrap = nullcontext) -> RequestBody:
-        """Return the bytes from ``start`` to ``end`` as a request's body, opened and, where need be, hashed so far.
-
-        ``wrap`` says what is sent of the content, each time that the body is begun; it leaves the content open.
-        """
+        """Return the bytes from ``start`` to ``end`` as a request's body; ``wrap`` says what is sent of the content."""
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.seek(start)
         return RequestBody(end - start, lambda: wrap(self.content(start)), self.flow, start=start)
