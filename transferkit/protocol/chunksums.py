@@ -8,8 +8,7 @@ the sizes up and so takes gaps and overlaps for complete; here each line has to 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Generator
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.digest import Digest
@@ -21,7 +20,8 @@ _MAX_BYTES = 256 * MAX_LINES  # of a list, blanks included: a flood of blanks en
 _BLANKS = b" \t\n\r\x0b\x0c"  # what bytes.split() splits at
 _CUT_RANGE = re.compile(rb"([0-9]{1,40})(?:-([0-9]{0,40}))?\Z")
 
-Pairs: TypeAlias = Iterator[tuple[Chunk, Digest]]
+Pair = tuple[Chunk, Digest]
+Pairs = Generator[Pair, None, None]
 
 
 class ChunksumParser:

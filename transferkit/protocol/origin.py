@@ -101,26 +101,18 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that ``host`` spells, also as only the C library reads it (``0x7f.1``, ``2130706433``)."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:
-            address = ipaddress.ip_address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return mapped or address
-
-
 def is_private(host: str) -> bool:
     """Tell whether ``host`` is a literal address that the public Internet does not route, or ``localhost``."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    address = _literal(host)
-    if address is None:
-        return False
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:  # as only the C library reads it (0x7f.1, 2130706433)
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return False
+    address = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
     is_reserved = address.version == 6 and address not in _GLOBAL_UNICAST
     return is_reserved or not address.is_global or address.is_multicast
 

@@ -60,12 +60,10 @@ def chunksums(repository: str, digest: Digest) -> str:
     return f"/v2/{repository}/chunksums/{digest}"
 
 
-def uploads(repository: str) -> str:
-    return f"/v2/{repository}/blobs/uploads/"
-
-
-def mount(repository: str, digest: Digest, source: str) -> str:
-    return f"/v2/{repository}/blobs/uploads/?mount={digest}&from={quote(source, safe='')}"
+def uploads(repository: str, digest: Digest, source: str | None) -> str:
+    """Return where an upload begins; with a ``source``, the blob is mounted from there if the registry can."""
+    path = f"{blobs(repository)}uploads/"
+    return f"{path}?mount={digest}&from={quote(source, safe='')}" if source else path
 
 
 def manifest(repository: str, reference: str) -> str:

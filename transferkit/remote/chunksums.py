@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
 from contextlib import closing
-from typing import TypeAlias
 
-from transferkit.content.chunk import Chunk
-from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
 from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError
 from transferkit.protocol import routes
-from transferkit.protocol.chunksums import ChunksumParser
+from transferkit.protocol.chunksums import ChunksumParser, Pair, Pairs
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import is_ollama
 from transferkit.remote.blob_url import BlobURL
@@ -22,8 +18,6 @@ from transferkit.transport.response import Response
 logger = logging.getLogger(__name__)
 
 _BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
-
-Pairs: TypeAlias = Generator[tuple[Chunk, Digest], None, None]
 
 
 def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
@@ -56,7 +50,7 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
         yield from rest
 
 
-def _open(url: BlobURL, flow: Flow) -> tuple[Response, tuple[Chunk, Digest], Pairs] | None:
+def _open(url: BlobURL, flow: Flow) -> tuple[Response, Pair, Pairs] | None:
     """Ask for the list, and read it up to its first line, which proves that it is one; return that and the others."""
     endpoint, subject = url.endpoint, url.subject
     path = routes.chunksums(endpoint.name, url.descriptor.digest)

@@ -34,7 +34,12 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
-    """Push a manifest, byte for byte, under a tag or its digest; DigestMismatchError: it has or is given another."""
+    """Push a manifest, byte for byte, under a tag or its digest.
+
+    Raises:
+        DigestMismatchError: ``reference`` is a digest of other bytes, or the registry stored other bytes.
+        InvalidManifestError: it is longer than 4 MiB, which registries refuse.
+    """
     reference = check_reference(reference)
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")

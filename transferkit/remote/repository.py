@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from functools import partial
 
 from transferkit import errors
@@ -11,6 +10,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.content.manifest import Index, Manifest
+from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, upload_oci, upload_ollama
@@ -71,7 +71,7 @@ class Repository:
         whole.length = descriptor.size
         return whole
 
-    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Pairs:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         return list_chunksums(self._url(descriptor), flow)
 
@@ -84,7 +84,10 @@ class Repository:
         return self._endpoint.exists(descriptor, flow)
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
-        """Make one attempt to bring a blob here. Another one goes on from what the registry has."""
+        """Make one attempt to bring a blob here; another goes on from what the registry has.
+
+        A file that is not what its digest says is a SourceError, and the registry never gets the last byte.
+        """
         with Upload(self._uploads, descriptor, source, flow) as upload:
             begun = upload.session()
             while not isinstance(begun, Outcome):

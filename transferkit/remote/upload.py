@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -32,7 +31,7 @@ _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
-Wrap: TypeAlias = Callable[[Body], AbstractContextManager[Body]]
+Wrap = Callable[[Body], AbstractContextManager[Body]]
 
 
 class StartAgain(Exception):

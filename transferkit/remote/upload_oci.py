@@ -27,8 +27,7 @@ def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     name, digest = upload.endpoint.name, upload.descriptor.digest
     source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
     while True:
-        path = routes.mount(name, digest, source) if source else routes.uploads(name)
-        scope = routes.push_scope(name, source)
+        path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
         try:
             response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
             break

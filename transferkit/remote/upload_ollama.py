@@ -31,10 +31,9 @@ def begin(upload: Upload) -> UploadSession | Outcome:
     """Ask whether the registry has the blob, or can mount it; if not, that began a session."""
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
     source = check_repository(descriptor.source) if descriptor.source else None
-    path = f"{routes.mount(name, descriptor.digest, source)}&" if source else f"{routes.uploads(name)}?"
+    url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
-    request = upload.request(method="POST", url=f"{path}digest={descriptor.digest}", ok=(201, 202), headers=headers)
-    response = upload.ask(request)
+    response = upload.ask(upload.request(method="POST", url=url, ok=(201, 202), headers=headers))
     location = _location(response)
     # Its own client takes an answer that leads nowhere for a yes too.
     if response.status == 201 or not location:
@@ -70,8 +69,7 @@ class OllamaSession(UploadSession):
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
         length = part_length(size)
         if self.storage is not None and not self.is_stored:
-            request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
-            _check_storage(upload, self._ask(upload, request))
+            self._store(upload, self.storage, upload.body(0, size), self.signed)
             self.is_stored, self.confirmed = True, size
         while self.confirmed < size:
             start, end = self.confirmed, min(self.confirmed + length, size)
@@ -84,8 +82,7 @@ class OllamaSession(UploadSession):
             if response.status == 307:
                 flow.counter.set_position(start)
                 storage = client.locate(response, response.headers.get("location"))
-                request = _to_storage(upload, storage, body, {})
-                _check_storage(upload, self._ask(upload, request))
+                self._store(upload, storage, body, {})
             elif received(response.headers.get("range"), sent=end) not in (end, None):
                 raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
             self.url = client.locate(response, _location(response))
@@ -99,6 +96,14 @@ class OllamaSession(UploadSession):
         request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
         upload.check_stored(self._ask(upload, request))
         return Outcome.MOVED
+
+    def _store(self, upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> None:
+        """Give a body to the storage, which sees nothing of the user's."""
+        request = upload.commit(url, headers={**OCTETS, **signed}, body=body)
+        response = self._ask(upload, request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True))
+        response.finish()
+        if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
+            raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
 
     def _ask(self, upload: Upload, request: Request) -> Response:
         """Send a request. Only a refusal of it speaks of the session: an error of the source does not."""
@@ -122,15 +127,3 @@ class OllamaSession(UploadSession):
 
         # Not the file itself any more: the kernel would show what it sends to nobody.
         return BlobBody(readinto, lambda: None, content.offset, content.length)
-
-
-def _to_storage(upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> Request:
-    """Return the request that gives a body to the storage, which sees nothing of the user's."""
-    request = upload.commit(url, headers={**OCTETS, **signed}, body=body)
-    return request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True)
-
-
-def _check_storage(upload: Upload, response: Response) -> None:
-    response.finish()
-    if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
-        raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")

@@ -102,7 +102,7 @@ def test_no_secret_of_a_base_url_is_repeated(scheme: str, before: str, separator
 
 def test_paths_are_those_of_the_specification() -> None:
     assert routes.blobs("library/model") + A == "/v2/library/model/blobs/sha256:" + 64 * "a"
-    assert routes.uploads("library/model") == "/v2/library/model/blobs/uploads/"
+    assert routes.uploads("library/model", A, None) == "/v2/library/model/blobs/uploads/"
     assert routes.manifest("library/model", "latest") == "/v2/library/model/manifests/latest"
     assert routes.manifest("library/model", A) == "/v2/library/model/manifests/sha256:" + 64 * "a"
 
@@ -121,7 +121,7 @@ def test_scopes_are_those_of_the_token_specification() -> None:
 )
 def test_the_source_of_a_mount_is_quoted(source: str, quoted: str) -> None:
     path = f"/v2/library/model/blobs/uploads/?mount=sha256:{64 * 'a'}&from={quoted}"
-    assert routes.mount("library/model", A, source) == path
+    assert routes.uploads("library/model", A, source) == path
 
 
 def test_a_host_that_is_no_name_is_refused() -> None:
