@@ -60,7 +60,7 @@ class Digest(str):
 
     @classmethod
     def from_file_name(cls, name: str) -> Digest:
-        """Return the digest that a blob's file is named after; InvalidDigestError: it is none (``sha256-<hex>``)."""
+        """Return the digest that a file ``sha256-<hex>`` is named after; InvalidDigestError: that is no such name."""
         if name[6:7] == "-":
             return cls(f"{name[:6]}:{name[7:]}")
         raise InvalidDigestError(f"{name[:_SHOWN]!r} is not the file name of a blob; it should look like sha256-<hex>")

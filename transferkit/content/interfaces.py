@@ -202,7 +202,7 @@ class Ingester(Protocol):
     """A target that the engine fills. Thread-safe."""
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
-        """Open content, to be filled, once no other process is at it; ``None``: it is here, verified. StorageError."""
+        """Open content to be filled, once nobody else fills it; ``None``: it is here, verified. Raises StorageError."""
 
 
 @runtime_checkable

@@ -116,7 +116,7 @@ def is_ollama(origin: Origin, hosts: frozenset[str] = frozenset()) -> bool:
 def signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what a direct upload must repeat: each ``X-Signed-Header-<Name>`` of an answer as ``<Name>``.
 
-    What is the user's own, and what frames the request, is left out. What may be more than one field is refused.
+    What is the user's own, and what frames the request, is left out. A malformed field is a ProtocolError.
     """
     echoed = {}
     for field, value in headers.items():

@@ -28,7 +28,7 @@ class Endpoint:
         self.write = partial(Request, scope=routes.push_scope(name))
 
     def exists(self, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
-        """Tell whether it says that it has a blob. ``uploading``: where it will not say, no; else a RegistryError."""
+        """Tell whether the repository has a blob; RegistryError: it does not say. ``uploading``: a refusal is a no."""
         digest = descriptor.digest
         make = self.write if uploading else self.read
         # 405: a registry without HEAD

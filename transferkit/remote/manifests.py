@@ -20,7 +20,7 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest, held to that and to the digest that the registry announces.
 
     Raises:
-        ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, or it is another, or none.
+        ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, it is another, it is malformed.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference)
