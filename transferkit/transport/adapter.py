@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -164,24 +163,18 @@ class _UnreadableError(OSError):
     """A file with certificates cannot be read; an ``OSError`` as requests itself raises it."""
 
 
-@contextmanager
-def _reading(what: str, hint: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _UnreadableError(f"{what} cannot be read: {error.strerror or error}; {hint}") from error
-
-
 def _context_for(settings: Mapping[str, Any]) -> ssl.SSLContext:
     is_verified = settings["cert_reqs"] != "CERT_NONE"
     bundle = settings.get("ca_certs") or settings.get("ca_cert_dir") or DEFAULT_CA_BUNDLE_PATH
     certificate = settings.get("cert_file")
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if is_verified else ssl.CERT_NONE)
-    if is_verified:
-        hint = "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
-        with _reading(f"the CA bundle {bundle}", hint):
+    what, hint = f"CA bundle {bundle}", "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
+    try:
+        if is_verified:
             context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
-    if certificate is not None:
-        with _reading(f"the client certificate {certificate}", "see the session's cert"):
+        if certificate is not None:
+            what, hint = f"client certificate {certificate}", "see the session's cert"
             context.load_cert_chain(certificate, settings.get("key_file"))
+    except OSError as error:
+        raise _UnreadableError(f"the {what} cannot be read: {error.strerror or error}; {hint}") from error
     return context

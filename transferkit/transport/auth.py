@@ -145,7 +145,11 @@ class Authorizer:
         allowed = options.storage_hosts | options.token_realms
         origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
         trusted = may_see_credentials(self.registry, origin, options.token_realms)
-        url = _token_url(realm, challenge.service, merge_scopes(*challenge.scopes, *scope.split()))
+        url, scopes = realm.partition("#")[0], merge_scopes(*challenge.scopes, *scope.split())
+        # An empty list takes no part in the query.
+        query = urlencode({"service": challenge.service or [], "scope": scopes}, doseq=True)
+        if query:
+            url += f"{'&' if '?' in url else '?'}{query}"
         request = Request(
             method="GET",
             url=url,
@@ -185,13 +189,6 @@ class Authorizer:
         elif not is_trouble and not has_credentials:
             text += "; pass auth=, token= or get_token="
         return UnauthorizedError(text, url=str(origin), status=status, retry_after=wait, retryable=not is_final)
-
-
-def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:
-    pairs = [("service", service)] if service else []
-    pairs += [("scope", scope) for scope in scopes]
-    url, query = realm.partition("#")[0], urlencode(pairs)
-    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
 def read_token(raw: bytes, origin: str) -> tuple[str, float]:

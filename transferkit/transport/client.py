@@ -22,7 +22,6 @@ from transferkit.transport.response import Response
 logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_KEEPS_METHOD = frozenset({307, 308})
 # One for a token that is missing, one for a token that ended while the request was under way.
 _CHALLENGES = 2
 
@@ -126,7 +125,7 @@ class Client:
         """Return the request that a redirect leads to."""
         method, origin, subject = outgoing.method, outgoing.origin, outgoing.subject or outgoing.method
         assert origin is not None
-        if method not in ("GET", "HEAD") and response.status not in _KEEPS_METHOD:
+        if method not in ("GET", "HEAD") and response.status not in (307, 308):
             response.close()
             raise ProtocolError(f"{origin} redirects a {method} with {response.status}, which would turn it into a GET")
         response.finish()

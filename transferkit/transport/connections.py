@@ -144,10 +144,7 @@ _standing: weakref.WeakSet[WakeableConnection] = weakref.WeakSet()
 
 
 def _part_with_parent() -> None:
-    """Close a child's copies of its parent's connections: the two would take each other's responses.
-
-    The sockets alone, which says nothing to the server; a response that is read by hand may be locked for good.
-    """
+    """Close the sockets, and no more, of a child's copies: it and its parent would take each other's responses."""
     for connection in list(_standing):
         sock, connection.sock = connection.sock, None
         if sock is not None:

@@ -219,35 +219,32 @@ class _Shown(urllib3.HTTPResponse):
 class SessionResponse(Response):
     """A response of requests'."""
 
-    __slots__ = ("_abort", "_raw", "_response")
+    __slots__ = ("_abort", "_response")
 
     def __init__(self, response: requests.Response, request: Request, lane: Lane, flow: Flow) -> None:
         headers = {name.lower(): text for name, text in response.headers.items()}
         super().__init__(response.status_code, headers, None, request, lane, flow)
         self._response = response
-        self._raw: Any = response.raw
         self._abort: Abort | None = None
         with closed_on_error(self):
             if request.method == "HEAD" or self.status in NO_BODY:
                 self.length = 0  # whatever it announces
             elif "content-length" in headers and "transfer-encoding" not in headers:
-                self.length = self._announced(headers["content-length"])
+                # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
+                announced = headers["content-length"]
+                text, *others = {part.strip() for part in announced.split(",")}
+                if others or not (text.isascii() and text.isdigit()):
+                    raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {announced[:60]!r}")
+                self.length = int(text)
             # A foreign adapter hides its connection, and urllib3's response knows the socket.
-            sock = getattr(getattr(self._raw, "_sock_shutdown", None), "__self__", None)
+            sock = getattr(getattr(response.raw, "_sock_shutdown", None), "__self__", None)
             if isinstance(sock, socket.socket):
                 self._abort = abort_of(sock)
                 flow.attach(self._abort)
 
-    def _announced(self, value: str) -> int:
-        # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
-        text, *others = {part.strip() for part in value.split(",")}
-        if others or not (text.isascii() and text.isdigit()):
-            raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {value[:60]!r}")
-        return int(text)
-
     def readinto(self, buffer: memoryview, /) -> int:
         with foreign_errors(self._flow, self._lane):
-            data: bytes = self._raw.read1(len(buffer))
+            data: bytes = self._response.raw.read1(len(buffer))
         self._flow.check()
         count = len(data)
         if not count:

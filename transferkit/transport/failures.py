@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import http.client
+import http.client as http
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,16 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import requests.exceptions as theirs
 import urllib3.exceptions as urllib3s
 
+from transferkit import errors
 from transferkit.content.interfaces import Flow
-from transferkit.errors import (
-    CertificateError,
-    ConnectError,
-    ProtocolError,
-    ReadError,
-    TransferKitError,
-    TransportTimeout,
-    WriteError,
-)
+from transferkit.errors import TransferKitError
 from transferkit.transport.request import Lane, RequestBody
 
 _SHOWN = 200  # characters of a foreign message that are repeated
@@ -45,7 +38,7 @@ _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
     verify = failure.lane.settings.get("verify")
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
-    return CertificateError(
+    return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
         f"{getattr(cause, 'verify_message', failure.detail)}; set REQUESTS_CA_BUNDLE or pass a session with .verify"
     )
@@ -55,30 +48,30 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     who = f"proxy name of {failure.lane.proxy}" if failure.lane.proxy else f"host name of {failure.lane.origin}"
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
     silent = cause.errno == socket.EAI_AGAIN
-    return ConnectError(f"the {who} does not resolve: {cause.strerror or ''}", retryable=silent)
+    return errors.ConnectError(f"the {who} does not resolve: {cause.strerror or ''}", retryable=silent)
 
 
 def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
     # The system's own words, where there are any.
     words = [str(c.strerror) for c in failure.causes if isinstance(c, OSError) and c.strerror] or [failure.detail]
     origin, proxy = failure.lane.origin, failure.lane.proxy
-    if proxy is not None:
-        return ConnectError(f"the proxy {proxy} on the way to {origin} failed: {words[-1]}")
-    return ConnectError(f"cannot connect to {origin}: {words[-1]}")
+    what = f"cannot connect to {origin}" if proxy is None else f"the proxy {proxy} on the way to {origin} failed"
+    return errors.ConnectError(f"{what}: {words[-1]}")
 
 
 def _tls(cause: Any, failure: _Failure) -> TransferKitError:
     # On a connection that stood, a damaged record is a broken connection.
     if not failure.connecting or not failure.lane.origin.startswith("https:"):
         return _broken(cause, failure)
-    return ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
+    return errors.ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
 
 def _broken(cause: Any, failure: _Failure) -> TransferKitError:
     if failure.connecting:
         return _unconnected(cause, failure)
     is_pipe = failure.sending and any(getattr(cause, "errno", None) == errno.EPIPE for cause in failure.causes)
-    return (WriteError if is_pipe else ReadError)(f"the connection to {failure.lane.origin} broke: {failure.detail}")
+    kind = errors.WriteError if is_pipe else errors.ReadError
+    return kind(f"the connection to {failure.lane.origin} broke: {failure.detail}")
 
 
 def _says(kind: type[TransferKitError], text: str) -> _Build:
@@ -88,16 +81,14 @@ def _says(kind: type[TransferKitError], text: str) -> _Build:
     )
 
 
-_unconnected_in_time = _says(TransportTimeout, "no connection to {origin} in time")
-_late = _says(TransportTimeout, "{origin} did not answer in time")
-_no_adapter = _says(ProtocolError, "a request to {origin} cannot be made: {words}")
-_malformed = _says(ProtocolError, "a request to {origin} cannot be made: {type}")
-_not_http = _says(ProtocolError, "{origin} sent an answer that is not HTTP: {type}")
+_unconnected_in_time = _says(errors.TransportTimeout, "no connection to {origin} in time")
+_late = _says(errors.TransportTimeout, "{origin} did not answer in time")
+_malformed = _says(errors.ProtocolError, "a request to {origin} cannot be made: {type}")
+_not_http = _says(errors.ProtocolError, "{origin} sent an answer that is not HTTP: {type}")
 
 # The first row that fits decides. ANY: some cause is of these types; EXACT: and of none derived from them. OUTER: the
 # error itself is, for what it wraps may be of a milder kind; CONNECTING: and there is no connection yet.
 _ANY, _EXACT, _OUTER, _CONNECTING = "any", "exact", "outer", "connecting"
-_HTTP = http.client
 _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     (_ANY, (ssl.SSLCertVerificationError,), _certificate),
     (_ANY, (socket.gaierror,), _unresolved),
@@ -109,11 +100,11 @@ _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     (_OUTER, (TimeoutError, BlockingIOError, theirs.Timeout, urllib3s.TimeoutError), _late),
     (_OUTER, (ssl.SSLError, theirs.SSLError, urllib3s.SSLError), _tls),
     # PySocks is missing; or the session has no adapter for the URL.
-    (_OUTER, (theirs.InvalidSchema,), _no_adapter),
+    (_OUTER, (theirs.InvalidSchema,), _says(errors.ProtocolError, "a request to {origin} cannot be made: {words}")),
     # Their words hold a part of a proxy's password, where that is not quoted. A ProxySchemeUnknown is one, too.
     (_OUTER, (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema, urllib3s.LocationValueError), _malformed),
     # RemoteDisconnected is a BadStatusLine, and a broken connection; HTTPException itself means too many fields.
-    (_EXACT, (_HTTP.BadStatusLine, _HTTP.LineTooLong, _HTTP.UnknownProtocol, _HTTP.HTTPException), _not_http),
+    (_EXACT, (http.BadStatusLine, http.LineTooLong, http.UnknownProtocol, http.HTTPException), _not_http),
     (_ANY, (urllib3s.HeaderParsingError, urllib3s.DecodeError), _not_http),
     (_ANY, (BaseException,), _broken),
 )
@@ -147,10 +138,8 @@ def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecti
 
 def root_of(error: BaseException) -> OSError | None:
     """Return the system's error below those of the libraries, which repeat a URL with its query in every traceback."""
-    for cause in reversed(_causes(error)):
-        if isinstance(cause, OSError) and not isinstance(cause, theirs.RequestException):
-            return cause
-    return None
+    found = [c for c in _causes(error) if isinstance(c, OSError) and not isinstance(c, theirs.RequestException)]
+    return found[-1] if found else None
 
 
 @contextmanager
@@ -162,7 +151,7 @@ def foreign_errors(
         yield
     except TransferKitError:
         raise
-    except (OSError, ValueError, urllib3s.HTTPError, http.client.HTTPException) as error:
+    except (OSError, ValueError, urllib3s.HTTPError, http.HTTPException) as error:
         flow.check()
         if body is not None and body.error is not None:
             raise body.error from body.error.__cause__  # as it was

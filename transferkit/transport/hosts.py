@@ -58,12 +58,7 @@ class Hosts(Closing):
             session.mount("http://", adapter)
         self.exchange = Exchange(session, options or TransportOptions())
         self._authorizer = partial(
-            Authorizer,
-            exchange=self.exchange,
-            auth=auth,
-            token=token,
-            get_token=get_token,
-            clock=clock,
+            Authorizer, exchange=self.exchange, auth=auth, token=token, get_token=get_token, clock=clock
         )
         self._hosts: dict[Origin, Host] = {}
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -195,13 +196,7 @@ class BytesBody(Closing):
     def __init__(self, data: bytes) -> None:
         self.offset = 0
         self.length: int | None = len(data)
-        self._left = memoryview(data)
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+        self.readinto = io.BytesIO(data).readinto
 
     def close(self) -> None:
-        self._left = self._left[:0]
+        """Nothing is held."""

@@ -211,7 +211,6 @@ class ChunkedResponse(StreamResponse):
         if not self._left:
             self._left = self._next_chunk()
             if not self._left:
-                self._read_trailer()
                 self._release()
                 return 0
         count = self._receive(buffer, min(len(buffer), self._left))
@@ -222,20 +221,18 @@ class ChunkedResponse(StreamResponse):
         return count
 
     def _next_chunk(self) -> int:
-        """Return the size of the next chunk; 0 for the last one."""
+        """Return the size of the next chunk; 0 for the last one, whose trailer is read, too."""
         if self._is_between and self._line(2) != b"\r\n":
             raise self._malformed("a chunk has another length")
         match = _CHUNK_LINE.fullmatch(self._line(_MAX_LINE))
         if match is None:
             raise self._malformed("no size of a chunk")
-        return int(match[1], 16)
-
-    def _read_trailer(self) -> None:
-        left = _MAX_TRAILER
-        while (line := self._line(_MAX_LINE)) != b"\r\n":
-            left -= len(line)
-            if left < 0 or not line.endswith(b"\r\n"):
+        size, trailer = int(match[1], 16), _MAX_TRAILER
+        while not size and (line := self._line(_MAX_LINE)) != b"\r\n":
+            trailer -= len(line)
+            if trailer < 0 or not line.endswith(b"\r\n"):
                 raise self._malformed("no end of its trailer")
+        return size
 
     def _malformed(self, what: str) -> ReadError:
         return ReadError(f"{self.origin} sent a body that is cut off or malformed: {what}")

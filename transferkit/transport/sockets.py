@@ -15,11 +15,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from transferkit.content.interfaces import Abort, Flow
 
-S = TypeVar("S", bound=socket.socket)
 _SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
 
 
@@ -70,12 +69,12 @@ def alarm(seconds: float, abort: Abort) -> Iterator[None]:
             raise TimeoutError(f"timed out after {seconds} s") from None
 
 
-def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable[[S, Any], None]) -> S:
+def open_socket(host: str, port: int, family: int, kind: Any, dial: Callable[[Any, Any], None]) -> socket.socket:
     """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers."""
     last = OSError(f"{host} has no address")
     for *parameters, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
         try:
-            sock = kind(*parameters)
+            sock: socket.socket = kind(*parameters)
             with closed_on_error(sock):
                 dial(sock, address)
         except OSError as error:
@@ -90,16 +89,14 @@ def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> No
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
     error = sock.connect_ex(address)
-    # EINPROGRESS is the usual answer; any other is raised here, because the system does not repeat it in SO_ERROR.
-    if error not in (0, errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
-        raise OSError(error, os.strerror(error))
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    while not poll.poll(_SLICE * 1000):
-        flow.check()
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"timed out after {timeout} s")
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        while not poll.poll(_SLICE * 1000):
+            flow.check()
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"timed out after {timeout} s")
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
     sock.settimeout(timeout)

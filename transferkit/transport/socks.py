@@ -39,8 +39,7 @@ class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
             finally:
                 flow.detach(abort)
 
-        sock: socket.socket = open_socket(*proxy, 0, socks.socksocket, dial)
-        return sock
+        return open_socket(*proxy, 0, socks.socksocket, dial)
 
 
 class WakeableSOCKSTLSConnection(WakeableSOCKSConnection, HTTPSConnection):
