@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transferkit._version import __version__
 
 if TYPE_CHECKING:
-    from transferkit.bulk import digest_to_path, discard, download, fetch_manifest, partials, plan, upload
+    from transferkit.bulk import digest_to_path, download, fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Plan, Report
-    from transferkit.storage.partials import PartialFile
+    from transferkit.storage.partials import PartialFile, discard, partials
     from transferkit.trace import Trace
     from transferkit.transport.adapter import PooledAdapter
 
 # The module of each public name; those that are not here are exceptions.
 _HOMES = {
-    "bulk": ("digest_to_path", "discard", "download", "fetch_manifest", "partials", "plan", "upload"),
+    "bulk": ("digest_to_path", "download", "fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest",),
@@ -38,7 +38,7 @@ _HOMES = {
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "report": ("Plan", "Report"),
-    "storage.partials": ("PartialFile",),
+    "storage.partials": ("PartialFile", "discard", "partials"),
     "trace": ("Trace",),
     "transport.adapter": ("PooledAdapter",),
 }

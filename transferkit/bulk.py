@@ -22,7 +22,6 @@ from transferkit.options import TransferOptions
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
-from transferkit.storage.partials import DAY, PartialFile, find_partials, remove_partials
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.outcomes import ProgressCallback
@@ -103,11 +102,13 @@ def download(
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
         target.prepare(missing)
-        with closing(target):
-            with Operation(
+        with (
+            closing(target),
+            Operation(
                 concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
-            ) as operation:
-                report = operation.copy(missing, source, target, present=present)
+            ) as operation,
+        ):
+            report = operation.copy(missing, source, target, present=present)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
 
 
@@ -227,28 +228,6 @@ def plan(
         needed=needed,
         free=free,
     )
-
-
-def partials(dest_dir: Path) -> list[PartialFile]:
-    """Return what interrupted downloads have left in a folder, to be continued by the next one; oldest first.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
-    return find_partials(Directory(dest_dir))
-
-
-def discard(dest_dir: Path, digests: Iterable[str] | None = None, *, older_than: float = DAY) -> list[PartialFile]:
-    """Remove what interrupted downloads have left in a folder, and return it.
-
-    Only files that were not written for ``older_than`` seconds (by default a day), of these ``digests`` or of all;
-    what a running download holds is left alone.
-
-    Raises:
-        InvalidDigestError: one of the digests is none.
-        StorageError: a file cannot be removed.
-    """
-    return remove_partials(Directory(dest_dir), digests, older_than=older_than)
 
 
 def digest_to_path(digest: str) -> str:

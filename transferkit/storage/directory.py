@@ -25,10 +25,7 @@ from transferkit.storage.state import State
 
 
 class Directory:
-    """The blobs in one folder, as a source and a target. Thread-safe, and safe next to other processes.
-
-    ``close`` writes down what was verified, so that the next run need not hash it.
-    """
+    """The blobs in one folder, as a source and a target. Thread-safe, and safe next to other processes."""
 
     def __init__(
         self,
@@ -71,10 +68,7 @@ class Directory:
             )
 
     def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
-        """Return how many bytes these blobs will still take on the disk, and how many are free.
-
-        A file system that does not say how many are free has room for everything.
-        """
+        """Return how many bytes these blobs will still take on the disk, and how many are free, where that is known."""
         needed = 0
         for descriptor in descriptors:
             needed += descriptor.size
@@ -124,19 +118,11 @@ class Directory:
         return True
 
     def check_source(self, descriptor: Descriptor) -> None:
-        """Check existence, kind and size of a file that is to be sent, without reading it.
-
-        Raises:
-            SourceError: it is missing, unreadable, no file, or of another size.
-        """
+        """See that a file that is to be sent can be read and has the right size; ``SourceError`` where not."""
         FileBody(descriptor, self.blob_path(descriptor.digest), self.disk).close()
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
-        """Open a blob's file. Where it is not known to be verified, what lies before ``offset`` is hashed first.
-
-        Raises:
-            SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
-        """
+        """Open a blob's file; of one that is not known to be verified, what lies before ``offset`` is hashed first."""
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
         with ExitStack() as stack:
             body = stack.enter_context(kind(descriptor, self.blob_path(descriptor.digest), self.disk))
@@ -165,8 +151,7 @@ class Directory:
         return SmallIngest(descriptor, self._index, path, fd)
 
     def _ingest_large(self, descriptor: Descriptor, path: str, flow: Flow) -> Ingest | None:
-        # Here: small blobs need no lock, and its import takes a tenth of what a start takes.
-        from transferkit.storage.lock import BlobLock
+        from transferkit.storage.lock import BlobLock  # here: its import is a tenth of what a start takes
         from transferkit.storage.partial import Partial
 
         lock = BlobLock(f"{path}.lock", self.disk)

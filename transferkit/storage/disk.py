@@ -31,6 +31,7 @@ class Disk:
     stat = staticmethod(os.stat)
     lstat = staticmethod(os.lstat)
     fstat = staticmethod(os.fstat)
+    rename = staticmethod(os.replace)
 
     def create(self, path: str) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
@@ -45,10 +46,7 @@ class Disk:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def read_file(self, path: str, limit: int) -> bytes:
-        """Return the last ``limit`` bytes, or less, of a small file of ours.
-
-        Neither a symbolic link nor anything but a file is opened: reading a named pipe would wait for ever.
-        """
+        """Return the last ``limit`` bytes, or less, of a file of ours; a link or a named pipe is an error."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(fd)
@@ -81,9 +79,6 @@ class Disk:
         finally:
             os.close(fd)
 
-    def rename(self, source: str, target: str) -> None:
-        os.replace(source, target)
-
     def open_append(self, path: str) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
@@ -112,7 +107,7 @@ class Disk:
     @cached_property
     def boot(self) -> str | None:
         """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
-        try:
+        with suppress(OSError, ValueError):
             if sys.platform == "linux":
                 return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
             if sys.platform == "darwin":
@@ -121,8 +116,6 @@ class Disk:
                 command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant
                 return done.stdout.strip() or None
-        except (OSError, ValueError):
-            pass
         return None
 
 

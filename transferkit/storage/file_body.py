@@ -10,10 +10,9 @@ from transferkit.storage.index import version
 
 
 class FileBody(Closing):
-    """A blob's file, read in order and hashed on the way.
+    """A blob's file, hashed on the way, but nothing of it twice where a reader goes back.
 
-    The last bytes are handed out only after the whole digest was found right, and the file unchanged since it was
-    opened. What was hashed once is not hashed again where a reader goes back.
+    Its last bytes are handed out only after the whole digest was found right, and the file unchanged since ``open``.
 
     Raises:
         SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.

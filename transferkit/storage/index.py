@@ -26,15 +26,12 @@ _LIMIT = 64 * 1024 * 1024  # bytes of an index that are read at most: half a mil
 
 
 class VerifiedIndex:
-    """The verified files of ``folder``. Thread-safe; other processes may append at the same time.
-
-    ``durable``: a file gets its name only after its data was synced.
-    """
+    """The verified files of ``folder``. Thread-safe; other processes may append at the same time."""
 
     def __init__(self, folder: str, disk: Disk, *, durable: bool = False) -> None:
         self.folder = folder
         self.disk = disk
-        self.durable = durable
+        self.durable = durable  # a file gets its name only after its data was synced
         self._path = f"{folder}/.partial/verified"
         self._boot = disk.boot
         self._fresh: list[str] = []

@@ -25,11 +25,7 @@ SYNC_EVERY = 256 * 1024 * 1024  # bytes between two syncs: what a power cut may 
 
 
 class Partial(FileIngest):
-    """A large blob's ``Ingest``, which several threads fill at once.
-
-    ``offset`` bytes from the first on are in place and hashed: bytes that are written just there are hashed from
-    memory, the others once, through the page cache, by ``follow``.
-    """
+    """A large blob's ``Ingest``: what is written at ``offset`` is hashed from memory, the rest by ``follow``."""
 
     def __init__(self, descriptor: Descriptor, index: VerifiedIndex, path: str, lock: BlobLock) -> None:
         super().__init__(descriptor, index, path if lock.is_held else f"{path}.{os.urandom(8).hex()}", -1)
@@ -70,18 +66,14 @@ class Partial(FileIngest):
         self._begin(is_known=ranges.total > 0)
 
     def _begin(self, *, is_known: bool) -> None:
-        """Begin with a new file: the old one may have got another name by now, a final one even, and is not emptied.
-
-        Where its state speaks of some bytes (``is_known``), the new state is durable before there is a byte in the
-        new file: after a power cut the old one must not speak of new bytes.
-        """
+        """Begin with a new file: the old one may have got another name by now, a final one even, and is not emptied."""
         self._unsynced = 0
         self._state.rewrite(Ranges())
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
         remove_quietly(self._disk, self._path)
         self._fd = self._disk.create(self._path)
-        if is_known:
+        if is_known:  # after a power cut the old state must not speak of new bytes
             self._state.sync(0)
 
     def _count(self, count: int) -> None:
@@ -99,12 +91,10 @@ class Partial(FileIngest):
 
     def _check_name(self) -> None:
         """See that the name is still that of the file that is open."""
-        try:
-            named = self._disk.lstat(self._path)
-        except FileNotFoundError as error:
-            raise self._taken_away() from error
-        if not os.path.samestat(named, self._disk.fstat(self._fd)):
-            raise self._taken_away()
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._disk.lstat(self._path), self._disk.fstat(self._fd)):
+                return
+        raise self._taken_away()
 
     @property
     def in_place(self) -> int:

@@ -13,7 +13,6 @@ from transferkit.content.digest import Digest
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import disk_errors, is_file
 
-DAY = 24 * 3600.0
 # sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
 _NAME = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?")
 
@@ -31,8 +30,13 @@ class PartialFile:
     age: float
 
 
-def find_partials(directory: Directory) -> list[PartialFile]:
-    """Return what interrupted downloads have left, oldest first."""
+def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
+    """Return what interrupted downloads have left in a folder, to be continued by the next one; oldest first.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    directory = Directory(dest_dir)
     folder = directory.unfinished
     found: list[PartialFile] = []
     now = time.time()
@@ -50,14 +54,24 @@ def find_partials(directory: Directory) -> list[PartialFile]:
     return sorted(found, key=lambda partial: -partial.age)
 
 
-def remove_partials(directory: Directory, digests: Iterable[str] | None, *, older_than: float) -> list[PartialFile]:
-    """Remove partial files that are older than ``older_than`` seconds, of these digests or of all, but for those that a
-    running download holds; return them."""
+def discard(
+    dest_dir: str | os.PathLike[str], digests: Iterable[str] | None = None, *, older_than: float = 24 * 3600.0
+) -> list[PartialFile]:
+    """Remove what interrupted downloads have left in a folder, and return it.
+
+    Only files that were not written for ``older_than`` seconds (by default a day), of these ``digests`` or of all;
+    what a running download holds is left alone.
+
+    Raises:
+        InvalidDigestError: one of the digests is none.
+        StorageError: a file cannot be removed.
+    """
     from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
 
     wanted = None if digests is None else {Digest(digest) for digest in digests}
+    directory = Directory(dest_dir)
     removed = []
-    for partial in find_partials(directory):
+    for partial in partials(dest_dir):
         if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
             continue
         lock = f"{directory.unfinished}/{partial.digest.file_name}.lock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import transferkit as tk
 from tests.unit.storage.suite import BLOB, DATA, HALF, FailingDisk, fill, is_stored, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
-from transferkit.storage.partials import find_partials, remove_partials
+from transferkit.storage.partials import discard, partials
 from transferkit.transfer.flow import WorkerFlow
 
 NAME = BLOB.digest.file_name
@@ -25,21 +26,26 @@ def touch(folder: Path, *names: str) -> Path:
     return folder / ".partial"
 
 
+def use_disk(monkeypatch: pytest.MonkeyPatch, disk: Disk) -> None:
+    """Have the folders that are looked into from now on be on this disk."""
+    monkeypatch.setattr("transferkit.storage.partials.Directory", functools.partial(Directory, disk=disk))
+
+
 def test_partial_files_are_found_and_nothing_else(tmp_path):
     unfinished = touch(
         tmp_path, NAME, f"{NAME}.{16 * 'a'}", f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}.json", "verified"
     )
     (unfinished / f"sha512-{128 * 'b'}").symlink_to("elsewhere")
-    found = find_partials(Directory(tmp_path))
+    found = partials(tmp_path)
     assert {f"{unfinished}/{NAME}", f"{unfinished}/{NAME}.{16 * 'a'}"} == {partial.path for partial in found}
     assert {BLOB.digest} == {partial.digest for partial in found}
 
 
 def test_without_a_folder_there_are_none(tmp_path):
-    assert [] == find_partials(Directory(tmp_path / "nothing"))
+    assert [] == partials(tmp_path / "nothing")
 
 
-def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_path):
+def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_path, monkeypatch):
     """Who takes the lock anew must not find a file that is about to be removed."""
     unfinished = touch(
         tmp_path, NAME, f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}", f"{NAME}.{16 * 'a'}.json", "verified"
@@ -47,7 +53,8 @@ def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_pat
     removed: list[str] = []
     disk = Disk()
     disk.unlink = lambda path: (removed.append(os.path.basename(path)), os.unlink(path))
-    assert 2 == len(remove_partials(Directory(tmp_path, disk=disk), None, older_than=0))
+    use_disk(monkeypatch, disk)
+    assert 2 == len(discard(tmp_path, older_than=0))
     assert ["verified"] == os.listdir(unfinished)
     assert removed.index(NAME) < removed.index(f"{NAME}.lock")
     assert removed.index(f"{NAME}.json") < removed.index(f"{NAME}.lock")
@@ -55,8 +62,8 @@ def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_pat
 
 def test_what_is_young_or_not_asked_for_stays(tmp_path):
     unfinished = touch(tmp_path, NAME)
-    assert [] == remove_partials(Directory(tmp_path), None, older_than=60)
-    assert [] == remove_partials(Directory(tmp_path), ["sha256:" + 64 * "0"], older_than=0)
+    assert [] == discard(tmp_path, older_than=60)
+    assert [] == discard(tmp_path, ["sha256:" + 64 * "0"], older_than=0)
     assert [NAME] == os.listdir(unfinished)
 
 
@@ -64,7 +71,7 @@ def test_a_large_blob_that_runs_is_left_alone(tmp_path):
     directory = Directory(tmp_path, resume_threshold=1)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA)
-    assert [] == remove_partials(directory, None, older_than=0)
+    assert [] == discard(tmp_path, older_than=0)
     ingest.commit(WorkerFlow())
     assert is_stored(tmp_path)
 
@@ -73,7 +80,7 @@ def test_a_small_blob_that_runs_begins_again(tmp_path):
     directory = Directory(tmp_path)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA, HALF)
-    assert 1 == len(remove_partials(directory, None, older_than=0))
+    assert 1 == len(discard(tmp_path, older_than=0))
     fill(ingest, DATA)
     with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
         ingest.commit(WorkerFlow())
@@ -82,8 +89,8 @@ def test_a_small_blob_that_runs_begins_again(tmp_path):
     assert is_stored(tmp_path)
 
 
-def test_a_file_that_cannot_be_removed_is_an_error(tmp_path):
+def test_a_file_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
     touch(tmp_path, NAME)
+    use_disk(monkeypatch, FailingDisk(lambda name, *_: name == "unlink"))
     with pytest.raises(tk.StorageError, match="removing"):
-        disk = FailingDisk(lambda name, *_: name == "unlink")
-        remove_partials(Directory(tmp_path, disk=disk), None, older_than=0)
+        discard(tmp_path, older_than=0)
