@@ -118,7 +118,9 @@ class _Tally:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
         asked_for: float | None = getattr(_error(state), "retry_after", None)
-        wait = min((self._fruitless + self._excuses) ** 2 * STEP, self._retry.options.max_wait)
+        options = self._retry.options
+        failures = max(self._fruitless, min(self._excuses, options.attempts))
+        wait = min(failures * failures * STEP, options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
 

@@ -29,6 +29,7 @@ from transferkit.errors import (
 from transferkit.transfer.flow import WorkerFlow
 
 FIRST = 2  # attempts to begin with
+FEW = 8  # attempts; one failure among more of them is their number's fault
 LATENCY = 0.004  # seconds between two looks before the first byte: the farther the registry, the more begin at once
 PERIOD = 0.02  # seconds between two looks after it
 MANY = 32  # attempts that begin before the first byte, where that does not take FAR seconds
@@ -146,11 +147,11 @@ class Concurrency:
     def _fall(self, running: int, flow: WorkerFlow) -> None:
         now, total = self._clock(), sum(self._moved())
         usual, self._usual = self._usual, None
-        # One failure among one or two says nothing of a limit; another one soon after it does, if bytes moved meanwhile.
+        # One failure among few says nothing of a limit. Soon after it a trial that is refused as well does.
         is_next = now < max(self._fell_at, self._resume_at) + REST
-        remembers = running > FIRST or (is_next and total != self._fell_with)
+        remembers = running > FEW or self._remembers(now)
         if usual is not None and running > usual:
-            remembers = True
+            remembers = remembers or is_next
             self._recovery = min(2 * self._recovery, LONGEST)  # it takes what it took before, and no more
         else:
             usual = max(1, running // 2) if is_next or running > FIRST else self.level
