@@ -148,10 +148,11 @@ class ChunkedBlob:
     def leave(self, unit: ChunkUnit | None = None) -> bool:
         """Count a worker out, with its chunk if it has one; ``True``: nothing is left to do but to finish the blob."""
         with self._lock:
-            self.workers -= 1
             if unit is not None and unit.at < unit.end:
                 self._units.appendleft(unit)  # its worker was stopped
-            return not self.workers and (self.is_over or not self._refill())
+            is_last = self.workers == 1 and (self.is_over or not self._refill())
+            self.workers -= not is_last  # who finishes it is still at it
+            return is_last
 
     def _refill(self) -> bool:
         """See that there is a chunk to hand out; ``False``: there is none, at least for now."""
