@@ -53,7 +53,8 @@ class Pool:
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
-        self._running: set[int] = set()  # the driver adds, each worker takes itself out: each is one step
+        # The start that each worker was told of. The driver adds, each worker takes itself out: each is one step.
+        self._running: dict[int, object] = {}
         self._news: Bell = SimpleQueue()
         self.error: BaseException | None = None
 
@@ -83,6 +84,8 @@ class Pool:
                 elif self.scheduler:
                     self._start(executor, level)
                 if not self._running:
+                    if self.error is None and self.scheduler:
+                        continue  # the last one ended while another could not be started
                     break
                 wait_for(self._news, min(controller.pause, period))
                 if self.scheduler:
@@ -102,19 +105,24 @@ class Pool:
         for flow in self._flows[:workers]:
             if flow.number in self._running:
                 continue
-            self._running.add(flow.number)
+            start = self._running[flow.number] = object()
             try:
-                executor.submit(self._worker, flow)
+                executor.submit(self._worker, flow, start)
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one has ended.
-                if self._running == {flow.number}:
-                    self._running.clear()
-                    raise
-                self._concurrency.bound(len(self._running))
+                # The system has no thread left, or the interpreter ends. If the executor has kept the start nevertheless,
+                # it is void. Where nobody else is at work, the driver is.
+                del self._running[flow.number]
+                if not self._running:
+                    self._running[flow.number] = start = object()
+                    self._worker(flow, start)
+                else:
+                    self._concurrency.bound(len(self._running))
                 return
 
-    def _worker(self, flow: WorkerFlow) -> None:
+    def _worker(self, flow: WorkerFlow, start: object) -> None:
         number = flow.number
+        if self._running.get(number) is not start:
+            return
         try:
             while self.error is None and number < self._concurrency.level:
                 unit = self.scheduler.take(number)
@@ -126,6 +134,6 @@ class Pool:
             if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
-            self._running.discard(number)
+            del self._running[number]
             if not self._running:
                 self._news.put(None)

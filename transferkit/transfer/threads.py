@@ -57,7 +57,13 @@ class Threads:
                 if self._driver is None:
                     self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
                     # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
-                    _thread.start_new_thread(self._launch, (self._driver,))
+                    try:
+                        _thread.start_new_thread(self._launch, (self._driver,))
+                    except RuntimeError:  # the system has no thread left, or the interpreter ends
+                        self._driver = None
+                        self._orders.get()
+                        with self._executor(self._size) as executor:
+                            pool.drive(executor)
                 while not pool.is_over:
                     if not wait_for(pool.done, max(interval, SHORTEST)):
                         tick()

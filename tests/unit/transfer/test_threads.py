@@ -111,6 +111,19 @@ def test_where_there_is_no_thread_for_a_driver_its_starter_drives(monkeypatch: p
     assert list(range(10)) == sorted(done)
 
 
+def test_where_there_is_no_thread_at_all_the_caller_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[int] = []
+    with Threads(3) as threads:
+        for _ in range(2):
+            threads.run(pool_of(lambda unit, flow: done.append(unit), 10), Cancellation())
+    assert done == 2 * list(range(10))
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(signals: int) -> None:
     """100 times: an interrupt, or two within a millisecond, while an operation begins, runs or ends."""
