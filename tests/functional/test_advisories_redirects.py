@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 
 import pytest
 import requests
@@ -247,6 +248,76 @@ def test_cve_2026_50151_an_upload_that_has_been_elsewhere_does_not_come_back(pub
 
     assert isinstance(error, tk.ProtocolError)
     assert ["HEAD", "POST", "POST"] == [r.method for r in server.requests]
+
+
+def there_and_back(server, request, path):
+    """Answer the first two requests of a detour: the registry to a storage host, and that back to ``path``."""
+    host = "registry" if request.target == "/detour" else "storage"
+    target = path if request.target == "/detour" else "/detour"
+    return answer(307, b"", {"Location": f"http://{host}.example:{server.port}{target}"})
+
+
+def test_cve_2026_50151_an_upload_that_came_back_is_not_gone_on_with(public, failure, source):
+    """The registry answers in the end, but the host elsewhere has chosen the URL that its Location is relative to."""
+
+    def script(request):
+        if request.method == "POST" and "victim" not in request.target:
+            return there_and_back(server, request, "/v2/library/victim/blobs/uploads/")
+        return uploads_to(lambda: "session")(request)
+
+    server, url = public(script)
+    error = failure(lambda: upload(url, source, token="token-secret"))
+
+    assert isinstance(error, tk.ProtocolError)
+    assert ["HEAD", "POST", "POST", "POST"] == [r.method for r in server.requests]
+
+
+def test_cve_2026_50151_an_upload_that_has_begun_does_not_go_on_where_it_was_led(public, failure, tmp_path):
+    """The same for the Location that answers a part."""
+    data = bytes(2 * 1024 * 1024)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    (tmp_path / digest.replace(":", "-")).write_bytes(data)
+
+    def script(request):
+        if request.method == "PATCH" and "victim" not in request.target:
+            return there_and_back(server, request, "/v2/library/victim/blobs/uploads/1")
+        if request.method == "PATCH":
+            return answer(202, b"", {"Location": "session", "Range": f"0-{len(request.body) - 1}"})
+        return uploads_to(lambda: "/v2/session/1")(request)
+
+    server, url = public(script)
+    options = tk.TransferOptions(part_size=1024 * 1024)
+    error = failure(
+        lambda: tk.upload(
+            [tk.Blob(digest, len(data))],
+            tmp_path,
+            base_url=url,
+            repository=REPOSITORY,
+            token="token-secret",
+            options=options,
+        )
+    )
+
+    assert isinstance(error, tk.ProtocolError)
+    assert ["HEAD", "POST", "PATCH", "PATCH", "PATCH"] == [r.method for r in server.requests]
+
+
+@pytest.mark.parametrize("listed", ["blob", "/v2/library/victim/blobs/1"])
+def test_cve_2026_50151_a_list_of_chunks_that_came_back_does_not_say_where_the_blob_is(public, tmp_path, listed):
+    def script(request):
+        if "victim" in request.target:
+            return answer(200, f"{HELLO} 0-4\n".encode(), {"Content-Location": listed})
+        if request.target == "/detour" or "/chunksums/" in request.target:
+            return there_and_back(server, request, "/v2/library/victim/chunksums/1")
+        return answer(206, b"hello", {"Content-Range": "bytes 0-4/5"}) if "range" in request.headers else answer(404)
+
+    server, url = public(script)
+    options = tk.TransferOptions(chunk_threshold=1, resume_threshold=1)
+    download(url, tmp_path / "d", token="token-secret", options=options)
+
+    (led,) = (r for r in server.requests if "victim" in r.target)
+    assert_harmless(led)
+    assert f"/v2/{REPOSITORY}/blobs/{HELLO}" == server.requests[-1].target
 
 
 @pytest.mark.parametrize("host", ["storage.example", "registry.example"])

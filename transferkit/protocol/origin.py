@@ -17,7 +17,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from transferkit.errors import ProtocolError
 
@@ -26,6 +26,7 @@ _PORTS = {"http": 80, "https": 443}
 # RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _AUTHORITY = re.compile(r"[^/?]*")
+_ASCII = "".join(map(chr, range(0x80)))
 _FORBIDDEN = re.compile(r"[\x00- \x7f\\]")
 # No other spelling than what DNS knows: who judges a host and who connects to it must read it alike. Two IDNA versions
 # do not ("\u00df" is "ss" in one and "xn--zca" in the other), so an internationalised name is taken as xn-- only.
@@ -185,6 +186,9 @@ def target_of(url: str) -> str:
 def join(base: str, location: str) -> str:
     """Return the absolute URL of a ``Location`` that may be relative to the URL ``base``; ProtocolError: it is none."""
     try:
+        if not location.isascii():
+            # It comes from a head, which is read as Latin-1: so each byte is quoted as it came, whatever it encodes.
+            location = quote(location, safe=_ASCII, encoding="latin-1")
         return location if location.startswith(("http://", "https://")) else urljoin(base, location)
     except ValueError:
         raise ProtocolError(f"a URL that does not parse is refused: {redact(location)}") from None

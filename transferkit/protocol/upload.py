@@ -44,9 +44,9 @@ def commit_url(location: str, digest: Digest, *, etag: str = "") -> str:
 def received(value: str | None, *, sent: int) -> int | None:
     """Return how many bytes the ``Range`` of a session says are there, ``None`` where it says nothing intelligible.
 
-    ``sent`` is the number of bytes that have been sent. An empty session is "0-0", as is one of a single byte: without
-    a byte there is no range to write. It is taken for empty, unless just one byte was sent; where that is wrong, the
-    next part is out of order (416), and nothing is lost but time.
+    ``sent`` is the number of bytes that have been sent. Both an empty session and one of a single byte are written
+    "0-0". It is taken for empty, unless just one byte was sent; where that is wrong, the next part is out of order
+    (416), and nothing is lost but time.
 
     >>> received("bytes=0-9", sent=10), received("0-0", sent=10), received("0-0", sent=1), received("all", sent=1)
     (10, 0, 1, None)

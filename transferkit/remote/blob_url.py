@@ -14,7 +14,8 @@ from transferkit.protocol.origin import Origin, redact, target_of
 from transferkit.protocol.ranges import RangeRefused
 from transferkit.protocol.routes import EXPIRED
 from transferkit.remote.body import BlobBody, open_body
-from transferkit.remote.endpoint import Endpoint, SingleFlight
+from transferkit.remote.endpoint import Endpoint
+from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 

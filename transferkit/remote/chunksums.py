@@ -52,9 +52,9 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
     with closing(rest):
         location = response.headers.get("content-location")
         if location:
-            target = client.resolve(response.url, location)
+            target = client.resolve(response, location)
             # Who is not the registry does not choose what is asked of it with the user's credentials.
-            if Origin.of(response.url) == client.origin or Origin.of(target) != client.origin:
+            if response.trusted or Origin.of(target) != client.origin:
                 url.follow(target)
         yield first
         yield from rest
@@ -83,17 +83,16 @@ def _open(url: BlobURL, flow: Flow) -> tuple[Response, tuple[Chunk, Digest], Pai
 
 def _read(response: Response, parser: ChunksumParser) -> Pairs:
     """Yield the lines of a list, and close the response."""
-    block = memoryview(bytearray(_BLOCK))  # the flow's buffer is the reader's, between two lines
     heard = time.monotonic()
     with response:
         if "html" in response.headers.get("content-type", ""):
             raise ProtocolError("it is a page")
-        while count := response.readinto(block):
-            for pair in parser.feed(bytes(block[:count])):
+        while block := response.peek(_BLOCK, partly=True):
+            for pair in parser.feed(block):
                 yield pair
                 heard = time.monotonic()
             if time.monotonic() - heard > response.timeout:
-                # No body is under way that would be seen to be slow.
+                # The watchdog does not watch lists, so their time limit is here.
                 raise ReadError(f"{response.origin} sent no line of its list for {response.timeout:g} s")
         if parser.begun:
             yield from parser.close()

@@ -43,7 +43,7 @@ def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
             return Outcome.MOUNTED
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
-    url = upload.client.locate(response.url, response.headers.get("location"))
+    url = upload.client.locate(response, response.headers.get("location"))
     return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
 
 
@@ -83,7 +83,7 @@ class OCISession(UploadSession):
     def _go_to(self, upload: Upload, response: Response, position: int) -> None:
         location = response.headers.get("location")
         if location:
-            self.url = upload.client.locate(response.url, location)
+            self.url = upload.client.locate(response, location)
         self.confirmed = position
         upload.flow.counter.set_position(position)
 

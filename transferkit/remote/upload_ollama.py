@@ -41,8 +41,8 @@ def begin(upload: Upload) -> UploadSession | Outcome:
         return Outcome.MOUNTED if source else Outcome.PRESENT
     direct = response.headers.get("x-direct-upload-url")
     return OllamaSession(
-        client.locate(response.url, location),
-        storage=client.locate(response.url, direct) if direct else None,
+        client.locate(response, location),
+        storage=client.locate(response, direct) if direct else None,
         signed=signed_headers(response.headers) if direct else {},
     )
 
@@ -69,43 +69,47 @@ class OllamaSession(UploadSession):
     def send(self, upload: Upload) -> Outcome:
         client, flow, size = upload.client, upload.flow, upload.descriptor.size
         length = part_length(size)
+        if self.storage is not None and not self.is_stored:
+            request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
+            _check_storage(upload, self._ask(upload, request))
+            self.is_stored, self.confirmed = True, size
+        while self.confirmed < size:
+            start, end = self.confirmed, min(self.confirmed + length, size)
+            body = upload.body(start, end, self._hashed)
+            headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
+            ok = (201, 202, 204, 307)
+            request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=body)
+            response = self._ask(upload, request)
+            response.finish()
+            if response.status == 307:
+                flow.counter.set_position(start)
+                storage = client.locate(response, response.headers.get("location"))
+                request = _to_storage(upload, storage, body, {})
+                _check_storage(upload, self._ask(upload, request))
+            elif received(response.headers.get("range"), sent=end) not in (end, None):
+                raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
+            self.url = client.locate(response, _location(response))
+            self.digests.append(self.md5.digest())
+            self.confirmed = end
+            flow.counter.set_position(end)
+        etag = ""
+        if self.storage is None:  # as S3 has it for an object in parts
+            md5 = hashlib.md5(b"".join(self.digests), usedforsecurity=False)
+            etag = f"{md5.hexdigest()}-{len(self.digests)}"
+        request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
+        upload.check_stored(self._ask(upload, request))
+        return Outcome.MOVED
+
+    def _ask(self, upload: Upload, request: Request) -> Response:
+        """Send a request. Only a refusal of it speaks of the session: an error of the source does not."""
         try:
-            if self.storage is not None and not self.is_stored:
-                request = _to_storage(upload, self.storage, upload.body(0, size), self.signed)
-                _check_storage(upload, client.send(request, flow))
-                self.is_stored, self.confirmed = True, size
-            while self.confirmed < size:
-                start, end = self.confirmed, min(self.confirmed + length, size)
-                body = upload.body(start, end, self._hashed)
-                headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
-                ok = (201, 202, 204, 307)
-                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=body)
-                response = client.send(request, flow)
-                response.finish()
-                if response.status == 307:
-                    flow.counter.set_position(start)
-                    storage = client.locate(response.url, response.headers.get("location"))
-                    request = _to_storage(upload, storage, body, {})
-                    _check_storage(upload, client.send(request, flow))
-                elif received(response.headers.get("range"), sent=end) not in (end, None):
-                    raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
-                self.url = client.locate(response.url, _location(response))
-                self.digests.append(self.md5.digest())
-                self.confirmed = end
-                flow.counter.set_position(end)
-            etag = ""
-            if self.storage is None:  # as S3 has it for an object in parts
-                md5 = hashlib.md5(b"".join(self.digests), usedforsecurity=False)
-                etag = f"{md5.hexdigest()}-{len(self.digests)}"
-            request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
-            upload.check_stored(client.send(request, flow))
+            return upload.client.send(request, upload.flow)
         except (NotFoundError, RegistryError) as error:
             # Another session brings other URLs, where the signature of one has expired.
             expired = request.anonymous and status_of(error) in routes.EXPIRED
             if expired or (self.resumed and not error.retryable):
                 raise StartAgain(error) from error
             raise
-        return Outcome.MOVED
 
     def _hashed(self, content: Body) -> BlobBody:
         """Return a part as it is sent, its MD5 taken on the way: the storage's own checksum, no secret hangs on it."""

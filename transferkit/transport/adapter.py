@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.util.proxy import connection_requires_http_tunnel
 from urllib3.util.ssl_ import create_urllib3_context
@@ -64,7 +65,9 @@ class PooledAdapter(HTTPAdapter):
             raise CertificateError(str(error)) from error.__cause__
         tunnel = connection_requires_http_tunnel(pool.proxy, pool.proxy_config, origin.scheme)
         forwards = pool.proxy is not None and not tunnel
-        fields = {"Host": origin.netloc, **(pool.proxy_headers if forwards else {})}
+        ours = {"Host": origin.netloc, **(pool.proxy_headers if forwards else {})}
+        # What the session says itself takes the place of ours: of two Hosts, each server would take another one.
+        fields = {name: text for name, text in ours.items() if name not in CaseInsensitiveDict(lane.headers)}
         return replace(
             lane,
             adapter=self,

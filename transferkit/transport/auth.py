@@ -1,8 +1,8 @@
 """Authentication, in one place: challenges in, an ``Authorization`` header for the registry's own origin out.
 
 Knows the token dance and who may see which secret. Tokens are kept per scope, and the cache itself lets one thread
-fetch while the others wait, so no caller can forget to. A request is sent at most twice more for a 401, then it is
-final.
+fetch while the others wait, so no caller can forget to. A request is repeated at most twice after a 401; the third 401
+is final.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import json
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +20,12 @@ from urllib.parse import urlencode
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
+from transferkit.protocol.diagnostics import read_retry_after
 from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact, target_of
 from transferkit.transport.exchange import Exchange, basic
+from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
+from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,6 @@ MAX_TOKEN_ANSWER = 64 * 1024
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
 _EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
 _REFUSED = 60.0  # seconds for which a refusal of user name and password stands
-_WAIT = 0.05  # seconds between two looks while another thread fetches the token
 
 
 class Credentials(Protocol):
@@ -51,6 +52,9 @@ class _Token(NamedTuple):
     challenge: str
     """What it answers: how the next one is had."""
 
+    def __repr__(self) -> str:
+        return f"<_Token until {self.ends}>"
+
 
 @dataclass(eq=False, repr=False)
 class Authorizer:
@@ -64,13 +68,15 @@ class Authorizer:
     """A token that is sent from the first request on."""
     get_token: GetToken | None = None
     """What is called with a challenge, from a worker thread, when a token is needed."""
+    max_retry_after: float = math.inf
+    """Seconds that a token service may ask to wait; longer is final."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
         self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self._flights: dict[str, SingleFlight] = {}
 
     def header(self, scope: str, flow: Flow) -> str | None:
         """Return the ``Authorization`` for a request that needs ``scope``; ``None`` while none is known to be wanted.
@@ -91,10 +97,7 @@ class Authorizer:
             UnauthorizedError: the token service refuses.
             ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
         """
-        lock = self._locks.setdefault(scope, threading.Lock())
-        while not lock.acquire(blocking=False):
-            flow.wait(_WAIT)
-        try:
+        with self._flights.setdefault(scope, SingleFlight()).turn(flow):
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
@@ -103,8 +106,6 @@ class Authorizer:
                 return None
             self._tokens[scope] = _Token(header, ends, challenge)
             return header
-        finally:
-            lock.release()
 
     def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
@@ -158,7 +159,7 @@ class Authorizer:
         began = self.clock()
         with self.exchange.send(request, flow) as response:
             if response.status != 200:
-                error = self._refused(response.status, origin, pair is not None, trusted)
+                error = self._refused(response, origin, pair is not None, trusted)
                 if pair is not None and not error.retryable:
                     self._refusals[scope] = pair, self.clock() + _REFUSED, copy.copy(error)
                 raise error
@@ -168,17 +169,22 @@ class Authorizer:
         logger.debug("a token of %s for %s, %.0f s", redact(realm), challenge.scope[:200], lifetime)
         return bearer(text), began + lifetime * (1 - _EARLY)
 
-    def _refused(self, status: int, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
+    def _refused(self, response: Response, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
+        status = response.status
         text = f"the token service {origin} of {self.registry.netloc} answered {status}"
         is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
-        if not is_trouble and has_credentials and not trusted:
+        wait = read_retry_after(response.headers.get("retry-after"), now=time.time()) if is_trouble else None
+        is_final = not is_trouble or (wait or 0.0) > self.max_retry_after
+        if is_trouble and is_final:
+            text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after)"
+        elif not is_trouble and has_credentials and not trusted:
             text += (
                 "; user name and password were not sent to it, because it is on another host than the registry. If "
                 f"that is right, allow it with TransportOptions(token_realms={{{origin.netloc!r}}})"
             )
         elif not is_trouble and not has_credentials:
             text += "; pass auth=, token= or get_token="
-        return UnauthorizedError(text, url=str(origin), status=status, retryable=is_trouble)
+        return UnauthorizedError(text, url=str(origin), status=status, retry_after=wait, retryable=not is_final)
 
 
 def _token_url(realm: str, service: str, scopes: tuple[str, ...]) -> str:

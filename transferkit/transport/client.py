@@ -31,7 +31,8 @@ class Client:
     """Sends requests to one registry, and to where it redirects. Thread-safe.
 
     Redirects are never automatic: each hop is checked by ``protocol.origin``, and only the registry's own origin sees
-    anything of the user's. Connections, credentials and what is known of the registry belong to ``hosts``.
+    anything of the user's, and not even that, where another origin chose the URL. Connections, credentials and what is
+    known of the registry belong to ``hosts``.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class Client:
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
-        self.host = hosts.at(self.origin)
         self.options = hosts.exchange.options
         self._exchange = hosts.exchange
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
+        self.host = hosts.at(self.origin, self._max_retry_after)
         self._wall_clock = wall_clock
         self._prefix = target_of(self.base_url).rstrip("/")
 
@@ -146,7 +147,7 @@ class Client:
         with response:
             try:
                 body = response.peek(diagnostics.MAX_ERROR_BODY)
-            except TransportError:
+            except (TransportError, ProtocolError):
                 body = b""  # the status alone says enough
         return diagnostics.refusal(
             method=outgoing.method,
@@ -160,28 +161,28 @@ class Client:
             missing=outgoing.missing,
         )
 
-    def locate(self, base: str, location: str | None) -> str:
-        """Return the absolute URL of an upload's ``Location`` in a response to a request to the URL ``base``.
+    def locate(self, response: Response, location: str | None) -> str:
+        """Return the absolute URL of an upload's ``Location`` in a response.
 
         Raises:
             ProtocolError: there is none, or the URL policy refuses it.
         """
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
-        url = self.resolve(base, location)
-        if Origin.of(url) == self.origin != Origin.of(base):
+        url = self.resolve(response, location)
+        if not response.trusted and Origin.of(url) == self.origin:
             # It would be asked with the user's credentials, and who is not the registry does not choose for what.
-            raise ProtocolError(f"{Origin.of(base)} sends an upload back to {self.origin}; refused")
+            raise ProtocolError(f"an upload that has been elsewhere is sent back to {self.origin}; refused")
         return url
 
-    def resolve(self, base: str, location: str) -> str:
-        """Return the absolute URL of a ``location`` in a response to a request to the URL ``base``.
+    def resolve(self, response: Response, location: str) -> str:
+        """Return the absolute URL of a ``location`` in a response.
 
         Raises:
             ProtocolError: the URL policy refuses it.
         """
-        url = join(base, location)
-        check_step(self.origin, url, previous=Origin.of(base), allowed=self.options.storage_hosts)
+        url = join(response.url, location)
+        check_step(self.origin, url, previous=Origin.of(response.url), allowed=self.options.storage_hosts)
         return url
 
     def __repr__(self) -> str:

@@ -5,13 +5,16 @@ Connecting, TLS, proxies and pooling stay urllib3's. Knows sockets; requests and
 
 from __future__ import annotations
 
+import os
 import queue
 import select
 import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import deque
+from contextlib import nullcontext
 from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -19,7 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.sockets import abort_of, close_half_made, closed_on_error, connect, open_socket
+from transferkit.transport.sockets import abort_of, alarm, close_half_made, closed_on_error, connect, open_socket
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
@@ -82,16 +85,24 @@ class WakeableConnection(HTTPConnection):
         self.limit = None
         self.readable = select.poll()
         self.readable.register(sock, select.POLLIN)
+        _standing.add(self)
+
+    def _tunnel(self) -> None:
+        # http.client reads the answer of a proxy to its end, however slowly it comes.
+        with nullcontext() if self.flow is None else alarm(cast(float, self.timeout), self.abort):
+            super()._tunnel()
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.limit is not None and not self.over_tls:
+        if self.sock is not None and self.limit is not None and not self.over_tls:
             self._bound_by_kernel(0.0)
         self.limit = None
         super().request(*args, **keywords)
 
-    def is_quiet(self) -> bool:
-        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again: it has not ended, and brought nothing that would be taken for an answer.
+        urllib3 asks, too, where a session is used by hand."""
         sock: Any = self.sock
         if sock is None:
             return False
@@ -127,6 +138,23 @@ class WakeableConnection(HTTPConnection):
         interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
+
+
+_standing: weakref.WeakSet[WakeableConnection] = weakref.WeakSet()
+
+
+def _part_with_parent() -> None:
+    """Close a child's copies of its parent's connections: the two would take each other's responses.
+
+    The sockets alone, which says nothing to the server; a response that is read by hand may be locked for good.
+    """
+    for connection in list(_standing):
+        sock, connection.sock = connection.sock, None
+        if sock is not None:
+            sock.close()
+
+
+os.register_at_fork(after_in_child=_part_with_parent)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
@@ -201,7 +229,8 @@ class WakeablePool(HTTPConnectionPool):
     ConnectionCls = WakeableConnection
     QueueCls: Any = IdleConnections
     ends_soon = False
-    """Whether connections end soon after a response, without a word of it: too risky for what is not sent twice."""
+    """Whether the server closes connections right after a response without announcing it; then a request that may not
+    be repeated gets a new connection."""
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
@@ -210,14 +239,14 @@ class WakeablePool(HTTPConnectionPool):
                 connection: WakeableConnection = self.pool.get()
             except (queue.Empty, AttributeError):
                 break  # another thread was quicker
-            if time.monotonic() - connection.idle_since < IDLE and connection.is_quiet():
+            if time.monotonic() - connection.idle_since < IDLE and connection.is_connected:
                 return connection
             self.discard(connection)
         return None
 
     def discard(self, connection: WakeableConnection) -> None:
-        """Close a connection that was found to have ended while it was idle, or to have brought what is no answer."""
-        if time.monotonic() - connection.idle_since < _SOON:
+        """Close a connection that has ended while it was idle, or on our side, or has brought what is no answer."""
+        if connection.sock is not None and time.monotonic() - connection.idle_since < _SOON:
             self.ends_soon = True
         connection.close()
 
@@ -225,7 +254,8 @@ class WakeablePool(HTTPConnectionPool):
         """Keep a connection for the next request."""
         connection.flow = None
         try:
-            self.pool.put(connection)  # type: ignore[union-attr]  # as above
+            # ``pool`` is None once urllib3 has closed it; the AttributeError is caught below.
+            self.pool.put(connection)  # type: ignore[union-attr]
         except (queue.Full, AttributeError):
             connection.close()
 

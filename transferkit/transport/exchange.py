@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import io
 import socket
-import threading
 import types
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -33,10 +32,11 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sockets import abort_of, closed_on_error
+from transferkit.transport.sockets import abort_of, alarm, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
-_OURS_TO_SAY = ("accept", "accept-encoding")  # every request of the client has these
+# Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
+_OURS_TO_SAY = ("accept", "accept-encoding", "content-length", "transfer-encoding")
 
 
 def basic(user: str, password: str) -> str:
@@ -91,12 +91,13 @@ class Exchange:
         is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
             prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
         )
+        forwarded = proxy is not None and proxy.lower().startswith("http") and origin.scheme == "http"
         lane = Lane(
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
             connect_timeout=self.options.connect_timeout,
             settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
-            headers=_headers_of(session, is_plain=is_plain) if trusted else {},
+            headers=_headers_of(session, forwarded=forwarded, is_plain=is_plain) if trusted else {},
             is_plain=is_plain,
         )
         with foreign_errors(flow, lane):
@@ -104,13 +105,13 @@ class Exchange:
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
 
 
-def _headers_of(session: requests.Session, *, is_plain: bool) -> dict[str, str]:
+def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:
     """Return the fields that a session adds to a request of ours: what its user has said."""
-    defaults = default_headers()
+    defaults, left_out = default_headers(), _OURS_TO_SAY if forwarded else (*_OURS_TO_SAY, "proxy-authorization")
     headers = {
         name: text
         for name, text in session.headers.items()
-        if isinstance(text, str) and name.lower() not in _OURS_TO_SAY and text != defaults.get(name)
+        if isinstance(text, str) and name.lower() not in left_out and text != defaults.get(name)
     }
     if is_plain and isinstance(session.auth, tuple):
         headers["Authorization"] = basic(*session.auth)
@@ -189,8 +190,9 @@ def _pool_for_one(request: Request, lane: Lane, flow: Flow) -> Any:
 
     def urlopen(*, headers: Mapping[str, str], **_: Any) -> urllib3.HTTPResponse:
         assert lane.adapter is not None
-        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may have added some.
-        fields = {name: text for name, text in headers.items() if name.lower() != "content-length"}
+        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
+        said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
+        fields = {name: text for name, text in headers.items() if name.lower() not in said}
         return _Shown(lane.adapter.exchange(request._replace(headers=fields), lane, flow))
 
     return types.SimpleNamespace(urlopen=urlopen)
@@ -255,27 +257,16 @@ class SessionResponse(Response):
         buffer[:count] = data
         return count
 
-    def peek(self, limit: int) -> bytes:
+    def peek(self, limit: int, *, partly: bool = False) -> bytes:
         if self._abort is None or self.length is not None:
-            return super().peek(limit)
+            return super().peek(limit, partly=partly)
         # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
-        abort, is_late = self._abort, threading.Event()
-
-        def ring() -> None:
-            is_late.set()
-            abort()
-
-        alarm = threading.Timer(self.timeout, ring)
-        alarm.name = "transferkit-alarm"
-        alarm.start()
         try:
-            return super().peek(limit)
-        finally:
-            alarm.cancel()
-            alarm.join()
-            if is_late.is_set():
-                self._flow.check()
-                raise self._overdue() from None
+            with alarm(self.timeout, self._abort):
+                return super().peek(limit, partly=partly)
+        except TimeoutError:
+            self._flow.check()
+            raise self._overdue() from None
 
     def _detach(self) -> None:
         if self._abort is not None:

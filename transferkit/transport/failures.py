@@ -110,7 +110,8 @@ _TABLE: tuple[tuple[str, tuple[type[BaseException], ...], _Build], ...] = (
     (_OUTER, (ssl.SSLError, theirs.SSLError, urllib3s.SSLError), _tls),
     # PySocks is missing; or the session has no adapter for the URL.
     (_OUTER, (theirs.InvalidSchema,), _no_adapter),
-    (_OUTER, (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema), _malformed),
+    # Their words hold a part of a proxy's password, where that is not quoted. A ProxySchemeUnknown is one, too.
+    (_OUTER, (theirs.InvalidURL, theirs.InvalidHeader, theirs.MissingSchema, urllib3s.LocationValueError), _malformed),
     # RemoteDisconnected is a BadStatusLine, and a broken connection; HTTPException itself means too many fields.
     (_EXACT, (_HTTP.BadStatusLine, _HTTP.LineTooLong, _HTTP.UnknownProtocol, _HTTP.HTTPException), _not_http),
     (_ANY, (urllib3s.HeaderParsingError, urllib3s.DecodeError), _not_http),

@@ -5,6 +5,7 @@ A client borrows its host from here, so what one of them learns the next one kno
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -67,11 +68,11 @@ class Hosts(Closing):
         self._hosts: dict[Origin, Host] = {}
         self._lock = threading.Lock()
 
-    def at(self, origin: Origin) -> Host:
-        """Return the host at ``origin``."""
+    def at(self, origin: Origin, max_retry_after: float = math.inf) -> Host:
+        """Return the host at ``origin``; of the clients that share it, the first says how long it may have us wait."""
         with self._lock:
             if origin not in self._hosts:
-                self._hosts[origin] = Host(self._authorizer(origin))
+                self._hosts[origin] = Host(self._authorizer(origin, max_retry_after=max_retry_after))
             return self._hosts[origin]
 
     def close(self) -> None:

@@ -149,7 +149,9 @@ def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
 
 def _is_interim(sock: socket.socket) -> bool:
     """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
-    return sock.recv(len(_INTERIM[0]), socket.MSG_PEEK).startswith(_INTERIM)
+    said = sock.recv(len(_INTERIM[0]), socket.MSG_PEEK)
+    # A part of one is none of a final answer yet; nothing at all is the end of the connection.
+    return said != b"" and any(each.startswith(said) for each in _INTERIM)
 
 
 def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow: Flow) -> tuple[Head, bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
 from transferkit.errors import NotFoundError, ReadError
-from transferkit.protocol.origin import Origin
+from transferkit.protocol.origin import Origin, redact
 
 if TYPE_CHECKING:
     from transferkit.transport.adapter import PooledAdapter
@@ -53,8 +53,11 @@ class Request(NamedTuple):
     trusted: bool = False
     """Whether ``origin`` is the registry's own: what a session says about credentials holds there alone."""
 
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {redact(self.url)}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lane:
     """How requests to one origin travel, and what a session says about it; asked once."""
 
@@ -80,6 +83,9 @@ class Lane:
     fields: str = ""
     """The header fields of every request: the host, and what a proxy wants to see."""
 
+    def __repr__(self) -> str:
+        return f"<Lane to {self.origin}>"
+
 
 @dataclass(slots=True)
 class Extent:
@@ -97,8 +103,8 @@ class Extent:
 class RequestBody(Closing):
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    ``start`` is where in the content they begin; ``open_body`` opens it there. Who iterates over it again, as the
-    adapter of a user's session does that tries again by itself, gets it from its first byte. A context manager.
+    ``start`` is where in the content they begin; ``open_body`` opens it there. Each iteration begins at the first byte
+    again: a user's adapter may retry by itself. A context manager.
     """
 
     def __init__(
@@ -116,8 +122,9 @@ class RequestBody(Closing):
         self._flow.counter.set_position(self.start)
 
     def close(self) -> None:
-        """Let go of the content. A body that ends when its garbage is collected would end the next one's watch."""
+        """Let go of the content."""
         if self._sent is not None:
+            # Else the generator's finally would run at garbage collection, and end the watch of the next body.
             self._sent.close()
 
     def __iter__(self) -> Generator[memoryview, None, None]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transferkit.content.interfaces import Closing, Flow
-from transferkit.errors import ProtocolError, ReadError, TransportTimeout
+from transferkit.errors import ProtocolError, ReadError, TransportError, TransportTimeout
 from transferkit.protocol.head import Head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
@@ -38,7 +38,7 @@ class Response(Closing):
     asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
 
-    __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "url")
+    __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "trusted", "url")
 
     def __init__(
         self, status: int, headers: Mapping[str, str], length: int | None, request: Request, lane: Lane, flow: Flow
@@ -50,6 +50,8 @@ class Response(Closing):
         """Seconds that a short body may take: as long as the head."""
         self.origin = lane.origin
         self.url = request.url
+        self.trusted = request.trusted
+        """Whether the registry itself answered, at a URL that nobody else had chosen."""
         self._deadline = math.inf
         """When a short body must be here, its framing included; infinite where the body is read piece by piece."""
         self._lane = lane
@@ -67,11 +69,11 @@ class Response(Closing):
     def close(self) -> None:
         """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
 
-    def peek(self, limit: int) -> bytes:
-        """Return at most the first ``limit`` bytes of the body.
+    def peek(self, limit: int, *, partly: bool = False) -> bytes:
+        """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
 
         Raises:
-            TransportTimeout: they come too slowly.
+            TransportTimeout: they come too slowly. It may be late by one read that blocks.
         """
         self._deadline = time.monotonic() + self.timeout
         data = bytearray()
@@ -82,6 +84,8 @@ class Response(Closing):
                 break
             data += block[:count]
             self._check_deadline()
+            if partly:
+                break
         self._deadline = math.inf
         return bytes(data)
 
@@ -104,10 +108,13 @@ class Response(Closing):
         return data
 
     def finish(self) -> None:
-        """Read a short rest, so that the connection can be used again, and close."""
+        """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
+        the head says all that counts."""
         try:
             if self.length is not None and self.length <= _WORTH_DRAINING:
                 self.peek(_WORTH_DRAINING)
+        except (TransportError, ProtocolError):
+            self._flow.check()
         finally:
             self.close()
 

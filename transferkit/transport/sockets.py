@@ -5,10 +5,12 @@ Knows addresses and descriptors; requests, TLS and proxies it does not.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import ssl
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -47,6 +49,27 @@ def closed_on_error(resource: Any) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def alarm(seconds: float, abort: Abort) -> Iterator[None]:
+    """Wake who is blocked in the body after ``seconds``, by ``abort``, and raise TimeoutError then."""
+    is_late = threading.Event()
+
+    def ring() -> None:
+        is_late.set()
+        abort()
+
+    timer = threading.Timer(seconds, ring)
+    timer.name = "transferkit-alarm"
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if is_late.is_set():
+            raise TimeoutError(f"timed out after {seconds} s") from None
+
+
 def open_socket(host: str, port: int, family: int, kind: type[S], dial: Callable[[S, Any], None]) -> S:
     """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers."""
     last = OSError(f"{host} has no address")
@@ -66,8 +89,10 @@ def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> No
     """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
     deadline = time.monotonic() + timeout
     sock.setblocking(False)
-    # 115 EINPROGRESS, 36 on macOS; anything else that is not 0 has failed already and says so below.
-    sock.connect_ex(address)
+    error = sock.connect_ex(address)
+    # EINPROGRESS is the usual answer; any other is raised here, because the system does not repeat it in SO_ERROR.
+    if error not in (0, errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        raise OSError(error, os.strerror(error))
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
     while not poll.poll(_SLICE * 1000):

@@ -14,9 +14,10 @@ from tests.unit.remote.rig import BLOB, BLOB_PATH, PART, WHERE, Flow, all_parts,
 from tests.unit.transport.rig import client_of
 from transferkit.errors import BlobNotFoundError, CancelledError, ConnectError, RegistryError, ServerError
 from transferkit.remote.blob_url import BlobURL, Target
-from transferkit.remote.endpoint import Endpoint, SingleFlight
+from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.repository import Repository
 from transferkit.testing import RawRequest, answer, never, scripted_server
+from transferkit.transport.flight import SingleFlight
 
 # -- storage behind a redirect
 

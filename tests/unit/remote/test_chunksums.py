@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import requests
 from tests.unit.remote.rig import BLOB, BLOB_PATH, DIGEST, LIST_PATH, OTHER, WHERE, Flow, part, take, targets
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import ProtocolError, ReadError, ServerError
+from transferkit.errors import ProtocolError, ReadError, ServerError, TransportTimeout
 from transferkit.options import TransportOptions
 from transferkit.protocol import chunksums
 from transferkit.remote.repository import Repository
@@ -199,6 +200,22 @@ def test_a_list_without_end_is_refused_in_bounded_memory(
         finally:
             tracemalloc.stop()
     assert peak < 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+@pytest.mark.parametrize(
+    "begun", [b"5;", b"%x\r\n%s\r\n5;" % (len(LIST) // 2, LIST[: len(LIST) // 2])], ids=["first", "later"]
+)
+def test_the_framing_of_a_list_has_a_limit_too(repository_of: Any, flow: Flow, is_foreign: bool, begun: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    options = TransportOptions(response_timeout=0.3)
+    with requests.Session() as session, scripted_server([[head + begun, *[b"x", Pause(0.05)] * 60]]) as server:
+        repository = repository_of(server.url, session=session if is_foreign else None, options=options)
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout, match=r"within 0\.3 s"):
+            list(repository.chunksums(BLOB, flow=flow))
+        assert time.monotonic() - began < 2
+    assert flow.held == set()
 
 
 def test_a_list_that_brings_no_line_has_a_limit(repository_of: Any, flow: Flow) -> None:

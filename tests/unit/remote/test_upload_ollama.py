@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.remote.rig import BLOB, DATA, DIGEST, WHERE, Flow, Source
+from tests.unit.remote.rig import BLOB, DATA, DIGEST, WHERE, Flow, Source, SourceBody
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
-from transferkit.errors import NotFoundError, ProtocolError, RegistryError
+from transferkit.errors import BlobNotFoundError, NotFoundError, ProtocolError, RegistryError, ServerError
 from transferkit.options import TransportOptions
-from transferkit.remote import upload_ollama
+from transferkit.remote import upload, upload_ollama
 from transferkit.remote.repository import Repository
 from transferkit.testing import ScriptedServer, answer, scripted_server
 
@@ -118,6 +119,41 @@ def test_a_registry_that_has_other_bytes_than_it_was_sent_is_refused(ollama: Any
     with scripted_server(script) as server:
         with pytest.raises(ProtocolError, match="has not the 1024 bytes that it was sent"):
             ollama(server).push(BLOB, Source(), flow=flow)
+
+
+class _Gone(Source):
+    """A source that does not have the blob any more from the ``reads``-th time on."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__()
+        self.reads = reads
+
+    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Any) -> SourceBody:
+        if len(self.fetched) == self.reads:
+            raise BlobNotFoundError("the source has it no more")
+        return super().fetch(descriptor, offset=offset, flow=flow)
+
+
+@pytest.mark.parametrize("direct", [{}, {"X-Direct-Upload-URL": "/bucket"}])
+def test_an_error_of_the_source_is_raised_as_it_is(ollama: Any, flow: Flow, direct: dict[str, str]) -> None:
+    with scripted_server([ABSENT, answer(202, b"", {"Location": "/session", **direct})]) as server:
+        with pytest.raises(BlobNotFoundError, match="no more"):
+            ollama(server).push(BLOB, _Gone(0), flow=flow)
+        assert len(server.requests) == 2
+
+
+def test_an_error_of_the_source_does_not_begin_another_session(
+    ollama: Any, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "_SMALL", 0)
+    script = [ABSENT, answer(202, b"", {"Location": "/session"}), answer(503), ABSENT]
+    with scripted_server(script) as server:
+        repository, source = ollama(server), _Gone(1)
+        with pytest.raises(ServerError):
+            repository.push(BLOB, source, flow=flow)
+        with pytest.raises(BlobNotFoundError, match="no more"):
+            repository.push(BLOB, source, flow=flow)
+        assert [request.method for request in server.requests] == ["HEAD", "POST", "PATCH", "HEAD"]
 
 
 # -- parts

@@ -135,8 +135,8 @@ def test_both_lanes_use_the_same_connections(serve: Serve, trust: None, session:
 def test_a_limit_of_the_fast_lane_does_not_hold_by_hand(
     serve: Serve, trust: None, session: requests.Session, limit: float | None
 ) -> None:
-    late = [Pause(1.5), HELLO]
-    with serve([HELLO, late]) as server, client_of(server, session=session, response_timeout=0.8) as client:
+    late = [Pause(1.0), HELLO]
+    with serve([HELLO, late]) as server, client_of(server, session=session, response_timeout=0.5) as client:
         ask(client)
         assert b"hello" == session.get(server.url, timeout=limit).content
         assert [0, 0] == connections(server)
@@ -145,8 +145,8 @@ def test_a_limit_of_the_fast_lane_does_not_hold_by_hand(
 def test_a_limit_of_by_hand_does_not_hold_in_the_fast_lane(
     serve: Serve, trust: None, session: requests.Session
 ) -> None:
-    with serve([HELLO, [Pause(1.5), HELLO]]) as server, client_of(server, session=session) as client:
-        session.get(server.url, timeout=0.8)
+    with serve([HELLO, [Pause(1.0), HELLO]]) as server, client_of(server, session=session) as client:
+        session.get(server.url, timeout=0.5)
         assert (200, b"hello") == ask(client)
         assert [0, 0] == connections(server)
 
@@ -154,7 +154,7 @@ def test_a_limit_of_by_hand_does_not_hold_in_the_fast_lane(
 def test_the_fast_lane_has_its_limit_again_after_a_request_by_hand(
     serve: Serve, trust: None, session: requests.Session
 ) -> None:
-    with serve([HELLO, HELLO, [never()]]) as server, client_of(server, session=session, response_timeout=0.8) as client:
+    with serve([HELLO, HELLO, [never()]]) as server, client_of(server, session=session, response_timeout=0.5) as client:
         ask(client)
         session.get(server.url, timeout=LIMIT)
         with pytest.raises(TransportTimeout):

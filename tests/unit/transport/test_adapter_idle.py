@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import threading
@@ -138,3 +139,20 @@ def test_a_session_with_the_adapter_can_be_pickled(serve: Serve, trust: None) ->
                 assert (200, b"hello") == ask(client)
             assert [0, 0] == connections(server)
             assert 7 == session.get_adapter(server.url)._pool_maxsize
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_has_connections_of_its_own_and_leaves_those_of_its_parent_alone(serve: Serve) -> None:
+    with serve([HELLO] * 4) as server, client_of(server) as client:
+        ask(client)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                asked = [ask(client), ask(client, "POST")]
+                status = int(asked != [(200, b"hello")] * 2)
+            finally:
+                os._exit(status)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert (200, b"hello") == ask(client)
+        assert [0, 1, 1, 0] == connections(server)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.unit.transport.rig import HELLO, LIMIT, client_of, everything, send
-from transferkit.errors import CancelledError, ProtocolError, UnauthorizedError
-from transferkit.options import TransportOptions
+from transferkit.errors import CancelledError, ProtocolError, TransportTimeout, UnauthorizedError
+from transferkit.options import RetryOptions, TransportOptions
 from transferkit.protocol.challenge import AuthChallenge
-from transferkit.testing import answer, scripted_server
+from transferkit.testing import Pause, answer, scripted_server
 from transferkit.testing.scripted import RawRequest, ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.auth import bearer, read_token
@@ -99,6 +99,24 @@ def test_one_thread_asks_while_the_others_wait() -> None:
         assert [b"hello"] * 8 == [each.result(LIMIT) for each in waiting]
         assert 1 == len(guard.asked)
         timer.join()
+
+
+def test_a_silent_token_service_costs_all_threads_one_time_limit() -> None:
+    asked = []
+
+    def silent(request: RawRequest) -> Any:
+        if not request.target.startswith("/token"):
+            return answer(401, headers={"WWW-Authenticate": 'Bearer realm="/token"'})
+        asked.append(request)
+        return [Pause()]
+
+    with scripted_server(silent) as server, client_of(server, response_timeout=0.5) as client:
+        with ThreadPoolExecutor(4, thread_name_prefix="transferkit-test") as pool:
+            waiting = [pool.submit(get, client) for _ in range(4)]
+            for each in waiting:
+                with pytest.raises(TransportTimeout):
+                    each.result(LIMIT)
+    assert 1 == len(asked)
 
 
 def test_a_cancel_wakes_who_waits_for_the_token_of_another() -> None:
@@ -309,6 +327,26 @@ def test_a_token_service_that_refuses_is_an_error_that_names_it(status: int, ret
         with client_of(server) as client, pytest.raises(UnauthorizedError, match=f"/?answered {status}") as caught:
             get(client)
         assert retryable is caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_for", "wait", "retryable"),
+    [(429, "7", 7.0, True), (503, "20", 20.0, True), (429, "21", 21.0, False), (429, "soon", None, True)],
+)
+@pytest.mark.parametrize("auth", [None, USER])
+def test_a_token_service_says_when_to_come_back(
+    status: int, asked_for: str, wait: float | None, retryable: bool, auth: Any
+) -> None:
+    said = [
+        answer(401, headers={"WWW-Authenticate": 'Bearer realm="/t"'}),
+        answer(status, headers={"Retry-After": asked_for}),
+    ]
+    with scripted_server(said) as server, Hosts(auth=auth) as hosts:
+        client = Client(server.url, hosts, retry=RetryOptions(max_retry_after=20.0))
+        with pytest.raises(UnauthorizedError) as caught:
+            get(client)
+    assert (wait, retryable) == (caught.value.retry_after, caught.value.retryable)
+    assert ("come back in 21 s" in str(caught.value)) is not retryable
 
 
 @pytest.mark.parametrize("body", [b"x" * 65_537, b'{"token": "abc"}' + b" " * 65_536])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import ANY, HELLO, client_of, connections, fetched, send
 from transferkit.errors import (
@@ -19,6 +21,7 @@ from transferkit.errors import (
     UnauthorizedError,
 )
 from transferkit.options import RetryOptions
+from transferkit.protocol.origin import Origin
 from transferkit.testing import answer, informational, scripted_server, truncated
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.client import Client
@@ -93,6 +96,22 @@ def test_a_refusal_is_one_whatever_its_body_is(said: Any) -> None:
         fetched(server)
 
 
+class _Unfit(requests.adapters.HTTPAdapter):
+    """An adapter whose bodies have more bytes than were asked for."""
+
+    def send(self, *args: Any, **keywords: Any) -> requests.Response:
+        response = super().send(*args, **keywords)
+        response.raw.read1 = lambda size: bytes(size + 1)
+        return response
+
+
+def test_a_refusal_is_one_where_an_adapter_cannot_read_its_body() -> None:
+    with scripted_server([answer(429, b"later")]) as server, requests.Session() as session:
+        session.mount("http://", _Unfit())
+        with client_of(server, session=session) as client, pytest.raises(RateLimitedError):
+            send(client, "GET", "/x", ok={200}, flow=WorkerFlow())
+
+
 def test_a_connection_is_used_again_after_a_short_refusal() -> None:
     with scripted_server([answer(404, b"no"), HELLO]) as server, client_of(server) as client:
         with pytest.raises(NotFoundError):
@@ -102,6 +121,10 @@ def test_a_connection_is_used_again_after_a_short_refusal() -> None:
 
 
 # -- where an upload goes
+
+
+def response_at(url: str, *, trusted: bool = True) -> Any:
+    return SimpleNamespace(url=url, trusted=trusted)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +148,7 @@ def test_a_connection_is_used_again_after_a_short_refusal() -> None:
 )
 def test_the_location_of_an_upload_becomes_a_url(base: str, location: str, url: str) -> None:
     with client_of("http://127.0.0.1:5000/m") as client:
-        assert url == client.locate(base, location)
+        assert url == client.locate(response_at(base), location)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +156,12 @@ def test_the_location_of_an_upload_becomes_a_url(base: str, location: str, url: 
     [
         ("http://127.0.0.1", "http://127.0.0.1/u", None, "no Location"),
         ("http://127.0.0.1", "http://127.0.0.1/u", "", "no Location"),
-        ("http://127.0.0.1", "http://127.0.0.1:7000/u", "http://127.0.0.1/v2/", "sends an upload back to"),
+        (
+            "http://127.0.0.1",
+            "http://127.0.0.1:7000/u",
+            "http://127.0.0.1/v2/",
+            "elsewhere is sent back to http://127.0.0.1;",
+        ),
         ("https://registry.example", "https://registry.example/u", "http://registry.example/u", "from https to http"),
         ("https://registry.example", "https://registry.example/u", "https://10.0.0.1/u", "private address"),
         ("https://registry.example", "https://registry.example/u", "https://user:secret@storage.example/", "user name"),
@@ -143,13 +171,13 @@ def test_a_location_that_the_policy_refuses_is_an_error(
     registry: str, base: str, location: str | None, says: str
 ) -> None:
     with client_of(registry) as client, pytest.raises(ProtocolError, match=says) as caught:
-        client.locate(base, location)
+        client.locate(response_at(base, trusted=Origin.of(base) == client.origin), location)
     assert "secret" not in str(caught.value)
 
 
 def test_a_private_host_may_be_allowed() -> None:
     with client_of("https://registry.example", storage_hosts={"10.0.0.1"}) as client:
-        assert "https://10.0.0.1/u" == client.resolve("https://registry.example/x", "https://10.0.0.1/u")
+        assert "https://10.0.0.1/u" == client.resolve(response_at("https://registry.example/x"), "https://10.0.0.1/u")
 
 
 def test_a_client_is_named_by_its_origin() -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from tests.unit.transport.rig import (
     ANY,
@@ -26,7 +27,7 @@ from tests.unit.transport.rig import (
     zeros,
 )
 from transferkit.errors import ReadError, WriteError
-from transferkit.testing import Close, Pause, Reset, answer, chunked
+from transferkit.testing import Close, Pause, Reset, answer, chunked, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.connections import IDLE
 
@@ -158,8 +159,19 @@ def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext
         ask(client)
         connection = pool_of(client).new(WorkerFlow(), 5.0, tunnel=False)
         assert connection.readable.poll(LIMIT * 1000)
-        assert connection.is_quiet()
+        assert connection.is_connected
         connection.close()
+
+
+def test_what_follows_is_not_taken_for_the_next_answer_by_hand_either(
+    serve: Serve, trust: None, session: requests.Session
+) -> None:
+    """Over TLS it is deciphered already: no poll sees it."""
+    said = [answer(200, b"hello")[:-5], Pause(0.05), b"hello" + answer(200, b"planted")]
+    with serve([said, answer(200, b"good")]) as server, client_of(server, session=session) as client:
+        assert (200, b"hello") == ask(client)
+        assert b"good" == session.get(f"{server.url}/other").content
+        assert [0, 1] == connections(server)
 
 
 # -- connections that died while they were idle
@@ -254,6 +266,14 @@ def test_where_connections_end_soon_what_changes_things_takes_a_new_one(
         now += seconds
         assert [(200, b"hello")] * 3 == [ask(client), ask(client, "POST"), ask(client)]
         assert ([0, 1, 2, 2] if seconds < 1 else [0, 1, 1, 1]) == connections(server)
+
+
+def test_a_connection_that_was_closed_after_it_was_used_by_hand_has_not_ended_soon(session: requests.Session) -> None:
+    with scripted_server([answer(200, headers={"Connection": "close"}), *[HELLO] * 3]) as server:
+        session.get(server.url)
+        with client_of(server, session=session) as client:
+            assert [(200, b"hello")] * 3 == [ask(client), ask(client, "POST"), ask(client)]
+        assert [0, 1, 1, 1] == connections(server)
 
 
 def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

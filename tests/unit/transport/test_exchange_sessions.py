@@ -77,6 +77,40 @@ def test_headers_go_to_the_registry_alone(session: requests.Session) -> None:
         assert "me/1" != sent["user-agent"]
 
 
+def test_a_host_of_the_session_takes_the_place_of_the_origins(session: requests.Session) -> None:
+    session.headers["host"] = "virtual.example"
+    with registry_and_storage() as (registry, storage):
+        assert b"hello" == follow(session, registry)[1]
+        own = storage.url.partition("//")[2]
+        assert ["virtual.example", own] == [each.requests[0].headers["host"] for each in (registry, storage)]
+
+
+def test_an_auth_that_names_the_host_does_not_name_it_twice(session: requests.Session) -> None:
+    def sign(request: Any) -> Any:
+        request.headers["Host"] = request.url.split("/")[2]
+        return request
+
+    session.auth = sign
+    with scripted_server([HELLO]) as server:
+        assert b"hello" == follow(session, server)[1]
+        assert server.url.partition("//")[2] == server.requests[0].headers["host"]
+
+
+def test_what_frames_a_request_and_what_a_proxy_hears_is_not_the_sessions_to_say(session: requests.Session) -> None:
+    session.headers.update({"content-Length": "7", "Transfer-encoding": "chunked", "Proxy-Authorization": "Basic eA=="})
+    with scripted_server([HELLO, HELLO]) as server, client_of(server, session=session) as client:
+        flow = WorkerFlow()
+        assert [(200, b"hello")] * 2 == [ask(client), ask(client, "PUT", flow=flow, body=zeros(3, flow))]
+        names = ("content-length", "transfer-encoding", "proxy-authorization")
+        told = [[each.headers.get(name) for name in names] for each in server.requests]
+        assert [[None, None, None], ["3", None, None]] == told
+    with scripted_server([HELLO]) as proxy:
+        session.proxies["http://registry.example"] = proxy.url.replace("//", "//user:password@")
+        with client_of("http://registry.example", session=session) as client:
+            assert (200, b"hello") == ask(client)
+        assert 1 == proxy.requests[0].headers["proxy-authorization"].count("Basic")
+
+
 def test_a_pair_goes_to_the_registry_alone(session: requests.Session) -> None:
     session.auth = ("user", "pass:word")
     with registry_and_storage() as (registry, storage):

@@ -212,6 +212,11 @@ def test_a_scheme_that_nobody_has_an_adapter_for() -> None:
         (lambda: get("http://"), "InvalidURL"),
         (lambda: get("registry.example"), "MissingSchema"),
         (lambda: get("http://registry.example", headers={"X": "secret\n"}), "InvalidHeader"),
+        (
+            lambda: raised_by(lambda: urllib3.ProxyManager("http://user:secret#more@proxy.example")),
+            "LocationParseError",
+        ),
+        (lambda: raised_by(lambda: urllib3.ProxyManager("ftp://user:secret@proxy.example")), "ProxySchemeUnknown"),
     ],
 )
 def test_a_request_that_cannot_be_made(act: Raised, name: str) -> None:

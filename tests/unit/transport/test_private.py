@@ -24,6 +24,7 @@ PRIVATE: dict[str, list[Any]] = {
         urllib3.HTTPConnectionPool,
         urllib3.HTTPSConnectionPool,
     ],
+    "_tunnel": [urllib3.connection.HTTPConnection, urllib3.connection.HTTPSConnection],
     "_prepare_proxy": [urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool],
     "_dns_host": [urllib3.connection.HTTPConnection("h"), urllib3.connection.HTTPSConnection("h")],
     "_sock_shutdown": [urllib3.HTTPResponse(b"")],
@@ -92,7 +93,7 @@ def test_every_private_name_of_others_that_the_transport_uses_is_known_here() ->
     """Overriding one is using it, too: those are named by hand below."""
     folder = Path(transferkit.transport.__file__).parent
     own = own_names(folder) | {"_replace"}  # of a NamedTuple, which documents it
-    assert set(PRIVATE) == (private_names(folder) - own) | {"_new_conn"}
+    assert set(PRIVATE) == (private_names(folder) - own) | {"_new_conn", "_tunnel"}
 
 
 def has(owner: Any, name: str) -> bool:

@@ -7,6 +7,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -29,7 +30,14 @@ from tests.unit.transport.rig import (
     until,
     zeros,
 )
-from transferkit.errors import CancelledError, CertificateError, ConnectError, ProtocolError, TransferKitError
+from transferkit.errors import (
+    CancelledError,
+    CertificateError,
+    ConnectError,
+    ProtocolError,
+    TransferKitError,
+    TransportTimeout,
+)
 from transferkit.testing import answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.response import StreamResponse
@@ -181,6 +189,18 @@ def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.
     assert "secret" not in repr(caught.value)
 
 
+@pytest.mark.parametrize("where", ["http://user:pa5s/x@h:1", "http://user:pa5s#x@h:1", "http://h:port", "ftp://h:1"])
+@pytest.mark.parametrize("target", ["http://registry.example", "https://registry.example"])
+def test_a_proxy_that_cannot_be_is_a_final_error_without_its_password(
+    session: requests.Session, where: str, target: str
+) -> None:
+    session.proxies = {"http": where, "https": where}
+    with client_of(target, session=session) as client, pytest.raises(ProtocolError) as caught:
+        ask(client)
+    assert not caught.value.retryable
+    assert "pa5s" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_proxy_that_refuses_to_connect_is_an_error_of_connecting(
     trust: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +208,27 @@ def test_a_proxy_that_refuses_to_connect_is_an_error_of_connecting(
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         with client_of("https://registry.example") as client, pytest.raises(ConnectError, match="407"):
             ask(client)
+
+
+@pytest.mark.parametrize("behind_tls", [False, True])
+def test_a_proxy_that_answers_connect_bit_by_bit_has_a_limit(
+    server_context: ssl.SSLContext, trust: None, monkeypatch: pytest.MonkeyPatch, behind_tls: bool
+) -> None:
+    def talk(plain: socket.socket) -> None:
+        with server_context.wrap_socket(plain, server_side=True) if behind_tls else plain as sock:
+            take_head(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(60):
+                sock.sendall(b"X: y\r\n")
+                time.sleep(0.1)
+
+    with raw_server(talk) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url.replace("http:", "https:") if behind_tls else url)
+        with client_of("https://registry.example", connect_timeout=0.5) as client:
+            began = time.monotonic()
+            with pytest.raises(TransportTimeout, match=r"no connection to .* in time"):
+                ask(client)
+            assert time.monotonic() - began < 4
 
 
 def test_a_socks_proxy_that_refuses_is_an_error_of_connecting(monkeypatch: pytest.MonkeyPatch) -> None:

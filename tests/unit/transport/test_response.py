@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import requests
 
 from tests.unit.transport.rig import CHUNKED, HELLO, ask, client_of, connections, send
-from transferkit.errors import ProtocolError, ReadError, TransportTimeout
+from transferkit.errors import ProtocolError, ReadError, StalledError, TransportTimeout
 from transferkit.testing import Pause, answer, chunked, scripted_server, truncated, until_close
 from transferkit.testing.scripted import Step
 from transferkit.transfer.flow import WorkerFlow
@@ -104,6 +105,25 @@ def test_a_short_rest_is_read_for_its_connection(lane: Lane, said: Step, kept: b
         get(client).finish()
         assert (200, b"hello") == ask(client)
         assert [0, 0 if kept else 1] == connections(server)
+
+
+@pytest.mark.parametrize("rest", [truncated(b"hel", 5), [truncated(b"hel", 5)[0], Pause()]])
+def test_a_rest_that_does_not_come_is_no_failure(lane: Lane, rest: list[Step]) -> None:
+    with scripted_server([rest, HELLO]) as server, client_of(server, **lane) as client:
+        get(client, timeout=0.2).finish()
+        assert (200, b"hello") == ask(client)
+        assert [0, 1] == connections(server)
+
+
+def test_a_flow_that_is_cut_is_told_so_by_the_rest_too(lane: Lane) -> None:
+    flow = WorkerFlow()
+    with scripted_server([[truncated(b"hel", 5)[0], Pause()]]) as server, client_of(server, **lane) as client:
+        found = send(client, "GET", "/x", ok={200}, flow=flow)
+        cutter = threading.Timer(0.1, lambda: flow.cut(StalledError("silent"), final=False))
+        cutter.start()
+        with pytest.raises(StalledError, match="silent"):
+            found.finish()
+        cutter.join()
 
 
 def test_a_response_may_be_closed_twice_and_at_any_time(lane: Lane) -> None:

@@ -113,6 +113,19 @@ def test_the_next_address_is_asked_where_nobody_is_at_the_first(monkeypatch: pyt
             assert (200, b"hello") == ask(client)
 
 
+def test_the_next_address_is_asked_where_the_system_refuses_the_first_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No way to a broadcast address by TCP: the error comes from the call itself, and is in no SO_ERROR."""
+    with scripted_server([HELLO]) as server:
+        nowhere = (socket.AF_INET, "255.255.255.255", server.port)
+        leads_to(monkeypatch, [nowhere, (socket.AF_INET, "127.0.0.1", server.port)])
+        with client_of(f"http://registry.example:{server.port}") as client:
+            assert (200, b"hello") == ask(client)
+        leads_to(monkeypatch, [nowhere])
+        with client_of(f"http://registry.example:{server.port}") as client:
+            with pytest.raises(ConnectError, match=r"cannot connect to .*: (Network is unreachable|Permission denied)"):
+                ask(client)
+
+
 def test_a_handshake_that_never_comes_ends_in_time(trust: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with client_of(f"https://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2) as client:

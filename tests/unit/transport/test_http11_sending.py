@@ -84,16 +84,20 @@ def test_a_redirect_before_the_body_is_sent_gets_the_body_where_it_leads(serve: 
 
 
 @both_kinds
-def test_an_interim_answer_does_not_end_the_body(body: Zeroed) -> None:
-    """Some servers send a 100 to who did not ask for one, and a 102 while they work."""
+@pytest.mark.parametrize("cut", [0, 8, 9, 20])
+def test_an_interim_answer_does_not_end_the_body(body: Zeroed, cut: int) -> None:
+    """Some servers send a 100 to who did not ask for one, and a 102 while they work; in pieces, too."""
+    said = informational(100) + informational(102)
     bodies: list[int] = []
 
     def talk(sock: socket.socket) -> None:
         take_head(sock)
-        sock.sendall(informational(100) + informational(102))
+        sock.sendall(said[:cut])
         left = BIG
         while left:
-            left -= len(sock.recv(min(left, MIB))) or left
+            if left == BIG // 2:
+                sock.sendall(said[cut:])
+            left -= len(sock.recv(min(left, MIB), socket.MSG_WAITALL)) or left
         bodies.append(BIG - left)
         sock.sendall(answer(201))
 

@@ -10,8 +10,9 @@ import requests
 from transferkit.errors import UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.origin import Origin
-from transferkit.transport.auth import Authorizer
+from transferkit.transport.auth import Authorizer, _Token
 from transferkit.transport.exchange import Exchange, basic
+from transferkit.transport.request import Lane, Request
 
 SCOPE = "repository:library/model:pull"
 
@@ -57,7 +58,15 @@ def test_what_is_no_pair_is_refused_when_it_is_needed(pair: Any) -> None:
 
 def test_a_representation_holds_no_password() -> None:
     exchange = Exchange(requests.Session(), TransportOptions())
-    assert "secret" not in repr(Authorizer(Origin.of("https://a.example"), exchange, auth=("user", "secret")))
+    proxies = {"http": "http://user:secret@proxy.example"}
+    for secretive in (
+        Authorizer(Origin.of("https://a.example"), exchange, auth=("user", "secret")),
+        Request(method="GET", url="https://a.example/x?a=secret", ok=(), headers={"Authorization": "Bearer secret"}),
+        Lane(origin="https://a.example", settings={"proxies": proxies}, headers={"X": "secret"}, fields="Y: secret"),
+        _Token("Bearer secret", 1.0, 'Bearer realm="https://a.example/?b=secret"'),
+    ):
+        assert type(secretive).__name__ in repr(secretive)
+        assert "secret" not in repr(secretive)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whether probe for a blob pays: a row of absent ones says no, one that is there says yes."""
+"""Whether asking for a blob pays: a row of absent ones says no, one that is there says yes."""
 
 from __future__ import annotations
 
