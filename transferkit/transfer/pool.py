@@ -96,7 +96,10 @@ class Pool:
                     watchdog.look(now)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
                 self.stop(error)
-        self.scheduler.close()
+        try:
+            self.scheduler.close()
+        except BaseException as error:  # noqa: BLE001 - the caller waits for the end
+            self.stop(error)
         self.is_over = True
         self.done.put(None)
 
@@ -109,8 +112,8 @@ class Pool:
             try:
                 executor.submit(self._worker, flow, start)
             except RuntimeError:
-                # The system has no thread left, or the interpreter ends. If the executor has kept the start nevertheless,
-                # it is void. Where nobody else is at work, the driver is.
+                # The system has no thread left, or the interpreter ends. The executor may have kept the start, which is
+                # void from here on. Where nobody else is at work, the driver is.
                 del self._running[flow.number]
                 if not self._running:
                     self._running[flow.number] = start = object()

@@ -441,3 +441,13 @@ def test_sleeping_ends_at_once_after_a_stop() -> None:
     pool.stop(CancelledError("enough"))
     with pytest.raises(CancelledError, match="enough"):
         pool.flows[0].wait(HOUR)
+
+
+def test_what_the_end_of_the_units_raises_is_raised_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def close() -> None:
+        raise ZeroDivisionError("a defect")
+
+    pool = Run(lambda unit, flow: None, [1])
+    monkeypatch.setattr(pool.units, "close", close)
+    with pytest.raises(ZeroDivisionError):
+        pool.run(nothing, interval=INTERVAL)
