@@ -30,7 +30,7 @@ class RetryOptions:
 
     A unit of work is given up when ``attempts`` attempts in a row brought no new byte *and* ``patience`` seconds have
     passed since the last one. Between attempts it waits ``n*n`` * 10 ms, at most ``max_wait`` seconds, times a random
-    factor in [0.5, 1.5).
+    factor in [0.5, 1.5). Failures at the host's limit do not count while other blobs of the call move on.
     """
 
     attempts: int = 6

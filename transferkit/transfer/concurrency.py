@@ -6,7 +6,7 @@ with 2 and 3.7 s with 64 from loopback, and 24 s with 2 and 3 s with 32 at 40 MB
 
 A host that has had enough says so with 429 or 503, by refusing, resetting or cutting connections before it answers, or
 by silence. Then half of what is running may go on, all wait for as long as the host asks, and once it has recovered the
-climb goes on from there. A trial that the host refuses costs that trial.
+climb goes on from there. Where it refuses more attempts than before, the former level is kept.
 """
 
 from __future__ import annotations

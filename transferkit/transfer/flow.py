@@ -28,7 +28,7 @@ class ByteCounter:
         """Bytes that are in place, over all units."""
         self._start = 0
         self._peak = 0
-        self._wasted = 0  # less than nothing where more was in place already
+        self._wasted = 0  # negative where more was in place already: that was no traffic
 
     def begin(self) -> None:
         """Begin a unit of work."""

@@ -71,7 +71,7 @@ class Pool:
         self._news.put(None)
 
     def drive(self, executor: Executor) -> None:
-        """Start the workers, look after them, and return once they have ended. Never raises."""
+        """Start the workers, look after them, and return once they have ended. ``error`` keeps what is raised."""
         controller, watchdog = self._concurrency, self._watchdog
         period = watchdog.period if watchdog is not None else PERIOD
         controller.begin(self._flows)
