@@ -59,10 +59,10 @@ def download(
 ) -> Report:
     """Download blobs into a folder, as ``sha256-<hex>`` files, and return what was done.
 
-    Each blob takes one request; size and digest are checked while it streams, and its name appears only after
-    that. Blobs that are in ``dest_dir`` already are verified once and skipped. A large one that was interrupted
-    continues where it stopped. ``dest_dir`` is made if need be; without blobs, nothing is done at all. Several calls,
-    also of other processes, may share it.
+    A blob of up to ``chunk_threshold`` bytes takes one request, a larger one a request for each chunk. Size and digest
+    are checked while it streams, and its name appears only after that. Blobs that are in ``dest_dir`` already are
+    verified once and skipped. A large one that was interrupted continues where it stopped. ``dest_dir`` is made if need
+    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it.
 
     ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
     of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function
@@ -253,7 +253,7 @@ def _options(options: TransferOptions | None, user_agent: str | None, **keywords
 def _directory(path: Path, options: TransferOptions) -> Directory:
     return Directory(
         path,
-        # What was begun in chunks is continued, also where it turns out that it can only come as one stream.
+        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
         resume_threshold=min(options.resume_threshold, options.chunk_threshold + 1),
         rehash=options.rehash_existing,
         durable=options.durable,

@@ -30,7 +30,7 @@ class RetryOptions:
 
     A unit of work is given up when ``attempts`` attempts in a row brought no new byte *and* ``patience`` seconds have
     passed since the last one. Between attempts it waits ``n*n`` * 10 ms, at most ``max_wait`` seconds, times a random
-    factor in [0.5, 1.5).
+    factor in [0.5, 1.5). Failures at the host's limit do not count while other blobs of the call move on.
     """
 
     attempts: int = 6
@@ -112,5 +112,6 @@ class TransferOptions:
         _check(self, "between 1 and 1024", lambda n: n is None or 1 <= n <= 1024, "concurrency")
         _check(self, "at least 1", lambda n: n is None or n >= 1, *optional)
         _check(self, "at least 1 MiB", lambda n: n is None or n >= MIB, "part_size")
-        _check(self, "at least 0", lambda n: n >= 0, "chunk_threshold", "resume_threshold", "progress_interval")
+        _check(self, "at least 0", lambda n: n >= 0, "chunk_threshold", "resume_threshold")
+        _check(self, f"between 0 and {MOST} seconds", lambda n: 0 <= n <= MOST, "progress_interval")
         _check(self, "more than 0 seconds", lambda n: n > 0, "stall_timeout")

@@ -61,6 +61,8 @@ def test_defaults_are_as_documented() -> None:
         (TransferOptions, "stall_timeout", 0),
         (TransferOptions, "stall_timeout", math.nan),
         (TransferOptions, "progress_interval", -0.1),
+        (TransferOptions, "progress_interval", math.inf),
+        (TransferOptions, "progress_interval", 1e10),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(kind: Any, name: str, value: Any) -> None:
@@ -83,6 +85,7 @@ def test_a_value_that_makes_no_sense_is_refused(kind: Any, name: str, value: Any
         (TransferOptions, "concurrency", None),
         (TransferOptions, "resume_threshold", 0),
         (TransferOptions, "progress_interval", 0),
+        (TransferOptions, "progress_interval", 7 * 24 * 3600),
     ],
 )
 def test_a_value_at_the_border_is_taken(kind: Any, name: str, value: Any) -> None:

@@ -164,7 +164,7 @@ class Ingest(Protocol):
         """Return the ranges of ``chunk`` that are not in place."""
 
     def write_at(self, offset: int, data: memoryview, *, final: bool = True) -> None:
-        """Write ``data`` at ``offset``. ``final``: it will be taken back only together with everything else.
+        """Write ``data`` at ``offset``. Not ``final``: not yet verified, may be overwritten.
 
         Raises:
             SizeMismatchError: it goes past the end; nothing of it is written.
@@ -191,7 +191,10 @@ class Ingest(Protocol):
         """
 
     def keep(self) -> None:
-        """Close; what is in place stays where the target can continue it, else ``offset`` is 0. As safe as abort."""
+        """Close; what is in place stays where the target can continue it, else ``offset`` is 0.
+
+        Never raises, twice is fine.
+        """
 
     def abort(self) -> None:
         """Close, and remove everything. Never raises, twice is fine."""

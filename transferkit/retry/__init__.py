@@ -1,7 +1,8 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
-One loop per unit of work, never nested. It asks ``error.retryable`` and nothing else about an error. ``tenacity`` runs
-the loop, from the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
+One loop per unit of work, never nested. It asks an error whether it is ``retryable``, its ``retry_after``, whether it is a
+stall or slowness, which have free restarts, and its caller whether it is excused. ``tenacity`` runs the loop, from the
+first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class _Tally:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
         asked_for: float | None = getattr(_error(state), "retry_after", None)
-        wait = min((self._fruitless + self._excuses) ** 2 * STEP, self._retry.options.max_wait)
+        options = self._retry.options
+        failures = max(self._fruitless, min(self._excuses, options.attempts))
+        wait = min(failures * failures * STEP, options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
 

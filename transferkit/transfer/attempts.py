@@ -8,7 +8,7 @@ from typing import TypeVar
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import DigestMismatchError, SlowError, TransferKitError
 from transferkit.retry import Retry
-from transferkit.transfer.concurrency import Concurrency, is_limit
+from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 
@@ -19,14 +19,17 @@ U = TypeVar("U")
 class Attempts:
     """Runs the attempts of units of work. Thread-safe. ``outcomes`` hears of what is tried again."""
 
-    def __init__(self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None = None) -> None:
+    def __init__(
+        self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None = None, *, optional: bool = False
+    ) -> None:
         self._retry = retry
         self._concurrency = concurrency
         self._outcomes = outcomes
+        self._optional = optional
 
     def limited(self, attempts: int) -> Attempts:
         """Return attempts at something that can be done without, so many at most; nobody hears of them."""
-        return Attempts(self._retry.limited(attempts), self._concurrency)
+        return Attempts(self._retry.limited(attempts), self._concurrency, optional=True)
 
     def run(
         self,
@@ -39,7 +42,8 @@ class Attempts:
     ) -> T:
         """Run ``attempt(unit, flow)`` until it succeeds or is given up. Raises as ``Retry.call`` does.
 
-        Content with a wrong digest is fetched once more; twice the same is the source's own. ``descriptor`` is the blob
+        A failure at the host's limit does not use up the attempts or the patience of a unit where others have got
+        further since its last failure. Content with a wrong digest is fetched once more; twice the same is the source's own. ``descriptor`` is the blob
         that the unit, from byte ``start`` on, is of.
         """
         flow.watch.spared = False
@@ -81,7 +85,7 @@ class Attempts:
             # It failed at the host's limit, where others have got further than ever since its last failure.
             nonlocal others, is_excused
             before, others = others, max(others, concurrency.progress_of_others(flow))
-            is_excused = others > before >= 0 and is_limit(error, flow)
+            is_excused = not self._optional and others > before >= 0 and is_limit(error, flow)
             return is_excused
 
         def again(error: TransferKitError, wait: float) -> None:
@@ -89,7 +93,9 @@ class Attempts:
             slow += isinstance(error, SlowError)
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
-            concurrency.failed(error, flow, wait, excused=is_excused)
+            if not self._optional or is_overload(error):
+                concurrency.failed(error, flow, wait, excused=is_excused)
+            flow.attempt = 0
             if outcomes is not None and blob is not None:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.begin_attempt()

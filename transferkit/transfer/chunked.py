@@ -1,8 +1,8 @@
 """One large blob that is fetched in chunks: which of them are wanted, and when it is whole.
 
-The chunks are units of work among the others. A window keeps them near the hasher: no chunk is begun that ends much
-further from the hashed prefix than as many chunks as there are workers, and the last one not a byte further, so that
-little is left to hash when the last byte arrives.
+The chunks are units of work among the others. A window keeps them near the hasher, so that little is left to hash when
+the last byte arrives: a chunk is begun only if it ends within so many chunks of the hashed prefix as there may be
+workers, or within ``COMPARED`` where that is more and it is not the last one.
 
 Whether the source honours ranges is seen from the answer to the first chunk, which costs no request of its own, or from
 a list of chunk digests, which comes with a promise of ranges. Until then the other chunks are held back; a source that
@@ -148,10 +148,11 @@ class ChunkedBlob:
     def leave(self, unit: ChunkUnit | None = None) -> bool:
         """Count a worker out, with its chunk if it has one; ``True``: nothing is left to do but to finish the blob."""
         with self._lock:
-            self.workers -= 1
             if unit is not None and unit.at < unit.end:
-                self._units.appendleft(unit)  # its worker was stopped
-            return not self.workers and (self.is_over or not self._refill())
+                self._units.appendleft(unit)  # cut short: the blob failed, became a stream, or the call ended
+            is_last = self.workers == 1 and (self.is_over or not self._refill())
+            self.workers -= not is_last  # who finishes it is still at it
+            return is_last
 
     def _refill(self) -> bool:
         """See that there is a chunk to hand out; ``False``: there is none, at least for now."""
@@ -179,7 +180,7 @@ class ChunkedBlob:
         # with. What is unhashed in the end is decided by when the last chunk is begun.
         window = self._window if unit.end == self.descriptor.size else max(self._window, COMPARED)
         hashed = self.ingest.offset
-        # Where nobody but the reader of a list is at it, nobody will bring the hasher nearer.
-        if self.workers <= self._listing or unit.start <= hashed:
+        # Where nobody is at it, but perhaps the reader of its list, nobody will bring the hasher nearer.
+        if self.workers <= int(self._listing) or unit.start <= hashed:
             return True
         return unit.end <= hashed + window * max(self.chunk_size, unit.end - unit.start)

@@ -6,7 +6,7 @@ with 2 and 3.7 s with 64 from loopback, and 24 s with 2 and 3 s with 32 at 40 MB
 
 A host that has had enough says so with 429 or 503, by refusing, resetting or cutting connections before it answers, or
 by silence. Then half of what is running may go on, all wait for as long as the host asks, and once it has recovered the
-climb goes on from there. A trial that the host refuses costs that trial.
+climb goes on from there. Where it refuses more attempts than before, the former level is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from transferkit.errors import (
 from transferkit.transfer.flow import WorkerFlow
 
 FIRST = 2  # attempts to begin with
+FEW = 8  # attempts; one failure among more of them is their number's fault
 LATENCY = 0.004  # seconds between two looks before the first byte: the farther the registry, the more begin at once
 PERIOD = 0.02  # seconds between two looks after it
 MANY = 32  # attempts that begin before the first byte, where that does not take FAR seconds
@@ -146,11 +147,11 @@ class Concurrency:
     def _fall(self, running: int, flow: WorkerFlow) -> None:
         now, total = self._clock(), sum(self._moved())
         usual, self._usual = self._usual, None
-        # One failure among one or two says nothing of a limit; another one soon after it does, if bytes moved meanwhile.
+        # One failure among few says nothing of a limit. Soon after it a trial that is refused as well does.
         is_next = now < max(self._fell_at, self._resume_at) + REST
-        remembers = running > FIRST or (is_next and total != self._fell_with)
+        remembers = running > FEW or self._remembers(now)
         if usual is not None and running > usual:
-            remembers = True
+            remembers = remembers or is_next
             self._recovery = min(2 * self._recovery, LONGEST)  # it takes what it took before, and no more
         else:
             usual = max(1, running // 2) if is_next or running > FIRST else self.level

@@ -149,6 +149,7 @@ class Copy:
         with closing(cast(ChunkLister, self._source).chunksums(blob.descriptor, flow=flow)) as pairs:
             for chunk, digest in pairs:
                 flow.watch.begun = True  # where it is cut from now on, that is no limit of the host
+                flow.attempt = 0  # its chunks may take its place
                 if not blob.add_listed(chunk, digest):
                     return
                 self.scheduler.notify()

@@ -28,7 +28,7 @@ class ByteCounter:
         """Bytes that are in place, over all units."""
         self._start = 0
         self._peak = 0
-        self._wasted = 0  # less than nothing where more was in place already
+        self._wasted = 0  # negative where more was in place already: that was no traffic
 
     def begin(self) -> None:
         """Begin a unit of work."""
@@ -156,7 +156,7 @@ class WorkerFlow:
 
     def wait(self, seconds: float) -> None:
         if self._cut is None and seconds > 0:
-            self._bell.acquire(timeout=seconds)
+            self._bell.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         if self._cut is not None:
             raise self._cut
 
@@ -185,12 +185,11 @@ class WorkerFlow:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.watch.end()
         self.watch.begun = False
-        self.fresh = self._cut is not None and isinstance(self._cut, (StalledError, SlowError))
-        if self._cut is not None and not self._final:
-            with self._lock:
-                if not self._final:
-                    self._cut = None
-                    self._bell.acquire(blocking=False)
+        with self._lock:  # a cut of the last body comes before this, or not at all
+            self.fresh = isinstance(self._cut, (StalledError, SlowError))
+            if self._cut is not None and not self._final:
+                self._cut = None
+                self._bell.acquire(blocking=False)
 
     def cut(self, error: TransferKitError, *, final: bool) -> None:
         """Make the operation raise ``error``, and wake it; a final cut holds for all that follows."""
@@ -219,5 +218,5 @@ def worker_flows(count: int, options: TransferOptions) -> list[WorkerFlow]:
     size = min(BUFFER, BUFFERS // count)
     if limit:
         # Who reads much at once would wait long for it: 50 turns a second are smooth enough.
-        size = max(4096, min(size, int(limit / 50)))
+        size = max(4096, int(min(size, limit / 50)))
     return [WorkerFlow(number, bandwidth=bandwidth, bodies=bodies, buffer=size) for number in range(count)]

@@ -53,7 +53,8 @@ class Pool:
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
-        self._running: set[int] = set()  # the driver adds, each worker takes itself out: each is one step
+        # The start that each worker was told of. The driver adds, each worker takes itself out: each is one step.
+        self._running: dict[int, object] = {}
         self._news: Bell = SimpleQueue()
         self.error: BaseException | None = None
 
@@ -70,7 +71,7 @@ class Pool:
         self._news.put(None)
 
     def drive(self, executor: Executor) -> None:
-        """Start the workers, look after them, and return once they have ended. Never raises."""
+        """Start the workers, look after them, and return once they have ended. ``error`` keeps what is raised."""
         controller, watchdog = self._concurrency, self._watchdog
         period = watchdog.period if watchdog is not None else PERIOD
         controller.begin(self._flows)
@@ -83,6 +84,8 @@ class Pool:
                 elif self.scheduler:
                     self._start(executor, level)
                 if not self._running:
+                    if self.error is None and self.scheduler:
+                        continue  # the last one ended while another could not be started
                     break
                 wait_for(self._news, min(controller.pause, period))
                 if self.scheduler:
@@ -93,7 +96,10 @@ class Pool:
                     watchdog.look(now)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
                 self.stop(error)
-        self.scheduler.close()
+        try:
+            self.scheduler.close()
+        except BaseException as error:  # noqa: BLE001 - the caller waits for the end
+            self.stop(error)
         self.is_over = True
         self.done.put(None)
 
@@ -102,19 +108,24 @@ class Pool:
         for flow in self._flows[:workers]:
             if flow.number in self._running:
                 continue
-            self._running.add(flow.number)
+            start = self._running[flow.number] = object()
             try:
-                executor.submit(self._worker, flow)
+                executor.submit(self._worker, flow, start)
             except RuntimeError:
-                # The system has no thread left. The executor keeps this worker for when another one has ended.
-                if self._running == {flow.number}:
-                    self._running.clear()
-                    raise
-                self._concurrency.bound(len(self._running))
+                # The system has no thread left, or the interpreter ends. The executor may have kept the start, which is
+                # void from here on. Where nobody else is at work, the driver is.
+                del self._running[flow.number]
+                if not self._running:
+                    self._running[flow.number] = start = object()
+                    self._worker(flow, start)
+                else:
+                    self._concurrency.bound(len(self._running))
                 return
 
-    def _worker(self, flow: WorkerFlow) -> None:
+    def _worker(self, flow: WorkerFlow, start: object) -> None:
         number = flow.number
+        if self._running.get(number) is not start:
+            return
         try:
             while self.error is None and number < self._concurrency.level:
                 unit = self.scheduler.take(number)
@@ -126,6 +137,6 @@ class Pool:
             if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
-            self._running.discard(number)
+            del self._running[number]
             if not self._running:
                 self._news.put(None)

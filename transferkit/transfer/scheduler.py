@@ -62,7 +62,7 @@ class Scheduler:
                 self._beginning -= 1
         if worker % 2 and (whole := _pop(self._wholes)) is not None:
             return whole
-        # Where fewest are at work first: alone at a blob, a worker is where the hasher is, and nothing is read back.
+        # Where fewest are at work first: a single worker writes where the hasher is, and nothing has to be read back.
         for blob in sorted(self._active, key=attrgetter("workers")):
             unit = blob.take()
             if unit is not None:

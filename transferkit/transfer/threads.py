@@ -9,8 +9,7 @@ from __future__ import annotations
 import _thread
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Executor
 from queue import SimpleQueue
 
 from transferkit.cancellation import Cancellation
@@ -21,7 +20,18 @@ from transferkit.transfer.watchdog import PERIOD
 Tick = Callable[[], None]
 
 SHORTEST = 0.01  # seconds: an interval of 0 means as often as makes sense, not a loop that keeps a core busy
-WORKERS = partial(ThreadPoolExecutor, thread_name_prefix="transferkit")
+
+
+def _make_workers(size: int) -> Executor:
+    """Return an executor with so many threads, or one that starts nothing where the interpreter ends already."""
+    try:
+        from concurrent.futures import ThreadPoolExecutor
+    except RuntimeError:
+        return Executor()
+    return ThreadPoolExecutor(size, thread_name_prefix="transferkit")
+
+
+WORKERS = _make_workers
 
 
 class Threads:
@@ -57,7 +67,13 @@ class Threads:
                 if self._driver is None:
                     self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
                     # Thread.start waits at a condition: where an interrupt comes to it, nobody could be waited for.
-                    _thread.start_new_thread(self._launch, (self._driver,))
+                    try:
+                        _thread.start_new_thread(self._launch, (self._driver,))
+                    except RuntimeError:  # the system has no thread left, or the interpreter ends
+                        self._driver = None
+                        self._orders.get()
+                        with self._executor(self._size) as executor:
+                            pool.drive(executor)
                 while not pool.is_over:
                     if not wait_for(pool.done, max(interval, SHORTEST)):
                         tick()

@@ -165,6 +165,17 @@ def test_what_a_host_refuses_costs_no_attempt_while_a_sibling_moves(stage, error
     assert (51, 50) == (stage.made, stage.outcomes.retried)
 
 
+def test_bytes_that_a_sibling_throws_away_excuse_nobody(stage):
+    def before() -> None:
+        stage.sibling.moved(5)
+        if stage.made > 1:
+            stage.sibling.counter.set_position(0)
+
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[ConnectError("refused")] * 50, before=before)
+    assert 3 == stage.made
+
+
 @pytest.mark.parametrize("error", LIMITS, ids=lambda error: type(error).__name__)
 def test_where_nobody_moves_a_refusal_is_an_attempt(stage, error):
     with pytest.raises(RetriesExhaustedError):
@@ -172,7 +183,9 @@ def test_where_nobody_moves_a_refusal_is_an_attempt(stage, error):
     assert 3 == stage.made
 
 
-@pytest.mark.parametrize("error", [ServerError("broken", status=500, retryable=True), ReadError("cut")])
+@pytest.mark.parametrize(
+    "error", [ServerError("broken", status=500, retryable=True), ReadError("cut"), TransportTimeout("silent")]
+)
 def test_what_is_no_limit_of_the_host_is_an_attempt_whatever_the_siblings_do(stage, error):
     def before() -> None:
         stage.sibling.moved(1)
@@ -204,3 +217,16 @@ def test_limited_attempts_are_few_and_nobody_hears_of_them(stage):
     with pytest.raises(RetriesExhaustedError):
         stage.run(*[ReadError("cut")] * 9, attempts=stage.attempts.limited(2))
     assert (2, 0) == (stage.made, stage.outcomes.retried)
+
+
+def test_limited_attempts_are_never_excused_and_slow_nobody_down(stage):
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(
+            *[TransportTimeout("silent")] * 9,
+            before=lambda: stage.sibling.moved(1),
+            attempts=stage.attempts.limited(2),
+        )
+    assert (2, 2) == (stage.made, stage.concurrency.level)
+    with pytest.raises(RetriesExhaustedError):
+        stage.run(*[ServerError("busy", status=503, retryable=True)] * 9, attempts=stage.attempts.limited(3))
+    assert 1 == stage.concurrency.level

@@ -371,24 +371,28 @@ def test_after_a_while_what_was_refused_is_tried_again(network: Network) -> None
     assert network.level == 64
 
 
+@pytest.mark.parametrize(("running", "level"), [(1, 2), (2, 2), (3, 1), (8, 2)])
 @pytest.mark.parametrize("error", TROUBLE, ids=lambda error: type(error).__name__)
-def test_one_failure_among_two_is_no_limit(error: Exception) -> None:
+def test_one_failure_among_few_is_not_remembered(error: Exception, running: int, level: int) -> None:
     network = Network(link)
     network.busy = 0.1
-    network.enter(0, 1)
+    network.enter(*range(running))
     network.fail(0, error)
-    assert (network.level, network.go_on(3.0)) == (2, 64)
+    assert (network.level, network.go_on(3.0)) == (level, 64)
 
 
-def test_a_failure_of_each_of_two_is_a_limit_that_is_remembered() -> None:
+def test_a_trial_among_few_that_is_refused_again_is_remembered() -> None:
     network = Network(link)
-    network.enter(0, 1)
-    network.fail(1, busy())
-    network.go_on(0.02)
-    network.enter(0, 1)
-    network.fail(0, busy())
-    assert (network.level, network.go_on(MEMORY - 1.0)) == (1, 1)
-    assert network.go_on(5.0) == 64
+    levels = []
+    for _ in range(3):
+        network.go_on(0.02)
+        while levels[1:] and network.level == 1:
+            network.go_on(0.02)
+        network.flows[0].attempt = network.flows[1].attempt = 0
+        network.enter(*range(network.level))
+        network.fail(network.level - 1, busy())
+        levels.append(network.level)
+    assert (levels, network.go_on(MEMORY - 1.0)) == ([2, 1, 1], 1)
 
 
 def test_the_failures_that_one_unit_repeats_while_others_move_slow_nobody_down() -> None:

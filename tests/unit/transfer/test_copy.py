@@ -546,3 +546,18 @@ def test_there_are_no_more_workers_than_chunks_and_whole_blobs(memory, threshold
     for ceiling in (64, 1):
         job = Copy(blobs, source, target, ceiling=ceiling, attempts=attempts, outcomes=outcomes, options=options)
         assert min(ceiling, workers) == job.workers
+
+
+@threads
+def test_the_reader_of_a_list_is_no_attempt_once_its_first_line_is_there(memory, threads):
+    data, blob = memory.make_blob(SIZE)
+    attempts = []
+
+    class Source(memory.ListingSource):
+        def chunksums(self, descriptor, *, flow):
+            for pair in super().chunksums(descriptor, flow=flow):
+                attempts.append(flow.attempt > 0)
+                yield pair
+
+    copy(memory, [blob], Source({blob.digest: data}, step=STEP), memory.Target(), threads=threads)
+    assert [True] + [False] * 20 == attempts

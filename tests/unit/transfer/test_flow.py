@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transferkit.errors import CancelledError, SlowError, StalledError
+from transferkit.errors import CancelledError, SlowError, StalledError, TransferKitError
 from transferkit.options import TransferOptions
 from transferkit.transfer.flow import WorkerFlow, worker_flows
 
@@ -372,3 +373,28 @@ def test_the_last_of_several_passing_cuts_stands() -> None:
 def test_all_buffers_together_take_32_mib_at_most(workers: int, limit: float | None, size: int) -> None:
     flows = worker_flows(workers, TransferOptions(max_bandwidth=limit))
     assert (len(flows), len(flows[0].buffer)) == (workers, size)
+
+
+def test_limits_without_an_end_are_no_defect() -> None:
+    (flow,) = worker_flows(1, TransferOptions(max_bandwidth=math.inf))
+    flow.moved(1000)
+    threading.Timer(0.05, lambda: flow.cut(CancelledError("enough"), final=True)).start()
+    with pytest.raises(CancelledError):
+        flow.wait(1e11)
+
+
+def test_a_cut_of_a_body_that_ends_meanwhile_is_not_met_by_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = WorkerFlow()
+    flow.watch.begin()
+    next_attempt = threading.Thread(target=flow.begin_attempt)
+    cut = flow.cut
+
+    def slow(error: TransferKitError, *, final: bool) -> None:
+        next_attempt.start()
+        next_attempt.join(0.1)
+        cut(error, final=final)
+
+    monkeypatch.setattr(flow, "cut", slow)
+    flow.cut_body(flow.watch.body, StalledError("silent"))
+    next_attempt.join()
+    flow.check()

@@ -200,10 +200,31 @@ def test_a_serial_executor_stops_at_the_first_error() -> None:
     assert done == [0, 1, 2]
 
 
-def test_an_executor_that_cannot_start_a_worker_leaves_none_behind() -> None:
-    pool = Run(lambda unit, flow: flow.wait(HOUR), range(20), executor=short_of(0))
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        pool.run(nothing, interval=INTERVAL)
+def test_where_there_is_no_thread_for_a_worker_the_driver_is_one() -> None:
+    done: list[int] = []
+    Run(lambda unit, flow: done.append(unit), range(20), executor=short_of(0)).run(nothing, interval=INTERVAL)
+    assert done == list(range(20))
+
+
+@pytest.mark.parametrize("starts", [0, 1, 2])
+def test_an_executor_that_takes_nothing_more_is_done_without(starts: int) -> None:
+    """As Python's own is, once the interpreter ends."""
+    done: list[int] = []
+
+    class Ending(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            nonlocal starts
+            starts -= 1
+            if starts < 0:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            return super().submit(fn, *args, **kwargs)
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        threading.Event().wait(0.002)  # so that more workers are wanted
+        done.append(unit)
+
+    Run(work, range(100), concurrency=8, executor=Ending).run(nothing, interval=INTERVAL)
+    assert sorted(done) == list(range(100))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -420,3 +441,13 @@ def test_sleeping_ends_at_once_after_a_stop() -> None:
     pool.stop(CancelledError("enough"))
     with pytest.raises(CancelledError, match="enough"):
         pool.flows[0].wait(HOUR)
+
+
+def test_what_the_end_of_the_units_raises_is_raised_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def close() -> None:
+        raise ZeroDivisionError("a defect")
+
+    pool = Run(lambda unit, flow: None, [1])
+    monkeypatch.setattr(pool.units, "close", close)
+    with pytest.raises(ZeroDivisionError):
+        pool.run(nothing, interval=INTERVAL)

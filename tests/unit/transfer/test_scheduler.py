@@ -63,6 +63,18 @@ def test_another_large_blob_is_begun_where_each_has_a_worker(memory):
     assert second is scheduler.take(1)
 
 
+def test_another_large_blob_is_begun_while_one_is_finished(memory):
+    first, second = (make_large(memory, seed=n) for n in range(2))
+    scheduler = Scheduler([], [first, second])
+    assert first is scheduler.take(0)
+    first.ingest = memory.Ingest(memory.Target(), first.descriptor)
+    first.ingest.record(0, 10 * STEP - 1)
+    scheduler.begun(first)
+    first.list_ended()
+    assert first.leave()
+    assert second is scheduler.take(1)
+
+
 @pytest.mark.parametrize("workers", [1, 5, 64])
 def test_of_many_large_blobs_few_are_begun_at_once(memory, workers):
     """All of them at once would be too many open files; one a worker, and never more than 32."""

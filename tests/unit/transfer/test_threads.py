@@ -6,6 +6,8 @@ import gc
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,6 +111,42 @@ def test_where_there_is_no_thread_for_a_driver_its_starter_drives(monkeypatch: p
     for ident in set(threading._active) - before:  # type: ignore[attr-defined]
         del threading._active[ident]  # type: ignore[attr-defined]
     assert list(range(10)) == sorted(done)
+
+
+def test_where_there_is_no_thread_at_all_the_caller_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[int] = []
+    with Threads(3) as threads:
+        for _ in range(2):
+            threads.run(pool_of(lambda unit, flow: done.append(unit), 10), Cancellation())
+    assert done == 2 * list(range(10))
+
+
+def test_where_the_interpreter_ends_before_there_was_an_executor_the_driver_works() -> None:
+    code = """
+import threading, time
+from transferkit.cancellation import Cancellation
+from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.pool import Pool
+from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.threads import Threads
+
+def late():
+    threading.main_thread().join()
+    time.sleep(0.1)
+    with Threads(3) as threads:
+        pool = Pool(lambda unit, flow: print(unit), Scheduler(range(3)), [WorkerFlow(0)], concurrency=Concurrency())
+        threads.run(pool, Cancellation())
+
+threading.Thread(target=late).start()
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20.0, check=False)
+    assert ("0\n1\n2\n", "") == (ran.stdout, ran.stderr)
 
 
 @pytest.mark.parametrize("signals", [1, 2])
