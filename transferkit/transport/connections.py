@@ -251,8 +251,7 @@ class WakeablePool(HTTPConnectionPool):
         """Keep a connection for the next request."""
         connection.flow = None
         try:
-            # ``pool`` is None once urllib3 has closed it; the AttributeError is caught below.
-            self.pool.put(connection)  # type: ignore[union-attr]
+            self.pool.put(connection)  # type: ignore[union-attr]  # None once urllib3 has closed it
         except (queue.Full, AttributeError):
             connection.close()
 

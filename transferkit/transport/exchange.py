@@ -146,8 +146,18 @@ def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
 def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
     """Send one request by the ordinary lane, as ``Exchange.send`` does."""
     body = request.body
+    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
     with foreign_errors(flow, lane):
-        prepared = _prepare(session, request)
+        # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
+        prepared: Any = requests.Request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            auth=session.auth if theirs else None,
+            cookies=session.cookies if request.trusted and len(session.cookies) else None,
+        ).prepare()
+        prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
+        prepared.register_hook("response", _hide_location)
     if lane.adapter is not None:
         prepared.pool = _pool_for_one(request, lane, flow)  # the adapter looks for it
     # Closed on every way out: the error would keep the file open that it was sent from.
@@ -163,21 +173,6 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
     if getattr(response, "location", None) is not None:
         response.headers["Location"] = response.location
     return SessionResponse(response, request, lane, flow)
-
-
-def _prepare(session: requests.Session, request: Request) -> Any:
-    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
-    # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
-    prepared: Any = requests.Request(
-        request.method,
-        request.url,
-        headers=dict(request.headers),
-        auth=session.auth if theirs else None,
-        cookies=session.cookies if request.trusted and len(session.cookies) else None,
-    ).prepare()
-    prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
-    prepared.register_hook("response", _hide_location)
-    return prepared
 
 
 def _hide_location(response: Any, **_: Any) -> None:

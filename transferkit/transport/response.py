@@ -65,10 +65,6 @@ class Response(Closing):
             ReadError: the connection broke, or ended before the announced length.
         """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
-
     def peek(self, limit: int, *, partly: bool = False) -> bytes:
         """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
 

@@ -1,7 +1,4 @@
-"""Sockets: how one is connected, and how whoever is blocked on it is woken.
-
-Knows addresses and descriptors; requests, TLS and proxies it does not.
-"""
+"""Sockets: how one is connected, and how whoever is blocked on it is woken."""
 
 from __future__ import annotations
 
