@@ -150,11 +150,7 @@ class Client:
         )
 
     def locate(self, response: Response, location: str | None) -> str:
-        """Return the absolute URL of an upload's ``Location`` in a response.
-
-        Raises:
-            ProtocolError: there is none, or the URL policy refuses it.
-        """
+        """Return the absolute URL of an upload's ``Location``; ProtocolError: there is none, or it is refused."""
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
         url = self.resolve(response, location)
@@ -164,11 +160,7 @@ class Client:
         return url
 
     def resolve(self, response: Response, location: str) -> str:
-        """Return the absolute URL of a ``location`` in a response.
-
-        Raises:
-            ProtocolError: the URL policy refuses it.
-        """
+        """Return the absolute URL of a ``location`` in a response; ProtocolError: the URL policy refuses it."""
         url = join(response.url, location)
         check_step(self.origin, url, previous=Origin.of(response.url), allowed=self.options.storage_hosts)
         return url

@@ -153,21 +153,20 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
     """Read until the head of the final response is complete; return it and what came after it."""
     deadline = time.monotonic() + timeout
     buffer = flow.buffer
-    data, interims, has_begun = b"", 0, False
+    data, interims = b"", 0
     while True:
         try:
             count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
         except OSError as error:
             flow.check()
-            if isinstance(error, ConnectionError) and not has_begun:
+            if isinstance(error, ConnectionError) and not (data or interims):
                 raise StaleConnection from error
             raise convert(error, lane) from error
         flow.check()
         if not count:
-            if not has_begun:
+            if not (data or interims):
                 raise StaleConnection
             raise ReadError(f"{lane.origin} closed the connection within the head of its answer")
-        has_begun = True
         data += buffer[:count]
         while (end := data.find(END)) >= 0:
             head, data = read_head(data[: end + 4]), data[end + 4 :]

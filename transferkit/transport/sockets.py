@@ -74,10 +74,9 @@ def open_socket(host: str, port: int, family: int, kind: Any, dial: Callable[[An
             sock: socket.socket = kind(*parameters)
             with closed_on_error(sock):
                 dial(sock, address)
+            return sock
         except OSError as error:
             last = error
-        else:
-            return sock
     raise last
 
 
