@@ -53,8 +53,6 @@ class PooledAdapter(HTTPAdapter):
         # max_retries=0: there is one retry loop, and it is not here.
         super().__init__(pool_connections=_ORIGINS, pool_maxsize=connections, max_retries=0, pool_block=False)
 
-    # -- the fast lane
-
     def lane(self, lane: Lane, origin: Origin) -> Lane:
         """Return ``lane`` with how requests to ``origin`` travel under its settings, where those make sense."""
         prepared = requests.Request("GET", f"{origin}/").prepare()
@@ -101,8 +99,6 @@ class PooledAdapter(HTTPAdapter):
                 connection.close()
                 raise
 
-    # -- what HTTPAdapter asks of its subclasses
-
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         # Here and not in __init__: an adapter that is unpickled begins here.
         self._contexts: dict[tuple[tuple[str, Any], ...], ssl.SSLContext] = {}
@@ -147,9 +143,24 @@ class PooledAdapter(HTTPAdapter):
 
     def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
         key = tuple(sorted(settings.items()))
-        if key not in self._contexts:
-            self._contexts[key] = _context_for(settings)
-        return self._contexts[key]
+        if key in self._contexts:
+            return self._contexts[key]
+        is_verified = settings["cert_reqs"] != "CERT_NONE"
+        bundle = settings.get("ca_certs") or settings.get("ca_cert_dir") or DEFAULT_CA_BUNDLE_PATH
+        certificate = settings.get("cert_file")
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if is_verified else ssl.CERT_NONE)
+        what = f"CA bundle {bundle}"
+        hint = "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
+        try:
+            if is_verified:
+                context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+            if certificate is not None:
+                what, hint = f"client certificate {certificate}", "see the session's cert"
+                context.load_cert_chain(certificate, settings.get("key_file"))
+        except OSError as error:
+            raise _UnreadableError(f"the {what} cannot be read: {error.strerror or error}; {hint}") from error
+        self._contexts[key] = context
+        return context
 
     def close(self) -> None:
         # urllib3 leaves the connections of a pool to the garbage collector, and the error of an attempt that was made
@@ -161,20 +172,3 @@ class PooledAdapter(HTTPAdapter):
 
 class _UnreadableError(OSError):
     """A file with certificates cannot be read; an ``OSError`` as requests itself raises it."""
-
-
-def _context_for(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    is_verified = settings["cert_reqs"] != "CERT_NONE"
-    bundle = settings.get("ca_certs") or settings.get("ca_cert_dir") or DEFAULT_CA_BUNDLE_PATH
-    certificate = settings.get("cert_file")
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if is_verified else ssl.CERT_NONE)
-    what, hint = f"CA bundle {bundle}", "set REQUESTS_CA_BUNDLE to a file in PEM format, or to a folder of such files"
-    try:
-        if is_verified:
-            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
-        if certificate is not None:
-            what, hint = f"client certificate {certificate}", "see the session's cert"
-            context.load_cert_chain(certificate, settings.get("key_file"))
-    except OSError as error:
-        raise _UnreadableError(f"the {what} cannot be read: {error.strerror or error}; {hint}") from error
-    return context

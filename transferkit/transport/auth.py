@@ -1,8 +1,7 @@
 """Authentication, in one place: challenges in, an ``Authorization`` header for the registry's own origin out.
 
 Knows the token dance and who may see which secret. Tokens are kept per scope, and the cache itself lets one thread
-fetch while the others wait, so no caller can forget to. A request is repeated at most twice after a 401; the third 401
-is final.
+fetch while the others wait, so no caller can forget to.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 from transferkit.content.interfaces import Flow
@@ -46,28 +45,24 @@ class Credentials(Protocol):
         """Return user name and password for a repository of ``host`` (``host`` or ``host:port``), if there are any."""
 
 
-class _Token(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class _Token:
     header: str
     ends: float
     challenge: str
     """What it answers: how the next one is had."""
 
-    def __repr__(self) -> str:
-        return f"<_Token until {self.ends}>"
-
 
 @dataclass(eq=False, repr=False)
 class Authorizer:
-    """The credentials for one registry, and the tokens that they have brought. Thread-safe."""
+    """The credentials for one registry, as ``download`` takes them, and the tokens that they brought. Thread-safe."""
 
     registry: Origin
     exchange: Exchange
     """Over which token services are asked."""
     auth: Auth | None = None
     token: str | None = None
-    """A token that is sent from the first request on."""
     get_token: GetToken | None = None
-    """What is called with a challenge, from a worker thread, when a token is needed."""
     max_retry_after: float = math.inf
     """Seconds that a token service may ask to wait; longer is final."""
     clock: Callable[[], float] = time.monotonic

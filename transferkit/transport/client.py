@@ -1,7 +1,4 @@
-"""A client of one registry: redirects under the URL policy, challenges, refusals as exceptions.
-
-Knows origins, statuses and redirects. Does not know what a blob is, nor where bytes go.
-"""
+"""A client of one registry: redirects under the URL policy, challenges, refusals as exceptions."""
 
 from __future__ import annotations
 
@@ -59,10 +56,32 @@ class Client:
             TransportError, ProtocolError: there is no response, or none that may be followed.
         """
         outgoing = self._addressed(request, flow)
-        response = self._exchange.send(outgoing, flow)
-        if response.status in request.ok:
-            return response
-        return self._follow(request, outgoing, response, flow)
+        hops = challenges = 0
+        was_asked_again = False
+        while (response := self._exchange.send(outgoing, flow)).status not in request.ok:
+            status, is_abroad = response.status, outgoing.origin != self.origin
+            if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
+                challenges += 1
+                refusal = self._refusal(outgoing, response)
+                challenge = response.headers.get("www-authenticate", "")
+                rejected = outgoing.headers.get("Authorization")
+                fresh = self.host.authorizer.after(challenge, request.scope, rejected, flow)
+                if fresh is None:
+                    raise refusal
+                outgoing = outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
+            elif status in EXPIRED and hops and is_abroad and request.body is None and not was_asked_again:
+                # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
+                response.finish()
+                was_asked_again = True
+                outgoing = self._addressed(request, flow)
+            elif status in _REDIRECTS and response.headers.get("location"):
+                hops += 1
+                outgoing = self._redirected(outgoing, response, hops)
+            else:
+                raise self._refusal(outgoing, response)
+            if request.body is not None:
+                request.body.rewind()
+        return response
 
     def _addressed(self, request: Request, flow: Flow) -> Request:
         """Return the request as it goes out first: with its origin, and what the registry wants to see."""
@@ -90,36 +109,6 @@ class Client:
             target=target,
             trusted=trusted,
         )
-
-    def _follow(self, request: Request, outgoing: Request, response: Response, flow: Flow) -> Response:
-        """Follow redirects and challenges from the first response that was not the last, and return that."""
-        hops = challenges = 0
-        was_asked_again = False
-        while response.status not in request.ok:
-            status, is_abroad = response.status, outgoing.origin != self.origin
-            if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
-                challenges += 1
-                refusal = self._refusal(outgoing, response)
-                challenge = response.headers.get("www-authenticate", "")
-                rejected = outgoing.headers.get("Authorization")
-                fresh = self.host.authorizer.after(challenge, request.scope, rejected, flow)
-                if fresh is None:
-                    raise refusal
-                outgoing = outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
-            elif status in EXPIRED and hops and is_abroad and request.body is None and not was_asked_again:
-                # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
-                response.finish()
-                was_asked_again = True
-                outgoing = self._addressed(request, flow)
-            elif status in _REDIRECTS and response.headers.get("location"):
-                hops += 1
-                outgoing = self._redirected(outgoing, response, hops)
-            else:
-                raise self._refusal(outgoing, response)
-            if request.body is not None:
-                request.body.rewind()
-            response = self._exchange.send(outgoing, flow)
-        return response
 
     def _redirected(self, outgoing: Request, response: Response, hops: int) -> Request:
         """Return the request that a redirect leads to."""
@@ -161,11 +150,7 @@ class Client:
         )
 
     def locate(self, response: Response, location: str | None) -> str:
-        """Return the absolute URL of an upload's ``Location`` in a response.
-
-        Raises:
-            ProtocolError: there is none, or the URL policy refuses it.
-        """
+        """Return the absolute URL of an upload's ``Location``; ProtocolError: there is none, or it is refused."""
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
         url = self.resolve(response, location)
@@ -175,11 +160,7 @@ class Client:
         return url
 
     def resolve(self, response: Response, location: str) -> str:
-        """Return the absolute URL of a ``location`` in a response.
-
-        Raises:
-            ProtocolError: the URL policy refuses it.
-        """
+        """Return the absolute URL of a ``location`` in a response; ProtocolError: the URL policy refuses it."""
         url = join(response.url, location)
         check_step(self.origin, url, previous=Origin.of(response.url), allowed=self.options.storage_hosts)
         return url

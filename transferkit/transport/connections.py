@@ -95,7 +95,7 @@ class WakeableConnection(HTTPConnection):
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
         if self.sock is not None and self.limit is not None and not self.over_tls:
-            self._bound_by_kernel(0.0)
+            self.bound(0.0)  # which is no bound at all
         self.limit = None
         super().request(*args, **keywords)
 
@@ -131,13 +131,10 @@ class WakeableConnection(HTTPConnection):
         else:
             # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
             self.sock.settimeout(None)
-            self._bound_by_kernel(seconds)
+            interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
         self.limit = seconds
-
-    def _bound_by_kernel(self, seconds: float) -> None:
-        interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)
 
 
 _standing: weakref.WeakSet[WakeableConnection] = weakref.WeakSet()
@@ -251,8 +248,7 @@ class WakeablePool(HTTPConnectionPool):
         """Keep a connection for the next request."""
         connection.flow = None
         try:
-            # ``pool`` is None once urllib3 has closed it; the AttributeError is caught below.
-            self.pool.put(connection)  # type: ignore[union-attr]
+            self.pool.put(connection)  # type: ignore[union-attr]  # None once urllib3 has closed it
         except (queue.Full, AttributeError):
             connection.close()
 

@@ -15,6 +15,7 @@ import socket
 import types
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import requests
@@ -146,10 +147,21 @@ def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
 def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
     """Send one request by the ordinary lane, as ``Exchange.send`` does."""
     body = request.body
+    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
     with foreign_errors(flow, lane):
-        prepared = _prepare(session, request)
+        # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
+        prepared: Any = requests.Request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            auth=session.auth if theirs else None,
+            cookies=session.cookies if request.trusted and len(session.cookies) else None,
+        ).prepare()
+        prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
+        prepared.register_hook("response", _hide_location)
     if lane.adapter is not None:
-        prepared.pool = _pool_for_one(request, lane, flow)  # the adapter looks for it
+        # The adapter looks for it: a pool that sends this request alone, by the fast lane.
+        prepared.pool = types.SimpleNamespace(urlopen=partial(_exchange, lane.adapter, request, lane, flow))
     # Closed on every way out: the error would keep the file open that it was sent from.
     with body or nullcontext(), foreign_errors(flow, lane, body=body):
         if body is not None:
@@ -165,37 +177,18 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
     return SessionResponse(response, request, lane, flow)
 
 
-def _prepare(session: requests.Session, request: Request) -> Any:
-    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
-    # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
-    prepared: Any = requests.Request(
-        request.method,
-        request.url,
-        headers=dict(request.headers),
-        auth=session.auth if theirs else None,
-        cookies=session.cookies if request.trusted and len(session.cookies) else None,
-    ).prepare()
-    prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
-    prepared.register_hook("response", _hide_location)
-    return prepared
-
-
 def _hide_location(response: Any, **_: Any) -> None:
     """Have ``Session.send`` leave a redirect alone: it would read, and decode, all of its body."""
     response.location = response.headers.pop("Location", None)
 
 
-def _pool_for_one(request: Request, lane: Lane, flow: Flow) -> Any:
-    """Return what a ``PooledAdapter`` takes for a pool: one request of ours, sent by the fast lane."""
-
-    def urlopen(*, headers: Mapping[str, str], **_: Any) -> urllib3.HTTPResponse:
-        assert lane.adapter is not None
-        # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
-        said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
-        fields = {name: text for name, text in headers.items() if name.lower() not in said}
-        return _Shown(lane.adapter.exchange(request._replace(headers=fields), lane, flow))
-
-    return types.SimpleNamespace(urlopen=urlopen)
+def _exchange(
+    adapter: PooledAdapter, request: Request, lane: Lane, flow: Flow, *, headers: Mapping[str, str], **_: Any
+) -> urllib3.HTTPResponse:
+    # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
+    said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
+    fields = {name: text for name, text in headers.items() if name.lower() not in said}
+    return _Shown(adapter.exchange(request._replace(headers=fields), lane, flow))
 
 
 class _Shown(urllib3.HTTPResponse):

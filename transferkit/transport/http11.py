@@ -103,14 +103,12 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
     # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
     is_watched = not connection.over_tls
     by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
     with body:
         for piece in body.pieces(by_kernel=by_kernel):
             if isinstance(piece, Extent):
                 if _send_extent(sock, piece, timeout):
                     return True
-            elif is_watched and poll.poll(0) and not _is_interim(sock):
+            elif is_watched and connection.readable.poll(0) and not _is_interim(sock):
                 return True
             else:
                 sock.sendall(piece)
@@ -118,10 +116,7 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
 
 
 def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
-    """Let the kernel send what it has room for; do not, and tell so, when the server answers already.
-
-    Without blocking in it: on a slow link, one call for all of the extent would look like a stall.
-    """
+    """Let the kernel send what it has room for; do not, and tell so, when the server answers already."""
     poll = select.poll()
     poll.register(sock, select.POLLIN | select.POLLOUT)
     events = poll.poll(timeout * 1000)
@@ -132,7 +127,7 @@ def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
         events = poll.poll(timeout * 1000)
     if not events:
         raise TimeoutError("timed out")
-    sock.setblocking(False)
+    sock.setblocking(False)  # on a slow link, one call for all of the extent would look like a stall
     try:
         extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
     except BlockingIOError:
@@ -158,21 +153,20 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
     """Read until the head of the final response is complete; return it and what came after it."""
     deadline = time.monotonic() + timeout
     buffer = flow.buffer
-    data, interims, has_begun = b"", 0, False
+    data, interims = b"", 0
     while True:
         try:
             count = connection.sock.recv_into(buffer, min(len(buffer), MAX_HEAD))
         except OSError as error:
             flow.check()
-            if isinstance(error, ConnectionError) and not has_begun:
+            if isinstance(error, ConnectionError) and not (data or interims):
                 raise StaleConnection from error
             raise convert(error, lane) from error
         flow.check()
         if not count:
-            if not has_begun:
+            if not (data or interims):
                 raise StaleConnection
             raise ReadError(f"{lane.origin} closed the connection within the head of its answer")
-        has_begun = True
         data += buffer[:count]
         while (end := data.find(END)) >= 0:
             head, data = read_head(data[: end + 4]), data[end + 4 :]

@@ -84,16 +84,11 @@ class Lane:
     fields: str = ""
     """The header fields of every request: the host, and what a proxy wants to see."""
 
-    def __repr__(self) -> str:
-        return f"<Lane to {self.origin}>"
-
 
 @dataclass(slots=True)
 class Extent:
-    """A piece of a file, for the kernel to send: who asked for it says in ``sent`` how much of it went out.
-
-    -1 says that the kernel cannot send from this file.
-    """
+    """A piece of a file, for the kernel to send: who asked for it says in ``sent`` how much of it went out, and by -1
+    that the kernel cannot send from this file."""
 
     fd: int
     offset: int

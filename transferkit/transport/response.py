@@ -65,16 +65,9 @@ class Response(Closing):
             ReadError: the connection broke, or ended before the announced length.
         """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the connection: it is kept where the body was read to its end, else it is closed."""
-
     def peek(self, limit: int, *, partly: bool = False) -> bytes:
         """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
-
-        Raises:
-            TransportTimeout: they come too slowly. It may be late by one read that blocks.
-        """
+        TransportTimeout: they come too slowly; it may be late by one read that blocks."""
         self._deadline = time.monotonic() + self.timeout
         data = bytearray()
         block = memoryview(bytearray(min(limit, _BLOCK)))
@@ -97,11 +90,7 @@ class Response(Closing):
         return TransportTimeout(f"{self.origin} did not send its answer within {self.timeout:g} s")
 
     def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            ProtocolError: it is longer than ``limit`` bytes.
-        """
+        """Return the whole body; ProtocolError: it is longer than ``limit`` bytes."""
         data = self.peek(limit + 1)
         if len(data) > limit:
             raise ProtocolError(f"{self.origin} sent more than the {limit} bytes that this answer may have")

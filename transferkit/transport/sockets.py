@@ -1,7 +1,4 @@
-"""Sockets: how one is connected, and how whoever is blocked on it is woken.
-
-Knows addresses and descriptors; requests, TLS and proxies it does not.
-"""
+"""Sockets: how one is connected, and how whoever is blocked on it is woken."""
 
 from __future__ import annotations
 
@@ -77,10 +74,9 @@ def open_socket(host: str, port: int, family: int, kind: Any, dial: Callable[[An
             sock: socket.socket = kind(*parameters)
             with closed_on_error(sock):
                 dial(sock, address)
+            return sock
         except OSError as error:
             last = error
-        else:
-            return sock
     raise last
 
 
