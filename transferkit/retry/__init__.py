@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
-
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
@@ -47,10 +46,10 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: most units end with it, and ``tenacity`` costs 60 us a call where a small
-        blob takes 200. ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between
-        attempts and may raise; ``on_retry`` hears of each failure that will be tried again, and after how many seconds.
-        A failure that is ``excused`` counts neither as an attempt nor against the patience.
+        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200.
+        ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
+        failure that will be tried again, and after how many seconds. One that is ``excused`` costs no attempt and no
+        patience.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
@@ -124,7 +123,6 @@ class _Tally:
 
 
 def _error(state: tenacity.RetryCallState) -> TransferKitError:
-    """Return how the attempt failed that is tried again: no other one is heard of."""
     return cast(TransferKitError, state.outcome and state.outcome.exception())
 
 

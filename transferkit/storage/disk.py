@@ -1,7 +1,4 @@
-"""The few system calls that a blob's life takes, in one replaceable object, and what their errors mean.
-
-Tests hand in a disk that is full, that forgets what was not synced, or that counts.
-"""
+"""The few system calls that a blob's life takes, in one object that tests replace, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -58,12 +55,11 @@ class Disk:
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> None:
         """Write all of ``data``. A short write is how some file systems say that they are full: the rest asks again."""
-        written = os.pwrite(fd, data, offset)
-        while written < len(data):
-            count = os.pwrite(fd, data[written:], offset + written)
+        while len(data):
+            count = os.pwrite(fd, data, offset)
             if count == 0:
                 raise OSError(errno.EIO, "the file system took no more bytes")
-            written += count
+            data, offset = data[count:], offset + count
 
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)

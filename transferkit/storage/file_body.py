@@ -67,7 +67,6 @@ class FileBody(Closing):
         return count
 
     def seek(self, offset: int, *, flow: Flow) -> None:
-        """Let the next read begin at ``offset``; what lies before, and was not hashed yet, is hashed first."""
         if offset > self._hashed:
             self._at = self._hashed
             while self._at < offset:
@@ -76,7 +75,6 @@ class FileBody(Closing):
         self._at = offset
 
     def confirm(self) -> None:
-        """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
         with disk_errors("reading", self._path):
             status = self._disk.fstat(self._fd)
         if version(status) != version(self.status):

@@ -1,7 +1,4 @@
-"""Content on its way into a folder: a file that is filled and hashed, and gets its name once it is verified.
-
-The words are containerd's: an *ingest* is open until *commit*, which checks and always closes, *keep* or *abort*.
-"""
+"""Content on its way into a folder: a file that is filled and hashed, and gets its name once it is verified."""
 
 from __future__ import annotations
 

@@ -18,13 +18,10 @@ _file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
 
 
 class BlobLock:
-    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it.
-
-    ``is_held`` says whether it keeps anybody away: some file systems refuse locks, and some (Lustre, GPFS, NFS) grant
-    one to whoever asks.
-    """
+    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it."""
 
     def __init__(self, path: str, disk: Disk) -> None:
+        # Whether it keeps anybody away: some file systems refuse locks, and Lustre, GPFS and NFS may grant all of them.
         self.is_held = False
         self._path = path
         self._disk = disk
@@ -55,7 +52,6 @@ class BlobLock:
         remove_quietly(self._disk, self._path)
 
     def release(self) -> None:
-        """Let the next one have it."""
         self.is_held = False
         self._lock.release()
 
