@@ -1,7 +1,6 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
-One loop per unit of work, never nested. It asks ``error.retryable`` and nothing else about an error. ``tenacity`` runs
-the loop, from the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
+One loop per unit of work, never nested. It asks ``error.retryable`` and nothing else about an error.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ class Retry:
 
         The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
-        failure that will be tried again, and after how many seconds. One that is ``excused`` costs no attempt and no
-        patience.
+        failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
@@ -110,7 +108,6 @@ class _Tally:
             self._fruitless += 1
 
     def is_spent(self, state: tenacity.RetryCallState) -> bool:
-        """Whether both the attempts and the patience are at their end."""
         options = self._retry.options
         return self._fruitless >= options.attempts and self._retry.clock() - self._last_byte >= options.patience
 

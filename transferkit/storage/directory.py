@@ -167,9 +167,8 @@ class Directory:
                 ingest = Partial(descriptor, self._index, path, lock)
                 stack.pop_all()
                 return ingest
-            for ending in ("", ".json", ".json.new"):
+            for ending in ("", ".json", ".json.new", ".lock"):
                 remove_quietly(self.disk, path + ending)
-            lock.retire()
         return None
 
     def concerns_all(self, error: TransferKitError) -> bool:

@@ -28,7 +28,6 @@ class Disk:
     stat = staticmethod(os.stat)
     lstat = staticmethod(os.lstat)
     fstat = staticmethod(os.fstat)
-    rename = staticmethod(os.replace)
 
     def create(self, path: str) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
@@ -74,6 +73,9 @@ class Disk:
                 raise
         finally:
             os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
 
     def open_append(self, path: str) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""

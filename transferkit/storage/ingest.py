@@ -64,7 +64,6 @@ class FileIngest:
         self._index.add(digest, status, durable=durable)
 
     def _taken_away(self) -> VerificationError:
-        """Return the error of a file whose name has gone, or is another file's: it has to be begun again."""
         return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)
 
 

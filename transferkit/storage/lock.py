@@ -11,7 +11,7 @@ from functools import partial
 from filelock import FileLock, Timeout
 
 from transferkit.content.interfaces import Flow
-from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+from transferkit.storage.disk import Disk, disk_errors
 
 # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
 _file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
@@ -46,10 +46,6 @@ class BlobLock:
                 return
         with unheld(self._path) as is_free:
             self.is_held = not is_free
-
-    def retire(self) -> None:
-        """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
-        remove_quietly(self._disk, self._path)
 
     def release(self) -> None:
         self.is_held = False

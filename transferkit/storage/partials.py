@@ -38,7 +38,6 @@ def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
     """
     folder = Directory(dest_dir).unfinished
     found: list[PartialFile] = []
-    now = time.time()
     names: list[str] = []
     with disk_errors("reading", folder), suppress(FileNotFoundError):
         names = os.listdir(folder)
@@ -48,7 +47,7 @@ def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
             status = Disk.lstat(path)
             if is_file(status):
                 digest = Digest.from_file_name(match[1])
-                age = max(0.0, now - status.st_mtime)
+                age = max(0.0, time.time() - status.st_mtime)
                 found.append(PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age))
     return sorted(found, key=lambda partial: -partial.age)
 
