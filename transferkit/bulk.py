@@ -1,7 +1,4 @@
-"""Many blobs, one repository, one folder: ``download`` and ``upload``.
-
-One of the two places where network and disk are joined. Everything else is arguments.
-"""
+"""Many blobs, one repository, one folder: the place where network and disk are joined."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ def progress_bar(label: str, total: int, *, stream: TextIO | None = None) -> Ite
     ...     progress(2048, 2048)
     pull: 2.0 KiB of 2.0 KiB (100 %)
     """
-    in_notebook = stream is None and _has_kernel()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    # The kernel of a notebook: its streams say that they are no terminals.
+    in_notebook = stream is None and shell is not None and "IPKernelApp" in shell.config
     stream = stream or sys.stderr
     if in_notebook or stream.isatty():
         from tqdm.auto import tqdm
@@ -37,13 +40,6 @@ def progress_bar(label: str, total: int, *, stream: TextIO | None = None) -> Ite
             yield callback
     else:
         yield plain_lines(label, stream)
-
-
-def _has_kernel() -> bool:
-    """Whether this process is the kernel of a notebook: its streams say that they are no terminals."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in shell.config
 
 
 def plain_lines(label: str, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> Callback:

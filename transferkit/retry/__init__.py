@@ -1,8 +1,7 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
-One loop per unit of work, never nested. It asks an error whether it is ``retryable``, its ``retry_after``, whether it is a
-stall or slowness, which have free restarts, and its caller whether it is excused. ``tenacity`` runs the loop, from the
-first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
+One loop per unit of work, never nested. It asks whether an error is ``retryable``, what it wants to be waited for, and
+whether its caller excuses it; stalls and slowness have free restarts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
-
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
@@ -48,10 +46,9 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: most units end with it, and ``tenacity`` costs 60 us a call where a small
-        blob takes 200. ``position`` tells the furthest byte that the unit ever reached; ``sleep`` waits between
-        attempts and may raise; ``on_retry`` hears of each failure that will be tried again, and after how many seconds.
-        A failure that is ``excused`` counts neither as an attempt nor against the patience.
+        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200.
+        ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
+        failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
         Raises:
             RetriesExhaustedError: given up; its cause is the last error.
@@ -112,7 +109,6 @@ class _Tally:
             self._fruitless += 1
 
     def is_spent(self, state: tenacity.RetryCallState) -> bool:
-        """Whether both the attempts and the patience are at their end."""
         options = self._retry.options
         return self._fruitless >= options.attempts and self._retry.clock() - self._last_byte >= options.patience
 
@@ -127,7 +123,6 @@ class _Tally:
 
 
 def _error(state: tenacity.RetryCallState) -> TransferKitError:
-    """Return how the attempt failed that is tried again: no other one is heard of."""
     return cast(TransferKitError, state.outcome and state.outcome.exception())
 
 

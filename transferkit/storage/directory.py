@@ -44,8 +44,7 @@ class Directory:
         self._index = VerifiedIndex(self.path, disk, durable=durable)
 
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
-        """Make the folder, and see that these blobs will fit, but for those that have a file of the right size: it may
-        turn out to be right. Where all have one, nothing is done: the folder may be one that can only be read.
+        """Make the folder, and see that the blobs will fit that have no file of the right size; there may be none.
 
         Raises:
             OutOfSpaceError: they will not fit; the message has the figures.
@@ -53,7 +52,7 @@ class Directory:
         """
         missing = [descriptor for descriptor in descriptors if self._status(descriptor) is None]
         if not missing:
-            return
+            return  # the folder may be one that can only be read
         if any(descriptor.size >= self._resume_threshold for descriptor in missing):
             import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
         self._make_unfinished()
@@ -138,8 +137,7 @@ class Directory:
             return self._ingest_large(descriptor, path, flow)
         if self.exists(descriptor, flow=flow):
             return None
-        # No lock: a name that nobody else uses is enough, and costs a tenth.
-        path = f"{path}.{os.urandom(8).hex()}"
+        path = f"{path}.{os.urandom(8).hex()}"  # a name that nobody else uses costs a tenth of a lock
         try:
             fd = self.disk.create(path)
         except FileNotFoundError:
@@ -169,14 +167,12 @@ class Directory:
                 ingest = Partial(descriptor, self._index, path, lock)
                 stack.pop_all()
                 return ingest
-            for ending in ("", ".json", ".json.new"):
+            for ending in ("", ".json", ".json.new", ".lock"):
                 remove_quietly(self.disk, path + ending)
-            lock.retire()
         return None
 
     def concerns_all(self, error: TransferKitError) -> bool:
-        """Tell whether an error would be the same for every other blob: the disk will not get better for the next."""
-        return isinstance(error, StorageError)
+        return isinstance(error, StorageError)  # the disk will not get better for the next blob
 
     def _make_unfinished(self) -> None:
         missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]

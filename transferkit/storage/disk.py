@@ -1,7 +1,4 @@
-"""The few system calls that a blob's life takes, in one replaceable object, and what their errors mean.
-
-Tests hand in a disk that is full, that forgets what was not synced, or that counts.
-"""
+"""The few system calls that a blob's life takes, in one object that tests replace, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -31,7 +28,6 @@ class Disk:
     stat = staticmethod(os.stat)
     lstat = staticmethod(os.lstat)
     fstat = staticmethod(os.fstat)
-    rename = staticmethod(os.replace)
 
     def create(self, path: str) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
@@ -58,12 +54,11 @@ class Disk:
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> None:
         """Write all of ``data``. A short write is how some file systems say that they are full: the rest asks again."""
-        written = os.pwrite(fd, data, offset)
-        while written < len(data):
-            count = os.pwrite(fd, data[written:], offset + written)
+        while len(data):
+            count = os.pwrite(fd, data, offset)
             if count == 0:
                 raise OSError(errno.EIO, "the file system took no more bytes")
-            written += count
+            data, offset = data[count:], offset + count
 
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
@@ -78,6 +73,9 @@ class Disk:
                 raise
         finally:
             os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
 
     def open_append(self, path: str) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""

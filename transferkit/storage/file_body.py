@@ -12,19 +12,16 @@ from transferkit.storage.index import version
 class FileBody(Closing):
     """A blob's file, hashed on the way, but nothing of it twice where a reader goes back.
 
-    Its last bytes are handed out only after the whole digest was found right, and the file unchanged since ``open``.
-
-    Raises:
-        SourceError: it is missing or of another size; while reading: it does not match its digest, or changed.
+    ``SourceError``: it is missing, or of another size. The last bytes are handed out only after the whole digest was
+    found right, and the file unchanged since it was opened; ``SourceError`` where it is not so.
     """
 
     def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
-        size, digest = descriptor.size, descriptor.digest
         self.offset = 0
         self._descriptor = descriptor
         self._path = path
         self._disk = disk
-        self._hasher = digest.hasher()
+        self._hasher = descriptor.digest.hasher()
         self._hashed = 0
         self._at = 0
         self._fd = -1
@@ -33,10 +30,10 @@ class FileBody(Closing):
             self.status = disk.fstat(self._fd)
             if not is_file(self.status):
                 raise SourceError(f"{path} is not a file")
-            if self.status.st_size != size:
-                raise SourceError(f"{path} has {self.status.st_size} bytes, expected {size}")
-            if not size and not digest.matches(self._hasher):  # no read would find that out
-                raise SourceError(f"{path} is empty, which is not the content of {digest.short}")
+            if self.status.st_size != descriptor.size:
+                raise SourceError(f"{path} has {self.status.st_size} bytes, expected {descriptor.size}")
+            if not descriptor.size and not descriptor.digest.matches(self._hasher):  # no read would find that out
+                raise SourceError(f"{path} is empty, which is not the content of {descriptor.digest.short}")
         except OSError as error:
             self.close()
             if isinstance(error, SourceError):
@@ -67,7 +64,6 @@ class FileBody(Closing):
         return count
 
     def seek(self, offset: int, *, flow: Flow) -> None:
-        """Let the next read begin at ``offset``; what lies before, and was not hashed yet, is hashed first."""
         if offset > self._hashed:
             self._at = self._hashed
             while self._at < offset:
@@ -76,7 +72,6 @@ class FileBody(Closing):
         self._at = offset
 
     def confirm(self) -> None:
-        """Raise ``SourceError`` where the file is not any more what it was when it was opened."""
         with disk_errors("reading", self._path):
             status = self._disk.fstat(self._fd)
         if version(status) != version(self.status):

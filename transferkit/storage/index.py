@@ -1,9 +1,8 @@
 """What is known to be verified: one line a file, by size, modification time and inode.
 
-A file under a final name proves nothing by its name and size: Ollama, a user or a crash may have put it there. What
-this library has hashed once it remembers here, so that the next time costs one ``stat``. A line that was written
-without an ``fsync`` of the file's data counts in the same boot only: after a power cut the size and the time can
-survive while the data reads as zeros. Lines are appended; one that does not parse is ignored, never trusted.
+Any file may have a final name and the right size; what was hashed once is remembered here, and then costs one ``stat``.
+A line that was written without an ``fsync`` of the file's data counts in the same boot only: after a power cut the
+size and the time can survive while the data reads as zeros. A line that does not parse is ignored, never trusted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Content on its way into a folder: a file that is filled and hashed, and gets its name once it is verified.
-
-The words are containerd's: an *ingest* is open until *commit*, which checks and always closes, *keep* or *abort*.
-"""
+"""Content on its way into a folder: a file that is filled and hashed, and gets its name once it is verified."""
 
 from __future__ import annotations
 
@@ -67,7 +64,6 @@ class FileIngest:
         self._index.add(digest, status, durable=durable)
 
     def _taken_away(self) -> VerificationError:
-        """Return the error of a file whose name has gone, or is another file's: it has to be begun again."""
         return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)
 
 

@@ -11,20 +11,17 @@ from functools import partial
 from filelock import FileLock, Timeout
 
 from transferkit.content.interfaces import Flow
-from transferkit.storage.disk import Disk, disk_errors, remove_quietly
+from transferkit.storage.disk import Disk, disk_errors
 
 # No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
 _file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
 
 
 class BlobLock:
-    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it.
-
-    ``is_held`` says whether it keeps anybody away: some file systems refuse locks, and some (Lustre, GPFS, NFS) grant
-    one to whoever asks.
-    """
+    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it."""
 
     def __init__(self, path: str, disk: Disk) -> None:
+        # Whether it keeps anybody away: some file systems refuse locks, and Lustre, GPFS and NFS may grant all of them.
         self.is_held = False
         self._path = path
         self._disk = disk
@@ -50,12 +47,7 @@ class BlobLock:
         with unheld(self._path) as is_free:
             self.is_held = not is_free
 
-    def retire(self) -> None:
-        """Remove the lock's file: the blob is in place, and whoever waits for the lock will find it there."""
-        remove_quietly(self._disk, self._path)
-
     def release(self) -> None:
-        """Let the next one have it."""
         self.is_held = False
         self._lock.release()
 

@@ -166,7 +166,7 @@ class Partial(FileIngest):
         if self._is_open:
             remove_quietly(self._disk, self._state.path)
             remove_quietly(self._disk, self._path)
-            self._file_lock.retire()
+            remove_quietly(self._disk, f"{self._kept}.lock")
         self.keep()
 
     def keep(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transferkit.content.digest import Digest
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors, is_file
+from transferkit.storage.disk import Disk, disk_errors, is_file
 
 # sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
 _NAME = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?")
@@ -36,20 +36,18 @@ def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    directory = Directory(dest_dir)
-    folder = directory.unfinished
+    folder = Directory(dest_dir).unfinished
     found: list[PartialFile] = []
-    now = time.time()
     names: list[str] = []
     with disk_errors("reading", folder), suppress(FileNotFoundError):
         names = os.listdir(folder)
     for match in filter(None, map(_NAME.fullmatch, names)):
         path = f"{folder}/{match[0]}"
         with disk_errors("reading", path), suppress(FileNotFoundError):  # a running download has just finished with it
-            status = directory.disk.lstat(path)
+            status = Disk.lstat(path)
             if is_file(status):
                 digest = Digest.from_file_name(match[1])
-                age = max(0.0, now - status.st_mtime)
+                age = max(0.0, time.time() - status.st_mtime)
                 found.append(PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age))
     return sorted(found, key=lambda partial: -partial.age)
 
@@ -69,18 +67,17 @@ def discard(
     from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
 
     wanted = None if digests is None else {Digest(digest) for digest in digests}
-    directory = Directory(dest_dir)
     removed = []
     for partial in partials(dest_dir):
         if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
             continue
-        lock = f"{directory.unfinished}/{partial.digest.file_name}.lock"
+        lock = f"{os.path.dirname(partial.path)}/{partial.digest.file_name}.lock"
         with unheld(lock) as is_ours:
             if not is_ours:
                 continue
             # The lock goes last: who takes a new one finds nothing that is about to be removed.
             for path in (partial.path, f"{partial.path}.json", f"{partial.path}.json.new", lock):
                 with disk_errors("removing", path), suppress(FileNotFoundError):
-                    directory.disk.unlink(path)
+                    Disk.unlink(path)
             removed.append(partial)
     return removed

@@ -34,15 +34,13 @@ class State:
         self._header = {"version": 2, "digest": descriptor.digest, "size": descriptor.size, "boot": disk.boot}
         self._disk = disk
         self._fd = -1
-        self._held: dict[int, int] = {}
-        """First bytes of rows that are too short to be written yet, by the byte after their last."""
+        self._held: dict[int, int] = {}  # rows that are too short to be written yet: byte after the last -> first one
 
     def load(self) -> Ranges:
         """Return what an earlier run has left that can be believed."""
         boot = self._disk.boot
         rows: list[tuple[int, int]] = []
         synced = 0
-        believed = Ranges()
         try:
             # Of a file that is longer the end is read, which is no header.
             first, *lines = self._disk.read_file(self.path, _MAX_STATE).split(b"\n")
@@ -57,13 +55,14 @@ class State:
                     rows.append((int(match[1]), int(match[2])))
                 else:
                     synced = min(max(synced, int(match[3])), len(rows))
+            believed = Ranges()
             for start, end in rows if boot is not None and header.get("boot") == boot else rows[:synced]:
                 if end >= self._size:
                     return Ranges()
                 believed.add(start, end)
+            return believed
         except (OSError, ValueError, TypeError, RecursionError):
             return Ranges()
-        return believed
 
     def rewrite(self, ranges: Ranges) -> None:
         """Write the state anew, with these ``ranges``, and open it for more. None of them counts as synced."""

@@ -148,7 +148,8 @@ def _part_with_parent() -> None:
             sock.close()
 
 
-os.register_at_fork(after_in_child=_part_with_parent)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_part_with_parent)
 
 
 class WakeableTLSConnection(WakeableConnection, HTTPSConnection):

@@ -67,10 +67,10 @@ def test_who_finds_it_free_keeps_it_so(tmp_path):
     waiting.release()
 
 
-def test_a_retired_lock_leaves_no_file(tmp_path):
+def test_a_lock_without_its_file_is_released_and_leaves_none(tmp_path):
     lock = make(tmp_path)
     lock.acquire(WorkerFlow())
-    lock.retire()
+    os.unlink(f"{tmp_path}/{NAME}")
     lock.release()
     lock.release()
     assert [] == os.listdir(tmp_path)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 import transferkit as tk
-from tests.unit.storage.suite import BLOB, DATA, HALF, FailingDisk, fill, is_stored, store
+from tests.unit.storage.suite import BLOB, DATA, HALF, fill, is_stored, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.partials import discard, partials
@@ -24,11 +24,6 @@ def touch(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / ".partial" / name).write_bytes(b"x")
     return folder / ".partial"
-
-
-def use_disk(monkeypatch: pytest.MonkeyPatch, disk: Disk) -> None:
-    """Have the folders that are looked into from now on be on this disk."""
-    monkeypatch.setattr("transferkit.storage.partials.Directory", functools.partial(Directory, disk=disk))
 
 
 def test_partial_files_are_found_and_nothing_else(tmp_path):
@@ -51,9 +46,7 @@ def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_pat
         tmp_path, NAME, f"{NAME}.json", f"{NAME}.lock", f"{NAME}.{16 * 'a'}", f"{NAME}.{16 * 'a'}.json", "verified"
     )
     removed: list[str] = []
-    disk = Disk()
-    disk.unlink = lambda path: (removed.append(os.path.basename(path)), os.unlink(path))
-    use_disk(monkeypatch, disk)
+    monkeypatch.setattr(Disk, "unlink", lambda path: (removed.append(os.path.basename(path)), os.unlink(path)))
     assert 2 == len(discard(tmp_path, older_than=0))
     assert ["verified"] == os.listdir(unfinished)
     assert removed.index(NAME) < removed.index(f"{NAME}.lock")
@@ -91,6 +84,10 @@ def test_a_small_blob_that_runs_begins_again(tmp_path):
 
 def test_a_file_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
     touch(tmp_path, NAME)
-    use_disk(monkeypatch, FailingDisk(lambda name, *_: name == "unlink"))
+
+    def failing(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(Disk, "unlink", failing)
     with pytest.raises(tk.StorageError, match="removing"):
         discard(tmp_path, older_than=0)
