@@ -43,8 +43,8 @@ class Attempts:
         """Run ``attempt(unit, flow)`` until it succeeds or is given up. Raises as ``Retry.call`` does.
 
         A failure at the host's limit does not use up the attempts or the patience of a unit where others have got
-        further since its last failure. Content with a wrong digest is fetched once more; twice the same is the source's own. ``descriptor`` is the blob
-        that the unit, from byte ``start`` on, is of.
+        further since its last failure. Content with a wrong digest is fetched once more; twice the same is the source's
+        own. ``descriptor`` is the blob that the unit, from byte ``start`` on, is of.
         """
         flow.watch.spared = False
         flow.begin_attempt()
