@@ -12,8 +12,7 @@ from transferkit.storage.index import version
 class FileBody(Closing):
     """A blob's file, hashed on the way, but nothing of it twice where a reader goes back.
 
-    ``SourceError``: it is missing, or of another size. The last bytes are handed out only after the whole digest was
-    found right, and the file unchanged since it was opened; ``SourceError`` where it is not so.
+    ``SourceError``: it is missing, of another size or digest, or has changed. Its last bytes come after the checks.
     """
 
     def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
