@@ -1,8 +1,8 @@
 """The one retry loop: when to try again, how long to wait, when to give up.
 
 One loop per unit of work, never nested. It asks an error whether it is ``retryable``, when to come back, and whether it
-is a stall or slowness, which have free restarts; and the caller, whether it is excused. ``tenacity`` runs the loop, from
-the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
+is a stall or slowness, which have free restarts; and the caller, whether it is excused. ``tenacity`` runs the loop,
+from the first failure on; clock, sleep and random numbers are arguments, so that tests take no time.
 """
 
 from __future__ import annotations
