@@ -186,7 +186,9 @@ def _exchange(
     adapter: PooledAdapter, request: Request, lane: Lane, flow: Flow, *, headers: Mapping[str, str], **_: Any
 ) -> urllib3.HTTPResponse:
     # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
-    said = {"content-length", *(line.partition(":")[0].lower() for line in lane.fields.splitlines())}
+    said = {line.partition(":")[0].lower() for line in lane.fields.splitlines()}
+    if request.body is not None:
+        said.add("content-length")  # it comes with the body
     fields = {name: text for name, text in headers.items() if name.lower() not in said}
     return _Shown(adapter.exchange(request._replace(headers=fields), lane, flow))
 

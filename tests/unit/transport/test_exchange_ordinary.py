@@ -97,3 +97,12 @@ def test_a_redirect_that_is_not_ascii_is_quoted_byte_for_byte(location: str, tar
         with send(client, "GET", "/x", ok={200}, flow=WorkerFlow()) as found:
             assert b"hello" == everything(found)
         assert ["/x", target] == [request.target for request in server.requests]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_empty_request_says_that_it_is_empty(serve: Serve, fast: bool) -> None:
+    """Some registries refuse a POST or a PUT without a length (411)."""
+    with serve([answer(202)]) as server, client_of(server, fast=fast) as client:
+        assert (202, b"") == ask(client, "POST", headers={"Content-Length": "0"})
+        lengths = [text for name, text in server.requests[0].headers.items() if name.lower() == "content-length"]
+        assert ["0"] == lengths
