@@ -149,6 +149,10 @@ threading.Thread(target=late).start()
     assert ("0\n1\n2\n", "") == (ran.stdout, ran.stderr)
 
 
+def ours_alive() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("transferkit")]
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(signals: int) -> None:
     """100 times: an interrupt, or two within a millisecond, while an operation begins, runs or ends."""
@@ -185,8 +189,9 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
                 armed = False
             assert time.monotonic() - began < 1.0 + 0.1
             gun.join()
-            names = [thread.name for thread in threading.enumerate() if thread.name.startswith("transferkit")]
-            assert [] == names
+            while ours_alive() and time.monotonic() - began < 2.0:
+                time.sleep(0.001)  # a driver that has said its last word is alive for a moment still
+            assert [] == ours_alive()
     finally:
         gc.enable()
         signal.signal(signal.SIGINT, before)
