@@ -220,15 +220,17 @@ def test_who_waited_shares_a_failure() -> None:
 
 
 def test_an_answer_that_was_found_meanwhile_stands_against_the_failure_before() -> None:
-    flight = SingleFlight()
+    flight, turns = SingleFlight(), []
     with flight.turn(Waiter(flight, ServerError("down"), another=True)):
-        pass
+        turns.append("had")
+    assert ["had"] == turns
 
 
 def test_what_is_no_failure_of_the_server_is_not_shared() -> None:
-    flight = SingleFlight()
+    flight, turns = SingleFlight(), []
     with flight.turn(Waiter(flight, KeyboardInterrupt(), another=False)):
-        pass
+        turns.append("had")
+    assert ["had"] == turns
 
 
 # -- the URL as a value

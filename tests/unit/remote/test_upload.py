@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import CancelledError, ProtocolError, ReadError, ServerError, StalledError, TransferKitError
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.repository import Repository
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.testing import scripted_server
 
@@ -96,15 +98,9 @@ class Session(UploadSession):
 
 
 def attempt_at(uploads: Uploads, descriptor: Descriptor, flow: Flow) -> Outcome:
-    """As ``Repository.push`` does it."""
-    with Upload(uploads, descriptor, Source(), flow) as upload:
-        begun = upload.session()
-        while not isinstance(begun, Outcome):
-            try:
-                begun = begun.send(upload)
-            except StartAgain as again:
-                begun = upload.session(again.args[0])
-    return begun
+    """Make one attempt, as a repository with these uploads does."""
+    repository: Any = SimpleNamespace(_uploads=uploads)
+    return Repository.push(repository, descriptor, Source(), flow=flow)
 
 
 def test_a_session_goes_on_in_the_next_attempt(endpoint: Endpoint, flow: Flow) -> None:

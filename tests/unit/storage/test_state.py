@@ -112,8 +112,11 @@ def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
 
 def test_closing_more_than_once_is_fine(tmp_path):
     state = make(tmp_path)
+    state.rewrite(Ranges())
+    before = len(os.listdir("/dev/fd"))
     state.close()
     state.close()
+    assert before - 1 == len(os.listdir("/dev/fd"))
 
 
 def test_rows_that_are_short_for_the_blob_are_joined(tmp_path):
