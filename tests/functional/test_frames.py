@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from transferkit.testing import answer, scripted_server
 from transferkit.transport import http11
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.rst"
@@ -68,6 +69,19 @@ def test_an_upload(registry, make_blobs, tmp_path, ways):
 
     (way,) = {way for way in ways() if "remote/upload_oci.py send" in way}
     assert_described("One upload", way)
+
+
+def test_an_upload_to_ollama(make_blobs, tmp_path, ways):
+    blobs = make_blobs(tmp_path / "there", [1000])
+    with scripted_server([answer(200)]) as storage:
+        begun = {"Location": "/session", "X-Direct-Upload-URL": f"{storage.url}/bucket"}
+        with scripted_server([answer(404), answer(202, b"", begun), answer(201)]) as server:
+            hosts = frozenset({f"127.0.0.1:{server.port}"})
+            options = tk.TransferOptions(transport=tk.TransportOptions(ollama_hosts=hosts))
+            tk.upload(blobs, tmp_path / "there", base_url=server.url, repository="a/b", options=options)
+
+    (way,) = {way for way in ways() if "remote/upload_ollama.py send" in way}
+    assert_described("One upload to Ollama's registry", way)
 
 
 def assert_described(title: str, way: tuple[str, ...]) -> None:

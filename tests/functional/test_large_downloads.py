@@ -947,25 +947,25 @@ def test_no_more_bodies_move_at_once_than_allowed(serve, lists, tmp_path, monkey
     lock = threading.Lock()
     moving: set[BodyWatch] = set()
     most = 0
-    begin, end = BodyWatch.begin, BodyWatch.end
+    start, stop = BodyWatch.start, BodyWatch.stop
 
-    def begin_body(watch: BodyWatch) -> None:
+    def start_body(watch: BodyWatch) -> None:
         nonlocal most
-        begin(watch)
+        start(watch)
         with lock:
             moving.add(watch)
             most = max(most, len(moving))
 
-    def end_body(watch: BodyWatch) -> None:
+    def stop_body(watch: BodyWatch) -> None:
         with lock:
             moving.discard(watch)
-        end(watch)
+        stop(watch)
 
     options = tk.TransferOptions(**IN_CHUNKS, body_concurrency=3)
     sizes = [4 * MIB, *[50_000 + n for n in range(20)]]
     with serve(sizes, blob_rule(dripping(64 * KIB, 0.005)), lists=lists) as served:
-        monkeypatch.setattr(BodyWatch, "begin", begin_body)
-        monkeypatch.setattr(BodyWatch, "end", end_body)
+        monkeypatch.setattr(BodyWatch, "start", start_body)
+        monkeypatch.setattr(BodyWatch, "stop", stop_body)
         served.download(tmp_path / "d", options=options, concurrency=16)
 
     assert 2 <= most <= 3

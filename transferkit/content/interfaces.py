@@ -16,6 +16,7 @@ from transferkit.content.digest import Digest
 from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
+Notify = Callable[[], None]
 T = TypeVar("T")
 
 
@@ -47,10 +48,10 @@ class Watch(Protocol):
     paused: bool
     """Whether the worker is busy with something else than its body, the disk for one: silence is no stall meanwhile."""
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Say that from now on bytes should move: silence is a stall."""
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Say that silence is no stall any more. Without a body under way it does nothing."""
 
 
@@ -174,8 +175,8 @@ class Ingest(Protocol):
     def record(self, start: int, end: int) -> None:
         """Say that the bytes from ``start`` to ``end``, inclusive, are in place and right."""
 
-    def follow(self, flow: Flow) -> None:
-        """Hash what is in place next to what is hashed; at once, where another thread is at it."""
+    def follow(self, flow: Flow, notify: Notify | None = None) -> None:
+        """Hash what is in place next to what is hashed, unless another thread does; ``notify`` as ``offset`` grows."""
 
     def restart(self) -> None:
         """Throw away what is in place, and go on from the first byte. Nobody else is at it meanwhile."""

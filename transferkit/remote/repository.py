@@ -34,8 +34,8 @@ class Repository:
         self._endpoint = Endpoint(client, name)
         self._urls: dict[Digest, BlobURL] = {}
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        begin = upload_ollama.begin if ollama else partial(upload_oci.begin, rules=PartRules(part_size))
-        self._uploads = Uploads(self._endpoint, begin)
+        start = upload_ollama.start_session if ollama else partial(upload_oci.start_session, rules=PartRules(part_size))
+        self._uploads = Uploads(self._endpoint, start)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
@@ -89,13 +89,13 @@ class Repository:
         A file that is not what its digest says is a SourceError, and the registry never gets the last byte.
         """
         with Upload(self._uploads, descriptor, source, flow) as upload:
-            begun = upload.session()
-            while not isinstance(begun, Outcome):
+            session = upload.session()
+            while not isinstance(session, Outcome):
                 try:
-                    begun = begun.send(upload)
+                    session = session.send(upload)
                 except StartAgain as again:
-                    begun = upload.session(again.args[0])
-        return begun
+                    session = upload.session(again.args[0])
+        return session
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified."""

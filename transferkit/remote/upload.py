@@ -61,7 +61,7 @@ class Uploads:
     """The uploads to one repository. Thread-safe, one thread a blob: a count that is off by one costs a request."""
 
     endpoint: Endpoint
-    begin: Callable[[Upload], UploadSession | Outcome]  # or the registry mounts the blob, or says that it has it
+    start_session: Callable[[Upload], UploadSession | Outcome]  # or the blob is there
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     absent: int = 0  # blobs that were not there, one after the other
     unasked: int = 0
@@ -88,7 +88,7 @@ class Upload:
         self.subject = descriptor.digest.short
         self.request = partial(uploads.endpoint.write, subject=self.subject)
         self._uploads = uploads
-        self._begun = 0  # sessions
+        self._started = 0  # sessions
         self._source = source
         self._content: Body | None = None
         self._unread_at: int | None = None
@@ -107,14 +107,14 @@ class Upload:
                 self.flow.counter.set_position(session.confirmed)
                 return session
         sessions.pop(digest, None)
-        if error is not None and self._begun == _SESSIONS:
+        if error is not None and self._started == _SESSIONS:
             raise error from error.__cause__
         self.flow.counter.set_position(0)
-        self._begun += 1
-        begun = uploads.begin(self)
-        if isinstance(begun, UploadSession) and self.descriptor.size >= _SMALL:
-            sessions[digest] = begun
-        return begun
+        self._started += 1
+        started = uploads.start_session(self)
+        if isinstance(started, UploadSession) and self.descriptor.size >= _SMALL:
+            sessions[digest] = started
+        return started
 
     def __enter__(self) -> Upload:
         return self

@@ -22,8 +22,8 @@ _OUT_OF_ORDER = 3  # answers (416) that are asked about: the rest of a broken re
 _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 
-def begin(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
-    """Begin a session, unless the registry mounts the blob."""
+def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
+    """Start a session, unless the registry mounts the blob."""
     name, digest = upload.endpoint.name, upload.descriptor.digest
     source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
     while True:

@@ -27,8 +27,8 @@ LARGEST_PART = 1_000_000_000
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-def begin(upload: Upload) -> UploadSession | Outcome:
-    """Ask whether the registry has the blob, or can mount it; if not, that began a session."""
+def start_session(upload: Upload) -> UploadSession | Outcome:
+    """Ask whether the registry has the blob, or can mount it; if not, that started a session."""
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
     source = check_repository(descriptor.source) if descriptor.source else None
     url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
@@ -66,55 +66,62 @@ class OllamaSession(UploadSession):
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
 
     def send(self, upload: Upload) -> Outcome:
-        client, flow, size = upload.client, upload.flow, upload.descriptor.size
-        length = part_length(size)
-        if self.storage is not None and not self.is_stored:
-            self._store(upload, self.storage, upload.body(0, size), self.signed)
-            self.is_stored, self.confirmed = True, size
-        while self.confirmed < size:
-            start, end = self.confirmed, min(self.confirmed + length, size)
-            body = upload.body(start, end, self._hashed)
-            headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
-            ok = (201, 202, 204, 307)
-            request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=body)
-            response = self._ask(upload, request)
+        client, counter, size = upload.client, upload.flow.counter, upload.descriptor.size
+        # ``storage`` is where the next body goes, if not to the registry; ``url`` where the session goes on after it.
+        storage, url, body = None if self.is_stored else self.storage, self.url, None
+        while True:
+            start = self.confirmed
+            end = size if self.storage is not None else min(start + part_length(size), size)
+            is_commit = storage is None and start == size
+            if storage is not None:
+                request = self._to_storage(upload, storage, body or upload.body(0, size))
+            elif is_commit:
+                request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=self._etag()))
+            else:
+                body = upload.body(start, end, self._hashed)
+                headers = {**OCTETS, "Content-Range": f"{start}-{end - 1}", "X-Redirect-Uploads": "1"}
+                ok = (201, 202, 204, 307)
+                request = upload.request(method="PATCH", url=self.url, ok=ok, headers=headers, body=body)
+            try:
+                response = client.send(request, upload.flow)
+            except (NotFoundError, RegistryError) as error:
+                # Another session brings other URLs, where the signature of one has expired.
+                expired = request.anonymous and status_of(error) in routes.EXPIRED
+                if expired or (self.resumed and not error.retryable):
+                    raise StartAgain(error) from error
+                raise
+            if is_commit:
+                upload.check_stored(response)
+                return Outcome.MOVED
             response.finish()
-            if response.status == 307:
-                flow.counter.set_position(start)
-                storage = client.locate(response, response.headers.get("location"))
-                self._store(upload, storage, body, {})
-            elif received(response.headers.get("range"), sent=end) not in (end, None):
-                raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
-            self.url = client.locate(response, _location(response))
-            self.digests.append(self.md5.digest())
-            self.confirmed = end
-            flow.counter.set_position(end)
-        etag = ""
-        if self.storage is None:  # as S3 has it for an object in parts
-            md5 = hashlib.md5(b"".join(self.digests), usedforsecurity=False)
-            etag = f"{md5.hexdigest()}-{len(self.digests)}"
-        request = upload.commit(commit_url(self.url, upload.descriptor.digest, etag=etag))
-        upload.check_stored(self._ask(upload, request))
-        return Outcome.MOVED
+            if storage is not None:
+                if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
+                    raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
+                storage = None
+            else:
+                url = client.locate(response, _location(response))
+                if response.status == 307:
+                    counter.set_position(start)
+                    storage = client.locate(response, response.headers.get("location"))
+                    continue
+                if received(response.headers.get("range"), sent=end) not in (end, None):
+                    raise ProtocolError(f"{upload.subject}: {client.origin} has not the {end} bytes that it was sent")
+            self.is_stored = self.storage is not None
+            if not self.is_stored:
+                self.digests.append(self.md5.digest())
+            self.confirmed, self.url = end, url
+            counter.set_position(end)
 
-    def _store(self, upload: Upload, url: str, body: RequestBody, signed: Mapping[str, str]) -> None:
-        """Give a body to the storage, which sees nothing of the user's."""
-        request = upload.commit(url, headers={**OCTETS, **signed}, body=body)
-        response = self._ask(upload, request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True))
-        response.finish()
-        if response.status in _REDIRECTS:  # the signature is for this URL; its header fields are nobody else's
-            raise ProtocolError(f"{upload.subject}: {response.origin} redirects a signed upload; refused")
+    def _to_storage(self, upload: Upload, url: str, body: RequestBody) -> Request:
+        """Return the request that gives a body to the storage, which sees nothing of the user's."""
+        request = upload.commit(url, headers={**OCTETS, **self.signed}, body=body)
+        return request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True)
 
-    def _ask(self, upload: Upload, request: Request) -> Response:
-        """Send a request. Only a refusal of it speaks of the session: an error of the source does not."""
-        try:
-            return upload.client.send(request, upload.flow)
-        except (NotFoundError, RegistryError) as error:
-            # Another session brings other URLs, where the signature of one has expired.
-            expired = request.anonymous and status_of(error) in routes.EXPIRED
-            if expired or (self.resumed and not error.retryable):
-                raise StartAgain(error) from error
-            raise
+    def _etag(self) -> str:
+        """Return the ETag that S3 gives to an object in parts; nothing where it came whole."""
+        if self.storage is not None:
+            return ""
+        return f"{hashlib.md5(b''.join(self.digests), usedforsecurity=False).hexdigest()}-{len(self.digests)}"
 
     def _hashed(self, content: Body) -> BlobBody:
         """Return a part as it is sent, its MD5 taken on the way: the storage's own checksum, no secret hangs on it."""

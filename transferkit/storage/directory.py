@@ -21,7 +21,7 @@ from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly,
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
-from transferkit.storage.state import State
+from transferkit.storage.journal import Journal
 
 
 class Directory:
@@ -190,7 +190,7 @@ class Directory:
     def received(self, descriptor: Descriptor) -> int:
         """Return how many bytes of a blob an interrupted download has left that the next one will not fetch again."""
         path = f"{self.unfinished}/{descriptor.digest.file_name}"
-        return State(f"{path}.json", descriptor, self.disk).load().total if os.path.isfile(path) else 0
+        return Journal(f"{path}.json", descriptor, self.disk).load().total if os.path.isfile(path) else 0
 
     def close(self) -> None:
         """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
-from transferkit.content.interfaces import Flow
+from transferkit.content.interfaces import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, VerificationError
 from transferkit.storage.disk import close_quietly, remove_quietly, storage_error
 from transferkit.storage.index import VerifiedIndex
@@ -86,7 +86,7 @@ class SmallIngest(FileIngest):
     def record(self, start: int, end: int) -> None:
         """What was written is in place."""
 
-    def follow(self, flow: Flow) -> None:
+    def follow(self, flow: Flow, notify: Notify | None = None) -> None:
         """What was written is hashed."""
 
     def restart(self) -> None:

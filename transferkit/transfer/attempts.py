@@ -47,7 +47,7 @@ class Attempts:
         own. ``descriptor`` is the blob that the unit, from byte ``start`` on, is of.
         """
         flow.watch.spared = False
-        flow.begin_attempt()
+        flow.next_attempt()
         self._concurrency.enter(flow)
         try:
             flow.check()
@@ -98,7 +98,7 @@ class Attempts:
             flow.attempt = 0
             if outcomes is not None and blob is not None:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
-            flow.begin_attempt()
+            flow.next_attempt()
 
         peak = flow.counter.peak
         return self._retry.call(one, position=peak, sleep=flow.wait, on_retry=again, excused=excused, first=first)

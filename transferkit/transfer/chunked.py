@@ -58,8 +58,8 @@ class ChunkUnit(Span):
         self.blob = blob
         self.digest = digest
 
-    def begin(self) -> None:
-        """Begin at its first byte: nothing has come yet, or what came was not the chunk."""
+    def rewind(self) -> None:
+        """Go to its first byte: nothing has come yet, or what came was not the chunk."""
         self.at = self.start
         self.hasher = self.digest.hasher() if self.digest is not None and self.blob.trusts_chunksums else None
 
@@ -142,7 +142,7 @@ class ChunkedBlob:
                 return None
             self.workers += 1
             unit = self._units.popleft()
-            unit.begin()
+            unit.rewind()
             return unit
 
     def leave(self, unit: ChunkUnit | None = None) -> bool:

@@ -55,7 +55,7 @@ def is_overload(error: TransferKitError) -> bool:
 def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
     """Tell whether an attempt failed at what a host bears, and not at its own content; ``flow`` is its worker's."""
     if isinstance(error, (ReadError, WriteError, TransportTimeout)):
-        return not flow.watch.begun
+        return not flow.watch.has_body
     return isinstance(error, ConnectError) or is_overload(error)
 
 

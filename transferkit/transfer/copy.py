@@ -79,7 +79,7 @@ class Copy:
         elif isinstance(unit, ChunkUnit):
             self._copy_chunk(unit, flow)
         else:
-            self._begin(unit, flow)
+            self._open_large(unit, flow)
 
     def _give_up(self, descriptor: Descriptor, error: TransferKitError) -> None:
         """Take in that a blob failed for good; an error that would be the same for every blob goes on to the caller."""
@@ -109,30 +109,30 @@ class Copy:
     def _push(self, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:
         return cast(Pusher, self._target).push(descriptor, self._source, flow=flow)
 
-    # -- beginning a large blob
+    # -- opening a large blob
 
-    def _begin(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
+    def _open_large(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Open a blob, and read the list of its chunks if there is one; the chunks are units of their own."""
         descriptor = blob.descriptor
         if not blob.again:
             self._outcomes.started(descriptor)
-        flow.begin_attempt()
+        flow.next_attempt()
         try:
             ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
         except TransferKitError as error:
-            self.scheduler.begun(None)
+            self.scheduler.opened(None)
             self._give_up(descriptor, error)
             return
         if ingest is None:
-            self.scheduler.begun(None)
+            self.scheduler.opened(None)
             flow.counter.set_position(descriptor.size)
             self._outcomes.ended(descriptor, Outcome.PRESENT)
             return
         blob.ingest = ingest
         flow.counter.set_position(ingest.in_place)
-        self.scheduler.begun(blob)
+        self.scheduler.opened(blob)
         try:
-            ingest.follow(flow)
+            ingest.follow(flow, self.scheduler.notify)
             if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
         except RetriesExhaustedError as error:
@@ -148,7 +148,7 @@ class Copy:
         # Closed on every way out: a traceback would keep the list's connection open.
         with closing(cast(ChunkLister, self._source).chunksums(blob.descriptor, flow=flow)) as pairs:
             for chunk, digest in pairs:
-                flow.watch.begun = True  # where it is cut from now on, that is no limit of the host
+                flow.watch.has_body = True  # where it is cut from now on, that is no limit of the host
                 flow.attempt = 0  # its chunks may take its place
                 if not blob.add_listed(chunk, digest):
                     return
@@ -168,13 +168,13 @@ class Copy:
                 self._debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
                 self._outcomes.again(descriptor, error, unit.start)
                 blob.trusts_chunksums = False
-                unit.begin()
-                flow.counter.begin()
+                unit.rewind()
+                flow.counter.next_unit()
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             if unit.at == unit.end:
                 self.speeds.record(unit.end - unit.start, time.monotonic() - began)
-                flow.begin_attempt()  # a cut that came after the last byte is nobody's
-                unit.ingest.follow(flow)
+                flow.next_attempt()  # a cut that came after the last byte is nobody's
+                unit.ingest.follow(flow, self.scheduler.notify)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
@@ -200,7 +200,7 @@ class Copy:
             raise ReadError(f"{descriptor.digest.short}: the body ended {unit.end - unit.at} bytes early")
         if unit.hasher is not None:
             if not unit.is_right():
-                unit.begin()
+                unit.rewind()
                 flow.counter.set_position(0)
                 raise DigestMismatchError(f"{descriptor.digest.short}: the chunk {wanted} has another digest")
             unit.ingest.record(unit.start, unit.end - 1)
@@ -228,7 +228,7 @@ class Copy:
             if is_complete:
                 ingest.commit(flow)
                 self._outcomes.ended(descriptor, Outcome.MOVED)
-                self.scheduler.ended(blob)
+                self.scheduler.closed(blob)
                 return
             ingest.keep()
         except CancelledError:
@@ -237,11 +237,11 @@ class Copy:
             blob.fail(error)
         flow.counter.set_position(flow.counter.position - in_place)  # whoever has counted it
         if blob.error is None:
-            self.scheduler.ended(blob, then=descriptor)
+            self.scheduler.closed(blob, then=descriptor)
         elif is_complete and isinstance(blob.error, VerificationError) and not blob.again:
             # Its chunks may have been right by their list, or an earlier run's bytes are to blame.
             self._outcomes.again(descriptor, blob.error, 0)
-            self.scheduler.ended(blob, then=self._large(descriptor, again=True))
+            self.scheduler.closed(blob, then=self._large(descriptor, again=True))
         else:
-            self.scheduler.ended(blob)
+            self.scheduler.closed(blob)
             self._give_up(descriptor, blob.error)

@@ -30,8 +30,8 @@ class ByteCounter:
         self._peak = 0
         self._wasted = 0  # negative where more was in place already: that was no traffic
 
-    def begin(self) -> None:
-        """Begin a unit of work."""
+    def next_unit(self) -> None:
+        """Count a new unit of work from 0."""
         self._start = self.progress
         self._peak = 0
 
@@ -62,11 +62,11 @@ class BodyWatch:
     ``limit`` bounds how many bodies of all workers move at once; ``wait`` is how the worker waits for its turn.
     """
 
-    __slots__ = ("_bodies", "_limit", "_wait", "begun", "body", "paused", "spared")
+    __slots__ = ("_bodies", "_limit", "_wait", "body", "has_body", "paused", "spared")
 
     def __init__(self, limit: threading.Semaphore | None = None, wait: Callable[[float], None] = time.sleep) -> None:
         self.body = 0
-        self.begun = False
+        self.has_body = False
         """Whether a body has begun in this attempt: the host has answered."""
         self.paused = False
         """Whether the worker is busy elsewhere than at its body: at the disk, or waiting for its share."""
@@ -76,16 +76,16 @@ class BodyWatch:
         self._limit = limit
         self._wait = wait
 
-    def begin(self) -> None:
+    def start(self) -> None:
         if self._limit is not None and not self.body:
             while not self._limit.acquire(blocking=False):
                 self._wait(_LOOK)
         self._bodies += 1
         self.paused = False
-        self.begun = True
+        self.has_body = True
         self.body = self._bodies
 
-    def end(self) -> None:
+    def stop(self) -> None:
         if self._limit is not None and self.body:
             self._limit.release()
         self.body = 0
@@ -181,10 +181,10 @@ class WorkerFlow:
 
     # -- what the engine sees
 
-    def begin_attempt(self) -> None:
+    def next_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
-        self.watch.end()
-        self.watch.begun = False
+        self.watch.stop()
+        self.watch.has_body = False
         with self._lock:  # a cut of the last body comes before this, or not at all
             self.fresh = isinstance(self._cut, (StalledError, SlowError))
             if self._cut is not None and not self._final:

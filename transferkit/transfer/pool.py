@@ -131,7 +131,7 @@ class Pool:
                 unit = self.scheduler.take(number)
                 if unit is None:
                     return
-                flow.counter.begin()
+                flow.counter.next_unit()
                 self._work(unit, flow)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
             if self.error is None or not isinstance(error, TransferKitError):

@@ -49,7 +49,7 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
     size = len(buffer)
     left = span.end - span.at
     filled = 0
-    watch.begin()
+    watch.start()
     try:
         while left:
             # Fill the buffer before hashing and writing: TLS hands out 16 KiB at most.
@@ -76,7 +76,7 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
         flow.counter.set_position(span.at - span.start)
         raise
     finally:
-        watch.end()
+        watch.stop()
 
 
 def stream(source: Fetcher, target: Ingester, descriptor: Descriptor, flow: WorkerFlow) -> Outcome:

@@ -11,9 +11,7 @@ from typing import Any
 from transferkit.content.descriptor import Descriptor
 from transferkit.transfer.chunked import ChunkedBlob
 
-BEGUN = 32  # large blobs under way at most: each has three files open (content, state, lock)
-# Seconds after which a worker that waits for a chunk looks by itself: the hasher moves on within the chunks of others.
-_LOOK = 0.25
+MOST_OPEN = 32  # large blobs at most: each has three files open (content, state, lock)
 
 Unit = Any  # one of ``wholes``, a ``ChunkedBlob`` that is to be begun, or a ``ChunkUnit``
 
@@ -30,36 +28,35 @@ class Scheduler:
         self._wholes = deque(wholes)
         self._active: list[ChunkedBlob] = []
         self._news = threading.Condition()
-        self._beginning = 0
+        self._opening = 0
         self._stopped = False
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
-        return bool(self._wholes or self._larges or self._active or self._beginning)
+        return bool(self._wholes or self._larges or self._active or self._opening)
 
     def take(self, worker: int) -> Unit | None:
         """Return the next unit for a worker; waits while there may be one. ``None``: there is nothing left."""
         while not self._stopped:
             # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
             # to the active ones, always in the new place before it leaves the old one.
-            if not self._larges and not self._beginning and not self._active:
+            if not self._larges and not self._opening and not self._active:
                 return _pop(self._wholes)
-            unit = self._choose(worker)
-            if unit is not None:
-                return unit
             with self._news:
-                if not self._stopped and (self._active or self._beginning):
-                    self._news.wait(_LOOK)
+                unit = self._choose(worker)
+                if unit is not None:
+                    return unit
+                if not self._stopped and (self._active or self._opening):
+                    self._news.wait()
         return None
 
     def _choose(self, worker: int) -> Unit | None:
-        with self._news:
-            if self._beginning + len(self._active) < BEGUN and all(blob.workers for blob in self._active):
-                self._beginning += 1
-                large = _pop(self._larges)
-                if large is not None:
-                    return large
-                self._beginning -= 1
+        if self._opening + len(self._active) < MOST_OPEN and all(blob.workers for blob in self._active):
+            self._opening += 1
+            large = _pop(self._larges)
+            if large is not None:
+                return large
+            self._opening -= 1
         if worker % 2 and (whole := _pop(self._wholes)) is not None:
             return whole
         # Where fewest are at work first: a single worker writes where the hasher is, and nothing has to be read back.
@@ -69,15 +66,15 @@ class Scheduler:
                 return unit
         return _pop(self._wholes)
 
-    def begun(self, blob: ChunkedBlob | None) -> None:
+    def opened(self, blob: ChunkedBlob | None) -> None:
         """Take in that a large blob is under way now, or that there is nothing to do for it (``None``)."""
         with self._news:
             if blob is not None:
                 self._active.append(blob)
-            self._beginning -= 1
+            self._opening -= 1
             self._news.notify_all()
 
-    def ended(self, blob: ChunkedBlob, *, then: Descriptor | ChunkedBlob | None = None) -> None:
+    def closed(self, blob: ChunkedBlob, *, then: Descriptor | ChunkedBlob | None = None) -> None:
         """Take in that nobody is at a large blob any more; ``then`` is how it is to be had instead."""
         if isinstance(then, ChunkedBlob):
             self._larges.appendleft(then)

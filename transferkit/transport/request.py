@@ -138,7 +138,7 @@ class RequestBody(Closing):
     def _pieces(self, by_kernel: bool) -> Generator[Any, None, None]:
         try:
             with self._open() as body:
-                self._flow.watch.begin()
+                self._flow.watch.start()
                 left = self.length
                 if by_kernel and isinstance(body, Local):
                     left = yield from self._extents(body)
@@ -150,7 +150,7 @@ class RequestBody(Closing):
             self.error = error
             raise
         finally:
-            self._flow.watch.end()
+            self._flow.watch.stop()
 
     def _blocks(self, body: Body, left: int) -> Generator[memoryview, None, None]:
         flow, buffer = self._flow, self._flow.buffer

@@ -24,7 +24,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     return flow
 
 

@@ -31,7 +31,7 @@ class CountingDisk(Disk):
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     return flow
 
 

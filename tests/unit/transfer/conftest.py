@@ -137,7 +137,7 @@ class MemoryIngest:
         with self._lock:
             self.ranges.add(start, end)
 
-    def follow(self, flow):
+    def follow(self, flow, notify=None):
         flow.check()
         with self._lock:
             self.offset = self.ranges.contiguous_from(self.offset)

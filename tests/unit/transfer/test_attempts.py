@@ -41,7 +41,7 @@ class Flow(WorkerFlow):
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[float] = []
-        self.counter.begin()
+        self.counter.next_unit()
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -125,7 +125,7 @@ def test_a_cut_body_waits_for_nothing_and_goes_on_on_a_new_connection(stage):
     def cut() -> None:
         fresh.append(stage.flow.fresh)
         if len(fresh) == 1:
-            stage.flow.watch.begin()
+            stage.flow.watch.start()
             stage.flow.cut_body(stage.flow.watch.body, StalledError("silent"))
             stage.flow.check()
 
@@ -189,7 +189,7 @@ def test_where_nobody_moves_a_refusal_is_an_attempt(stage, error):
 def test_what_is_no_limit_of_the_host_is_an_attempt_whatever_the_siblings_do(stage, error):
     def before() -> None:
         stage.sibling.moved(1)
-        stage.flow.watch.begin()  # the host has answered
+        stage.flow.watch.start()  # the host has answered
 
     with pytest.raises(RetriesExhaustedError):
         stage.run(*[error] * 50, before=before)

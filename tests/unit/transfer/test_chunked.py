@@ -318,7 +318,7 @@ def test_the_chunks_of_a_list_that_is_not_trusted_are_plain_ranges(make):
     second, third = blob.take(), blob.take()
     # What is under way is checked to its end; if it is wrong, it begins again as a plain range.
     assert [False, True, True] == [unit.hasher is None for unit in (first, second, third)]
-    first.begin()
+    first.rewind()
     assert first.hasher is None
 
 
@@ -329,6 +329,6 @@ def test_a_chunk_is_right_where_it_has_the_digest_of_the_list(make, memory):
     unit = blob.take()
     unit.write(memoryview(data))
     assert unit.is_right()
-    unit.begin()
+    unit.rewind()
     unit.write(memoryview(data[1:] + b"x"))
     assert not unit.is_right()

@@ -236,7 +236,7 @@ def test_what_is_running_is_halved(network: Network, error: Exception) -> None:
 
 @pytest.mark.parametrize("error", [ServerError("broken", status=500), ReadError("cut"), WriteError("reset")])
 def test_what_is_no_limit_of_the_host_changes_nothing(network: Network, error: Exception) -> None:
-    network.flows[0].watch.begin()  # it has answered
+    network.flows[0].watch.start()  # it has answered
     network.fail(0, error, 7.0)
     network.enter(1)
     assert (network.level, network.flows[1].waited) == (64, 0.0)

@@ -522,10 +522,10 @@ def test_a_target_that_reads_by_itself_gets_whole_blobs(memory, threads):
     class Pushed:
         def push(self, descriptor, source, *, flow):
             with source.fetch(descriptor, flow=flow) as body:
-                flow.watch.begin()
+                flow.watch.start()
                 while count := body.readinto(flow.buffer):
                     flow.moved(count)
-                flow.watch.end()
+                flow.watch.stop()
             pushed.append(descriptor)
             return Outcome.MOVED
 

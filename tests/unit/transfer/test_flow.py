@@ -27,7 +27,7 @@ def test_a_new_flow_has_moved_nothing() -> None:
 
 def test_what_is_moved_is_counted() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(100)
     flow.moved(50)
     assert figures(flow) == (150, 150, 150)
@@ -35,7 +35,7 @@ def test_what_is_moved_is_counted() -> None:
 
 def test_settling_where_it_is_changes_nothing() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(100)
     flow.counter.set_position(100)
     assert figures(flow) == (100, 100, 100)
@@ -43,7 +43,7 @@ def test_settling_where_it_is_changes_nothing() -> None:
 
 def test_what_is_taken_back_was_traffic_all_the_same() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(100)
     flow.counter.set_position(40)
     assert figures(flow) == (40, 100, 100)
@@ -53,7 +53,7 @@ def test_what_is_taken_back_was_traffic_all_the_same() -> None:
 
 def test_what_was_there_already_is_progress_and_no_traffic() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.counter.set_position(70)
     assert figures(flow) == (70, 70, 0)
     flow.moved(30)
@@ -62,7 +62,7 @@ def test_what_was_there_already_is_progress_and_no_traffic() -> None:
 
 def test_a_unit_that_failed_leaves_its_traffic_alone() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.counter.set_position(50)
     flow.moved(20)
     flow.counter.set_position(0)
@@ -71,24 +71,24 @@ def test_a_unit_that_failed_leaves_its_traffic_alone() -> None:
 
 def test_each_unit_begins_at_zero_and_the_totals_go_on() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(100)
-    flow.counter.begin()
+    flow.counter.next_unit()
     assert figures(flow) == (100, 0, 100)
     flow.moved(10)
     flow.counter.set_position(4)
     assert figures(flow) == (104, 10, 110)
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.counter.set_position(8)
     assert figures(flow) == (112, 8, 110)
 
 
 def test_the_peak_outlives_an_attempt() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(100)
     flow.counter.set_position(0)
-    flow.begin_attempt()
+    flow.next_attempt()
     flow.moved(60)
     assert flow.counter.peak() == 100
     flow.moved(60)
@@ -107,11 +107,11 @@ OPERATIONS = st.lists(
 @settings(deadline=None, max_examples=100)
 def test_traffic_is_just_what_was_moved_and_progress_is_where_it_was_settled(operations: list[tuple[str, int]]) -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     done = position = peak = traffic = 0
     for name, number in operations:
         if name == "begin":
-            flow.counter.begin()
+            flow.counter.next_unit()
             done, position, peak = done + position, 0, 0
         elif name == "moved":
             flow.moved(number)
@@ -157,7 +157,7 @@ def test_a_cut_is_raised_by_all_that_follows(final: bool) -> None:
 
 def test_settling_and_detaching_never_raise() -> None:
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(5)
     flow.cut(CancelledError(), final=True)
     flow.counter.set_position(3)
@@ -275,7 +275,7 @@ def test_attaching_after_a_cut_raises_and_the_abort_can_still_be_detached() -> N
 def test_a_new_attempt_forgets_a_cut() -> None:
     flow = WorkerFlow()
     flow.cut(StalledError(), final=False)
-    flow.begin_attempt()
+    flow.next_attempt()
     flow.check()
     flow.moved(1)
 
@@ -284,8 +284,8 @@ def test_a_new_attempt_does_not_forget_a_final_cut() -> None:
     flow = WorkerFlow()
     flow.cut(StalledError(), final=False)
     flow.cut(CancelledError("enough"), final=True)
-    flow.begin_attempt()
-    flow.counter.begin()
+    flow.next_attempt()
+    flow.counter.next_unit()
     with pytest.raises(CancelledError, match="enough"):
         flow.check()
 
@@ -310,42 +310,42 @@ def test_each_body_has_a_number_of_its_own_and_none_is_zero() -> None:
     assert flow.watch.body == 0
     numbers = []
     for _ in range(3):
-        flow.watch.begin()
+        flow.watch.start()
         numbers.append(flow.watch.body)
-        flow.watch.end()
+        flow.watch.stop()
         assert flow.watch.body == 0
-    flow.watch.end()
+    flow.watch.stop()
     assert numbers == [1, 2, 3]
 
 
 def test_a_new_attempt_has_no_body_yet() -> None:
     flow = WorkerFlow()
-    flow.watch.begin()
-    flow.begin_attempt()
+    flow.watch.start()
+    flow.next_attempt()
     assert flow.watch.body == 0
-    flow.watch.begin()
+    flow.watch.start()
     assert flow.watch.body == 2
 
 
 def test_the_body_that_is_meant_is_cut_until_the_next_attempt() -> None:
     flow = WorkerFlow()
     woken: list[int] = []
-    flow.watch.begin()
+    flow.watch.start()
     flow.attach(lambda: woken.append(1))
     flow.cut_body(1, StalledError("silent"))
     assert woken == [1]
     with pytest.raises(StalledError, match="silent"):
         flow.moved(1)
-    flow.begin_attempt()
+    flow.next_attempt()
     flow.check()
 
 
 def test_another_body_than_the_one_that_is_meant_is_left_alone() -> None:
     flow = WorkerFlow()
-    flow.watch.begin()
-    flow.watch.end()
+    flow.watch.start()
+    flow.watch.stop()
     flow.cut_body(1, StalledError("too late"))
-    flow.watch.begin()
+    flow.watch.start()
     flow.cut_body(1, StalledError("too late"))
     flow.check()
 
@@ -385,8 +385,8 @@ def test_limits_without_an_end_are_no_defect() -> None:
 
 def test_a_cut_of_a_body_that_ends_meanwhile_is_not_met_by_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = WorkerFlow()
-    flow.watch.begin()
-    next_attempt = threading.Thread(target=flow.begin_attempt)
+    flow.watch.start()
+    next_attempt = threading.Thread(target=flow.next_attempt)
     cut = flow.cut
 
     def slow(error: TransferKitError, *, final: bool) -> None:

@@ -50,7 +50,7 @@ def test_what_is_taken_back_is_said_too() -> None:
     calls: list[tuple[int, int]] = []
     flow = WorkerFlow()
     subject = progress(lambda *figures: calls.append(figures))
-    flow.counter.begin()
+    flow.counter.next_unit()
     flow.moved(50)
     subject.tick([flow])
     flow.counter.set_position(20)

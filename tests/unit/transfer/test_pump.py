@@ -61,7 +61,7 @@ class Scripted:
 @pytest.fixture
 def flow() -> WorkerFlow:
     flow = WorkerFlow(buffer=1000)
-    flow.counter.begin()
+    flow.counter.next_unit()
     return flow
 
 
@@ -194,7 +194,7 @@ def test_however_a_body_is_cut_into_pieces_what_arrived_is_in_place(cuts, buffer
     if breaks is not None:
         pieces.append(tk.ReadError("cut"))
     flow, ingest = WorkerFlow(buffer=buffer), Ingest()
-    flow.counter.begin()
+    flow.counter.next_unit()
     span = Span(ingest, 0, 200)
     try:
         pump(Script(*pieces, length=200), span, flow)

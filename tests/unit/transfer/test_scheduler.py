@@ -31,7 +31,7 @@ def scheduler(blobs):
 
 def begin(scheduler, memory, large: ChunkedBlob, *, is_open=True) -> ChunkedBlob:
     large.ingest = memory.Ingest(memory.Target(), large.descriptor)
-    scheduler.begun(large)
+    scheduler.opened(large)
     if is_open:
         large.list_ended()
         large.leave()
@@ -69,7 +69,7 @@ def test_another_large_blob_is_begun_while_one_is_finished(memory):
     assert first is scheduler.take(0)
     first.ingest = memory.Ingest(memory.Target(), first.descriptor)
     first.ingest.record(0, 10 * STEP - 1)
-    scheduler.begun(first)
+    scheduler.opened(first)
     first.list_ended()
     assert first.leave()
     assert second is scheduler.take(1)
@@ -126,6 +126,36 @@ def test_a_worker_waits_for_chunks_and_is_woken(scheduler, blobs, memory):
     assert isinstance(taken[0], ChunkUnit)
 
 
+def test_a_chunk_that_comes_while_a_worker_goes_to_wait_is_not_missed(scheduler, blobs, memory, monkeypatch):
+    """Another worker has a chunk for it between its look at the blobs and its wait: the wait ends."""
+    _, large = blobs
+    for _ in range(4):
+        scheduler.take(0)
+    begin(scheduler, memory, large, is_open=False)
+    choose, taken, looked = scheduler._choose, [], threading.Event()
+
+    def choose_late(worker):
+        unit = choose(worker)
+        looked.set()
+        other.join(0.1)  # it cannot end before the wait has begun
+        return unit
+
+    def open_it():
+        looked.wait(10)
+        large.list_ended()
+        large.leave()
+        large.become(State.OPEN)
+        scheduler.notify()
+
+    other = threading.Thread(target=open_it)
+    other.start()
+    monkeypatch.setattr(scheduler, "_choose", choose_late)
+    thread = threading.Thread(target=lambda: taken.append(scheduler.take(0)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert isinstance(taken[0], ChunkUnit)
+
+
 def test_while_a_large_blob_changes_hands_nobody_takes_it_for_the_end(blobs, memory, monkeypatch):
     """A second worker asks at the moment when the first has taken the blob and has not begun it."""
     _, large = blobs
@@ -157,7 +187,7 @@ def test_when_a_blob_has_ended_nobody_waits_any_more(scheduler, blobs, memory):
     thread = threading.Thread(target=lambda: taken.append(scheduler.take(0)))
     thread.start()
     assert scheduler
-    scheduler.ended(blob)
+    scheduler.closed(blob)
     thread.join(10)
     assert [None] == taken
     assert not scheduler
@@ -167,7 +197,7 @@ def test_a_blob_that_is_there_already_ends_the_wait(scheduler):
     for _ in range(4):
         scheduler.take(0)
     assert scheduler
-    scheduler.begun(None)
+    scheduler.opened(None)
     assert scheduler.take(0) is None
 
 
@@ -176,7 +206,7 @@ def test_a_blob_whose_content_was_wrong_is_begun_again(scheduler, blobs, memory)
     scheduler.take(0)
     blob = begin(scheduler, memory, large)
     again = make_large(memory)
-    scheduler.ended(blob, then=again)
+    scheduler.closed(blob, then=again)
     assert again is scheduler.take(0)
 
 
@@ -184,7 +214,7 @@ def test_a_blob_without_ranges_is_handed_out_whole(scheduler, blobs, memory):
     smalls, large = blobs
     scheduler.take(0)
     blob = begin(scheduler, memory, large)
-    scheduler.ended(blob, then=large.descriptor)
+    scheduler.closed(blob, then=large.descriptor)
     assert [large.descriptor, *smalls, None] == [scheduler.take(0) for _ in range(5)]
 
 

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def flow():
     flow = WorkerFlow()
-    flow.counter.begin()
+    flow.counter.next_unit()
     return flow
 
 
@@ -42,7 +42,7 @@ def run(dog: Watchdog, flow: WorkerFlow, seconds: float, rate: int, *, start: fl
 
 def test_a_silent_body_is_cut_after_the_stall_timeout(flow):
     dog = watch(flow)
-    flow.watch.begin()
+    flow.watch.start()
     flow.moved(5)
     dog.look(0.0)
     dog.look(9.9)
@@ -58,18 +58,18 @@ def test_a_cut_wakes_the_worker_and_ends_with_the_attempt(flow):
     woken = []
     dog = watch(flow)
     flow.attach(lambda: woken.append(True))
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     dog.look(10.0)
     assert [True] == woken
 
-    flow.begin_attempt()
+    flow.next_attempt()
     flow.check()
 
 
 def test_a_byte_now_and_then_is_no_stall(flow):
     dog = watch(flow)
-    flow.watch.begin()
+    flow.watch.start()
     for second in range(0, 100, 9):
         flow.moved(1)
         dog.look(float(second))
@@ -81,9 +81,9 @@ def test_outside_a_body_silence_is_no_stall(flow):
     dog = watch(flow)
     dog.look(0.0)
     dog.look(1000.0)
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(1001.0)
-    flow.watch.end()
+    flow.watch.stop()
     dog.look(2000.0)
 
     flow.check()
@@ -91,9 +91,9 @@ def test_outside_a_body_silence_is_no_stall(flow):
 
 def test_the_next_body_has_a_clock_of_its_own(flow):
     dog = watch(flow)
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(9.0)
     dog.look(18.0)
 
@@ -101,9 +101,9 @@ def test_the_next_body_has_a_clock_of_its_own(flow):
 
 
 def test_a_cut_that_comes_too_late_does_not_hit_the_next_body(flow):
-    flow.watch.begin()
+    flow.watch.start()
     old = flow.watch.body
-    flow.watch.begin()
+    flow.watch.start()
     flow.cut_body(old, StalledError("late"))
 
     flow.check()
@@ -111,7 +111,7 @@ def test_a_cut_that_comes_too_late_does_not_hit_the_next_body(flow):
 
 def test_a_body_far_behind_its_siblings_is_cut_after_five_seconds(flow):
     dog = watch(flow, fast_siblings())
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     run(dog, flow, 4.75, 50_000)
     flow.check()
@@ -124,7 +124,7 @@ def test_a_body_far_behind_its_siblings_is_cut_after_five_seconds(flow):
 
 def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
     dog = watch(flow, fast_siblings())
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     run(dog, flow, 60, 10 * MIB)
 
@@ -134,7 +134,7 @@ def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
 
 def test_a_tenth_of_the_median_is_not_slow(flow):
     dog = watch(flow, fast_siblings())
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     run(dog, flow, 30, MIB + 4)
 
@@ -146,7 +146,7 @@ def test_a_tenth_of_the_median_is_not_slow(flow):
 )
 def test_nobody_is_judged(flow, speeds):
     dog = watch(flow, speeds)
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     run(dog, flow, 30, 400)
 
@@ -180,7 +180,7 @@ def test_a_stall_is_seen_a_quarter_late_at_most(flow, stall_timeout, period):
 
 def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
     dog = watch(flow)
-    flow.watch.begin()
+    flow.watch.start()
     dog.look(0.0)
     flow.watch.paused = True
     for second in range(1, 100):
@@ -198,7 +198,7 @@ def test_a_worker_that_waits_for_its_disk_waits_for_no_connection(flow):
 def test_a_unit_that_was_cut_often_enough_is_spared(flow):
     dog = watch(flow, fast_siblings())
     flow.watch.spared = True
-    flow.watch.begin()
+    flow.watch.start()
     run(dog, flow, 60, 50_000)
     flow.check()
 

@@ -103,7 +103,7 @@ def test_a_cut_wakes_whoever_is_blocked_and_is_what_he_hears(serve: Serve, said:
         with pytest.raises(StalledError, match="cut"):
             ask(client, flow=flow)
         timer.join()
-        flow.begin_attempt()
+        flow.next_attempt()
         assert (200, b"hello") == ask(client, flow=flow)
         assert [0, 1] == connections(server)
 

@@ -9,18 +9,18 @@ import pytest
 from transferkit.content.chunk import Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.storage.disk import Disk
-from transferkit.storage.state import State
+from transferkit.storage.journal import Journal
 
 BLOB = Descriptor("sha256:" + 64 * "a", 1000)
 
 
-def make(folder, descriptor: Descriptor = BLOB, boot: str | None = "one") -> State:
+def make(folder, descriptor: Descriptor = BLOB, boot: str | None = "one") -> Journal:
     disk = Disk()
     disk.boot = boot
-    return State(f"{folder}/state.json", descriptor, disk)
+    return Journal(f"{folder}/state.json", descriptor, disk)
 
 
-def written(folder, rows, *, synced: int | None = None, boot: str | None = "one") -> State:
+def written(folder, rows, *, synced: int | None = None, boot: str | None = "one") -> Journal:
     state = make(folder, boot=boot)
     state.rewrite(Ranges())
     for number, (start, end) in enumerate(rows):
@@ -102,7 +102,7 @@ def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
     synced = []
     disk = Disk()
     disk.sync_folder = synced.append
-    state = State(f"{tmp_path}/state.json", BLOB, disk)
+    state = Journal(f"{tmp_path}/state.json", BLOB, disk)
     state.rewrite(Ranges())
     assert [] == synced
     state.sync(0)

@@ -23,7 +23,7 @@ _ROWS = 64 * 1024  # of a blob at most, about: who reads little at once writes a
 _MAX_STATE = 8 * 1024 * 1024  # bytes: three times as many rows
 
 
-class State:
+class Journal:
     """A blob's state file; writing raises ``StorageError``. Not thread-safe, but ``sync`` may run beside ``add``."""
 
     def __init__(self, path: str, descriptor: Descriptor, disk: Disk) -> None:
