@@ -1,0 +1,95 @@
+"""Requests that are signed with an Ollama key, as Ollama's own client does it.
+
+Source: Ollama's public client, 2025 and 2026. The key is an Ed25519 one in OpenSSH's format. ``cryptography`` is an
+extra (``pip install 'transferkit[ollama]'``), and is imported with the first key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from transferkit.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+DEFAULT_KEY = "~/.ollama/id_ed25519"
+_SITE = "https://ollama.com"
+_MAX_KEY = 16 * 1024  # bytes of a key file
+# What stands for the body in each signed text: of a request that has none.
+_NO_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
+
+
+class OllamaKey:
+    """A user's key. Thread-safe; the private half never leaves it.
+
+    ``clock`` returns the Unix time, ``nonce`` what makes a signed URL unique.
+    """
+
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        *,
+        clock: Callable[[], float] = time.time,
+        nonce: Callable[[], bytes] = lambda: secrets.token_bytes(16),
+    ) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        self._key = key
+        self._clock = clock
+        self._nonce = nonce
+        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        self.public = line.split()[1].decode("ascii")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] = DEFAULT_KEY) -> OllamaKey:
+        """Read a key file.
+
+        Raises:
+            UnauthorizedError: there is none that can be read, or it is no unencrypted Ed25519 key in OpenSSH's format.
+        """
+        place = os.path.expanduser(os.fspath(path))
+        try:
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+            from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+        except ImportError as error:
+            raise UnauthorizedError(
+                f"the key {place} takes the package cryptography: pip install 'transferkit[ollama]'", status=401
+            ) from error
+        try:
+            with open(place, "rb") as file:
+                key = load_ssh_private_key(file.read(_MAX_KEY), password=None)
+        except OSError as error:
+            raise UnauthorizedError(f"the key {place} cannot be read: {error.strerror}", status=401) from error
+        except (ValueError, TypeError) as error:  # TypeError: it is encrypted
+            raise UnauthorizedError(f"{place} is no key in OpenSSH's format without a password", status=401) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise UnauthorizedError(f"{place} is no Ed25519 key", status=401)
+        return cls(key)
+
+    def token(self) -> str:
+        """Return a token that is made here, for the registry itself."""
+        url = f"{_SITE}?ts={int(self._clock())}"
+        return f"{base64.b64encode(url.encode()).decode()}:{self._signed(url)}"
+
+    def sign(self, realm: str, service: str, scopes: list[str]) -> tuple[str, str]:
+        """Return the URL to ask a token service at, and the ``Authorization`` of that request."""
+        nonce = base64.urlsafe_b64encode(self._nonce()).rstrip(b"=").decode()
+        fields = {"nonce": nonce, "scope": scopes, "service": service, "ts": str(int(self._clock()))}
+        parts = urlsplit(realm)
+        url = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(fields, doseq=True), ""))
+        return url, self._signed(url)
+
+    def _signed(self, url: str) -> str:
+        signature = self._key.sign(f"GET,{url},{_NO_BODY}".encode())
+        return f"{self.public}:{base64.b64encode(signature).decode()}"
+
+    def __repr__(self) -> str:
+        return f"<OllamaKey {self.public[-12:]}>"
