@@ -186,8 +186,10 @@ class Reference:
         if not separator:
             scheme, rest = "", given
         if scheme and scheme not in _SCHEMES:
-            raise InvalidNameError(f"unsupported scheme: {_quoted(scheme)}: supported schemes are {', '.join(_SCHEMES)}")
-        named, at, pinned = rest.rpartition("@") if "@" in rest else (rest, "", "")
+            raise InvalidNameError(
+                f"unsupported scheme: {_quoted(scheme)}: supported schemes are {', '.join(_SCHEMES)}"
+            )
+        named, _, pinned = rest.rpartition("@") if "@" in rest else (rest, "", "")
         digest = None
         if pinned:
             try:

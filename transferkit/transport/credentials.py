@@ -200,7 +200,9 @@ class StoredCredentials:
 
 
 def _table(config: dict[str, Any], key: str) -> dict[str, Any]:
-    value = config.get(key) or {}
+    value = config.get(key)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ValueError(f"its {key} are no JSON object")
     return value

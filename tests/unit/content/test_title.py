@@ -1,0 +1,79 @@
+"""Titles that may become names on a disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.title import TITLE, check_title, check_titles, title_of
+from transferkit.errors import InvalidNameError
+
+A, B = "sha256:" + 64 * "a", "sha256:" + 64 * "b"
+
+
+def layer(title: str | None, digest: str = A) -> Descriptor:
+    return Descriptor(digest, 1, annotations=() if title is None else ((TITLE, title),))
+
+
+@pytest.mark.parametrize(
+    "title", ["a", "a/b.json", "model-00001-of-00002.safetensors", "é/模型", ".gitattributes", "console.txt", "a b"]
+)
+def test_a_relative_path_is_taken(title: str) -> None:
+    assert check_title(title) == title
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "",
+        "/abs",
+        "../x",
+        "a/../x",
+        "a//b",
+        "./a",
+        "a/",
+        "C:\\x",
+        "C:x",
+        "\\\\host\\share",
+        "//host/share",
+        "a\\b",
+        "CON",
+        "con.txt",
+        "a/NUL",
+        "com1.json",
+        "LPT\u00b9",
+        "aux ",
+        "a.",
+        "a ",
+        "a/b./c",
+        "a\x00b",
+        "a\nb",
+        "a?b",
+        "a*",
+        'a"b',
+        "a|b",
+        "a:stream",
+        256 * "a",
+        400 * "ab/" + "c",
+        100 * "模",
+    ],
+)
+def test_what_leads_elsewhere_on_any_system_is_refused(title: str) -> None:
+    with pytest.raises(InvalidNameError, match="refused as the name of a file"):
+        check_title(title)
+
+
+def test_a_layer_without_title_has_none() -> None:
+    assert title_of(layer(None)) is None
+    assert title_of(layer("a")) == "a"
+
+
+def test_layers_by_title() -> None:
+    layers = (layer("a/b"), layer(None), layer("a/c", B))
+    assert check_titles(layers) == {"a/b": layers[0], "a/c": layers[2]}
+
+
+@pytest.mark.parametrize("titles", [("a", "A"), ("a", "a/b"), ("x/Y", "x/y"), ("a", "a")])
+def test_titles_that_would_be_one_file(titles: tuple[str, str]) -> None:
+    with pytest.raises(InvalidNameError):
+        check_titles((layer(titles[0]), layer(titles[1], B)))

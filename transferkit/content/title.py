@@ -1,0 +1,68 @@
+"""Titles: the names that a manifest gives to files, and which of them may become names on a disk.
+
+Source: OCI image specification v1.1, ``org.opencontainers.image.title``. A title is checked by the rules of POSIX and
+of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written here may be read there.
+"""
+
+from __future__ import annotations
+
+import re
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.errors import InvalidNameError
+
+TITLE = "org.opencontainers.image.title"
+_LONGEST = 1024  # characters of a title; a part of it is a file name, which has 255 bytes at most
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+# Windows takes them for devices, whatever is behind the first dot.
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?\Z", re.I)
+
+
+def title_of(descriptor: Descriptor) -> str | None:
+    """Return the title of a layer, ``None`` where it has none; InvalidNameError: it is no relative path of a file."""
+    title = dict(descriptor.annotations).get(TITLE)
+    return None if title is None else check_title(title)
+
+
+def check_title(title: str) -> str:
+    """Return ``title`` if it is a relative path, with slashes, that names the same file on every system.
+
+    Raises:
+        InvalidNameError: it leads elsewhere, or means something else than a file to some system.
+
+    >>> check_title("config/model.json")
+    'config/model.json'
+    """
+    reason = "it is empty or too long" if not 0 < len(title) <= _LONGEST else ""
+    if match := _FORBIDDEN.search(title):
+        reason = f"it holds {match[0]!r}, which is a separator, a drive or a wildcard to some system"
+    for part in title.split("/") if not reason else ():
+        if part in ("", ".", ".."):
+            reason = "it is no plain relative path"
+        elif part[-1] in " ." or len(part.encode("utf-8", "surrogatepass")) > 255:
+            reason = f"{part[:40]!r} is no file name to some system"
+        elif _RESERVED.match(part):
+            reason = f"{part[:40]!r} is a device to Windows"
+    if reason:
+        raise InvalidNameError(f"the title {title[:200]!r} is refused as the name of a file: {reason}")
+    return title
+
+
+def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
+    """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
+    found: dict[str, Descriptor] = {}
+    folded: dict[str, str] = {}
+    for descriptor in descriptors:
+        title = title_of(descriptor)
+        if title is None:
+            continue
+        other = folded.setdefault(title.casefold(), title)
+        if other != title or (title in found and found[title].digest != descriptor.digest):
+            raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
+        found[title] = descriptor
+    for title in found:
+        parts = title.casefold().split("/")
+        for end in range(1, len(parts)):
+            if (folder := "/".join(parts[:end])) in folded:
+                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
+    return found

@@ -1,0 +1,88 @@
+"""What a repository has: its tags, and the manifests that refer to another one, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.interfaces import Flow
+from transferkit.content.manifest import OCI_INDEX, Index
+from transferkit.errors import NotFoundError, ProtocolError, RegistryError
+from transferkit.protocol.listing import MAX_PAGE, MAX_PAGES, next_page, read_referrers, read_tags
+from transferkit.protocol.origin import Origin
+from transferkit.remote import manifests
+from transferkit.remote.body import check_response
+from transferkit.remote.endpoint import Endpoint
+from transferkit.transport.response import Response
+
+_PAGE = 1000  # tags that are asked for at once
+
+
+def tags(endpoint: Endpoint, flow: Flow) -> Iterator[str]:
+    """Yield the tags of a repository in the registry's order, each once.
+
+    Raises:
+        NotFoundError: there is no such repository.
+        ProtocolError: an answer is no list, a page leads elsewhere or back, or the list has no end.
+    """
+    seen: set[str] = set()
+    for page in _pages(endpoint, f"/v2/{endpoint.name}/tags/list?n={_PAGE}", flow):
+        for tag in read_tags(page):
+            if tag not in seen:
+                seen.add(tag)
+                yield tag
+
+
+def referrers(endpoint: Endpoint, digest: Digest, flow: Flow) -> Iterator[Descriptor]:
+    """Yield the manifests that name ``digest`` as their subject, each once.
+
+    A registry that has no such list keeps an index under the tag ``sha256-<hex>``, which clients write.
+    """
+    seen: set[Digest] = set()
+    try:
+        for page in _pages(endpoint, f"/v2/{endpoint.name}/referrers/{digest}", flow, accept=OCI_INDEX):
+            for descriptor in read_referrers(page):
+                if descriptor.digest not in seen:
+                    seen.add(descriptor.digest)
+                    yield descriptor
+    except (NotFoundError, RegistryError, ProtocolError) as error:
+        if seen or error.retryable:
+            raise
+        try:
+            index = manifests.fetch(endpoint, digest.file_name, flow)
+        except NotFoundError:
+            return
+        if isinstance(index, Index):
+            yield from dict.fromkeys(index.manifests)
+
+
+def _pages(endpoint: Endpoint, url: str, flow: Flow, accept: str = "application/json") -> Iterator[bytes]:
+    """Yield the pages of a list; the next one is asked for only on the registry itself, and never one twice."""
+    client, seen = endpoint.client, {url}
+    for _ in range(MAX_PAGES):
+        request = endpoint.read(
+            method="GET", url=url, ok=(200,), headers={"Accept": accept}, subject=f"a list of {endpoint.name}"
+        )
+        with client.send(request, flow) as response:
+            check_response(response, response.length, request.subject)
+            yield response.read(MAX_PAGE)
+        following = _following(endpoint, response, seen)
+        if following is None:
+            return
+        url = following
+    raise ProtocolError(f"{client.origin} sends a list of more than {MAX_PAGES} pages")
+
+
+def _following(endpoint: Endpoint, response: Response, seen: set[str]) -> str | None:
+    link = next_page(response.headers.get("link"))
+    if link is None:
+        return None
+    client = endpoint.client
+    url = client.resolve(response, link)
+    if Origin.of(url) != client.origin or not response.trusted:
+        raise ProtocolError(f"{client.origin} has the next page of a list elsewhere; refused")
+    if url in seen:
+        raise ProtocolError(f"{client.origin} sends a list that begins again and again")
+    seen.add(url)
+    return url
