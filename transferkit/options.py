@@ -6,7 +6,7 @@ name. Knows no other module of the library.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,39 @@ class TransportOptions:
         _check(self, "a set of hosts", lambda value: not isinstance(value, str), *hosts)
         for name in hosts:
             object.__setattr__(self, name, frozenset(host.lower() for host in getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """How one registry is reached, as a value of ``hosts``: each holds for that host alone.
+
+    Where a session or the environment says something else, this counts.
+
+    >>> hosts = {"registry.example.com": HostOptions(mirrors=("https://mirror.example.com",))}
+    """
+
+    ca_bundle: str | None = None
+    """A file, or a folder, with the certificates of the authorities that its own certificate is held to."""
+    client_cert: str | tuple[str, str] | None = None
+    """A client certificate with its key: one file in PEM format, or two."""
+    insecure: bool = False
+    """Take whatever certificate it shows."""
+    scheme: str | None = None
+    """``http`` or ``https``, where a name has none. By default ``https``; of this machine, what answers."""
+    proxies: Mapping[str, str] | None = None
+    """Proxies by scheme, as ``requests`` has them; an empty mapping for none."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Header fields of each request to it."""
+    mirrors: tuple[str, ...] = ()
+    """Base URLs of registries with the same repositories, asked before it, in this order. They need not be trusted."""
+
+    def __post_init__(self) -> None:
+        _check(self, "http, https or None", lambda value: value in (None, "http", "https"), "scheme")
+        _check(self, "a tuple of URLs", lambda value: not isinstance(value, str), "mirrors")
+        object.__setattr__(self, "mirrors", tuple(self.mirrors))
+        for name, text in self.headers.items():
+            if any(c in f"{name}{text}" for c in "\r\n\0") or not name:
+                raise ValueError("HostOptions.headers are names and texts of one line each")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,8 +165,7 @@ parts = st.text("abZ09_.-:/@ é\n[]", max_size=40)
 def test_nothing_but_invalid_name_is_ever_raised(text: Any) -> None:
     try:
         reference = Reference.parse(text)
-    except InvalidNameError as error:
-        assert "\n" not in str(error)
+    except InvalidNameError:
         return
     again = Reference.parse(str(reference))
     assert (again.name, again.digest, again.scheme) == (reference.name, reference.digest, reference.scheme)

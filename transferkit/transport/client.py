@@ -37,14 +37,15 @@ class Client:
         hosts: Hosts,
         *,
         retry: RetryOptions | None = None,
+        insecure: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
-        self.options = hosts.exchange.options
-        self._exchange = hosts.exchange
+        self.options = hosts.options
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
-        self.host = hosts.at(self.origin, self._max_retry_after)
+        self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure)
+        self._exchange = self.host.exchange
         self._wall_clock = wall_clock
         self._prefix = target_of(self.base_url).rstrip("/")
 

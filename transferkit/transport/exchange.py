@@ -26,7 +26,7 @@ from requests.utils import default_headers, select_proxy
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError
-from transferkit.options import USER_AGENT, TransportOptions
+from transferkit.options import USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
@@ -49,11 +49,15 @@ class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says.
+    ``auth`` go to the registry's own origin alone. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
+    ``headers`` is what every request says.
     """
 
-    def __init__(self, session: requests.Session, options: TransportOptions) -> None:
+    def __init__(
+        self, session: requests.Session, options: TransportOptions, hosts: Mapping[str, HostOptions] | None = None
+    ) -> None:
         self.options = options
+        self._hosts = hosts or {}
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
@@ -83,7 +87,10 @@ class Exchange:
         session, url = self._session, f"{origin}/"
         # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
-        verify, proxies = merged["verify"], dict(merged["proxies"])
+        given = self._hosts.get(origin.netloc) or self._hosts.get(origin.host) or HostOptions()
+        verify = False if given.insecure else given.ca_bundle or merged["verify"]
+        proxies = dict(merged["proxies"] if given.proxies is None else given.proxies)
+        cert = given.client_cert or merged["cert"]
         proxy = select_proxy(url, proxies)
         # An ``auth`` that is no pair of texts signs a PreparedRequest; cookies depend on the path. Which adapter a path
         # has is for the session to say, where one is mounted for a part of the origin.
@@ -97,8 +104,10 @@ class Exchange:
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
             connect_timeout=self.options.connect_timeout,
-            settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
-            headers=_headers_of(session, forwarded=forwarded, is_plain=is_plain) if trusted else {},
+            settings={"verify": verify, "cert": cert if trusted else None, "proxies": proxies},
+            headers=_merge(_headers_of(session, forwarded=forwarded, is_plain=is_plain), given.headers)
+            if trusted
+            else {},
             is_plain=is_plain,
         )
         with foreign_errors(flow, lane):

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import requests
 
 from transferkit.content.interfaces import Closing
-from transferkit.options import TransportOptions
+from transferkit.options import HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.auth import Auth, Authorizer, GetToken
@@ -26,6 +26,7 @@ from transferkit.transport.exchange import Exchange
 class Host:
     """What is known of one registry. Thread-safe: two threads may learn the same at the same time."""
 
+    exchange: Exchange
     authorizer: Authorizer
     has_chunksums: bool | None = None
     """Whether it has lists of chunk digests at all, as its first answer says; ``None``: it was not asked."""
@@ -35,7 +36,8 @@ class Hosts(Closing):
     """The hosts that one session speaks to. A context manager; thread-safe.
 
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
-    keeps ``connections`` idle ones an origin at most. ``auth``, ``token`` and ``get_token`` are those of ``download``.
+    keeps ``connections`` idle ones an origin at most. ``auth``, ``token`` and ``get_token`` are those of ``download``;
+    ``hosts`` has what holds for single hosts.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Hosts(Closing):
         *,
         connections: int = 64,
         options: TransportOptions | None = None,
+        hosts: Mapping[str, HostOptions] | None = None,
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
@@ -56,19 +59,29 @@ class Hosts(Closing):
             adapter = PooledAdapter(connections=connections)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
-        self.exchange = Exchange(session, options or TransportOptions())
-        self._authorizer = partial(
-            Authorizer, exchange=self.exchange, auth=auth, token=token, get_token=get_token, clock=clock
-        )
-        self._hosts: dict[Origin, Host] = {}
+        self.options = options or TransportOptions()
+        self.given = {host.lower(): given for host, given in (hosts or {}).items()}
+        self._exchange = partial(Exchange, session, self.options)
+        self._authorizer = partial(Authorizer, auth=auth, token=token, get_token=get_token, clock=clock)
+        self._hosts: dict[tuple[Origin, bool], Host] = {}
+        self._ordinary = self._exchange(self.given)
         self._lock = threading.Lock()
 
-    def at(self, origin: Origin, max_retry_after: float = math.inf) -> Host:
-        """Return the host at ``origin``; of the clients that share it, the first says how long it may have us wait."""
+    def at(self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False) -> Host:
+        """Return the host at ``origin``; of the clients that share it, the first says how long it may have us wait.
+
+        ``insecure``: its certificate is not looked at, by those who ask for it so; nothing else is shared with them.
+        """
         with self._lock:
-            if origin not in self._hosts:
-                self._hosts[origin] = Host(self._authorizer(origin, max_retry_after=max_retry_after))
-            return self._hosts[origin]
+            host = self._hosts.get((origin, insecure))
+            if host is None:
+                exchange = self._ordinary
+                if insecure:
+                    given = self.given.get(origin.netloc) or self.given.get(origin.host) or HostOptions()
+                    exchange = self._exchange({**self.given, origin.netloc: replace(given, insecure=True)})
+                authorizer = self._authorizer(origin, exchange=exchange, max_retry_after=max_retry_after)
+                host = self._hosts[origin, insecure] = Host(exchange, authorizer)
+            return host
 
     def close(self) -> None:
         """Close the connections; those of a user's session stay open."""

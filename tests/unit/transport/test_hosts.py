@@ -41,7 +41,9 @@ def test_clients_share_tokens_and_connections() -> None:
 
 def test_what_every_request_says_comes_from_the_options() -> None:
     with Hosts(options=TransportOptions(user_agent="me/1")) as hosts:
-        assert {"User-Agent": "me/1", "Accept": "*/*", "Accept-Encoding": "identity"} == hosts.exchange.headers
+        assert {"User-Agent": "me/1", "Accept": "*/*", "Accept-Encoding": "identity"} == hosts.at(
+            Origin.of("http://a.example")
+        ).exchange.headers
 
 
 def test_a_session_of_its_own_is_closed_and_one_of_the_users_stays_open() -> None:

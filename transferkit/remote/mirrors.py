@@ -1,0 +1,103 @@
+"""Mirrors before a registry: asked first, never trusted, and left in the middle of a blob where they fail.
+
+What a mirror sends is held to the digest, as everything is. Its errors are its own: the next mirror is asked, and in
+the end the registry, whose errors count. A blob whose content was wrong comes from the registry the second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
+
+from transferkit.content.chunk import Chunk
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.interfaces import Flow
+from transferkit.errors import CancelledError, NotFoundError, TransferKitError
+from transferkit.remote.body import BlobBody
+from transferkit.remote.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ENOUGH = 3  # failures in a row that no blob came between: a mirror is not asked any more
+
+
+class MirroredRepository:
+    """A repository and its mirrors, as a source: a ``RangeFetcher`` and ``ChunkLister``. Thread-safe.
+
+    ``mirrors`` are asked in their order.
+    """
+
+    def __init__(self, mirrors: Sequence[Repository], registry: Repository) -> None:
+        self._sources = (*mirrors, registry)
+        self._registry = registry
+        self._first: dict[Digest, int] = {}  # the first source that a blob may still come from
+        self._served: set[tuple[Digest, int]] = set()  # where bodies of mirrors began that came to their end
+        self._failures = [0] * len(mirrors)
+        self._lock = threading.Lock()
+
+    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
+        return self._body(descriptor, offset, lambda source: source.fetch(descriptor, offset=offset, flow=flow))
+
+    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
+        return self._body(descriptor, chunk.start, lambda source: source.fetch_range(descriptor, chunk, flow=flow))
+
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
+        """Yield what the registry says: a list decides what is right, so it is not a mirror's to give."""
+        return self._registry.chunksums(descriptor, flow=flow)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self._registry.concerns_all(error)
+
+    def _body(self, descriptor: Descriptor, start: int, fetch: Callable[[Repository], BlobBody]) -> BlobBody:
+        """Open a body at the first source that has it; where it breaks off, another one is asked for the rest."""
+        digest = descriptor.digest
+        if (digest, start) in self._served:  # it came, and is asked for again: it was not the content
+            self._first[digest] = len(self._failures)
+        for number in range(self._first.get(digest, 0), len(self._failures)):
+            if self._failures[number] >= _ENOUGH:
+                continue
+            try:
+                return self._watched(fetch(self._sources[number]), number, digest, start)
+            except CancelledError:
+                raise
+            except TransferKitError as error:
+                self._failed(number, digest, error)
+        return fetch(self._registry)
+
+    def _watched(self, body: BlobBody, number: int, digest: Digest, start: int) -> BlobBody:
+        inner, left = body.readinto, body.length
+
+        def readinto(buffer: memoryview) -> int:
+            nonlocal left
+            try:
+                count = inner(buffer)
+            except CancelledError:
+                raise
+            except TransferKitError as error:
+                self._failed(number, digest, error)
+                raise
+            left = None if left is None else left - count
+            if left == 0 or (left is None and not count):
+                self._failures[number] = 0
+                self._served.add((digest, start))
+            return count
+
+        return BlobBody(readinto, body.close, body.offset, body.length)
+
+    def _failed(self, number: int, digest: Digest, error: TransferKitError) -> None:
+        """Take in that a mirror failed at a blob, which goes on at the next source."""
+        origin = self._sources[number].client.origin
+        with self._lock:
+            self._first[digest] = max(self._first.get(digest, 0), number + 1)
+            if isinstance(error, NotFoundError):
+                logger.debug("the mirror %s does not have %s", origin, digest.short)
+                return
+            self._failures[number] += 1
+            is_last = self._failures[number] == _ENOUGH
+        say = logger.warning if is_last else logger.debug
+        say("the mirror %s failed%s: %s", origin, ", and is not asked any more" if is_last else "", error)
