@@ -22,6 +22,7 @@ _INDEXES = (OCI_INDEX, DOCKER_INDEX)
 MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, *_INDEXES)
 # One line of visible ASCII: it is sent on as a Content-Type, and may come from another registry's manifest.
 _MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}\Z", re.ASCII)
+NO_CONFIG = f"sha256:{64 * '0'}"  # Ollama writes it, with a size of 0, where there is no config
 MAX_MANIFEST = 4 * 1024 * 1024  # OCI distribution specification v1.1: registries accept at least 4 MiB
 
 
@@ -73,15 +74,24 @@ class Manifest(_Document):
 
     def __post_init__(self) -> None:
         data = self._read("layers", "config")
-        if data.get("config") is not None:
-            object.__setattr__(self, "config", _descriptor(data["config"]))
+        config = data.get("config")
+        if config is not None and not (isinstance(config, dict) and config.get("digest") == NO_CONFIG):
+            object.__setattr__(self, "config", _descriptor(config))
         object.__setattr__(self, "layers", _descriptors(data, "layers"))
+        sizes: dict[Digest, int] = {}
+        for blob in self.blobs:
+            if sizes.setdefault(blob.digest, blob.size) != blob.size:
+                raise InvalidManifestError(f"the manifest gives {blob.digest.short} two sizes; one of them is a lie")
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All that it names: the config, where there is one, and then the layers."""
+        return (self.config, *self.layers) if self.config else self.layers
 
     @property
     def size(self) -> int:
         """How many bytes all blobs have together, each counted once."""
-        blobs = (*self.layers, self.config) if self.config else self.layers
-        return sum({blob.digest: blob.size for blob in blobs}.values())
+        return sum({blob.digest: blob.size for blob in self.blobs}.values())
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Index(_Document):
         choice = f"one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
         raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
-    config = size = layers
+    config = size = blobs = layers
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:
@@ -149,10 +159,10 @@ def _no_constant(name: str) -> Any:
 
 
 def _descriptors(data: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    entries = data.get(key)
-    if entries is not None and not isinstance(entries, list):
-        raise InvalidManifestError(f"the manifest's {key} are not a list")
-    return tuple(map(_descriptor, entries or ()))
+    entries = data.get(key, [])
+    if not isinstance(entries, list):
+        raise InvalidManifestError(f"the manifest's {key} are {'null' if entries is None else 'not a list'}")
+    return tuple(map(_descriptor, entries))
 
 
 def _descriptor(data: Any) -> Descriptor:

@@ -83,8 +83,25 @@ def test_a_manifest_without_anything_is_empty() -> None:
 
 
 def test_null_is_as_good_as_absent() -> None:
-    result = manifest(config=None, layers=None, annotations=None, mediaType=None)
-    assert (result.config, result.layers, result.annotations) == (None, (), {})
+    result = manifest(config=None, annotations=None, mediaType=None)
+    assert (result.config, result.annotations) == (None, {})
+
+
+@pytest.mark.parametrize("raw", [b'{"layers": null}', b'{"manifests": null}'])
+def test_layers_that_are_null_are_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidManifestError, match="are null"):
+        parse(raw)
+
+
+def test_one_digest_with_two_sizes_is_refused() -> None:
+    with pytest.raises(InvalidManifestError, match="two sizes"):
+        manifest(config={"digest": A, "size": 1}, layers=[{"digest": A, "size": 2}])
+
+
+def test_the_empty_config_of_ollama_is_none() -> None:
+    config = {"digest": f"sha256:{64 * '0'}", "mediaType": "", "size": 0}
+    result = manifest(config=config, layers=[{"digest": A, "size": 1}])
+    assert (result.config, [blob.digest for blob in result.blobs], result.size) == (None, [A], 1)
 
 
 @pytest.mark.parametrize("annotations", [[], "text", 5, True])
