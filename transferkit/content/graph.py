@@ -88,6 +88,6 @@ def choose(index: Index, wanted: str) -> Iterable[Descriptor]:
         return plain
     there = ", ".join(dict.fromkeys(entry.platform or "" for entry in index.manifests)) or "nothing"
     raise InvalidManifestError(
-        f"the index {index.digest.short} has nothing for {wanted}; it has {there[:300]}: pass platform= one of these, or "
-        f'platform="{ALL}"'
+        f"the index {index.digest.short} has nothing for {wanted}; it has {there[:300]}: pass platform= one of "
+        f'these, or "{ALL}"'
     )

@@ -111,5 +111,6 @@ def test_there_is_an_end(store: Store) -> None:
 
 def test_this_machine_has_a_platform() -> None:
     system, architecture = local_platform().split("/", 1)
-    assert system and architecture
+    assert system
+    assert architecture
     assert Manifest(b'{"layers": []}').blobs == ()
