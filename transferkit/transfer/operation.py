@@ -103,6 +103,7 @@ class Operation:
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
         )
         flows = worker_flows(copy.workers, options)
+        flows[0].counter.set_position(copy.begun)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
         pool = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
         tick = partial(outcomes.tick, flows)
