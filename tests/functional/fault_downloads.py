@@ -226,7 +226,13 @@ STORAGE = [
     ),
     Case(name="storage-hangs-up", arm=to_storage(hang_up()), once=RIGHT, ever=gave_up(tk.ReadError), kinds=ALL),
     get(
-        "redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11), **UNREAD
+        "redirect-loop",
+        redirect(lambda e: e["PATH_INFO"]),
+        RIGHT,
+        final(tk.ProtocolError),
+        requests=(2, 11),
+        kinds=("small",),
+        alike=("large",),
     ),
     Case(
         name="redirect-down",

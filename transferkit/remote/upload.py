@@ -205,9 +205,10 @@ class Upload:
         return response
 
 
-def is_session_lost(error: RegistryError | NotFoundError) -> bool:
-    """Tell whether a refusal says that the session cannot go on, and another one may."""
-    return isinstance(error, NotFoundError) or error.code in ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
+def is_session_lost(error: TransferKitError) -> bool:
+    """Tell whether an error says that the session cannot go on, and another one may."""
+    code = error.code if isinstance(error, RegistryError) else ""
+    return isinstance(error, NotFoundError) or code in ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 
 
 def status_of(error: RegistryError | NotFoundError) -> int:

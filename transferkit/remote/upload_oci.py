@@ -75,7 +75,8 @@ class OCISession(UploadSession):
         except TransferKitError as error:
             # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is
             # not the one that the URL was signed for.
-            questions.go_without(error, STATUS, digest, upload.flow)
+            if not is_session_lost(error):
+                questions.go_without(error, STATUS, digest, upload.flow)
             return False
         questions.answered(STATUS, digest, upload.flow)
         position = received(response.headers.get("range"), sent=self.sent)
@@ -117,6 +118,8 @@ class OCISession(UploadSession):
                 response.finish()
                 self._took(upload, response, start, end)
             except (RegistryError, NotFoundError) as error:
+                if body is not None and body.error is not None:
+                    raise  # it is the source's, which may be a registry too
                 if status_of(error) == 416 and questions:
                     questions -= 1
                     self.resumed = True  # what it has is not what was counted here
@@ -151,6 +154,8 @@ class OCISession(UploadSession):
     def _judge(self, upload: Upload, error: RegistryError | NotFoundError, length: int, *, is_final: bool) -> None:
         """Return after a refusal of a part that is to become smaller; raise it where it is final, else StartAgain."""
         status = status_of(error)
+        if is_session_lost(error) and (self.resumed or (status == 404 and self.confirmed)):
+            raise StartAgain(error) from error
         if error.retryable or status in (401, 403):
             if is_session_lost(error):
                 upload.forget()
@@ -165,7 +170,7 @@ class OCISession(UploadSession):
                 return
             if not self.rules.taken:
                 self._give_up_parts(upload, error, "does not take them")
-        elif not (self.resumed or (status == 404 and self.confirmed)):
+        elif not self.resumed:
             if not self.part:
                 raise error
             self._give_up_parts(upload, error, f"refuses them ({status})")

@@ -96,6 +96,8 @@ class OllamaSession(UploadSession):
             try:
                 response = client.send(request, upload.flow)
             except (NotFoundError, RegistryError) as error:
+                if request.body is not None and request.body.error is not None:
+                    raise  # it is the source's, which may be a registry too
                 # Another session brings other URLs, where the signature of one has expired.
                 expired = request.anonymous and status_of(error) in routes.EXPIRED
                 if expired or (self.resumed and not error.retryable):

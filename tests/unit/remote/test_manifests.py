@@ -112,7 +112,7 @@ def test_a_manifest_is_pushed_byte_for_byte(repository_of: Any, flow: Flow, stat
 
 
 @pytest.mark.parametrize("label", ["", "gzip", "identity"])
-@pytest.mark.parametrize("said", [OTHER, "sha512:" + 128 * "a"])
+@pytest.mark.parametrize("said", ["sha512:" + 128 * "a", "sha256:x"])
 def test_what_is_asked_for_by_its_digest_proves_itself(repository_of: Any, flow: Flow, label: str, said: str) -> None:
     with scripted_server([answer(200, RAW, {"Docker-Content-Digest": said, "Content-Encoding": label})]) as server:
         assert repository_of(server.url).fetch_manifest(DIGEST, flow=flow).raw == RAW

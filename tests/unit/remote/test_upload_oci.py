@@ -9,10 +9,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, WHERE, Flow, Source, requests_of
+from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, WHERE, Flow, Source, SourceBody, requests_of
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import (
+    BlobNotFoundError,
     DeniedError,
     NotFoundError,
     ProtocolError,
@@ -319,6 +320,37 @@ def test_parts_follow_each_other_and_an_empty_request_ends_them(in_parts: Any, f
         ("PATCH", SESSION, "1048576-2097151", MIB),
         ("PUT", SESSION, None, 0),
     ]
+
+
+class Breaking(SourceBody):
+    """A body whose registry refuses the rest of it."""
+
+    error: TransferKitError
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._at:
+            raise self.error
+        return super().readinto(buffer[:512])
+
+
+@pytest.mark.parametrize("error", [BlobNotFoundError("gone"), DeniedError("no", status=403), RegistryError(status=413)])
+@pytest.mark.parametrize("part_size", [None, MIB])
+def test_an_error_of_a_registry_that_is_the_source_is_not_the_targets(
+    repository_of: Any, flow: Flow, error: TransferKitError, part_size: int | None
+) -> None:
+    class Failing(Source):
+        def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Any) -> SourceBody:
+            super().fetch(descriptor, offset=offset, flow=flow)
+            body = Breaking(self, offset)
+            body.error = error
+            return body
+
+    with scripted_server([ABSENT, begun()]) as server:
+        target = Repository(repository_of(server.url).client, WHERE, part_size=part_size)
+        with pytest.raises(type(error)) as caught:
+            target.push(LARGE, Failing(ZEROS), flow=flow)
+        assert caught.value is error
+        assert requests_of(server) == [("HEAD", BLOB_PATH.replace(DIGEST, LARGE.digest)), BEGUN]
 
 
 PART_ALONE = {"Range": "1048576-2097151"}
