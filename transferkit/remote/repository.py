@@ -11,13 +11,13 @@ from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.content.manifest import Index, Manifest
 from transferkit.protocol.chunksums import Pairs
-from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import RANGE
 from transferkit.remote.upload import StartAgain, Upload, Uploads
 from transferkit.transport.client import Client
 
@@ -39,23 +39,26 @@ class Repository:
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
-        endpoint, subject, size = self._endpoint, descriptor.digest.short, descriptor.size
+        endpoint = self._endpoint
         request = endpoint.read(
             method="GET",
             url=endpoint.blobs + descriptor.digest,
             ok=(200, 206) if offset else (200,),
             headers={"Range": f"bytes={offset}-"} if offset else {},
-            subject=subject,
+            subject=descriptor.digest.short,
             missing=errors.BlobNotFoundError,
         )
         try:
             response = self.client.send(request, flow)
-            body = open_body(response, offset, size - 1, size, subject)
-        except (errors.RegistryError, RangeRefused) as error:
-            if not offset or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
+            body = open_body(response, offset, descriptor.size - 1, descriptor)
+        except errors.TransferKitError as error:
+            if not offset:
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
+            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow, costly=True)
             return self.fetch(descriptor, flow=flow)
+        if offset:
+            self._endpoint.questions.answered(RANGE, descriptor.digest, flow)
         body.length = response.length
         return body
 
@@ -64,9 +67,10 @@ class Repository:
         url = self._url(descriptor)
         try:
             return url.fetch(chunk, flow)
-        except (errors.RegistryError, RangeRefused) as error:
-            if url.has_ranges or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
+        except errors.TransferKitError as error:
+            if url.has_ranges:
                 raise
+            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow)
         whole = self.fetch(descriptor, flow=flow)
         whole.length = descriptor.size
         return whole

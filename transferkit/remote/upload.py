@@ -17,15 +17,15 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekable
 from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
+from transferkit.names import check_repository
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page, is_stored
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
 EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
-# Of the final request. 204 and 200 come from registries before the specification, and from storage behind a redirect.
-STORED = (200, 201, 204)
 _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
@@ -173,18 +173,42 @@ class Upload:
         timeout = self.client.options.commit_timeout
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
+    def mount_source(self) -> str | None:
+        """Return the repository that the blob may be mounted from, while that has not failed too often."""
+        source = self.descriptor.source
+        if not source or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
+            return None
+        return check_repository(source)
+
+    def forget(self) -> None:
+        """Let the next attempt begin another session."""
+        self._uploads.sessions.pop(self.descriptor.digest, None)
+
     def check_stored(self, response: Response) -> None:
-        """Finish the response to a commit; refuse one that names another digest."""
+        """Finish the response to a commit; where it proves nothing, the registry has to say that the blob is there.
+        ProtocolError: it does not, or has stored something else."""
         response.finish()
-        said, digest = announced(response.headers), self.descriptor.digest
-        if said is not None and said != digest and said.algorithm == digest.algorithm:
-            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said}")
+        digest = self.descriptor.digest
+        if is_stored(response, digest):
+            return
+        if contradicts(response, digest):
+            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {announced(response.headers)}")
+        if not self.endpoint.exists(self.descriptor, self.flow, uploading=True):
+            what = "a page" if is_page(response) else str(response.status)
+            text = f"answered the end of the upload with {what}, and does not say that it has the blob"
+            raise ProtocolError(f"{self.subject}: {self.client.origin} {text}")
 
     def ask(self, request: Request) -> Response:
         """Send a request without a body, and return its response, whose body says nothing."""
         response = self.client.send(request, self.flow)
         response.finish()
         return response
+
+
+def is_session_lost(error: TransferKitError) -> bool:
+    """Tell whether an error says that the session cannot go on, and another one may."""
+    code = error.code if isinstance(error, RegistryError) else ""
+    return isinstance(error, NotFoundError) or code in ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 
 
 def status_of(error: RegistryError | NotFoundError) -> int:
