@@ -42,6 +42,8 @@ class Descriptor:
     """Pairs as a manifest has them, sorted; a tuple because a descriptor is hashable."""
     source: str | None = field(default=None, kw_only=True, compare=False)
     """A repository of the same registry that has the content already: an upload may mount it from there."""
+    artifact_type: str | None = field(default=None, kw_only=True, compare=False)
+    """What kind of artifact a manifest in a list is."""
     platform: str | None = field(default=None, kw_only=True, compare=False)
     """What a manifest in an index is for, as os/architecture[/variant], such as ``linux/arm64/v8``."""
 

@@ -41,6 +41,10 @@ class Graph:
         configs = [manifest.config for manifest in manifests if manifest.config is not None]
         return unique([*configs, *(layer for manifest in manifests for layer in manifest.layers)])
 
+    def chosen(self, wanted: str) -> Document:
+        """Return what was asked for: the root, or of an index the manifest for a platform."""
+        return self.root if wanted == ALL or isinstance(self.root, Manifest) else self.manifests[0]
+
 
 def local_platform() -> str:
     """Return what this machine is, as an index names it: ``linux/amd64``."""

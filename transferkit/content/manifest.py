@@ -176,6 +176,7 @@ def _descriptor(data: Any) -> Descriptor:
             data.get("digest"),  # type: ignore[arg-type]  # checked there, whatever it is
             data.get("size"),  # type: ignore[arg-type]  # as above
             media_type=media_type,
+            artifact_type=data["artifactType"] if isinstance(data.get("artifactType"), str) else None,
             annotations=tuple(sorted(_texts(data.get("annotations")).items())),
             platform="/".join(filter(None, map(platform.get, ("os", "architecture", "variant")))) or None,
         )

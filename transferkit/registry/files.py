@@ -63,6 +63,11 @@ class FileSet:
         self.paths[digest] = path
         self.layers.append(Descriptor(digest, size, media_type=OCTET_STREAM, annotations=((TITLE, title),)))
 
+    def clear(self) -> None:
+        """Forget all files."""
+        self.layers.clear()
+        self.paths.clear()
+
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
         if descriptor.digest == Digest.of(EMPTY_CONFIG):
             return BytesBody(EMPTY_CONFIG)

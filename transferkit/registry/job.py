@@ -10,7 +10,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.interfaces import Fetcher
-from transferkit.content.manifest import Manifest, parse
+from transferkit.content.manifest import Manifest
 from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference, is_ollama_host
 from transferkit.options import TransferOptions
@@ -52,13 +52,15 @@ class Job:
     def _fetch(self, repository: Repository, reference: str) -> Document:
         return self.operation.call(lambda flow: repository.fetch_manifest(reference, flow=flow))
 
+    def by_digest(self, site: Site, digest: Digest) -> Document:
+        """Fetch the manifest or index of a digest."""
+        return self._fetch(site.repository, digest)
+
     def graph(self, site: Site, root: Document, wanted: str) -> Graph:
         """Return all that a document leads to, fetched by digest."""
         return collect(root, lambda descriptor: self._fetch(site.repository, descriptor.digest), wanted)
 
-    def push(
-        self, graph: Graph, source: Fetcher, target: Repository, tag: str, *, mount: str | None = None
-    ) -> Report:
+    def push(self, graph: Graph, source: Fetcher, target: Repository, tag: str, *, mount: str | None = None) -> Report:
         """Push the blobs of a graph, then its documents by their digests, and its root under ``tag`` at last.
 
         ``mount`` is a repository of the same registry that may have them. What the registry has lost by then is sent
@@ -99,8 +101,3 @@ def check_layers(graph: Graph) -> None:
     """Refuse what has nothing to pull: a manifest without layers, as Ollama's client does."""
     if not any(layers_of(graph.documents)):
         raise InvalidManifestError("invalid manifest: no layers")
-
-
-def parse_document(raw: bytes) -> Document:
-    """Return the document in the bytes of a store, which keeps no media types."""
-    return parse(raw)

@@ -1,0 +1,47 @@
+"""``tk.pull``, ``tk.push`` and ``tk.copy``: the same on a registry that is made when it is first used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from transferkit.content.graph import Document
+from transferkit.registry.registry import Registry
+
+_lock = threading.Lock()
+_made: dict[int, Registry] = {}  # by process: a child of a fork makes its own
+
+
+def default() -> Registry:
+    """Return the registry of this process that the functions use."""
+    with _lock:
+        process = os.getpid()
+        if process not in _made:
+            _made.clear()
+            _made[process] = Registry()
+        return _made[process]
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def pull(name: str, **keywords: Any) -> Document:
+    """Pull a model into the default cache, as :meth:`Registry.pull` does."""
+    return default().pull(name, **keywords)
+
+
+def push(name: str, **keywords: Any) -> Document:
+    """Push a model or files, as :meth:`Registry.push` does."""
+    return default().push(name, **keywords)
+
+
+def copy(source: str, target: str, **keywords: Any) -> Document:
+    """Copy a model from one registry to another, as :meth:`Registry.copy` does."""
+    return default().copy(source, target, **keywords)
