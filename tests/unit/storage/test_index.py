@@ -35,7 +35,7 @@ def make(tmp_path: Path, boot: str | None = "boot-1") -> VerifiedIndex:
 def test_a_row_is_known_to_the_next_run(tmp_path, file):
     first = make(tmp_path)
     first.add(A, file.stat(), durable=False)
-    first.flush()
+    first.close()
     second = make(tmp_path)
 
     assert second.knows(A, file.stat())
@@ -43,16 +43,16 @@ def test_a_row_is_known_to_the_next_run(tmp_path, file):
 
 
 def test_what_is_new_is_remembered_however_long_the_index_is(tmp_path, file, monkeypatch):
-    monkeypatch.setattr(module, "_LIMIT", 1000)
+    monkeypatch.setattr(module, "LIMIT", 1000)
     for digest in (A, B, A, B, A, B, A, B, A, B):
         index = make(tmp_path)
         index.add(digest, file.stat(), durable=False)
-        index.flush()
+        index.close()
     assert (tmp_path / ".partial" / "verified").stat().st_size > 1000
     (tmp_path / "new").write_bytes(b"new")
     index = make(tmp_path)
     index.add(A, (tmp_path / "new").stat(), durable=False)
-    index.flush()
+    index.close()
 
     assert make(tmp_path).knows(A, (tmp_path / "new").stat())
 
@@ -61,7 +61,7 @@ def test_what_is_new_is_remembered_however_long_the_index_is(tmp_path, file, mon
 def test_a_file_that_changed_is_not_known(tmp_path, file, change):
     first = make(tmp_path)
     first.add(A, file.stat(), durable=False)
-    first.flush()
+    first.close()
     before = file.stat()
     if change == "size":
         with file.open("ab") as opened:
@@ -82,7 +82,7 @@ def test_a_row_without_a_sync_counts_in_its_own_boot_only(tmp_path, file):
     first = make(tmp_path, "boot-1")
     first.add(A, file.stat(), durable=False)
     first.add(B, file.stat(), durable=True)
-    first.flush()
+    first.close()
     after = make(tmp_path, "boot-2")
 
     assert not after.knows(A, file.stat())
@@ -92,19 +92,21 @@ def test_a_row_without_a_sync_counts_in_its_own_boot_only(tmp_path, file):
 def test_without_a_boot_id_only_synced_rows_are_written(tmp_path, file):
     first = make(tmp_path, None)
     first.add(A, file.stat(), durable=False)
-    first.flush()
+    first.close()
     assert not (tmp_path / ".partial" / "verified").exists()
 
     first.add(B, file.stat(), durable=True)
-    first.flush()
+    first.close()
     assert make(tmp_path, None).knows(B, file.stat())
 
 
-@pytest.mark.parametrize("line", ["", "1", "1 x 5 5 5 boot-1", "2 {a} {k} boot-1", "1 {a} {k} boot-1 more", "\xff\x00"])
+@pytest.mark.parametrize(
+    "line", ["", "2", "2 x 5 5 5 5 boot-1", "1 {a} {k} boot-1", "2 {a} {k} boot-1 more", "\xff\x00"]
+)
 def test_a_line_that_does_not_parse_is_ignored(tmp_path, file, line):
     status = file.stat()
-    key = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
-    text = line.format(a=A, k=key) + f"\n1 {B} {key} boot-1\n"
+    key = f"{status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns}"
+    text = line.format(a=A, k=key) + f"\n2 {B} {key} boot-1\n"
     (tmp_path / ".partial" / "verified").write_bytes(text.encode("latin-1"))
     index = make(tmp_path)
 
@@ -118,26 +120,26 @@ def test_rows_are_written_in_batches(tmp_path, file):
         index.add(Digest(f"sha256:{number:064x}"), file.stat(), durable=False)
 
     assert module._BATCH == len((tmp_path / ".partial" / "verified").read_text().splitlines())
-    index.flush()
+    index.close()
     assert module._BATCH + 1 == len((tmp_path / ".partial" / "verified").read_text().splitlines())
 
 
 def test_an_index_that_cannot_be_written_costs_nothing_but_the_next_hashing(tmp_path, file):
     class FullDisk(Disk):
-        def append(self, path, data):
+        def append(self, path, data, folder=None):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     index = VerifiedIndex(str(tmp_path), FullDisk())
     for _ in range(module._BATCH + 1):
         index.add(A, file.stat(), durable=False)
-    index.flush()
+    index.close()
     assert not make(tmp_path).knows(A, file.stat())
 
 
 def test_an_index_brings_its_folder_with_it(tmp_path, file):
     index = make(tmp_path / "d")
     index.add(A, file.stat(), durable=False)
-    index.flush()
+    index.close()
     assert (tmp_path / "d" / ".partial" / "verified").is_file()
 
 
@@ -146,5 +148,5 @@ def test_a_link_in_the_place_of_the_index_is_refused(tmp_path, file):
     index = make(tmp_path)
     index.add(A, file.stat(), durable=False)
     with pytest.raises(StorageError, match="writing the index"):
-        index.flush()
+        index.close()
     assert not (tmp_path / "elsewhere").exists()
