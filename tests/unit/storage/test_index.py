@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.storage.suite import DATA, descriptor_of, store
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage import index as module
+from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.index import VerifiedIndex
+from transferkit.transfer.flow import WorkerFlow
 
 A = Digest("sha256:" + 64 * "a")
 B = Digest("sha256:" + 64 * "b")
@@ -150,3 +153,54 @@ def test_a_link_in_the_place_of_the_index_is_refused(tmp_path, file):
     with pytest.raises(StorageError, match="writing the index"):
         index.close()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_that_was_edited_in_place_with_its_time_put_back_is_hashed_again(tmp_path):
+    """Blobs that went the whole way are known in the next run, and one of them is not after that."""
+    blobs = [descriptor_of(DATA), descriptor_of(DATA[1:])]
+    directory = Directory(tmp_path)
+    for blob, data in zip(blobs, (DATA, DATA[1:]), strict=True):
+        store(directory, data, blob)
+    directory.close()
+    assert [True, True] == [Directory(tmp_path).knows(blob) for blob in blobs]
+    path = tmp_path / blobs[0].digest.file_name
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"X")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
+    again = Directory(tmp_path)
+    assert [False, True] == [again.knows(blob) for blob in blobs]
+    assert not again.exists(blobs[0], flow=WorkerFlow())
+
+
+@pytest.mark.parametrize("threshold", [1, 2**40], ids=["large", "small"])
+def test_a_file_that_was_replaced_right_after_its_commit_is_not_taken_for_it(tmp_path, threshold):
+    class Raced(Disk):
+        def rename(self, source: str, target: str, folder: int | None = None) -> None:
+            super().rename(source, target, folder)
+            if target.startswith("/"):
+                os.rename(target, f"{target}.old")
+                Path(target).write_bytes(b"X" + DATA[1:])
+
+    directory = Directory(tmp_path, disk=Raced(), resume_threshold=threshold)
+    store(directory, DATA)
+    directory.close()
+    assert not Directory(tmp_path).knows(descriptor_of(DATA))
+
+
+def test_rows_of_an_older_release_are_not_believed(tmp_path, file):
+    """They do not know the time of the last change, so an edited file would be one of them."""
+    status = file.stat()
+    row = f"1 {A} {status.st_size} {status.st_mtime_ns} {status.st_ino} boot-1\n"
+    (tmp_path / ".partial" / "verified").write_text(row)
+    assert not make(tmp_path).knows(A, status)
+
+
+def test_a_pipe_in_the_place_of_the_index_is_not_waited_for(tmp_path, file):
+    os.mkfifo(tmp_path / ".partial" / "verified")
+    index = make(tmp_path)
+    index.add(A, file.stat(), durable=False)
+    index.close()
+    assert not make(tmp_path).knows(A, file.stat())
