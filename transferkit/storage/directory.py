@@ -218,8 +218,10 @@ class Directory:
             folder = self._folder
             if folder is None or folder is gone:
                 self._make_unfinished()
-                folder = OpenFolder(self.unfinished, self.disk)
-                share(folder)
+                with ExitStack() as stack:
+                    folder = stack.enter_context(OpenFolder(self.unfinished, self.disk))
+                    share(folder)
+                    stack.pop_all()
                 self._folder = folder
             return folder
 

@@ -216,8 +216,19 @@ def is_named(disk: Disk, fd: int, path: str, folder: int | None = None) -> bool 
     return os.path.samestat(named, disk.fstat(fd))
 
 
+def sync(disk: Disk, fd: int) -> bool:
+    """Make a file's data durable, and tell whether the file system can; ``OSError`` where it has to be raised."""
+    try:
+        disk.fsync(fd)
+    except OSError as error:
+        if not can_do_without("fsync", error):
+            raise
+        return False
+    return True
+
+
 def sync_folder(disk: Disk, path: str) -> None:
-    """Make the names in a folder durable, where the file system can; ``OSError`` where the table has it as an error."""
+    """Make the names in a folder durable, where the file system can; ``OSError`` where it has to be raised."""
     try:
         disk.sync_folder(path)
     except OSError as error:

@@ -7,7 +7,7 @@ import os
 
 from transferkit.content.interfaces import Closing
 from transferkit.errors import StorageError
-from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error
+from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error, sync
 
 
 class OpenFolder(Closing):
@@ -53,8 +53,11 @@ class OpenFolder(Closing):
         """Remove a file in here; ``FileNotFoundError``: there is none."""
         self.disk.unlink(self.prefix + name, self.fd)
 
-    def replace(self, name: str, data: bytes) -> None:
-        """Put a file with this content in the place of one that may be there; ``OSError``."""
+    def replace(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Put a file with this content in the place of one that may be there; ``OSError``.
+
+        ``durable``: after a power cut it is one or the other.
+        """
         disk, fd = self.disk, self.fd
         temporary = self.at(f"{name}.new")  # always the same: kill -9 leaves one, and no more
         remove_quietly(disk, temporary, fd)
@@ -62,6 +65,8 @@ class OpenFolder(Closing):
         try:
             try:
                 disk.pwrite(file, memoryview(data), 0)
+                if durable:
+                    sync(disk, file)
             finally:
                 disk.close(file)
             disk.rename(temporary, self.at(name), fd)

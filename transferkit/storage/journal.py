@@ -21,7 +21,7 @@ from contextlib import suppress
 from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import StorageError
-from transferkit.storage.disk import can_do_without, close_quietly, disk_errors, sync_folder
+from transferkit.storage.disk import close_quietly, disk_errors, sync, sync_folder
 from transferkit.storage.folder import OpenFolder
 
 _PAIR = rb"\[(\d{1,99}), (\d{1,99})\]"
@@ -95,7 +95,8 @@ class Journal:
         unverified = [{"unverified": pair} for pair in self.unverified.to_list()]
         lines = [self._header, *first, *mark, *rest, *unverified]
         with disk_errors("writing", self.path):
-            self._folder.replace(self._name, "".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            self._folder.replace(self._name, text.encode("ascii"), durable=bool(first))
             self.rows = len(first) + len(rest)
             self._fd = self._disk.open_append(self._folder.at(self._name), self._folder.fd)
 
@@ -140,11 +141,7 @@ class Journal:
         """Say, to last, that the data of the first ``rows`` rows has been synced."""
         self._write(f'{{"synced": {rows}}}')
         with disk_errors("syncing", self.path):
-            try:
-                self._disk.fsync(self._fd)
-            except OSError as error:
-                if not can_do_without("fsync", error):
-                    raise
+            sync(self._disk, self._fd)
             sync_folder(self._disk, self._folder.path)
 
     def flush(self) -> None:

@@ -141,14 +141,16 @@ class BlobLock:
 
 def share(folder: OpenFolder) -> None:
     """Say that files in a folder are being written, for as long as it is open; ``is_idle`` hears of it."""
-    if folder.fd is None:
-        return
-    for _ in range(20):
-        with suppress(OSError):
-            if not is_granted(folder.disk, folder.fd, SHARED):
-                time.sleep(0.005)  # somebody just has a look
-                continue
-        return
+    for _ in range(20 if folder.fd is not None else 0):
+        with disk_errors("locking", folder.path):
+            try:
+                if is_granted(folder.disk, folder.fd or 0, SHARED):
+                    return
+            except OSError as error:
+                if not can_do_without("lock", error):
+                    raise
+                return
+        time.sleep(0.005)  # somebody just has a look
 
 
 def is_idle(folder: OpenFolder) -> bool:

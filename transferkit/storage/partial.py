@@ -16,7 +16,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
-from transferkit.storage.disk import can_do_without, close_quietly, disk_errors, is_file, is_named, remove_quietly
+from transferkit.storage.disk import close_quietly, disk_errors, is_file, is_named, remove_quietly, sync
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.ingest import FileIngest
@@ -116,15 +116,10 @@ class Partial(FileIngest):
     def _sync(self, count: int, rows: int) -> None:
         """Sync the file, of which so many bytes need it, and say so of the first ``rows`` rows."""
         began = self._pace.clock()
-        try:
-            self._disk.fsync(self._fd)
-        except OSError as error:
-            if not can_do_without("fsync", error):
-                raise
-            return
-        self._pace.took(count, self._pace.clock() - began)
-        self._check_name()
-        self._journal.sync(rows)
+        if sync(self._disk, self._fd):
+            self._pace.took(count, self._pace.clock() - began)
+            self._check_name()
+            self._journal.sync(rows)
 
     def _is_named(self) -> bool | None:
         return is_named(self._disk, self._fd, self._folder.at(self._name), self._folder.fd)

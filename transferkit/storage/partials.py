@@ -115,11 +115,12 @@ def _discard_large(folder: OpenFolder, name: str, older_than: float) -> bool:
         if match is None or not lock.attempt():
             return False
         partial = _look(folder, match)
-        if partial is None or partial.age < older_than:
+        if partial is not None and partial.age < older_than:
             return False
-        _remove(folder, name)
+        if partial is not None:
+            _remove(folder, name)
         lock.remove()  # last: who takes another one finds nothing that is about to be removed
-        return True
+        return partial is not None
     finally:
         lock.release()
 

@@ -21,7 +21,7 @@ from tests.unit.storage import volatile
 from tests.unit.storage.suite import FailingDisk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.storage import partial as partial_module
+from transferkit.storage import pace
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.partial import Partial
@@ -59,6 +59,15 @@ def open_partial(folder, disk: Disk | None = None, descriptor: Descriptor = DESC
 def put(partial: Partial, start: int, end: int, data: bytes = DATA, *, final: bool = True) -> None:
     partial.write_at(start, memoryview(data)[start:end], final=final)
     partial.record(start, end - 1)
+
+
+def kill(partial: Partial) -> None:
+    """Leave what kill -9 leaves: nothing is written on the way out."""
+    os.close(partial._fd)
+    os.close(partial._journal._fd)
+    partial._fd = partial._journal._fd = -1
+    partial._is_open = False
+    partial._file_lock.release()
 
 
 def missing(partial: Partial) -> list[Chunk]:
@@ -244,7 +253,7 @@ CHANGES = ("pwrite", "write", "fsync", "rename")
 
 @pytest.mark.parametrize("at", range(50))
 def test_whatever_call_fails_nothing_wrong_is_visible_and_the_next_run_goes_on(tmp_path, monkeypatch, at):
-    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
+    monkeypatch.setattr(pace, "SYNC_EVERY", 4 * PIECE)
     changes = 0
 
     def fails(name: str, *_: int) -> bool:
@@ -285,20 +294,24 @@ def in_partial(folder: Path) -> Path:
 @pytest.mark.parametrize("found", ["at the next sync", "at the end"])
 def test_a_file_whose_name_is_another_files_begins_again(tmp_path, monkeypatch, found):
     if found == "at the next sync":
-        monkeypatch.setattr(partial_module, "SYNC_EVERY", SIZE)
+        monkeypatch.setattr(pace, "SYNC_EVERY", SIZE - PIECE)
     partial = open_partial(tmp_path)
     put(partial, 0, PIECE)
     in_partial(tmp_path).rename(tmp_path / "elsewhere")
     in_partial(tmp_path).write_bytes(bytes(SIZE))
     with pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
-        put(partial, PIECE, SIZE)
+        put(partial, PIECE, SIZE - PIECE)
         assert found == "at the end"
+        put(partial, SIZE - PIECE, SIZE)
         partial.commit(WorkerFlow())
     partial.keep()
     assert caught.value.retryable
     assert not final_path(tmp_path).exists()
+    again = open_partial(tmp_path)
+    for chunk in missing(again):
+        put(again, chunk.start, chunk.end + 1)
     with pytest.raises(tk.DigestMismatchError):  # the state is still there, and speaks of the planted file
-        open_partial(tmp_path).commit(WorkerFlow())
+        again.commit(WorkerFlow())
     again = open_partial(tmp_path)
     put(again, 0, SIZE)
     again.commit(WorkerFlow())
@@ -351,7 +364,7 @@ def test_after_a_crash_at_any_point_the_partial_is_absent_or_right(order, crash)
         partial = open_partial(folder)
         for start, end in order[:crash]:
             put(partial, start, end)
-        partial.keep()  # kill -9 leaves the same: nothing is written on the way out
+        kill(partial)
         assert not final_path(folder).exists()
 
         again = open_partial(folder)
@@ -372,7 +385,7 @@ def journal(folder: Path) -> Path:
 
 
 def test_a_journal_that_is_torn_at_any_byte_is_right_as_far_as_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(partial_module, "SYNC_EVERY", 3 * PIECE)
+    monkeypatch.setattr(pace, "SYNC_EVERY", 3 * PIECE)
     partial = open_partial(tmp_path)
     for start, end in PIECES[:3:2] + PIECES[5:9]:
         put(partial, start, end)
@@ -463,7 +476,7 @@ def boot(monkeypatch, name: str) -> None:
 @pytest.mark.parametrize("loss", ["names", "data", "order"])
 @pytest.mark.parametrize("seed", range(6))
 def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeypatch, loss, seed):
-    monkeypatch.setattr(partial_module, "SYNC_EVERY", 4 * PIECE)
+    monkeypatch.setattr(pace, "SYNC_EVERY", 4 * PIECE)
     rng = random.Random(seed)
     order = list(PIECES)
     rng.shuffle(order)
@@ -483,14 +496,15 @@ def test_after_a_power_cut_synced_bytes_are_kept_and_no_others(tmp_path, monkeyp
         for start, end in done:
             put(partial, start, end)
         written = sum(end - start for start, end in done)
-        partial.keep()
+        is_orderly = rng.random() < 0.5
+        (Partial.keep if is_orderly else kill)(partial)
         disk.cut(folder, loss)
 
         boot(monkeypatch, f"boot-{number + 1}")
         partial = open_partial(folder, disk)
         assert_right(partial, folder)
-        if before + written >= 4 * PIECE:
-            assert partial.in_place >= 4 * PIECE
+        assert partial.in_place >= before
+        assert before + written - partial.in_place <= (0 if is_orderly else 4 * PIECE)
         partial.keep()
     partial = open_partial(folder, disk)
     for chunk in missing(partial):
@@ -516,10 +530,13 @@ def assert_right(partial: Partial, folder: Path) -> None:
     second=st.integers(0, len(PIECES)),
     loss=st.sampled_from(["names", "data", "order"]),
     begin_again=st.booleans(),
+    is_orderly=st.booleans(),
 )
-def test_after_power_cuts_at_any_point_nothing_unsynced_is_believed(order, first, second, loss, begin_again):
+def test_after_power_cuts_at_any_point_nothing_unsynced_is_believed(
+    order, first, second, loss, begin_again, is_orderly
+):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(partial_module, "SYNC_EVERY", 3 * PIECE)
+        monkeypatch.setattr(pace, "SYNC_EVERY", 3 * PIECE)
         folder = Path(name) / "d"
         disk = volatile.VolatileDisk()
         for number, count in enumerate((first, second)):
@@ -533,7 +550,7 @@ def test_after_power_cuts_at_any_point_nothing_unsynced_is_believed(order, first
                 partial.restart()
                 for start, end in order[-2:]:
                     put(partial, start, end)
-            partial.keep()
+            (Partial.keep if is_orderly else kill)(partial)
             disk.cut(folder, loss)
         boot(monkeypatch, "boot-9")
         partial = open_partial(folder, disk)
