@@ -49,11 +49,13 @@ class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says.
+    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says; ``patience`` the seconds
+    that a short body may take which the job can do without.
     """
 
-    def __init__(self, session: requests.Session, options: TransportOptions) -> None:
+    def __init__(self, session: requests.Session, options: TransportOptions, *, patience: float = 10.0) -> None:
         self.options = options
+        self._patience = patience
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
@@ -97,6 +99,7 @@ class Exchange:
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
             connect_timeout=self.options.connect_timeout,
+            patience=self._patience,
             settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
             headers=_headers_of(session, forwarded=forwarded, is_plain=is_plain) if trusted else {},
             is_plain=is_plain,
@@ -250,9 +253,10 @@ class SessionResponse(Response):
         return count
 
     def peek(self, limit: int, *, partly: bool = False) -> bytes:
-        if self._abort is None or self.length is not None:
+        if self._abort is None or self.length == 0:
             return super().peek(limit, partly=partly)
-        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come; and one
+        # read may block for as long as the head may.
         try:
             with alarm(self.timeout, self._abort):
                 return super().peek(limit, partly=partly)

@@ -35,7 +35,8 @@ class Hosts(Closing):
     """The hosts that one session speaks to. A context manager; thread-safe.
 
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
-    keeps ``connections`` idle ones an origin at most. ``auth``, ``token`` and ``get_token`` are those of ``download``.
+    keeps ``connections`` idle ones an origin at most. ``stall_timeout`` (seconds), ``auth``, ``token`` and
+    ``get_token`` are those of ``download``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Hosts(Closing):
         *,
         connections: int = 64,
         options: TransportOptions | None = None,
+        stall_timeout: float = 10.0,
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
@@ -56,7 +58,7 @@ class Hosts(Closing):
             adapter = PooledAdapter(connections=connections)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
-        self.exchange = Exchange(session, options or TransportOptions())
+        self.exchange = Exchange(session, options or TransportOptions(), patience=stall_timeout)
         self._authorizer = partial(
             Authorizer, exchange=self.exchange, auth=auth, token=token, get_token=get_token, clock=clock
         )
