@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError, SourceError
 from transferkit.names import check_reference
 from transferkit.options import TransferOptions
 from transferkit.remote.repository import Repository
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 
+_SETTLING = (0.2, 0.4, 0.8)  # seconds between looks at blobs that a registry has confirmed, and does not find
 DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
 UPLOADS = 32
 
@@ -87,9 +89,7 @@ def download(
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = unique(blobs)
     ceiling = options.concurrency or DOWNLOADS
-    with Hosts(
-        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
-    ) as hosts:
+    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
@@ -147,9 +147,7 @@ def upload(
     descriptors = unique(blobs)
     ceiling = options.concurrency or UPLOADS
     parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
-    with Hosts(
-        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
-    ) as hosts:
+    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
@@ -159,8 +157,38 @@ def upload(
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
                 raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
-                operation.call(lambda flow: target.push_manifest(raw, reference, media_type=kind, flow=flow))
+                push = partial(target.push_manifest, raw, reference, media_type=kind)
+                report = _push_manifest(push, operation, descriptors, source, target, report)
     return report
+
+
+def _push_manifest(
+    push: Callable[..., Digest],
+    operation: Operation,
+    blobs: list[Descriptor],
+    source: Directory,
+    target: Repository,
+    report: Report,
+) -> Report:
+    """Push a manifest, and return what was done in all. Where the registry says that its blobs are not there, which it
+    has just confirmed, it is given a moment (image-registry#220), and then what it does not have is sent again."""
+    for wait in (*_SETTLING, 0.0):
+        try:
+            operation.call(lambda flow: push(flow=flow))
+            return report
+        except BlobNotFoundError as error:
+            refusal = error
+        if not blobs:
+            break
+        operation.call(lambda flow, wait=wait: flow.wait(wait))
+    missing = operation.call(lambda flow: [d for d in blobs if not target.may_have(d, flow=flow)])
+    if not missing:
+        raise refusal
+    present = [blob for blob in blobs if blob not in missing]
+    again = operation.copy(missing, source, target, present=present)
+    operation.call(lambda flow: push(flow=flow))
+    moved, retried = report.bytes + again.bytes, report.retried + again.retried + len(missing)
+    return replace(report, bytes=moved, retried=retried, seconds=report.seconds + again.seconds)
 
 
 def fetch_manifest(
@@ -188,7 +216,7 @@ def fetch_manifest(
     """
     options = _options(options, user_agent)
     check_reference(reference)
-    with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
+    with _hosts(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         with Operation(options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
@@ -243,6 +271,11 @@ def _options(options: TransferOptions | None, user_agent: str | None, **keywords
     if user_agent is not None:
         keywords["transport"] = replace(options.transport, user_agent=user_agent)
     return replace(options, **{name: value for name, value in keywords.items() if value is not None})
+
+
+def _hosts(options: TransferOptions, session: requests.Session | None, connections: int, **credentials: Any) -> Hosts:
+    timeout = options.stall_timeout
+    return Hosts(session, connections=connections, options=options.transport, stall_timeout=timeout, **credentials)
 
 
 def _directory(path: Path, options: TransferOptions) -> Directory:

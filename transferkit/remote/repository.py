@@ -87,6 +87,15 @@ class Repository:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
         return self._endpoint.exists(descriptor, flow)
 
+    def may_have(self, descriptor: Descriptor, *, flow: Flow) -> bool:
+        """Ask whether the repository has the blob; who does not say may have it."""
+        try:
+            return self.exists(descriptor, flow=flow)
+        except errors.TransferKitError as error:
+            if error.retryable or not isinstance(error, (errors.RegistryError, errors.ProtocolError)):
+                raise
+            return True
+
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here; another goes on from what the registry has.
 

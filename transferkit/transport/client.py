@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from transferkit.content.interfaces import Flow
-from transferkit.errors import ProtocolError, TransferKitError, TransportError
+from transferkit.errors import ProtocolError, TransferKitError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
@@ -133,11 +133,7 @@ class Client:
         return outgoing._replace(url=url, origin=following, target=target_of(url), trusted=trusted, headers=headers)
 
     def _refusal(self, outgoing: Request, response: Response) -> TransferKitError:
-        with response:
-            try:
-                body = response.peek(diagnostics.MAX_ERROR_BODY)
-            except (TransportError, ProtocolError):
-                body = b""  # the status alone says enough
+        body = response.rest(diagnostics.MAX_ERROR_BODY)  # the status alone says enough
         return diagnostics.refusal(
             method=outgoing.method,
             url=outgoing.url,

@@ -50,13 +50,20 @@ class Exchange:
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
     ``auth`` go to the registry's own origin alone. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
-    ``headers`` is what every request says.
+    ``headers`` is what every request says; ``patience`` the seconds that a short body may take which the job can do
+    without.
     """
 
     def __init__(
-        self, session: requests.Session, options: TransportOptions, hosts: Mapping[str, HostOptions] | None = None
+        self,
+        session: requests.Session,
+        options: TransportOptions,
+        *,
+        patience: float = 10.0,
+        hosts: Mapping[str, HostOptions] | None = None,
     ) -> None:
         self.options = options
+        self._patience = patience
         self._hosts = hosts or {}
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -104,6 +111,7 @@ class Exchange:
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
             connect_timeout=self.options.connect_timeout,
+            patience=self._patience,
             settings={"verify": verify, "cert": cert if trusted else None, "proxies": proxies},
             headers=_merge(_headers_of(session, forwarded=forwarded, is_plain=is_plain), given.headers)
             if trusted
@@ -259,9 +267,10 @@ class SessionResponse(Response):
         return count
 
     def peek(self, limit: int, *, partly: bool = False) -> bytes:
-        if self._abort is None or self.length is not None:
+        if self._abort is None or self.length == 0:
             return super().peek(limit, partly=partly)
-        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come; and one
+        # read may block for as long as the head may.
         try:
             with alarm(self.timeout, self._abort):
                 return super().peek(limit, partly=partly)

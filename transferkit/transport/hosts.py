@@ -36,8 +36,8 @@ class Hosts(Closing):
     """The hosts that one session speaks to. A context manager; thread-safe.
 
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
-    keeps ``connections`` idle ones an origin at most. ``auth``, ``token`` and ``get_token`` are those of ``download``;
-    ``hosts`` has what holds for single hosts.
+    keeps ``connections`` idle ones an origin at most. ``stall_timeout`` (seconds), ``auth``, ``token`` and
+    ``get_token`` are those of ``download``; ``hosts`` has what holds for single hosts.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Hosts(Closing):
         connections: int = 64,
         options: TransportOptions | None = None,
         hosts: Mapping[str, HostOptions] | None = None,
+        stall_timeout: float = 10.0,
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
@@ -61,10 +62,10 @@ class Hosts(Closing):
             session.mount("http://", adapter)
         self.options = options or TransportOptions()
         self.given = {host.lower(): given for host, given in (hosts or {}).items()}
-        self._exchange = partial(Exchange, session, self.options)
+        self._exchange = partial(Exchange, session, self.options, patience=stall_timeout)
         self._authorizer = partial(Authorizer, auth=auth, token=token, get_token=get_token, clock=clock)
         self._hosts: dict[tuple[Origin, bool], Host] = {}
-        self._ordinary = self._exchange(self.given)
+        self._ordinary = self._exchange(hosts=self.given)
         self._lock = threading.Lock()
 
     def at(self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False) -> Host:
@@ -78,7 +79,7 @@ class Hosts(Closing):
                 exchange = self._ordinary
                 if insecure:
                     given = self.given.get(origin.netloc) or self.given.get(origin.host) or HostOptions()
-                    exchange = self._exchange({**self.given, origin.netloc: replace(given, insecure=True)})
+                    exchange = self._exchange(hosts={**self.given, origin.netloc: replace(given, insecure=True)})
                 authorizer = self._authorizer(origin, exchange=exchange, max_retry_after=max_retry_after)
                 host = self._hosts[origin, insecure] = Host(exchange, authorizer)
             return host

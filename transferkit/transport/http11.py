@@ -87,14 +87,24 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
                 raise
             flow.check()
             raise convert(broken, lane, sending=True) from broken
-        kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
-        if request.method == "HEAD" or found.status in NO_BODY:
-            kind, length = StreamResponse, 0
         keeps = found.keeps_alive and not early and broken is None
+        if request.method == "HEAD" or found.status in NO_BODY:
+            # However it says that a body is framed, there is none; but what it says is for the next response to be.
+            kind, length, keeps = StreamResponse, 0, keeps and _is_framed(found)
+        else:
+            kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
         return kind(connection, found, length, rest, request, lane, flow, keeps)
     except BaseException:
         flow.detach(connection.abort)
         raise
+
+
+def _is_framed(head: Head) -> bool:
+    """Tell whether what a head says of the framing of its body makes sense."""
+    try:
+        return head.chunked or head.length is not None or "content-length" not in head.fields
+    except ProtocolError:
+        return False
 
 
 def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:

@@ -68,6 +68,8 @@ class Lane:
     """The proxy on the way, without user name and password."""
     connect_timeout: float = 10.0
     """Seconds that a new connection may take."""
+    patience: float = 10.0
+    """Seconds that a body may take which the job can do without."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -69,6 +69,7 @@ class Response(Closing):
         """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
         TransportTimeout: they come too slowly; it may be late by one read that blocks."""
         self._deadline = time.monotonic() + self.timeout
+        self._bound(self.timeout)
         data = bytearray()
         block = memoryview(bytearray(min(limit, _BLOCK)))
         while len(data) < limit:
@@ -81,6 +82,9 @@ class Response(Closing):
                 break
         self._deadline = math.inf
         return bytes(data)
+
+    def _bound(self, seconds: float) -> None:
+        """Bound how long one read may block, where that can be said."""
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
@@ -99,13 +103,20 @@ class Response(Closing):
     def finish(self) -> None:
         """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
         the head says all that counts."""
-        try:
-            if self.length is not None and self.length <= _WORTH_DRAINING:
-                self.peek(_WORTH_DRAINING)
-        except (TransportError, ProtocolError):
-            self._flow.check()
-        finally:
-            self.close()
+        if self.length is not None and self.length <= _WORTH_DRAINING:
+            self.rest(_WORTH_DRAINING)
+        self.close()
+
+    def rest(self, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a body that the job can do without, and close: nothing of it, where it is
+        broken, or takes longer than a silence may."""
+        with self:
+            self.timeout = min(self.timeout, self._lane.patience)
+            try:
+                return self.peek(limit)
+            except (TransportError, ProtocolError):
+                self._flow.check()
+                return b""
 
 
 class StreamResponse(Response):
@@ -148,6 +159,10 @@ class StreamResponse(Response):
         if not left:
             self._release()
         return count
+
+    def _bound(self, seconds: float) -> None:
+        if self._connection is not None:
+            self._connection.bound(seconds)
 
     def _receive(self, buffer: memoryview, size: int) -> int:
         """Return how many bytes have come, from what was read with the head and then from the socket; 0 at the end."""
