@@ -11,7 +11,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import Manifest
-from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidNameError
 from transferkit.names import Reference, is_ollama_host
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
@@ -43,10 +43,7 @@ class Job:
         if digest is None:
             return self._fetch(site.repository, reference.name.tag)
         if is_ollama_host(reference.name.host):  # a manifest is a blob there, and found by its digest as such
-            try:
-                return self.operation.call(lambda flow: site.repository.fetch_small(digest, flow=flow))
-            except BlobNotFoundError as error:
-                raise ManifestNotFoundError(f'model "{reference.name}" not found: {error}') from error
+            return self.operation.call(lambda flow: site.repository.fetch_manifest(digest, flow=flow, as_blob=True))
         return self._fetch(site.repository, digest)
 
     def _fetch(self, repository: Repository, reference: str) -> Document:

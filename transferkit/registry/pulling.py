@@ -8,6 +8,7 @@ from transferkit.errors import BlobNotFoundError, IncompleteError, StorageError
 from transferkit.names import Reference
 from transferkit.registry.job import Job, check_layers
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.verifying import Entry
 
 _AGAIN = 3  # times that blobs are fetched which somebody has removed meanwhile
 
@@ -40,6 +41,17 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str) -> Graph
             cache.link(reference.name, root.raw)
             cache.blobs.flush()
     return graph
+
+
+def repair(job: Job, cache: DiskCache, reference: Reference, graph: Graph, wrong: list[Entry]) -> None:
+    """Fetch what is missing of a model of the cache, and what was found ``wrong``."""
+    named = {entry.digest for entry in wrong}
+    for blob in graph.blobs:
+        if blob.digest in named:
+            cache.take_away(blob)
+    missing = cache.missing(graph.blobs)
+    cache.prepare(missing)
+    job.operation.copy(missing, job.site(reference).source, cache)
 
 
 def local_graph(cache: DiskCache, root: Document, wanted: str) -> Graph:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.graph import ALL, Document, collect, local_platform
+from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.interfaces import Closing
-from transferkit.content.manifest import Index, Manifest, parse
+from transferkit.content.manifest import parse
 from transferkit.errors import ConnectError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
@@ -27,9 +24,7 @@ from transferkit.registry.job import Job
 from transferkit.registry.sites import Sites
 from transferkit.report import Plan
 from transferkit.storage.cache import DiskCache
-from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
-from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transfer.threads import WORKERS
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.hosts import Hosts
@@ -45,11 +40,11 @@ WORKERS_UP = 32
 class Registry(Closing):
     """Pulls, pushes and copies models by their names. A context manager; thread-safe, and usable after a fork.
 
-    ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says how
-    single hosts are reached (:class:`HostOptions` by host). ``session``, ``auth``, ``token`` and ``get_token`` are those
-    of ``download``; without them the environment, Docker's and podman's files and their helpers are asked. ``offline``
-    (or ``TRANSFERKIT_OFFLINE=1``) sends no request. Every method takes ``progress=``, ``trace=``, ``cancel=`` and
-    ``logger=``, as ``download`` does.
+    ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says
+    how single hosts are reached (:class:`HostOptions` by host). ``session``, ``auth``, ``token`` and ``get_token`` are
+    those of ``download``; without them the environment, Docker's and podman's files and their helpers are asked.
+    ``offline`` (or ``TRANSFERKIT_OFFLINE=1``) sends no request. Every method takes ``progress=``, ``trace=``,
+    ``cancel=`` and ``logger=``, as ``download`` does.
 
     >>> Registry(cache="/tmp/models").cache
     <DiskCache /tmp/models>
@@ -129,9 +124,9 @@ class Registry(Closing):
     def _local(self, reference: Reference) -> Document:
         if reference.digest is None:
             return parse(self.cache.manifest(reference.name))
-        if reference.name.model and (raw := self._linked(reference.name)) is not None:
-            if Digest.of(raw, reference.digest.algorithm) == reference.digest:
-                return parse(raw)
+        raw = self._linked(reference.name)
+        if raw is not None and Digest.of(raw, reference.digest.algorithm) == reference.digest:
+            return parse(raw)
         try:
             return parse(self.cache.read(reference.digest))
         except LookupError as error:
@@ -139,7 +134,7 @@ class Registry(Closing):
 
     def _linked(self, name: Name) -> bytes | None:
         try:
-            return self.cache.manifest(name)
+            return self.cache.manifest(name) if name.model else None
         except ManifestNotFoundError:
             return None
 
@@ -292,12 +287,16 @@ class Registry(Closing):
         names = self.cache.links() if name is None else [self._reference(name).name]
         arguments = Call(**call)
         wrong = self.cache.verify(names, progress=arguments.progress, cancel=arguments.cancel)
+        bad = {entry.digest for entry in wrong}
+        healed: dict[Digest, None] = {}
         for model in names:
             graph = pulling.local_graph(self.cache, parse(self.cache.manifest(model)), ALL)
-            if self.cache.missing(graph.blobs) or not set(wrong).isdisjoint(blob.digest for blob in graph.blobs):
+            needed = [*self.cache.missing(graph.blobs), *(blob for blob in graph.blobs if blob.digest in bad)]
+            if needed:
                 with self._job(arguments, WORKERS_DOWN) as job:
                     pulling.repair(job, self.cache, Reference("https", model, has_scheme=False), graph, wrong)
-        return wrong
+            healed.update(dict.fromkeys(blob.digest for blob in needed))
+        return list(healed)
 
     def _check_online(self, what: str) -> None:
         if self.offline:

@@ -25,15 +25,17 @@ from transferkit.transport.response import Response
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 
 
-def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
+def fetch(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = False) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest, held to that and to the digest that the registry announces.
+
+    ``as_blob``: from where blobs are, as Ollama's registry has it for manifests that are pinned by a digest.
 
     Raises:
         ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, it is another, it is malformed.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference)
-    response, raw = _get(endpoint, reference, flow)
+    response, raw = _get(endpoint, reference, flow, as_blob=as_blob)
     try:
         _check(raw, reference, announced(response.headers))
         return parse(raw, media_type=response.headers.get("content-type", "").partition(";")[0].strip())
@@ -43,8 +45,9 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
         raise
 
 
-def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, bytes]:
-    url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
+def _get(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = False) -> tuple[Response, bytes]:
+    url = endpoint.blobs + reference if as_blob else routes.manifest(endpoint.name, reference)
+    missing = ManifestNotFoundError
     request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
         return response, response.read(MAX_MANIFEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from transferkit import errors
@@ -12,7 +13,7 @@ from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.content.manifest import Index, Manifest
 from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.upload import PartRules, is_ollama
-from transferkit.remote import manifests, upload_oci, upload_ollama
+from transferkit.remote import listing, manifests, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
@@ -110,9 +111,17 @@ class Repository:
                     session = upload.session(again.args[0])
         return session
 
-    def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
-        """Fetch the manifest of a tag or digest, verified."""
-        return manifests.fetch(self._endpoint, reference, flow)
+    def fetch_manifest(self, reference: str, *, flow: Flow, as_blob: bool = False) -> Manifest | Index:
+        """Fetch the manifest of a tag or digest, verified; ``as_blob``: a digest, from where the blobs are."""
+        return manifests.fetch(self._endpoint, reference, flow, as_blob=as_blob)
+
+    def tags(self, *, flow: Flow) -> Iterator[str]:
+        """Yield the tags of the repository, page by page."""
+        return listing.tags(self._endpoint, flow)
+
+    def referrers(self, digest: Digest, *, flow: Flow) -> Iterator[Descriptor]:
+        """Yield the manifests that name ``digest`` as their subject."""
+        return listing.referrers(self._endpoint, digest, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""

@@ -1,43 +1,38 @@
 """A store of models in Ollama's layout, shared with Ollama and with other processes.
 
-``blobs/sha256-<hex>`` and ``manifests/<host>/<namespace>/<model>/<tag>``. Everything of ours that is no final file is in
-``blobs/.partial``. A manifest gets its name last, when each of its blobs has been seen in place.
+``blobs/sha256-<hex>`` and ``manifests/<host>/<namespace>/<model>/<tag>``. Everything of ours that is no final file is
+in ``blobs/.partial``. A manifest gets its name last, when each of its blobs has been seen in place.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
+from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Flow, Ingest
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError, StorageError
 from transferkit.names import DEFAULT_MASK, Name
+from transferkit.report import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.links import Links
+from transferkit.storage.lock import BlobLock
 from transferkit.storage.pins import Pins
+from transferkit.storage.storing import store_content, take_away
+from transferkit.storage.verifying import Entry, verify
 
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
 GRACE = 3600.0  # seconds for which a blob that no manifest names is left alone: Ollama's, too
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One blob of a store: its digest, its size in bytes, when it was written (Unix time), and where it is."""
-
-    digest: Digest
-    size: int
-    time: float
-    path: str
 
 
 def default_cache() -> str:
@@ -58,8 +53,8 @@ def default_cache() -> str:
 class DiskCache:
     """A store of models: blobs by their digests, manifests by their names.
 
-    ``path`` is by default :func:`default_cache`. ``shared`` are stores that are read where this one lacks something, and
-    never written. Thread-safe, and safe next to other processes. A store that can only be read can be read.
+    ``path`` is by default :func:`default_cache`. ``shared`` are stores that are read where this one lacks something,
+    and never written. Thread-safe, and safe next to other processes. A store that can only be read can be read.
     """
 
     def __init__(
@@ -82,6 +77,7 @@ class DiskCache:
             rehash=rehash,
             durable=durable,
             follow_links=False,
+            keep=True,
             disk=self.disk,
         )
         self._links = Links(self.root, self.disk)
@@ -114,7 +110,7 @@ class DiskCache:
             DigestMismatchError: it is not the content of ``digest``.
             StorageError: the disk refused.
         """
-        return self.blobs.store(content, None if digest is None else Digest(digest))
+        return store_content(self.blobs, content, None if digest is None else Digest(digest), durable=self._durable)
 
     def import_file(self, path: str | os.PathLike[str]) -> Descriptor:
         """Store a copy of a file, and return what it is. StorageError: it cannot be read, or the disk refused."""
@@ -179,7 +175,7 @@ class DiskCache:
     def _store_of(self, descriptor: Descriptor) -> Directory:
         return next((store.blobs for store in (self, *self.shared) if store.blobs.has(descriptor)), self.blobs)
 
-    def has_all(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
+    def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
         """Return those of some blobs that are not here; one ``stat`` each."""
         return [blob for blob in descriptors if not any(store.blobs.has(blob) for store in (self, *self.shared))]
 
@@ -233,10 +229,10 @@ class DiskCache:
         with self._pins.holding(digests):
             yield
 
-    def referenced(self) -> set[Digest]:
-        """Return the digests of all that the names of this store lead to, manifests included."""
+    def referenced(self, names: Iterable[Name] | None = None) -> set[Digest]:
+        """Return the digests of all that names lead to, manifests included; by default those of this store."""
         found: set[Digest] = set()
-        for name in self._links.names():
+        for name in self._links.names() if names is None else names:
             with suppress(ManifestNotFoundError, StorageError):
                 self._add_references(self._links.read(name), found)
         return found
@@ -272,6 +268,56 @@ class DiskCache:
                 self.disk.unlink(entry.path)
         return removed
 
+    @contextmanager
+    def lock(self, name: Name, flow: Flow) -> Iterator[None]:
+        """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
+        try:
+            folder = self.blobs.open_unfinished()
+        except StorageError:  # it can only be read: nobody pulls anything
+            yield
+            return
+        lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
+        try:
+            lock.acquire(flow, partial(_growth, folder.path))
+            yield
+        finally:
+            lock.remove()
+            lock.release()
+
+    def verify(
+        self,
+        names: Iterable[str | Name] | None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        cancel: Cancellation | None = None,
+    ) -> list[Entry]:
+        """Hash the blobs of this store, or of some names in it, on all processors; return those that are wrong.
+
+        ``progress(completed, total)`` gets bytes, and is called from this thread. What is right is remembered.
+        """
+        entries = self.entries()
+        if names is not None:
+            wanted = self.referenced(map(_name, names))
+            entries = [entry for entry in entries if entry.digest in wanted]
+        return verify(self.blobs, entries, progress=progress, cancel=cancel)
+
+    def take_away(self, descriptor: Descriptor) -> None:
+        """Take away a blob that ``verify`` found wrong, as far as it cannot be used again."""
+        take_away(self.blobs, descriptor)
+
+    def plan(self, descriptors: Sequence[Descriptor]) -> Plan:
+        """Tell what it takes to bring some blobs here; what nobody has verified counts as being here."""
+        missing = self.missing(descriptors)
+        received = self.blobs.received(missing)
+        needed, free = self.blobs.room_for(missing)
+        return Plan(
+            blobs=len(descriptors),
+            present=len(descriptors) - len(missing),
+            bytes=sum(blob.size - received.get(blob.digest, 0) for blob in missing),
+            needed=needed,
+            free=free,
+        )
+
     def size(self) -> int:
         """Return how many bytes the blobs of this store have."""
         return sum(entry.size for entry in self.entries())
@@ -282,6 +328,13 @@ class DiskCache:
 
     def __repr__(self) -> str:
         return f"<DiskCache {self.root}>"
+
+
+def _growth(folder: str) -> object:
+    """Tell how far somebody is who fills a store: what changes while bytes arrive."""
+    with suppress(OSError), os.scandir(folder) as files:
+        return [(file.name, file.stat().st_mtime_ns) for file in files]
+    return None
 
 
 def _name(name: str | Name) -> Name:

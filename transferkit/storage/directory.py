@@ -10,7 +10,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from transferkit.storage.disk import (
 )
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
-from transferkit.storage.index import VerifiedIndex
+from transferkit.storage.index import FLAT, VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.journal import Journal
 from transferkit.storage.lock import BlobLock, share
@@ -51,14 +51,18 @@ class Directory:
         resume_threshold: int = 16 * 1024 * 1024,
         rehash: bool = False,
         durable: bool = False,
+        follow_links: bool = True,
+        names: Callable[[Digest], str] = FLAT,
+        keep: bool = False,
         disk: Disk | None = None,
     ) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
         self.unfinished = f"{self.path}/.partial"
         self.disk = disk = disk or Disk()
-        self._resume_threshold = resume_threshold
+        self.resume_threshold = resume_threshold
         self._rehash = rehash
-        self._index = VerifiedIndex(self.path, disk, durable=durable)
+        self._follow_links = follow_links
+        self._index = VerifiedIndex(self.path, disk, durable=durable, names=names, keep=keep)
         self._pace = Pace()
         self._token = os.urandom(4).hex()
         self._numbers = itertools.count()
@@ -91,7 +95,7 @@ class Directory:
         needed = sum(descriptor.size for descriptor in descriptors)
         received = self.received(descriptors)
         for descriptor in descriptors:
-            if descriptor.size >= self._resume_threshold:
+            if descriptor.size >= self.resume_threshold:
                 with suppress(OSError):
                     status = self.disk.stat(f"{self.unfinished}/{descriptor.digest.file_name}")
                     # Where files are compressed they take less than they have; and some file systems say 0 of all.
@@ -107,15 +111,19 @@ class Directory:
 
     def blob_path(self, digest: Digest) -> str:
         """Return where the content of ``digest`` is, or would be."""
-        return f"{self.path}/{digest.file_name}"
+        return self._index.path_of(digest)
 
     def _status(self, descriptor: Descriptor) -> os.stat_result | None:
         """Return the status of a blob's file, ``None`` where there is none of the right size."""
         try:
-            status = self.disk.stat(f"{self.path}/{descriptor.digest.file_name}")
+            status = (self.disk.stat if self._follow_links else self.disk.lstat)(self.blob_path(descriptor.digest))
         except (OSError, ValueError):
             return None
         return status if status.st_size == descriptor.size and is_file(status) else None
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell, for one ``stat``, whether there is a file of the right name and size; nobody may have verified it."""
+        return self._status(descriptor) is not None
 
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
@@ -130,7 +138,7 @@ class Directory:
         if not self._rehash and self._index.knows(descriptor.digest, status):
             return True
         try:
-            with FileBody(descriptor, self.blob_path(descriptor.digest), self.disk) as body:
+            with self._open_body(FileBody, descriptor) as body:
                 while body.readinto(flow.buffer):
                     flow.check()
         except SourceError:
@@ -140,13 +148,20 @@ class Directory:
 
     def check_source(self, descriptor: Descriptor) -> None:
         """See that a file that is to be sent can be read and has the right size; ``SourceError`` where not."""
-        FileBody(descriptor, self.blob_path(descriptor.digest), self.disk).close()
+        self._open_body(FileBody, descriptor).close()
+
+    def _open_body(self, kind: type[FileBody], descriptor: Descriptor) -> FileBody:
+        return kind(descriptor, self.blob_path(descriptor.digest), self.disk, follow=self._follow_links)
+
+    def remember(self, digest: Digest, status: os.stat_result) -> None:
+        """Take in that a file was found to be right; ``status`` is that of the file under its final name."""
+        self._index.add(digest, status, durable=False)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file; of one that is not known to be verified, what lies before ``offset`` is hashed first."""
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
         with ExitStack() as stack:
-            body = stack.enter_context(kind(descriptor, self.blob_path(descriptor.digest), self.disk))
+            body = stack.enter_context(self._open_body(kind, descriptor))
             body.seek(offset, flow=flow)
             body.offset = offset
             stack.pop_all()
@@ -154,7 +169,7 @@ class Directory:
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""
-        if descriptor.size and descriptor.size >= self._resume_threshold:
+        if descriptor.size and descriptor.size >= self.resume_threshold:
             return self._ingest_large(descriptor, flow)
         if self.exists(descriptor, flow=flow):
             return None
@@ -209,6 +224,11 @@ class Directory:
             lock.remove()
         return None
 
+    def open_unfinished(self) -> OpenFolder:
+        """Return ``.partial``, made anew where it has gone; StorageError: it cannot be made."""
+        folder = self._folder
+        return folder if folder is not None and folder.is_current else self._open_folder(folder)
+
     def concerns_all(self, error: TransferKitError) -> bool:
         return isinstance(error, StorageError)  # the disk will not get better for the next blob
 
@@ -241,7 +261,7 @@ class Directory:
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
         """Return what interrupted downloads have left, in bytes, which the next one will not fetch again."""
         received = {}
-        large = [descriptor for descriptor in descriptors if descriptor.size >= self._resume_threshold]
+        large = [descriptor for descriptor in descriptors if descriptor.size >= self.resume_threshold]
         with suppress(OSError), ExitStack() as stack:
             for descriptor in large:
                 if os.path.isfile(f"{self.unfinished}/{descriptor.digest.file_name}"):
@@ -250,6 +270,10 @@ class Directory:
                     journal.load()
                     received[descriptor.digest] = journal.ranges.total + journal.unverified.total
         return received
+
+    def flush(self) -> None:
+        """Write down what was verified; StorageError as for ``close``."""
+        self._index.close()
 
     def close(self) -> None:
         """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""

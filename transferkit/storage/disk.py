@@ -72,15 +72,16 @@ class Disk:
     set_mode = staticmethod(os.chmod)
     write_holder = staticmethod(os.pwrite)
 
-    def open_folder(self, path: str) -> int:
+    def open_folder(self, path: str, folder: int | None = None) -> int:
         """Open a folder, and nothing else, not even through a symbolic link."""
         flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return os.open(path, os.O_RDONLY | flags)
+            return os.open(path, os.O_RDONLY | flags, dir_fd=folder)
         except PermissionError:
             if not hasattr(os, "O_PATH"):
                 raise
-            return os.open(path, os.O_PATH | flags)  # files can be made in a folder that cannot be read
+            # Files can be made in a folder that cannot be read.
+            return os.open(path, os.O_PATH | flags, dir_fd=folder)
 
     def create(self, path: str, folder: int | None = None) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
@@ -107,9 +108,9 @@ class Disk:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
 
-    def open(self, path: str) -> int:
-        """Open a file for reading; a named pipe is not waited for."""
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def open(self, path: str, *, follow: bool = True) -> int:
+        """Open a file for reading; a named pipe is not waited for. ``follow``: also through a symbolic link."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
 
     def unlink(self, path: str, folder: int | None = None) -> None:
         os.unlink(path, dir_fd=folder)
@@ -147,8 +148,8 @@ class Disk:
         finally:
             os.close(fd)
 
-    def rename(self, source: str, target: str, folder: int | None = None) -> None:
-        os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+    def rename(self, source: str, target: str, folder: int | None = None, *, into: int | None = None) -> None:
+        os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder if into is None else into)
 
     def open_append(self, path: str, folder: int | None = None) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""
@@ -177,6 +178,12 @@ class Disk:
 
     def make_folder(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
+
+    def make_folder_in(self, name: str, folder: int) -> None:
+        os.mkdir(name, dir_fd=folder)
+
+    def remove_folder(self, name: str, folder: int) -> None:
+        os.rmdir(name, dir_fd=folder)
 
     @cached_property
     def boot(self) -> str | None:

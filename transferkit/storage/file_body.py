@@ -15,7 +15,7 @@ class FileBody(Closing):
     ``SourceError``: it is missing, of another size or digest, or has changed. Its last bytes come after the checks.
     """
 
-    def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
+    def __init__(self, descriptor: Descriptor, path: str, disk: Disk, *, follow: bool = True) -> None:
         self.offset = 0
         self._descriptor = descriptor
         self._path = path
@@ -25,7 +25,7 @@ class FileBody(Closing):
         self._at = 0
         self._fd = -1
         try:
-            self._fd = disk.open(path)
+            self._fd = disk.open(path, follow=follow)
             self.status = disk.fstat(self._fd)
             if not is_file(self.status):
                 raise SourceError(f"{path} is not a file")
@@ -84,8 +84,8 @@ class FileBody(Closing):
 class VerifiedFileBody(FileBody):
     """A file that is known to be verified: the kernel may send it, without a look at its bytes."""
 
-    def __init__(self, descriptor: Descriptor, path: str, disk: Disk) -> None:
-        super().__init__(descriptor, path, disk)
+    def __init__(self, descriptor: Descriptor, path: str, disk: Disk, *, follow: bool = True) -> None:
+        super().__init__(descriptor, path, disk, follow=follow)
         self._hashed = descriptor.size
 
     def fileno(self) -> int:

@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "verified"
 ROW = re.compile(r"^2 (\S+) (\d+ \d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
+FLAT: Callable[[Digest], str] = attrgetter("file_name")  # of a folder that has all blobs, as Ollama's store
 _DURABLE = "-"
 _BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of 5,000 small blobs
 
@@ -30,8 +33,18 @@ _BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of
 class VerifiedIndex:
     """The verified files of ``folder``. Thread-safe; other processes may append at the same time."""
 
-    def __init__(self, folder: str, disk: Disk, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str,
+        disk: Disk,
+        *,
+        durable: bool = False,
+        names: Callable[[Digest], str] = FLAT,
+        keep: bool = False,
+    ) -> None:
         self.folder = folder
+        self._names = names
+        self._keep = keep  # what is added counts at once, for an object that lives on
         self.disk = disk
         self.durable = durable  # a file gets its name only after its data was synced
         self._path = f"{folder}/.partial"
@@ -45,6 +58,10 @@ class VerifiedIndex:
             text = disk.read_file(unfinished.at(NAME), LIMIT, unfinished.fd).decode("ascii", "replace")
         self._rows = {digest: key for digest, key, boot in ROW.findall(text) if boot in (_DURABLE, self._boot)}
 
+    def path_of(self, digest: Digest) -> str:
+        """Return where the file of ``digest`` is, or would be."""
+        return f"{self.folder}/{self._names(digest)}"
+
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
         return self._rows.get(digest) == f"{version(status)} {status.st_ctime_ns}"
@@ -57,8 +74,11 @@ class VerifiedIndex:
         boot = _DURABLE if durable else self._boot
         if boot is None:
             return  # nothing could tell this boot from the next
+        key = f"{version(status)} {status.st_ctime_ns}"
         with self._lock:
-            self._fresh.append(f"2 {digest} {version(status)} {status.st_ctime_ns} {boot}\n")
+            self._fresh.append(f"2 {digest} {key} {boot}\n")
+            if self._keep:
+                self._rows[digest] = key
         if len(self._fresh) >= _BATCH:
             self._flush()
 

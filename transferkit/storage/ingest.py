@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
@@ -50,7 +52,7 @@ class FileIngest:
         if not digest.matches(self._hasher):
             found = f"{digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
             raise DigestMismatchError(f"{digest.short}: the content that arrived has the digest {found}")
-        final = f"{self._index.folder}/{digest.file_name}"
+        final = self._index.path_of(digest)
         fd, self._fd = self._fd, -1
         try:
             try:
@@ -63,7 +65,7 @@ class FileIngest:
                 raise self._taken_away()
             disk.rename(self._folder.prefix + self._name, final, self._folder.fd)
             if durable:
-                sync_folder(disk, self._index.folder)
+                sync_folder(disk, os.path.dirname(final))
         except FileNotFoundError as error:
             raise self._taken_away() from error
         except OSError as error:
