@@ -23,6 +23,7 @@ from transferkit.names import DEFAULT_MASK, Name
 from transferkit.report import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.folder import OpenFolder
 from transferkit.storage.links import Links
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.pins import Pins
@@ -110,6 +111,7 @@ class DiskCache:
             DigestMismatchError: it is not the content of ``digest``.
             StorageError: the disk refused.
         """
+        self._open()
         return store_content(self.blobs, content, None if digest is None else Digest(digest), durable=self._durable)
 
     def import_file(self, path: str | os.PathLike[str]) -> Descriptor:
@@ -145,12 +147,18 @@ class DiskCache:
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make the store, and see that these blobs will fit; as ``Directory.prepare`` has it."""
         missing = [blob for blob in descriptors if not any(store.blobs.has(blob) for store in self.shared)]
-        if missing and not os.path.isdir(self.root):
-            with disk_errors("making", self.root):
-                self.disk.make_folder(self.root)
+        if missing:
+            self._open()
+        self.blobs.prepare(missing)
+
+    def _open(self) -> OpenFolder:
+        """Return the folder of what is unfinished; a store that is made for it is marked as a cache."""
+        is_new = not os.path.isdir(self.root)
+        folder = self.blobs.open_unfinished()
+        if is_new:
             with suppress(OSError):
                 self.disk.append(f"{self.root}/{TAG}", _TAG_TEXT)
-        self.blobs.prepare(missing)
+        return folder
 
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
@@ -214,7 +222,7 @@ class DiskCache:
         name = _name(name)
         raw = manifest if isinstance(manifest, bytes) else self.read(Digest(manifest))
         digest = self.put(raw).digest if isinstance(manifest, bytes) else Digest(manifest)
-        self._links.write(name, raw, self.blobs.open_unfinished(), durable=self._durable)
+        self._links.write(name, raw, self._open(), durable=self._durable)
         return digest
 
     def unlink(self, name: str | Name) -> bool:
@@ -272,7 +280,7 @@ class DiskCache:
     def lock(self, name: Name, flow: Flow) -> Iterator[None]:
         """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
         try:
-            folder = self.blobs.open_unfinished()
+            folder = self._open()
         except StorageError:  # it can only be read: nobody pulls anything
             yield
             return
