@@ -13,10 +13,14 @@ class FileBody(Closing):
     """A blob's file, hashed on the way, but nothing of it twice where a reader goes back.
 
     ``SourceError``: it is missing, of another size or digest, or has changed. Its last bytes come after the checks.
+    With a ``start`` it is a part of the file from there on, as of an archive.
     """
 
-    def __init__(self, descriptor: Descriptor, path: str, disk: Disk, *, follow: bool = True) -> None:
+    def __init__(
+        self, descriptor: Descriptor, path: str, disk: Disk, *, follow: bool = True, start: int | None = None
+    ) -> None:
         self.offset = 0
+        self._start = start or 0
         self._descriptor = descriptor
         self._path = path
         self._disk = disk
@@ -29,7 +33,7 @@ class FileBody(Closing):
             self.status = disk.fstat(self._fd)
             if not is_file(self.status):
                 raise SourceError(f"{path} is not a file")
-            if self.status.st_size != descriptor.size:
+            if start is None and self.status.st_size != descriptor.size:
                 raise SourceError(f"{path} has {self.status.st_size} bytes, expected {descriptor.size}")
             if not descriptor.size and not descriptor.digest.matches(self._hasher):  # no read would find that out
                 raise SourceError(f"{path} is empty, which is not the content of {descriptor.digest.short}")
@@ -49,7 +53,7 @@ class FileBody(Closing):
             return 0
         is_hashed = at < self._hashed
         with disk_errors("reading", self._path):
-            count = self._disk.preadv(self._fd, buffer[: (self._hashed if is_hashed else size) - at], at)
+            count = self._disk.preadv(self._fd, buffer[: (self._hashed if is_hashed else size) - at], self._start + at)
         if not count:
             raise SourceError(f"{self._path} became shorter while it was read")
         self._at = at = at + count

@@ -25,9 +25,11 @@ from hypothesis import strategies as st
 import transferkit as tk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Ingest, Ingester
 from transferkit.storage import pace
 from transferkit.storage.disk import Disk
+from transferkit.storage.index import FLAT
 from transferkit.transfer.flow import WorkerFlow
 
 DATA = random.Random(3).randbytes(40_000)
@@ -97,14 +99,14 @@ class FailingDisk(Disk):
             setattr(self, name, self._wrap(name, getattr(self, name), fails, code))
 
     def _wrap(self, name: str, real: Any, fails: Callable[[str, int, int], bool], code: int) -> Any:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
             self.counts[name] += 1
             if fails(name, self.counts[name], sum(self.counts.values())):
                 self.failed += 1
                 if name == "close":
-                    real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
+                    real(*arguments, **keywords)  # as Linux does: the descriptor is gone, whatever close says
                 raise OSError(code, os.strerror(code))
-            return real(*arguments)
+            return real(*arguments, **keywords)
 
         return call
 
@@ -118,10 +120,44 @@ class Kind:
     """With a folder and, as ``disk=``, a disk."""
     resumes: bool
     """Whether what was kept is continued."""
+    blobs: str = ""
+    """The folder of the blobs, in that of the store."""
+    names: Callable[[Digest], str] = FLAT
+    """How a blob's file is called in there."""
+
+    def path(self, folder: Path, digest: Digest) -> Path:
+        return folder / self.blobs / self.names(digest)
+
+    def write(self, folder: Path, digest: Digest, data: bytes) -> None:
+        """Put content under a blob's name, as somebody else might."""
+        self.path(folder, digest).parent.mkdir(parents=True, exist_ok=True)
+        self.path(folder, digest).write_bytes(data)
+
+    def unfinished(self, folder: Path) -> Path:
+        return folder / self.blobs / ".partial"
+
+    def is_stored(self, folder: Path, data: bytes = DATA) -> bool:
+        """Tell whether the content is visible; whatever is visible is right."""
+        path = self.path(folder, descriptor_of(data).digest)
+        if not path.exists():
+            return False
+        assert data == path.read_bytes()
+        return True
+
+    def files(self, folder: Path) -> set[str]:
+        """Return the paths of all files below the blobs, without the list of what is verified."""
+        blobs = folder / self.blobs
+        return {str(path.relative_to(blobs)) for path in blobs.rglob("*") if not path.is_dir()} - {".partial/verified"}
 
 
 class TargetSuite:
     """The promises. A subclass has a fixture ``kind``."""
+
+    kind: Kind
+
+    @pytest.fixture(autouse=True)
+    def set_kind(self, kind: Kind) -> None:
+        self.kind = kind
 
     @pytest.fixture
     def target(self, kind: Kind, tmp_path: Path) -> Ingester:
@@ -141,10 +177,10 @@ class TargetSuite:
         with nothing_left_open(target):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
-            assert not is_stored(tmp_path)
+            assert not self.kind.is_stored(tmp_path)
             ingest.commit(WorkerFlow())
-        assert is_stored(tmp_path)
-        assert {BLOB.digest.file_name} == files(tmp_path)
+        assert self.kind.is_stored(tmp_path)
+        assert {self.kind.names(BLOB.digest)} == self.kind.files(tmp_path)
 
     def test_what_is_there_is_not_ingested_again(self, target, kind, tmp_path):
         store(target, DATA)
@@ -153,7 +189,7 @@ class TargetSuite:
 
     def test_empty_content_is_content(self, target, tmp_path):
         store(target, b"")
-        assert is_stored(tmp_path, b"")
+        assert self.kind.is_stored(tmp_path, b"")
         assert target.ingest(descriptor_of(b""), flow=WorkerFlow()) is None
 
     def test_it_tells_what_is_in_place_and_what_is_missing(self, ingest):
@@ -171,7 +207,7 @@ class TargetSuite:
         assert (0, 0) == (ingest.offset, ingest.in_place)
         fill(ingest, DATA)
         ingest.commit(WorkerFlow())
-        assert is_stored(tmp_path)
+        assert self.kind.is_stored(tmp_path)
 
     def test_two_at_once_end_in_one_right_content(self, kind, tmp_path):
         errors: list[BaseException] = []
@@ -190,23 +226,23 @@ class TargetSuite:
             for thread in threads:
                 thread.join()
         assert errors == []
-        assert is_stored(tmp_path)
-        assert {BLOB.digest.file_name} == files(tmp_path)
+        assert self.kind.is_stored(tmp_path)
+        assert {self.kind.names(BLOB.digest)} == self.kind.files(tmp_path)
 
     # -- content that is not right
 
     def test_another_content_is_removed(self, target, kind, tmp_path):
         with nothing_left_open(target), pytest.raises(tk.DigestMismatchError):
             store(target, b"X" + DATA[1:], BLOB)
-        assert set() == files(tmp_path)
+        assert set() == self.kind.files(tmp_path)
         store(target, DATA)
-        assert is_stored(tmp_path)
+        assert self.kind.is_stored(tmp_path)
 
     def test_zero_bytes_are_not_the_content_of_another_digest(self, target, tmp_path):
         liar = Descriptor("sha256:" + 64 * "a", 0)
         with pytest.raises(tk.DigestMismatchError):
             store(target, b"", liar)
-        (tmp_path / liar.digest.file_name).write_bytes(b"")
+        self.kind.write(tmp_path, liar.digest, b"")
         ingest = target.ingest(liar, flow=WorkerFlow())
         assert ingest is not None
         ingest.abort()
@@ -217,7 +253,7 @@ class TargetSuite:
             pytest.raises(tk.SizeMismatchError, match=f"{HALF} bytes arrived, {len(DATA)} were"),
         ):
             store(target, DATA[:HALF], BLOB)
-        assert not is_stored(tmp_path)
+        assert not self.kind.is_stored(tmp_path)
         self.assert_continues(kind, tmp_path)
 
     def test_the_surplus_is_not_written(self, ingest, tmp_path):
@@ -225,15 +261,15 @@ class TargetSuite:
         with pytest.raises(tk.SizeMismatchError, match=f"more than the {len(DATA)} bytes"):
             ingest.write_at(len(DATA), memoryview(b"X"))
         ingest.commit(WorkerFlow())
-        assert is_stored(tmp_path)
+        assert self.kind.is_stored(tmp_path)
 
     def test_a_file_under_its_name_that_is_wrong_is_replaced(self, target, tmp_path):
-        (tmp_path / BLOB.digest.file_name).write_bytes(bytes(len(DATA)))
+        self.kind.write(tmp_path, BLOB.digest, bytes(len(DATA)))
         store(target, DATA)
-        assert is_stored(tmp_path)
+        assert self.kind.is_stored(tmp_path)
 
     def test_a_file_under_its_name_that_is_right_is_believed_once_it_was_read(self, target, tmp_path):
-        (tmp_path / BLOB.digest.file_name).write_bytes(DATA)
+        self.kind.write(tmp_path, BLOB.digest, DATA)
         assert target.ingest(BLOB, flow=WorkerFlow()) is None
 
     # -- other ends
@@ -246,8 +282,8 @@ class TargetSuite:
         assert (at if kind.resumes else 0) == ingest.offset == ingest.in_place
         fill(ingest, DATA)
         ingest.commit(WorkerFlow())
-        assert is_stored(folder)
-        assert {BLOB.digest.file_name} == files(folder)
+        assert self.kind.is_stored(folder)
+        assert {self.kind.names(BLOB.digest)} == self.kind.files(folder)
 
     def test_what_is_kept_is_continued(self, target, kind, tmp_path):
         with nothing_left_open(target):
@@ -255,7 +291,7 @@ class TargetSuite:
             fill(ingest, DATA, HALF)
             ingest.keep()
         assert (HALF if kind.resumes else 0) == ingest.offset == ingest.in_place
-        assert kind.resumes == bool(files(tmp_path))
+        assert kind.resumes == bool(self.kind.files(tmp_path))
         self.assert_continues(kind, tmp_path)
 
     def test_what_is_aborted_is_gone(self, target, tmp_path):
@@ -263,18 +299,18 @@ class TargetSuite:
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
             ingest.abort()
-        assert set() == files(tmp_path)
+        assert set() == self.kind.files(tmp_path)
 
     @pytest.mark.parametrize("first", ["commit", "keep", "abort"])
     def test_closing_again_changes_nothing(self, target, kind, tmp_path, first):
         ingest = target.ingest(BLOB, flow=WorkerFlow())
         fill(ingest, DATA)
         ingest.commit(WorkerFlow()) if first == "commit" else getattr(ingest, first)()
-        left = files(tmp_path)
+        left = self.kind.files(tmp_path)
         for again in ("keep", "abort", "abort", "keep"):
             getattr(ingest, again)()
-        assert left == files(tmp_path)
-        assert is_stored(tmp_path) == (first == "commit")
+        assert left == self.kind.files(tmp_path)
+        assert self.kind.is_stored(tmp_path) == (first == "commit")
 
     # -- what others do to the files
 
@@ -286,14 +322,14 @@ class TargetSuite:
         ):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
-            shutil.rmtree(tmp_path / ".partial")
+            shutil.rmtree(self.kind.unfinished(tmp_path))
             if again == "folder":
-                (tmp_path / ".partial").mkdir()
+                self.kind.unfinished(tmp_path).mkdir()
             ingest.commit(WorkerFlow())
         assert caught.value.retryable
-        assert not is_stored(tmp_path)
+        assert not self.kind.is_stored(tmp_path)
         store(target, DATA)
-        assert is_stored(tmp_path)
+        assert self.kind.is_stored(tmp_path)
 
     # -- failing disks
 
@@ -310,11 +346,14 @@ class TargetSuite:
             except tk.OutOfSpaceError:
                 failed = True
         # After the rename only the syncing of the folder can fail, and then the content is whole.
-        assert failed != is_stored(tmp_path) or call == "sync_folder"
+        assert failed != self.kind.is_stored(tmp_path) or call == "sync_folder"
         assert disk.failed or not failed
         store(kind.open(tmp_path), DATA)
-        assert is_stored(tmp_path)
-        assert {BLOB.digest.file_name, descriptor_of(b"something else").digest.file_name} == files(tmp_path)
+        assert self.kind.is_stored(tmp_path)
+        assert {
+            self.kind.names(BLOB.digest),
+            self.kind.names(descriptor_of(b"something else").digest),
+        } == self.kind.files(tmp_path)
 
     @settings(max_examples=150, deadline=None)
     @given(data=st.data())
@@ -334,6 +373,6 @@ class TargetSuite:
                 store(kind.open(folder, disk=FailingDisk(lambda _, __, count: count >= crash)), DATA)
             except tk.StorageError:
                 pass
-            is_stored(folder)
+            self.kind.is_stored(folder)
             store(kind.open(folder), DATA)
-            assert is_stored(folder)
+            assert self.kind.is_stored(folder)

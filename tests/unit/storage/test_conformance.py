@@ -1,4 +1,4 @@
-"""The suite that every target passes, over blobs that are written in order and over partial files."""
+"""The suite that every store passes, over blobs that are written in order and over partial files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,41 @@ import functools
 import pytest
 
 from tests.unit.storage.suite import Kind, TargetSuite
+from transferkit.content.digest import Digest
+from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
-
-SMALL = Kind(name="small", open=functools.partial(Directory, resume_threshold=2**40, durable=True), resumes=False)
-LARGE = Kind(name="large", open=functools.partial(Directory, resume_threshold=1, durable=True), resumes=True)
+from transferkit.storage.layout import OCILayout
 
 
-@pytest.fixture(scope="module", params=[SMALL, LARGE], ids=lambda kind: kind.name)
+def in_layout(digest: Digest) -> str:
+    return f"{digest.algorithm}/{digest.hex}"
+
+
+STORES = {
+    "directory": (Directory, "", None),
+    "cache": (DiskCache, "blobs", None),
+    "layout": (OCILayout, "blobs", in_layout),
+}
+SIZES = {"small": 2**40, "large": 1}
+
+
+def make(store: str, size: str) -> Kind:
+    kind, blobs, names = STORES[store]
+    return Kind(
+        name=f"{store}-{size}",
+        open=functools.partial(kind, resume_threshold=SIZES[size], durable=True),
+        resumes=size == "large",
+        blobs=blobs,
+        **({} if names is None else {"names": names}),
+    )
+
+
+@pytest.fixture(
+    scope="module", params=[make(store, size) for store in STORES for size in SIZES], ids=lambda kind: kind.name
+)
 def kind(request) -> Kind:
     return request.param
 
 
-class TestDirectory(TargetSuite):
-    """Both kinds of files of a folder."""
+class TestStores(TargetSuite):
+    """Each store, with both kinds of files."""
