@@ -24,6 +24,7 @@ from transferkit.registry.job import Job
 from transferkit.registry.sites import Sites
 from transferkit.report import Plan
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.layout import Tagged
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.threads import WORKERS
 from transferkit.transport.auth import Auth, GetToken
@@ -196,8 +197,8 @@ class Registry(Closing):
 
     def copy(
         self,
-        source: str,
-        target: str,
+        source: str | Tagged,
+        target: str | Tagged,
         *,
         platform: str = ALL,
         referrers: bool = False,
@@ -206,13 +207,16 @@ class Registry(Closing):
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
 
         All of an index is copied, or what is for ``platform``; with ``referrers`` also what refers to it (signatures).
-        What the target has is left, so a copy that was interrupted is completed by the next.
+        What the target has is left, so a copy that was interrupted is completed by the next. Either end may be a tag in
+        an image layout on disk: ``OCILayout(path).at("v1")``.
 
         Raises:
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
-        origin, destination = self._reference(source), self._reference(target)
-        self._check_online(f"copy {origin}")
+        origin = source if isinstance(source, Tagged) else self._reference(source)
+        destination = target if isinstance(target, Tagged) else self._reference(target)
+        if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
+            self._check_online(f"copy {source}")
         with self._job(Call(**call), WORKERS_UP) as job:
             return copying.copy(job, origin, destination, platform, referrers=referrers)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from transferkit.content.descriptor import Descriptor
@@ -37,6 +38,14 @@ _MAX_MEMBERS = 100_000  # of a tar file
 
 def _name(digest: Digest) -> str:
     return f"{digest.algorithm}/{digest.hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What a layout calls ``tag``; without one, the only manifest in it."""
+
+    layout: OCILayout
+    tag: str | None = None
 
 
 class OCILayout:
@@ -139,6 +148,28 @@ class OCILayout:
 
     # -- names
 
+    def at(self, tag: str | None = None) -> Tagged:
+        """Return the source or target of a copy that is called ``tag`` in here."""
+        return Tagged(self, tag)
+
+    def load(self, digest: Digest) -> Document:
+        """Return a manifest or index by its digest. ManifestNotFoundError: it is not here."""
+        try:
+            return parse(self.read(digest))
+        except BlobNotFoundError as error:
+            raise ManifestNotFoundError(str(error)) from error
+
+    def referrers(self, digest: Digest) -> list[Digest]:
+        """Return the manifests in ``index.json`` that name ``digest`` as their subject."""
+        found = []
+        for entry in self._entries():
+            described = Digest(entry["digest"])
+            with suppress(ManifestNotFoundError, InvalidManifestError):
+                subject = self.load(described).json().get("subject")
+                if isinstance(subject, dict) and subject.get("digest") == digest:
+                    found.append(described)
+        return found
+
     def tags(self) -> list[str]:
         """Return the names that the layout gives to manifests."""
         return [name for entry in self._entries() if isinstance(name := _annotation(entry), str)]
@@ -161,15 +192,17 @@ class OCILayout:
         return parse(self.read(described.digest), media_type=described.media_type)
 
     def tag(self, document: Document, tag: str) -> None:
-        """Give a document, which is stored as well, a name."""
+        """Give a document, which is stored as well, a name, and take that from another one."""
+        self._enter(document, {"annotations": {REF_NAME: tag}}, lambda entry: _annotation(entry) == tag)
+
+    def add(self, document: Document) -> None:
+        """Enter a document, which is stored as well, without a name."""
+        self._enter(document, {}, lambda entry: entry.get("digest") == document.digest and _annotation(entry) is None)
+
+    def _enter(self, document: Document, more: dict[str, Any], replaces: Callable[[dict[str, Any]], bool]) -> None:
         self.put(document.raw)
-        described: dict[str, Any] = {
-            "mediaType": document.media_type,
-            "digest": document.digest,
-            "size": len(document.raw),
-            "annotations": {REF_NAME: tag},
-        }
-        entries = [entry for entry in self._entries() if _annotation(entry) != tag]
+        described = {"mediaType": document.media_type, "digest": document.digest, "size": len(document.raw), **more}
+        entries = [entry for entry in self._entries() if not replaces(entry)]
         index = {"schemaVersion": 2, "manifests": [*entries, described]}
         self._replace("index.json", json.dumps(index).encode())
 
