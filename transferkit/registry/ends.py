@@ -19,7 +19,9 @@ from transferkit.storage.layout import OCILayout, Tagged
 class End(Protocol):
     """Where something is copied from, or to."""
 
-    source: Fetcher
+    @property
+    def source(self) -> Fetcher:
+        """What its blobs are read from."""
 
     def document(self) -> Document:
         """Return what it stands for."""
@@ -73,7 +75,7 @@ class LayoutEnd:
     tagged: Tagged
 
     @property
-    def source(self) -> OCILayout:  # type: ignore[override]  # a Fetcher
+    def source(self) -> OCILayout:
         return self.tagged.layout
 
     def document(self) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.manifest import parse
-from transferkit.errors import BlobNotFoundError, IncompleteError, StorageError
+from transferkit.errors import BlobNotFoundError, IncompleteError, StorageError, TransferKitError
 from transferkit.names import Reference
 from transferkit.registry.job import Job, check_layers
 from transferkit.storage.cache import DiskCache
@@ -63,7 +63,9 @@ def check_complete(cache: DiskCache, graph: Graph, name: str) -> None:
     """Raise IncompleteError, with each blob that is missing, where a model is not whole in the cache."""
     missing = cache.missing(graph.blobs)
     if missing:
-        failures = {blob.digest: BlobNotFoundError(f"{blob.digest} is not in {cache.root}") for blob in missing}
+        failures: dict[str, TransferKitError] = {
+            blob.digest: BlobNotFoundError(f"{blob.digest} is not in {cache.root}") for blob in missing
+        }
         listed = ", ".join(blob.digest.short for blob in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         size = sum(blob.size for blob in missing)

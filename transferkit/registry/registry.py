@@ -12,8 +12,8 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.interfaces import Closing
-from transferkit.content.manifest import parse
-from transferkit.errors import ConnectError, InvalidNameError, ManifestNotFoundError
+from transferkit.content.manifest import Manifest, parse
+from transferkit.errors import ConnectError, InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
 from transferkit.registry import copying, pulling, pushing
@@ -239,6 +239,8 @@ class Registry(Closing):
             TransferKitError, CancelledError: as for ``pull``.
         """
         manifest = self.pull(name, platform=platform, **call)
+        if not isinstance(manifest, Manifest):
+            raise InvalidManifestError(f"{name} is an index of several; export one of its platforms")
         layers = titled_layers(manifest, only)
         with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
             return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
