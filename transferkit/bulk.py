@@ -102,7 +102,13 @@ def download(
         with (
             closing(target),
             Operation(
-                concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
+                host=str(source.client.origin),
+                concurrency=ceiling,
+                options=options,
+                progress=progress,
+                trace=trace,
+                cancellation=cancel,
+                logger=logger,
             ) as operation,
         ):
             report = operation.copy(missing, source, target, present=present)
@@ -155,7 +161,13 @@ def upload(
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
         with Operation(
-            concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
+            host=str(target.client.origin),
+            concurrency=ceiling,
+            options=options,
+            progress=progress,
+            trace=trace,
+            cancellation=cancel,
+            logger=logger,
         ) as operation:
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
@@ -191,7 +203,7 @@ def fetch_manifest(
     check_reference(reference)
     with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
-        with Operation(options=options, cancellation=cancel) as operation:
+        with Operation(host=str(source.client.origin), options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
 
 

@@ -11,20 +11,28 @@ from transferkit.retry import Retry
 from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.waits import Waits
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Attempts:
-    """Runs the attempts of units of work. Thread-safe. ``outcomes`` hears of what is tried again."""
+    """Runs the attempts of units of work. Thread-safe. ``outcomes`` and ``waits`` hear of what is tried again."""
 
     def __init__(
-        self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None = None, *, optional: bool = False
+        self,
+        retry: Retry,
+        concurrency: Concurrency,
+        outcomes: Outcomes | None = None,
+        *,
+        waits: Waits | None = None,
+        optional: bool = False,
     ) -> None:
         self._retry = retry
         self._concurrency = concurrency
         self._outcomes = outcomes
+        self._waits = waits
         self._optional = optional
 
     def limited(self, attempts: int) -> Attempts:
@@ -96,6 +104,8 @@ class Attempts:
             if not self._optional or is_overload(error):
                 concurrency.failed(error, flow, wait, excused=is_excused)
             flow.attempt = 0
+            if self._waits is not None:
+                self._waits.failed(error, wait)
             if outcomes is not None and blob is not None:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.next_attempt()

@@ -33,7 +33,7 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sockets import abort_of, alarm, closed_on_error
+from transferkit.transport.sockets import abort_of, alarm, closed_on_error, nobody
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 # Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
@@ -168,7 +168,14 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
             prepared.headers["Content-Length"] = str(body.length)
             prepared.body = body if body.length else None  # urllib3 takes any iterable
         timeouts = lane.connect_timeout, request.timeout
-        response: Any = session.send(prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings)
+        # Until there is a response, an adapter that is not ours hides what could be woken.
+        flow.attach(nobody)
+        try:
+            response: Any = session.send(
+                prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings
+            )
+        finally:
+            flow.detach(nobody)
     if isinstance(response.raw, _Shown) and response.raw.ours is not None:
         ours, response.raw.ours = response.raw.ours, None
         return ours

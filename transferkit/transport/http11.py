@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import sys
 import time
@@ -22,6 +21,7 @@ from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
 from transferkit.transport.request import Extent, Lane, Request, RequestBody
 from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
+from transferkit.transport.sockets import READ, WRITE, new_poll
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
@@ -102,7 +102,7 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
     sock = connection.sock
     # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
     is_watched = not connection.over_tls
-    by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
+    by_kernel = _KERNEL_SENDS and connection.is_kernels and body.length >= _BY_KERNEL
     with body:
         for piece in body.pieces(by_kernel=by_kernel):
             if isinstance(piece, Extent):
@@ -117,13 +117,13 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
 
 def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
     """Let the kernel send what it has room for; do not, and tell so, when the server answers already."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT)
+    poll = new_poll()
+    poll.register(sock, READ | WRITE)
     events = poll.poll(timeout * 1000)
-    if events and events[0][1] & select.POLLIN:
+    if events and events[0][1] & READ:
         if not _is_interim(sock):
             return True
-        poll.modify(sock, select.POLLOUT)
+        poll.modify(sock, WRITE)
         events = poll.poll(timeout * 1000)
     if not events:
         raise TimeoutError("timed out")
