@@ -1,4 +1,4 @@
-"""Sockets: how whoever is blocked on one is woken, and what works as well where gevent or eventlet have taken them over.
+"""Sockets: how whoever is blocked on one is woken, and what works where gevent or eventlet have taken them over, too.
 
 Their sockets do not block in the kernel, so its time limits do not hold for them, and eventlet has no ``select.poll``.
 """
@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from transferkit.content.interfaces import Abort
@@ -49,7 +50,7 @@ READ, WRITE = 1, 4
 
 
 def new_poll() -> Any:
-    """Return a ``select.poll``, or what does the same where there is none. Asked once a connection, used once a blob."""
+    """Return a ``select.poll``, or what does the same where there is none."""
     make: Any = getattr(select, "poll", _Poll)
     return make()
 
@@ -64,10 +65,13 @@ def abort_of(sock: socket.socket) -> Abort:
     Closing a socket wakes nobody. ``SSLSocket.shutdown`` wakes, and drops the TLS layer on the way: the next read would
     hand out ciphertext as if it were content. So it is the base class's, which leaves the TLS layer alone.
     """
+    base: Any = _socket.socket if is_kernels(sock) else socket.socket
+    # A plain socket of eventlet's has a method for itself alone.
+    shutdown = partial(base.shutdown, sock) if hasattr(base, "shutdown") else sock.shutdown
 
     def abort() -> None:
         try:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # not connected any more: nobody is blocked on it
 
