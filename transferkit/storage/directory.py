@@ -16,6 +16,7 @@ from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow, Ingest
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
+from transferkit.forks import importing
 from transferkit.report import human_bytes
 from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
@@ -54,7 +55,8 @@ class Directory:
         if not missing:
             return  # the folder may be one that can only be read
         if any(descriptor.size >= self._resume_threshold for descriptor in missing):
-            import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
+            with importing:
+                import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
         self._make_unfinished()
         if not os.access(self.unfinished, os.W_OK | os.X_OK):
             raise StorageError(f"{self.unfinished} is not writable; check the permissions", errno=errno.EACCES)

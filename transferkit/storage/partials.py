@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from transferkit.content.digest import Digest
+from transferkit.forks import importing
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, is_file
 
@@ -64,7 +65,8 @@ def discard(
         InvalidDigestError: one of the digests is none.
         StorageError: a file cannot be removed.
     """
-    from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
+    with importing:
+        from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
 
     wanted = None if digests is None else {Digest(digest) for digest in digests}
     removed = []

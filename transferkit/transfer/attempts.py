@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import DigestMismatchError, SlowError, TransferKitError
+from transferkit.errors import DigestMismatchError, SlowError, StorageError, TransferKitError
 from transferkit.retry import Retry
-from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload
+from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload, is_starved
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.waits import Waits
@@ -76,7 +76,7 @@ class Attempts:
         concurrency, outcomes = self._concurrency, self._outcomes
         # What is no blob was asked for by its name: other content than that will not become right.
         mismatches = blob is None or isinstance(first, DigestMismatchError)
-        first.retryable = first.retryable or (blob is not None and mismatches)
+        first.retryable = first.retryable or (blob is not None and mismatches) or is_starved(first)
         others, slow, is_excused = -1, 0, False
 
         def one() -> T:
@@ -87,6 +87,9 @@ class Attempts:
                 return attempt()
             except DigestMismatchError as error:
                 error.retryable, mismatches = not mismatches, True
+                raise
+            except StorageError as error:
+                error.retryable = is_starved(error)
                 raise
 
         def excused(error: TransferKitError) -> bool:

@@ -15,7 +15,7 @@ from typing import cast
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
-from transferkit.content.interfaces import ChunkLister, Fetcher, Ingester, Judge, Outcome, Pusher, RangeFetcher
+from transferkit.content.interfaces import ChunkLister, Fetcher, Ingest, Ingester, Judge, Outcome, Pusher, RangeFetcher
 from transferkit.errors import (
     CancelledError,
     DigestMismatchError,
@@ -116,9 +116,8 @@ class Copy:
         descriptor = blob.descriptor
         if not blob.again:
             self._outcomes.started(descriptor)
-        flow.next_attempt()
         try:
-            ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
+            ingest = self._attempts.run(self._open, descriptor, flow, descriptor)
         except TransferKitError as error:
             self.scheduler.opened(None)
             self._give_up(descriptor, error)
@@ -142,6 +141,10 @@ class Copy:
         finally:
             blob.list_ended()
             self._leave(blob, flow)
+
+    def _open(self, descriptor: Descriptor, flow: WorkerFlow) -> Ingest | None:
+        flow.attempt = 0  # it asks nothing of the host, and may have to wait for another process
+        return cast(Ingester, self._target).ingest(descriptor, flow=flow)
 
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""

@@ -10,12 +10,17 @@ import _thread
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from queue import SimpleQueue
 
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError
+from transferkit.transfer.ending import cut_at_exit
 from transferkit.transfer.pool import Bell, Pool, wait_for
 from transferkit.transfer.watchdog import PERIOD
+
+with suppress(RuntimeError):  # the interpreter ends already, and starts no thread any more
+    import concurrent.futures.thread  # noqa: F401 - now: the workers may be out of descriptors
 
 Tick = Callable[[], None]
 
@@ -62,7 +67,7 @@ class Threads:
             return
         self._pool = pool
         try:
-            with cancellation.watch(lambda: pool.stop(cancellation.error())):
+            with cancellation.watch(lambda: pool.stop(cancellation.error())), cut_at_exit(pool):
                 self._orders.put(pool)
                 if self._driver is None:
                     self._driver = threading.Thread(target=self._drive, name="transferkit-driver", daemon=True)
