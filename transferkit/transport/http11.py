@@ -24,6 +24,7 @@ from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, S
 from transferkit.transport.sockets import READ, WRITE, new_poll
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
+_SLICE = 0.1  # seconds between two looks for an answer while part of an interim one is there
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
 # macOS has another sendfile, which takes part of an extent and raises.
@@ -106,27 +107,31 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
     with body:
         for piece in body.pieces(by_kernel=by_kernel):
             if isinstance(piece, Extent):
-                if _send_extent(sock, piece, timeout):
+                if _send_extent(connection, piece, timeout):
                     return True
-            elif is_watched and connection.readable.poll(0) and not _is_interim(sock):
+            elif is_watched and _has_answer(connection):
                 return True
             else:
                 sock.sendall(piece)
     return False
 
 
-def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
+def _send_extent(connection: WakeableConnection, extent: Extent, timeout: float) -> bool:
     """Let the kernel send what it has room for; do not, and tell so, when the server answers already."""
+    sock, deadline = connection.sock, time.monotonic() + timeout
     poll = new_poll()
     poll.register(sock, READ | WRITE)
     events = poll.poll(timeout * 1000)
-    if events and events[0][1] & READ:
-        if not _is_interim(sock):
+    while True:
+        ready = events[0][1] if events else 0
+        if ready & READ and _has_answer(connection):
             return True
-        poll.modify(sock, WRITE)
-        events = poll.poll(timeout * 1000)
-    if not events:
-        raise TimeoutError("timed out")
+        if ready & ~READ:
+            break  # room; or an error, which sending will tell
+        if time.monotonic() >= deadline:
+            raise TimeoutError("timed out")
+        poll.modify(sock, WRITE)  # part of an interim answer is there: it would be reported for ever
+        events = poll.poll(_SLICE * 1000) or [(0, READ)]
     sock.setblocking(False)  # on a slow link, one call for all of the extent would look like a stall
     try:
         extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
@@ -142,11 +147,19 @@ def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
     return False
 
 
-def _is_interim(sock: socket.socket) -> bool:
-    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
-    said = sock.recv(len(_INTERIM[0]), socket.MSG_PEEK)
-    # A part of one is none of a final answer yet; nothing at all is the end of the connection.
-    return said != b"" and any(each.startswith(said) for each in _INTERIM)
+def _has_answer(connection: WakeableConnection) -> bool:
+    """Tell whether a final answer has come, or the end. Some servers send a 100 or 102 unasked, and go on to read the
+    body: what is complete of those is read, and thrown away."""
+    sock = connection.sock
+    while connection.readable.poll(0):
+        said = sock.recv(MAX_HEAD, socket.MSG_PEEK)
+        if not said or not any(each.startswith(said[: len(each)]) for each in _INTERIM):
+            return True
+        end = said.find(END)
+        if end < 0:
+            break  # a part of one is none of a final answer yet
+        sock.recv(end + len(END))
+    return False
 
 
 def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow: Flow) -> tuple[Head, bytes]:
