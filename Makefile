@@ -65,6 +65,7 @@ bench: $(VENV)/.installed-bench
 # 200 kill -9 of a download and of an upload, some minutes: make soak, or make soak ARGS='--kills 20 --seed 7'
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+	$(BIN)/python -m benchmarks.interrupts
 
 clean:
 	rm -rf $(VENV) $(FLOOR) build dist docs/_build *.egg-info

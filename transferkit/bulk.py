@@ -99,6 +99,7 @@ def download(
         for descriptor in descriptors:
             (present if target.knows(descriptor) else missing).append(descriptor)
         target.prepare(missing)
+        received = {d.digest: target.received(d) for d in missing} if progress is not None else {}
         with (
             closing(target),
             Operation(
@@ -111,7 +112,7 @@ def download(
                 logger=logger,
             ) as operation,
         ):
-            report = operation.copy(missing, source, target, present=present)
+            report = operation.copy(missing, source, target, present=present, received=received)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
 
 

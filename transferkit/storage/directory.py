@@ -191,6 +191,8 @@ class Directory:
 
     def received(self, descriptor: Descriptor) -> int:
         """Return how many bytes of a blob an interrupted download has left that the next one will not fetch again."""
+        if descriptor.size < self._resume_threshold:
+            return 0
         path = f"{self.unfinished}/{descriptor.digest.file_name}"
         return Journal(f"{path}.json", descriptor, self.disk).load().total if os.path.isfile(path) else 0
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
@@ -89,8 +89,10 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
+        received: Mapping[str, int] | None = None,
     ) -> Report:
-        """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
+        """Copy everything and return what was done; ``present`` are blobs known to be at the target already, and
+        ``received`` has, by digest, how many bytes of others an earlier run has left there.
 
         Raises:
             IncompleteError: some blobs failed; the others are in place.
@@ -102,7 +104,9 @@ class Operation:
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
+        outcomes = Outcomes(
+            self._trace, self._logger, progress=self._progress, total=total, present=there, received=received
+        )
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
