@@ -14,9 +14,10 @@ import io
 import socket
 import types
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
+from urllib.request import getproxies_environment
 
 import requests
 import urllib3
@@ -26,6 +27,7 @@ from requests.utils import default_headers, select_proxy
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError
+from transferkit.forks import importing
 from transferkit.options import USER_AGENT, TransportOptions
 from transferkit.protocol.origin import Origin, redact
 from transferkit.transport.adapter import PooledAdapter
@@ -57,6 +59,7 @@ class Exchange:
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
+        _import_socks(session)
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
 
     def send(self, request: Request, flow: Flow) -> Response:
@@ -104,6 +107,14 @@ class Exchange:
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
+
+
+def _import_socks(session: requests.Session) -> None:
+    """Import what a SOCKS proxy needs, where there is one: the workers may be out of descriptors."""
+    proxies = {**(getproxies_environment() if session.trust_env else {}), **session.proxies}
+    if any(str(proxy).lower().startswith("socks") for proxy in proxies.values()):
+        with suppress(ImportError), importing:  # whoever makes a connection says that PySocks is missing
+            import transferkit.transport.socks  # noqa: F401
 
 
 def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:

@@ -27,7 +27,7 @@ class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
             try:
                 sock: Any = socks.socksocket(*info[:3])
                 with closed_on_error(sock):
-                    self._dial(sock, proxy, options, flow)
+                    self._dial(sock, info[4][:2], options, flow)
                 self.addresses.answered(info)
                 return sock
             except OSError as error:
