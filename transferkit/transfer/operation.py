@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Ingester, Pusher
 from transferkit.options import TransferOptions
 from transferkit.report import Report
@@ -89,7 +90,7 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
-        received: Mapping[str, int] | None = None,
+        received: Mapping[Digest, int] | None = None,
     ) -> Report:
         """Copy everything and return what was done; ``present`` are blobs known to be at the target already, and
         ``received`` has, by digest, how many bytes of others an earlier run has left there.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
 from transferkit.trace import Trace
@@ -43,7 +44,7 @@ class Outcomes:
         progress: ProgressCallback | None = None,
         total: int = 0,
         present: int = 0,
-        received: Mapping[str, int] | None = None,
+        received: Mapping[Digest, int] | None = None,
     ) -> None:
         self.logger = logger
         self.skipped = 0

@@ -25,7 +25,7 @@ class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
         # One after the other: PySocks connects and speaks to the proxy in one call that blocks.
         for info in self.addresses.resolve(*proxy, 0):
             try:
-                sock: Any = socks.socksocket(*info[:3])
+                sock: socket.socket = socks.socksocket(*info[:3])
                 with closed_on_error(sock):
                     self._dial(sock, info[4][:2], options, flow)
                 self.addresses.answered(info)
