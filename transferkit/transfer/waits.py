@@ -63,7 +63,7 @@ class Waits:
             if moved != self._moved:
                 self._moved, self._moved_at = moved, now
                 over = self._began is not None and now >= self._until
-            elif self._began is None and now - self._moved_at >= LONG and any(flow.is_on_wire for flow in self._flows):
+            elif self._began is None and now - self._moved_at >= LONG and self._is_asking():
                 self._began, is_long = self._moved_at, True
         if over:
             self.end()
@@ -77,6 +77,10 @@ class Waits:
             now = self._clock()
         if began is not None:
             self._logger.info("no longer waiting for %s, after %.1f s", self._host, now - began)
+
+    def _is_asking(self) -> bool:
+        """Tell whether somebody waits for the host, and not for the disk or for his share of the bandwidth."""
+        return any(flow.is_on_wire and not flow.watch.paused for flow in self._flows)
 
     def _count(self) -> tuple[int, int]:
         """Count what was moved, and what is in place: a blob that was there already is no traffic, and is news."""

@@ -71,6 +71,13 @@ def test_who_is_on_no_connection_waits_for_no_host(rig: Rig) -> None:
     assert [] == rig.said
 
 
+def test_who_waits_for_his_disk_or_his_share_waits_for_no_host(rig: Rig) -> None:
+    rig.flows[0].attach(nothing)
+    rig.flows[0].watch.paused = True
+    rig.pass_(60)
+    assert [] == rig.said
+
+
 def test_while_one_moves_nobody_waits(rig: Rig) -> None:
     rig.flows[0].attach(nothing)
     for _ in range(20):
