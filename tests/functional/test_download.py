@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from transferkit.testing import answer, chunked
 
 pytestmark = pytest.mark.lanes
 
@@ -321,3 +322,23 @@ def test_a_concurrency_of_one_is_enough(registry, served, tmp_path, assert_exact
     download(registry, served, tmp_path / "d", concurrency=1)
 
     assert_exactly(tmp_path / "d", served)
+
+
+def test_a_registry_that_frames_every_answer_in_chunks_serves_all_on_one_connection(serve, make_blobs, tmp_path):
+    """One connection a blob took three times as long (vertx-server#26)."""
+    blobs = make_blobs(tmp_path / "source", [1000 + number for number in range(20)] + [300_000])
+
+    def say(request):
+        if request.method == "GET":
+            data = (tmp_path / "source" / request.target.rpartition("/")[2].replace(":", "-")).read_bytes()
+            return chunked(*[data[at : at + 50_000] for at in range(0, len(data), 50_000)])
+        if request.method == "POST":
+            return chunked(status=202, headers={"Location": f"{request.target}1"})
+        return chunked(status=201) if request.method == "PUT" else answer(404)
+
+    server = serve(say)
+    where = {"base_url": server.url, "repository": REPOSITORY, "concurrency": 1}
+
+    assert 21 == tk.download(blobs, tmp_path / "d", **where).blobs
+    assert 21 == tk.upload(blobs, tmp_path / "source", **where).blobs
+    assert {0, 1} == {request.connection for request in server.requests}  # one of each call

@@ -24,6 +24,7 @@ from transferkit.transport.request import Lane, Request
 NO_BODY = frozenset({204, 304})  # statuses of responses without one, as all to HEAD: RFC 9112, section 6.3
 _BLOCK = 64 * 1024
 _WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this
+_REST = 1.0  # seconds to wait for the end of an answer in chunks that is not needed
 _ENDLESS = sys.maxsize  # bytes to come where the body ends with its connection
 _MAX_LINE = 4 * 1024  # bytes of the line before a chunk, extensions included
 _MAX_TRAILER = 64 * 1024  # bytes of the fields after the last chunk; they are thrown away
@@ -208,6 +209,19 @@ class ChunkedResponse(StreamResponse):
         self._left -= count
         self._is_between = not self._left
         return count
+
+    def finish(self) -> None:
+        # It has no length, and a short one has its end right behind the head: servers that frame every answer so would
+        # have us make a connection for each.
+        try:
+            if self._connection is not None:
+                self.timeout = min(self.timeout, _REST)
+                self._connection.bound(self.timeout)
+                self.peek(_WORTH_DRAINING)
+        except (TransportError, ProtocolError):
+            self._flow.check()
+        finally:
+            self.close()
 
     def _next_chunk(self) -> int:
         """Return the size of the next chunk; 0 for the last one, whose trailer is read, too."""
