@@ -739,6 +739,23 @@ def test_who_reads_an_older_state_finds_its_rows(tmp_path):
 # -- a lock that somebody holds who does nothing
 
 
+def test_the_progress_of_who_waits_is_that_of_who_is_at_it(tmp_path):
+    holder = open_partial(tmp_path)
+    figures: list[int] = []
+
+    class Waiting(WorkerFlow):
+        def wait(self, seconds: float) -> None:
+            figures.append(self.counter.position)
+            if len(figures) <= len(PIECES):
+                start, end = PIECES[len(figures) - 1]
+                put(holder, start, end)
+            else:
+                holder.commit(WorkerFlow())
+
+    assert Directory(tmp_path, resume_threshold=1).ingest(DESCRIPTOR, flow=Waiting()) is None
+    assert [0, *(end for _, end in PIECES)] == figures
+
+
 def test_who_goes_on_by_himself_leaves_the_holders_files_alone_and_goes_on_with_his_own(tmp_path, monkeypatch):
     monkeypatch.setattr("transferkit.storage.lock.PATIENCE", 0.0)
     holder = open_partial(tmp_path)
