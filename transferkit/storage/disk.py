@@ -35,7 +35,7 @@ OPTIONAL: dict[str, frozenset[int]] = {
 """The system calls that a transfer can do without, each with the errors that end it all the same. Any other error means
 that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs differ too much for a list of those.
 
-===============  ===============================================================================================
+===============  ==============================================================================================
 ``open_folder``  files of ``.partial`` are found by its path, and not by its descriptor
 ``lock``         each process writes to a partial file of its own
 ``fsync``        what was not asked to be ``durable`` is fetched or hashed again after a power cut
@@ -44,11 +44,11 @@ that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs
 ``set_mode``     other users of a shared folder are kept out of ``.partial``
 ``write_holder`` who waits for a lock is not told for whom
 ``unlink``       a file that nobody needs any more stays there
-``stat``         a blob that is there already is fetched again
-``lstat``        a blob that has been stored is hashed in the next run; nobody can tell whether a file was replaced
+``stat``         a blob that is there is fetched again, or after its download hashed once more by the next run
+``lstat``        nobody can tell whether a file was replaced by another one
 ``read_file``    what an earlier run has left is fetched or hashed again
 ``append``       the same for the next run; a link or a folder in the place of the index is an error
-===============  ===============================================================================================
+===============  ==============================================================================================
 
 Every other call is needed, and each of its errors ends the transfer; so does one of ``fsync`` with ``durable=True``.
 """

@@ -114,6 +114,21 @@ def test_a_link_that_was_there_before_is_refused_and_what_is_in_it_is_not_believ
     assert not (folder / BLOB.digest.file_name).exists()
 
 
+def test_a_link_that_takes_its_place_as_soon_as_it_is_made_is_refused(tmp_path, outside):
+    class Raced(Disk):
+        def make_folder(self, path: str) -> None:
+            super().make_folder(path)
+            os.rmdir(path)
+            os.symlink(outside, path)
+
+    mode = outside.stat().st_mode
+    (tmp_path / "d").mkdir(mode=0o777)
+    with pytest.raises(tk.StorageError, match="symbolic link"):
+        store(Directory(tmp_path / "d", disk=Raced()), DATA)
+    assert_untouched(outside)
+    assert mode == outside.stat().st_mode
+
+
 @thresholds
 def test_a_folder_that_vanishes_again_and_again_is_made_again_and_nothing_stays_open(tmp_path, threshold):
     directory = Directory(tmp_path, resume_threshold=threshold)
