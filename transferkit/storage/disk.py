@@ -70,7 +70,6 @@ class Disk:
     stat = staticmethod(os.stat)
     fstat = staticmethod(os.fstat)
     set_mode = staticmethod(os.chmod)
-    write_holder = staticmethod(os.pwrite)
 
     def open_folder(self, path: str) -> int:
         """Open a folder, and nothing else, not even through a symbolic link."""
@@ -106,6 +105,10 @@ class Disk:
         except ImportError:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
+
+    def write_holder(self, fd: int, text: bytes) -> None:
+        """Write into the file of a lock who has it."""
+        os.pwrite(fd, text, 0)
 
     def open(self, path: str) -> int:
         """Open a file for reading; a named pipe is not waited for."""

@@ -94,7 +94,7 @@ class BlobLock:
                 return True  # this file system makes up inodes
         self.is_held = not self._is_granted_again()
         with suppress(OSError):
-            self._disk.write_holder(self._fd, f"{os.getpid()} {os.uname().nodename}\n".encode("ascii", "replace"), 0)
+            self._disk.write_holder(self._fd, f"{os.getpid()} {os.uname().nodename}\n".encode("ascii", "replace"))
         return True
 
     def _is_named(self) -> bool:
