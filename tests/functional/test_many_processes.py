@@ -1,4 +1,4 @@
-"""Processes that share a folder, with locks that work, lie and fail, cancels, kills and discards: all that shows is right."""
+"""Processes that share a folder, with locks that work, lie and fail; with cancels, kills and discards beside them."""
 
 from __future__ import annotations
 

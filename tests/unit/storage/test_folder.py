@@ -11,6 +11,7 @@ import pytest
 
 import transferkit as tk
 from tests.unit.storage.suite import BLOB, DATA, HALF, fill, is_stored, store
+from transferkit.storage import folder as module
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
@@ -160,7 +161,7 @@ def test_an_nfs_server_says_of_a_folder_that_vanished_that_it_is_stale(tmp_path,
 
 @thresholds
 def test_without_descriptors_of_folders_paths_serve(tmp_path, threshold, monkeypatch):
-    monkeypatch.setattr(os, "supports_dir_fd", frozenset())
+    monkeypatch.setattr(module, "_BY_DESCRIPTOR", False)
     directory = Directory(tmp_path, resume_threshold=threshold)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA, HALF)
@@ -173,7 +174,7 @@ def test_without_descriptors_of_folders_paths_serve(tmp_path, threshold, monkeyp
 
 
 def test_without_descriptors_of_folders_a_link_is_refused_too(tmp_path, outside, monkeypatch):
-    monkeypatch.setattr(os, "supports_dir_fd", frozenset())
+    monkeypatch.setattr(module, "_BY_DESCRIPTOR", False)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / ".partial").symlink_to(outside)
     with pytest.raises(tk.StorageError, match="symbolic link"):
