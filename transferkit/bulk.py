@@ -93,15 +93,8 @@ def download(
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
-        target = _directory(dest_dir, options)
-        present: list[Descriptor] = []
-        missing: list[Descriptor] = []
-        for descriptor in descriptors:
-            (present if target.knows(descriptor) else missing).append(descriptor)
-        target.prepare(missing)
-        received = {d.digest: target.received(d) for d in missing} if progress is not None else {}
         with (
-            closing(target),
+            closing(_directory(dest_dir, options)) as target,
             Operation(
                 host=str(source.client.origin),
                 concurrency=ceiling,
@@ -112,7 +105,12 @@ def download(
                 logger=logger,
             ) as operation,
         ):
-            report = operation.copy(missing, source, target, present=present, received=received)
+            present: list[Descriptor] = []
+            missing: list[Descriptor] = []
+            for descriptor in descriptors:
+                (present if target.knows(descriptor) else missing).append(descriptor)
+            target.prepare(missing)
+            report = operation.copy(missing, source, target, present=present)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
 
 
@@ -227,14 +225,13 @@ def plan(
     options = options or TransferOptions()
     descriptors = unique(blobs)
     target = _directory(dest_dir, options)
-    with Operation(options=options, cancellation=cancel) as operation:
+    with closing(target), Operation(options=options, cancellation=cancel) as operation:
         missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
-    target.close()
     needed, free = target.room_for(missing)
     return Plan(
         blobs=len(descriptors),
         present=len(descriptors) - len(missing),
-        bytes=sum(descriptor.size - target.received(descriptor) for descriptor in missing),
+        bytes=sum(descriptor.size for descriptor in missing) - sum(target.received(missing).values()),
         needed=needed,
         free=free,
     )

@@ -65,14 +65,13 @@ DOWN = {
     # call: kinds of content for which its failure is an error, and those for which it goes by
     "make_folder": (("small", "large", "rest"), ()),
     "create": (("small", "large", "rest"), ()),
-    "reopen": (("rest",), ()),
+    "reopen": (("rest",), ()),  # but a file of another user's is replaced
     "pwrite": (("small", "large", "rest"), ()),
     "preadv": (("rest",), ("small",)),
     "fstat": (("small", "large", "rest"), ()),
     "fsync": (("small", "large", "rest"), ()),
     "close": (("small", "large"), ()),
     "rename": (("small", "large", "rest"), ()),
-    "sync_folder": (("small", "large", "rest"), ()),
     "append": ((), ("small", "large", "rest")),
     "stat": ((), ("small", "large", "rest")),
     "unlink": ((), ("small", "large", "rest")),
@@ -98,7 +97,8 @@ def calls():
         for kind in (*fatal, *harmless):
             for first in (1, *LATER.get(call, {}).get(kind, ())):
                 for name, code in CODES.items():
-                    expected = error_of(code) if kind in fatal else RIGHT
+                    is_foreign = call == "reopen" and name == "EACCES"
+                    expected = error_of(code) if kind in fatal and not is_foreign else RIGHT
                     run = DiskRun(direction="down", call=call, first=first, code=code, kind=kind, expected=expected)
                     runs.append(
                         pytest.param(run, id=f"down-{call}-{first}-{kind}-{name}", marks=marks(name in ONE_EACH))
@@ -109,6 +109,61 @@ def calls():
                 expected = RIGHT if kind_of_error is None else whole_call(kind_of_error)
                 run = DiskRun(direction="up", call=call, first=1, code=CODES[name], kind=kind, expected=expected)
                 runs.append(pytest.param(run, id=f"up-{call}-{kind}-{name}", marks=marks(name in ONE_EACH)))
+    return runs
+
+
+# -- calls that a file system may not have
+
+OPEN = "EACCES EBUSY EFAULT EINTR EINVAL ENAMETOOLONG ENOMEM EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY ENOSYS"
+DOCUMENTED = {
+    # call: kinds of content that it is made for, the errnos of the manual pages of Linux and macOS with which a
+    # transfer goes on, and those that end it. ENOSYS and EOPNOTSUPP are what FUSE and others say besides.
+    "open_folder": (("small", "large", "rest"), OPEN, "EIO ELOOP EMFILE ENFILE ENODEV ENOENT ENOTDIR ENXIO"),
+    # EWOULDBLOCK is no refusal: somebody else has it.
+    "lock": (("small", "large", "rest"), "EBADF EINTR EINVAL ENOLCK EOPNOTSUPP ENOSYS EPERM EACCES EDEADLK", "EIO"),
+    "fsync": (("large", "rest"), "EBADF EINTR EINVAL EOPNOTSUPP ENOSYS", "EIO ENOSPC EDQUOT EROFS"),
+    "sync_folder": (
+        ("small", "large", "rest"),
+        f"{OPEN} EBADF EISDIR ENOENT".replace("EROFS", ""),
+        "EIO ENOSPC EDQUOT",
+    ),
+    "free": (
+        ("small", "large", "rest"),
+        "EACCES EBADF EFAULT EINTR ELOOP ENAMETOOLONG ENOENT ENOMEM ENOSYS ENOTDIR EOVERFLOW EPERM",
+        "EIO",
+    ),
+    "set_mode": (
+        ("small", "large"),
+        "EACCES EBADF EFAULT EINTR EINVAL ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EOPNOTSUPP EPERM EROFS ENOSYS",
+        "EIO",
+    ),
+    "write_holder": (
+        ("large", "rest"),
+        "EBADF EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC ENXIO EOVERFLOW EPERM ESPIPE",
+        "",
+    ),
+    "unlink": (
+        ("large", "rest"),
+        "EACCES EBUSY EFAULT EIO EISDIR ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EPERM EROFS EINVAL",
+        "",
+    ),
+    "stat": (("small", "large", "rest"), "EACCES EBADF EFAULT EIO ELOOP ENAMETOOLONG ENOENT ENOMEM EOVERFLOW", ""),
+    "lstat": (("large", "rest"), "EACCES EBADF EFAULT EINVAL ELOOP ENAMETOOLONG ENOENT ENOMEM EOVERFLOW ENOSYS", "EIO"),
+    "read_file": (("rest",), f"{OPEN} EIO EISDIR ENOENT ELOOP", ""),
+    "append": (("small", "large", "rest"), f"{OPEN} EIO ENOSPC EDQUOT EFBIG ENXIO", "ELOOP EISDIR"),
+}
+
+
+def optional():
+    runs = []
+    for call, (kinds, goes_on, ends) in DOCUMENTED.items():
+        for kind in kinds:
+            for number, name in enumerate([*goes_on.split(), *ends.split()]):
+                code = getattr(errno, name)
+                expected = error_of(code) if name in ends.split() else RIGHT
+                run = DiskRun(direction="down", call=call, first=1, code=code, kind=kind, expected=expected)
+                is_first = number in (0, len(goes_on.split()))
+                runs.append(pytest.param(run, id=f"none-{call}-{kind}-{name}", marks=marks(is_first)))
     return runs
 
 
@@ -202,23 +257,12 @@ def no_flock(code):
     return arm
 
 
-def not_implemented(monkeypatch) -> None:
-    """What older releases of filelock make of a missing flock."""
-    import filelock
-
-    def acquire(self, *arguments, **options):
-        raise NotImplementedError("FileSystem does not appear to support flock")
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-
-
 LOCKS = [
     pytest.param(arm, kind, ends, id=f"lock-{name}-{kind}", marks=marks(name not in ("EOPNOTSUPP", "ENOLCK")))
     for name, arm, ends in [
         ("ENOSYS", no_flock(errno.ENOSYS), RIGHT),
         ("EOPNOTSUPP", no_flock(errno.EOPNOTSUPP), RIGHT),
         ("ENOLCK", no_flock(errno.ENOLCK), RIGHT),
-        ("not-implemented", not_implemented, RIGHT),
         ("EIO", no_flock(errno.EIO), BLOCKED),
     ]
     for kind in ("large", "rest")

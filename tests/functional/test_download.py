@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from transferkit.storage.disk import Disk
 from transferkit.testing import answer, chunked
 
 pytestmark = pytest.mark.lanes
@@ -63,19 +64,31 @@ def test_a_file_of_unknown_origin_is_hashed_without_a_request(registry, served, 
     assert (1, 0, 0) == (report.skipped, report.bytes, len(registry.log))
 
 
-def test_a_verified_file_is_remembered_and_not_hashed_again(registry, served, tmp_path):
+def test_a_verified_file_is_remembered_and_not_hashed_again(registry, served, tmp_path, monkeypatch):
+    blob = served[3]
+    download(registry, [blob], tmp_path / "d")
+    reads: list[int] = []
+    read = Disk.preadv
+    monkeypatch.setattr(Disk, "preadv", lambda *arguments: reads.append(1) or read(*arguments))
+    registry.log.clear()
+
+    assert (1, []) == (download(registry, [blob], tmp_path / "d").skipped, reads)
+    again = download(registry, [blob], tmp_path / "d", options=tk.TransferOptions(rehash_existing=True))
+
+    assert (1, 0, True) == (again.skipped, len(registry.log), bool(reads))
+
+
+def test_a_file_that_was_edited_in_place_with_its_time_put_back_is_fetched_again(registry, served, tmp_path):
+    """The same size, time and inode with other content: the time of its last change tells."""
     blob = served[3]
     path = tmp_path / "d" / tk.digest_to_path(blob.digest)
     download(registry, [blob], tmp_path / "d")
-    # The same size, time and inode with other content: only a hash could tell.
     status = path.stat()
     with path.open("r+b") as file:
         file.write(b"X")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    registry.log.clear()
 
-    assert download(registry, [blob], tmp_path / "d").skipped == 1
-    again = download(registry, [blob], tmp_path / "d", options=tk.TransferOptions(rehash_existing=True))
+    again = download(registry, [blob], tmp_path / "d")
 
     assert (0, blob.size) == (again.skipped, again.bytes)
     assert blob.digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()

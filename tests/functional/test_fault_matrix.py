@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -41,7 +42,7 @@ DOWNLOADS = cases.product("down", [*downloads.CASES, *auth.CASES])
 UPLOADS = cases.product("up", [*uploads.CASES, *auth.FOR_UPLOADS])
 PUSHES = cases.product("up", manifests.PUSHES)
 FETCHES = cases.product("down", manifests.FETCHES)
-DISKS, PLANTED, LOCKS = disks.calls(), disks.planted(), disks.LOCKS
+DISKS, OPTIONAL, PLANTED, LOCKS = disks.calls(), disks.optional(), disks.planted(), disks.LOCKS
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +239,31 @@ DURABLE = tk.TransferOptions(
     progress_interval=0.01,
     retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01),
 )
+
+
+@pytest.mark.parametrize("run", OPTIONAL)
+def test_a_file_system_that_has_no_such_call_is_good_enough(run, world, tmp_path, monkeypatch):
+    error, place, blobs, folder = None, world.places["plain"], world.blobs[run.kind], tmp_path / "d"
+    if run.kind == "rest":
+        shutil.copytree(world.rest, folder)
+    # Where it was asked for that the data is durable, it has to be.
+    options = replace(DURABLE, durable=run.call != "fsync")
+    where = {"base_url": place.url, "repository": rigs.REPOSITORY, "options": options, "concurrency": 1}
+    disk = disks.FailingDisk(run.call, run.code, run.first)
+    with rigs.nothing_left(), monkeypatch.context() as patch:
+        patch.setattr("transferkit.storage.pace.SYNC_EVERY", 400_000)
+        patch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=disk))
+        try:
+            tk.download(blobs, folder, **where)
+        except tk.TransferKitError as caught:
+            error = caught
+
+    assert disk.failed
+    assert run.expected == rigs.chain(error), repr(error)
+    assert error is None or run.code == error.errno
+    check_folder(folder, blobs, complete=error is None or run.call == "append")
+    tk.download(blobs, folder, **where)
+    check_folder(folder, blobs, complete=True)
 
 
 @pytest.mark.parametrize("run", DISKS)

@@ -109,6 +109,25 @@ class Ranges:
             missing.append(Chunk(position, chunk.end))
         return missing
 
+    def within(self, chunk: Chunk) -> list[Chunk]:
+        """Return the parts of ``chunk`` that are in the set, in order."""
+        found, position = [], chunk.start
+        for gap in self.missing_in(chunk):
+            if gap.start > position:
+                found.append(Chunk(position, gap.start - 1))
+            position = gap.end + 1
+        if position <= chunk.end:
+            found.append(Chunk(position, chunk.end))
+        return found
+
+    def minus(self, other: Ranges) -> Ranges:
+        """Return a new set with the bytes of this one that are not in the other one."""
+        left = Ranges()
+        for start, end in self.to_list():
+            for gap in other.missing_in(Chunk(start, end)):
+                left.add(gap.start, gap.end)
+        return left
+
     def contiguous_from(self, start: int) -> int:
         """Return the first byte from ``start`` on that is not in the set."""
         at = bisect_right(self._starts, start) - 1

@@ -7,12 +7,12 @@ on the base one.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Digest
+from transferkit.content.digest import Digest, Hasher
 from transferkit.errors import TransferKitError
 
 Abort = Callable[[], None]
@@ -161,6 +161,10 @@ class Ingest(Protocol):
     def in_place(self) -> int:
         """How many bytes are in place."""
 
+    @property
+    def unverified(self) -> int:
+        """How many bytes more an earlier run has left, of chunks that were not complete, and nobody has taken yet."""
+
     def missing_in(self, chunk: Chunk) -> list[Chunk]:
         """Return the ranges of ``chunk`` that are not in place."""
 
@@ -174,6 +178,15 @@ class Ingest(Protocol):
 
     def record(self, start: int, end: int) -> None:
         """Say that the bytes from ``start`` to ``end``, inclusive, are in place and right."""
+
+    def record_unverified(self, start: int, end: int) -> None:
+        """Say that a chunk that begins at ``start`` was written up to ``end``, inclusive; it may not be right."""
+
+    def take_unverified(self, chunk: Chunk) -> list[Chunk]:
+        """Return the ranges of ``chunk`` that an earlier run has left unverified, and count them no more."""
+
+    def hash_unverified(self, chunk: Chunk, hasher: Hasher, flow: Flow) -> None:
+        """Read what was written unverified into ``hasher``. StorageError: it cannot be read."""
 
     def follow(self, flow: Flow, notify: Notify | None = None) -> None:
         """Hash what is in place next to what is hashed, unless another thread does; ``notify`` as ``offset`` grows."""
@@ -207,6 +220,14 @@ class Ingester(Protocol):
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open content to be filled, once nobody else fills it; ``None``: it is here, verified. Raises StorageError."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """The extra power of a target that goes on with what an earlier run has left. Thread-safe."""
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return how many bytes there are of each content that was begun."""
 
 
 @runtime_checkable

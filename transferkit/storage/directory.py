@@ -6,23 +6,39 @@ A final name appears only by an atomic rename, after size and whole digest were 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
-from collections.abc import Iterable
+import threading
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow, Ingest
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
-from transferkit.forks import importing
 from transferkit.report import human_bytes
-from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly, storage_error
+from transferkit.storage.disk import (
+    Disk,
+    can_do_without,
+    disk_errors,
+    is_file,
+    remove_quietly,
+    storage_error,
+    sync_folder,
+)
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
+from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.journal import Journal
+from transferkit.storage.lock import BlobLock, share
+from transferkit.storage.pace import Pace
+from transferkit.storage.partial import Partial
+
+_GONE = (errno.ENOENT, errno.ESTALE)  # what is said of files in a folder that was removed, here and on NFS
 
 
 class Directory:
@@ -43,6 +59,13 @@ class Directory:
         self._resume_threshold = resume_threshold
         self._rehash = rehash
         self._index = VerifiedIndex(self.path, disk, durable=durable)
+        self._pace = Pace()
+        self._token = os.urandom(4).hex()
+        self._numbers = itertools.count()
+        self._folder: OpenFolder | None = None
+        self._opening = threading.Lock()
+        self._alone: dict[Digest, str] = {}
+        """Blobs whose lock somebody has who does nothing, and how the file is called that is filled meanwhile."""
 
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make the folder, and see that the blobs will fit that have no file of the right size; there may be none.
@@ -54,12 +77,7 @@ class Directory:
         missing = [descriptor for descriptor in descriptors if self._status(descriptor) is None]
         if not missing:
             return  # the folder may be one that can only be read
-        if any(descriptor.size >= self._resume_threshold for descriptor in missing):
-            with importing:
-                import transferkit.storage.partial  # noqa: F401 - now: the workers may be out of descriptors
-        self._make_unfinished()
-        if not os.access(self.unfinished, os.W_OK | os.X_OK):
-            raise StorageError(f"{self.unfinished} is not writable; check the permissions", errno=errno.EACCES)
+        self._open_folder(self._folder)
         needed, free = self.room_for(missing)
         if needed > free:
             raise OutOfSpaceError(
@@ -68,20 +86,22 @@ class Directory:
                 errno=errno.ENOSPC,
             )
 
-    def room_for(self, descriptors: Iterable[Descriptor]) -> tuple[int, int]:
+    def room_for(self, descriptors: Collection[Descriptor]) -> tuple[int, int]:
         """Return how many bytes these blobs will still take on the disk, and how many are free, where that is known."""
-        needed = 0
+        needed = sum(descriptor.size for descriptor in descriptors)
+        received = self.received(descriptors)
         for descriptor in descriptors:
-            needed += descriptor.size
             if descriptor.size >= self._resume_threshold:
                 with suppress(OSError):
                     status = self.disk.stat(f"{self.unfinished}/{descriptor.digest.file_name}")
-                    needed -= min(descriptor.size, status.st_blocks * 512)
+                    # Where files are compressed they take less than they have; and some file systems say 0 of all.
+                    there = max(status.st_blocks * 512, received.get(descriptor.digest, 0))
+                    needed -= min(descriptor.size, there)
         folder = next(str(path) for path in Path(self.unfinished).parents if os.path.isdir(path))
         try:
             return needed, self.disk.free(folder)
         except OSError as error:
-            if error.errno == errno.EIO:
+            if not can_do_without("free", error):
                 raise storage_error(error, "asking for the free space of", folder) from error
             return needed, MAX_SIZE
 
@@ -134,71 +154,127 @@ class Directory:
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""
-        path = f"{self.unfinished}/{descriptor.digest.file_name}"
         if descriptor.size and descriptor.size >= self._resume_threshold:
-            return self._ingest_large(descriptor, path, flow)
+            return self._ingest_large(descriptor, flow)
         if self.exists(descriptor, flow=flow):
             return None
-        path = f"{path}.{os.urandom(8).hex()}"  # a name that nobody else uses costs a tenth of a lock
+        folder = self._folder or self._open_folder(None)
+        name = f"{descriptor.digest.file_name}.{self._token}{next(self._numbers):08x}"  # a tenth of what a lock costs
         try:
-            fd = self.disk.create(path)
-        except FileNotFoundError:
-            self._make_unfinished()
-            with disk_errors("creating", path):
-                fd = self.disk.create(path)
+            fd = self.disk.create(folder.prefix + name, folder.fd)
         except OSError as error:
-            raise storage_error(error, "creating", path) from error
-        return SmallIngest(descriptor, self._index, path, fd)
+            path = f"{self.unfinished}/{name}"
+            if error.errno not in _GONE and not isinstance(error, FileExistsError):
+                raise storage_error(error, "creating", path) from error
+            self._token = os.urandom(4).hex()  # a forked child may have gone on with the same one
+            name = f"{descriptor.digest.file_name}.{self._token}{next(self._numbers):08x}"
+            folder = self._open_folder(folder)
+            with disk_errors("creating", path):
+                fd = self.disk.create(folder.prefix + name, folder.fd)
+        return SmallIngest(descriptor, self._index, folder, name, fd)
 
-    def _ingest_large(self, descriptor: Descriptor, path: str, flow: Flow) -> Ingest | None:
-        from transferkit.storage.lock import BlobLock  # here: its import is a tenth of what a start takes
-        from transferkit.storage.partial import Partial
+    def _ingest_large(self, descriptor: Descriptor, flow: Flow) -> Ingest | None:
+        try:
+            folder = self._folder
+            if folder is None or not folder.is_current:
+                folder = self._open_folder(folder)
+            try:
+                return self._open_large(descriptor, folder, flow)
+            except StorageError as error:
+                if error.errno not in _GONE:
+                    raise
+                return self._open_large(descriptor, self._open_folder(folder), flow)
+        except StorageError:
+            if self.exists(descriptor, flow=flow):
+                return None  # a folder that can only be read may have everything
+            raise
 
-        lock = BlobLock(f"{path}.lock", self.disk)
+    def _open_large(self, descriptor: Descriptor, folder: OpenFolder, flow: Flow) -> Ingest | None:
+        digest, name = descriptor.digest, descriptor.digest.file_name
+        own = f"{name}.{self._alone.get(digest) or os.urandom(8).hex()}"
+        lock = BlobLock(folder, f"{name}.lock")
         with ExitStack() as stack:
             stack.callback(lock.release)
-            try:
-                self._make_unfinished()
-                lock.acquire(flow)
-            except StorageError:
-                if self.exists(descriptor, flow=flow):
-                    return None  # a folder that can only be read may have everything
-                raise
+            growth = partial(_growth, folder, name, descriptor.size, flow)
+            lock.acquire(flow, growth, patient=digest not in self._alone)
             # Whoever held the lock may have finished the blob, and may have been killed before the rest was removed.
             if not self.exists(descriptor, flow=flow):
-                ingest = Partial(descriptor, self._index, path, lock)
+                if lock.is_others:
+                    self._alone[digest] = own.rpartition(".")[2]
+                ingest = Partial(descriptor, self._index, folder, lock, kept=name, own=own, pace=self._pace)
                 stack.pop_all()
                 return ingest
-            for ending in ("", ".json", ".json.new", ".lock"):
-                remove_quietly(self.disk, path + ending)
+            for ending in ("", ".json", ".json.new") if not lock.is_others else ():
+                remove_quietly(self.disk, folder.at(name + ending), folder.fd)
+            lock.remove()
         return None
 
     def concerns_all(self, error: TransferKitError) -> bool:
         return isinstance(error, StorageError)  # the disk will not get better for the next blob
 
-    def _make_unfinished(self) -> None:
+    def _open_folder(self, gone: OpenFolder | None) -> OpenFolder:
+        """Make ``.partial`` where there is none, and open it in the place of one that has ``gone``."""
+        with self._opening:
+            folder = self._folder
+            if folder is None or folder is gone:
+                is_new = self._make_unfinished()
+                with ExitStack() as stack:
+                    folder = stack.enter_context(OpenFolder(self.unfinished, self.disk))
+                    if is_new:
+                        self._set_mode(folder)
+                    share(folder)
+                    stack.pop_all()
+                self._folder = folder
+            return folder
+
+    def _make_unfinished(self) -> bool:
+        """Make ``.partial``, and tell whether it was not there."""
         missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
         with disk_errors("making the folder", self.unfinished):
             self.disk.make_folder(self.unfinished)
             for path in missing if self._index.durable else ():
-                self.disk.sync_folder(str(path.parent))
-        if missing:
-            with suppress(OSError):  # whoever may write to a shared folder may write here
-                os.chmod(self.unfinished, stat.S_IMODE(os.stat(self.path).st_mode))
-        # makedirs takes a link to a folder for one, and what is in there may be anybody's.
-        if os.path.islink(self.unfinished):
-            raise StorageError(f"{self.unfinished} is a symbolic link; remove it", errno=errno.ELOOP)
+                sync_folder(self.disk, str(path.parent))
+        return bool(missing)
 
-    def received(self, descriptor: Descriptor) -> int:
-        """Return how many bytes of a blob an interrupted download has left that the next one will not fetch again."""
-        if descriptor.size < self._resume_threshold:
-            return 0
-        path = f"{self.unfinished}/{descriptor.digest.file_name}"
-        return Journal(f"{path}.json", descriptor, self.disk).load().total if os.path.isfile(path) else 0
+    def _set_mode(self, folder: OpenFolder) -> None:
+        """Let whoever may write to a shared folder write to ``.partial``, too."""
+        with disk_errors("setting the mode of", self.unfinished):
+            try:
+                mode = stat.S_IMODE(os.stat(self.path).st_mode)
+                self.disk.set_mode(self.unfinished if folder.fd is None else folder.fd, mode)
+            except OSError as error:
+                if not can_do_without("set_mode", error):
+                    raise
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted downloads have left, in bytes, which the next one will not fetch again."""
+        received = {}
+        large = [descriptor for descriptor in descriptors if descriptor.size >= self._resume_threshold]
+        with suppress(OSError), ExitStack() as stack:
+            for descriptor in large:
+                if os.path.isfile(f"{self.unfinished}/{descriptor.digest.file_name}"):
+                    folder = self._folder or stack.enter_context(OpenFolder(self.unfinished, self.disk))
+                    journal = Journal(folder, f"{descriptor.digest.file_name}.json", descriptor)
+                    journal.load()
+                    received[descriptor.digest] = journal.ranges.total + journal.unverified.total
+        return received
 
     def close(self) -> None:
         """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""
-        self._index.flush()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
+        self._index.close()
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
+
+
+def _growth(folder: OpenFolder, name: str, size: int, flow: Flow) -> object:
+    """Tell how far the holder of a lock is with a blob, and count that as progress."""
+    try:
+        status = folder.disk.lstat(folder.at(name), folder.fd)
+    except OSError:
+        return None
+    flow.counter.set_position(min(size, status.st_blocks * 512 or status.st_size))
+    return status.st_size, status.st_blocks, status.st_mtime_ns

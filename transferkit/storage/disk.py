@@ -15,35 +15,114 @@ from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR})
+_BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
 _MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
+
+OPTIONAL: dict[str, frozenset[int]] = {
+    "open_folder": _BROKEN | {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE},
+    "lock": _BROKEN,
+    "fsync": _BROKEN | _FULL | {errno.EROFS},
+    "sync_folder": _BROKEN | _FULL | {errno.EROFS},
+    "free": _BROKEN,
+    "set_mode": _BROKEN,
+    "write_holder": frozenset(),
+    "unlink": frozenset(),
+    "stat": frozenset(),
+    "lstat": _BROKEN,
+    "read_file": frozenset(),
+    "append": frozenset({errno.ELOOP, errno.EISDIR}),
+}
+"""The system calls that a transfer can do without, each with the errors that end it all the same. Any other error means
+that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs differ too much for a list of those.
+
+===============  ==============================================================================================
+``open_folder``  files of ``.partial`` are found by its path, and not by its descriptor
+``lock``         each process writes to a partial file of its own
+``fsync``        what was not asked to be ``durable`` is fetched or hashed again after a power cut
+``sync_folder``  after a power cut a file may be missing
+``free``         a disk that is full is found out while it is written to
+``set_mode``     other users of a shared folder are kept out of ``.partial``
+``write_holder`` who waits for a lock is not told for whom
+``unlink``       a file that nobody needs any more stays there
+``stat``         a blob that is there is fetched again, or after its download hashed once more by the next run
+``lstat``        nobody can tell whether a file was replaced by another one
+``read_file``    what an earlier run has left is fetched or hashed again
+``append``       the same for the next run; a link or a folder in the place of the index is an error
+===============  ==============================================================================================
+
+Every other call is needed, and each of its errors ends the transfer; so does one of ``fsync`` with ``durable=True``.
+"""
+
+
+def can_do_without(call: str, error: OSError) -> bool:
+    """Tell whether a transfer goes on without a call that failed."""
+    return error.errno not in OPTIONAL[call]
 
 
 class Disk:
-    """System calls on files. Thread-safe; every method raises ``OSError`` as the call does."""
+    """System calls on files. Thread-safe; every method raises ``OSError`` as the call does.
+
+    ``folder`` is the descriptor of the folder that a path is relative to, where it is relative.
+    """
 
     close = staticmethod(os.close)
     fsync = staticmethod(os.fsync)
-    unlink = staticmethod(os.unlink)
     stat = staticmethod(os.stat)
-    lstat = staticmethod(os.lstat)
     fstat = staticmethod(os.fstat)
+    set_mode = staticmethod(os.chmod)
 
-    def create(self, path: str) -> int:
+    def open_folder(self, path: str) -> int:
+        """Open a folder, and nothing else, not even through a symbolic link."""
+        flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(path, os.O_RDONLY | flags)
+        except PermissionError:
+            if not hasattr(os, "O_PATH"):
+                raise
+            return os.open(path, os.O_PATH | flags)  # files can be made in a folder that cannot be read
+
+    def create(self, path: str, folder: int | None = None) -> int:
         """Open a new file for writing; it must not exist, not even as a symbolic link."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(path, flags, _MODE, dir_fd=folder)
 
-    def reopen(self, path: str) -> int:
+    def reopen(self, path: str, folder: int | None = None) -> int:
         """Open a file that is there for reading and writing; never through a symbolic link."""
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+    def open_lock(self, path: str, folder: int | None = None) -> int:
+        """Open a file, or a new one, to lock it; never through a symbolic link."""
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | flags, _MODE, dir_fd=folder)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY | flags, dir_fd=folder)  # another user's can be locked as well
+
+    def lock(self, fd: int, operation: int) -> None:
+        """Lock a file or a folder without waiting, or unlock it: an operation of ``flock``."""
+        try:
+            import fcntl
+        except ImportError:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+
+    def write_holder(self, fd: int, text: bytes) -> None:
+        """Write into the file of a lock who has it."""
+        os.pwrite(fd, text, 0)
 
     def open(self, path: str) -> int:
         """Open a file for reading; a named pipe is not waited for."""
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def read_file(self, path: str, limit: int) -> bytes:
+    def unlink(self, path: str, folder: int | None = None) -> None:
+        os.unlink(path, dir_fd=folder)
+
+    def lstat(self, path: str, folder: int | None = None) -> os.stat_result:
+        return os.stat(path, dir_fd=folder, follow_symlinks=False)
+
+    def read_file(self, path: str, limit: int, folder: int | None = None) -> bytes:
         """Return the last ``limit`` bytes, or less, of a file of ours; a link or a named pipe is an error."""
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
             status = os.fstat(fd)
             if not is_file(status):
@@ -64,22 +143,20 @@ class Disk:
         return os.preadv(fd, [buffer], offset)
 
     def sync_folder(self, path: str) -> None:
-        """Make the names in a folder durable, where the file system can: CIFS and sshfs cannot, and say so."""
+        """Make the names in a folder durable."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
-        except OSError as error:
-            if error.errno not in _NO_SYNC:
-                raise
         finally:
             os.close(fd)
 
-    def rename(self, source: str, target: str) -> None:
-        os.replace(source, target)
+    def rename(self, source: str, target: str, folder: int | None = None) -> None:
+        os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
 
-    def open_append(self, path: str) -> int:
+    def open_append(self, path: str, folder: int | None = None) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(path, flags, _MODE, dir_fd=folder)
 
     def write(self, fd: int, data: bytes) -> None:
         """Write all of ``data`` with one call, or raise: it is short, and only a disk that is full cuts it off."""
@@ -89,13 +166,15 @@ class Disk:
     def free(self, path: str) -> int:
         """Return how many bytes a user may still write to the file system of ``path``, as far as it counts them."""
         status = os.statvfs(path)
-        return status.f_bavail * status.f_frsize if status.f_blocks else MAX_SIZE  # ramfs says 0 of 0
+        block = status.f_frsize or status.f_bsize
+        return status.f_bavail * block if status.f_blocks and block else MAX_SIZE  # ramfs says 0 of 0
 
-    def append(self, path: str, data: bytes) -> None:
-        """Add ``data`` to the end of a file with one call, so that two processes do not mix their lines."""
-        fd = self.open_append(path)
+    def append(self, path: str, data: bytes, folder: int | None = None) -> int:
+        """Add ``data`` to a file's end with one call, so that processes do not mix their lines; return its new size."""
+        fd = self.open_append(path, folder)
         try:
             self.write(fd, data)
+            return os.fstat(fd).st_size
         finally:
             os.close(fd)
 
@@ -121,10 +200,43 @@ def is_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def remove_quietly(disk: Disk, path: str) -> None:
+def remove_quietly(disk: Disk, path: str, folder: int | None = None) -> None:
     """Remove a file of ours, if it is there; one that cannot be removed is reported by whoever needs its name."""
     with suppress(OSError):
-        disk.unlink(path)
+        disk.unlink(path, folder)
+
+
+def is_named(disk: Disk, fd: int, path: str, folder: int | None = None) -> bool | None:
+    """Tell whether a name is that of an open file, where that can be told."""
+    try:
+        named = disk.lstat(path, folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if not can_do_without("lstat", error):
+            raise
+        return None
+    return os.path.samestat(named, disk.fstat(fd))
+
+
+def sync(disk: Disk, fd: int) -> bool:
+    """Make a file's data durable, and tell whether the file system can; ``OSError`` where it has to be raised."""
+    try:
+        disk.fsync(fd)
+    except OSError as error:
+        if not can_do_without("fsync", error):
+            raise
+        return False
+    return True
+
+
+def sync_folder(disk: Disk, path: str) -> None:
+    """Make the names in a folder durable, where the file system can; ``OSError`` where it has to be raised."""
+    try:
+        disk.sync_folder(path)
+    except OSError as error:
+        if not can_do_without("sync_folder", error):
+            raise
 
 
 def close_quietly(disk: Disk, fd: int) -> None:

@@ -1,4 +1,4 @@
-"""What is known to be verified: one line a file, by size, modification time and inode.
+"""What is known to be verified: one line a file, by size, times and inode.
 
 Any file may have a final name and the right size; what was hashed once is remembered here, and then costs one ``stat``.
 A line that was written without an ``fsync`` of the file's data counts in the same boot only: after a power cut the
@@ -7,21 +7,24 @@ size and the time can survive while the data reads as zeros. A line that does no
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
 import threading
+from contextlib import suppress
 
 from transferkit.content.digest import Digest
-from transferkit.storage.disk import Disk, storage_error
+from transferkit.errors import StorageError
+from transferkit.storage.compaction import LIMIT, compact
+from transferkit.storage.disk import Disk, can_do_without, storage_error
+from transferkit.storage.folder import OpenFolder
 
 logger = logging.getLogger(__name__)
 
-_ROW = re.compile(r"^1 (\S+) (\d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
+NAME = "verified"
+ROW = re.compile(r"^2 (\S+) (\d+ \d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
 _DURABLE = "-"
 _BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of 5,000 small blobs
-_LIMIT = 64 * 1024 * 1024  # bytes of an index that are read at most: half a million rows
 
 
 class VerifiedIndex:
@@ -31,45 +34,63 @@ class VerifiedIndex:
         self.folder = folder
         self.disk = disk
         self.durable = durable  # a file gets its name only after its data was synced
-        self._path = f"{folder}/.partial/verified"
+        self._path = f"{folder}/.partial"
         self._boot = disk.boot
         self._fresh: list[str] = []
         self._lock = threading.Lock()
-        try:
-            text = disk.read_file(self._path, _LIMIT).decode("ascii", "replace")
-        except OSError:
-            text = ""  # no index yet, or none that can be read: everything is hashed once more
-        self._rows = {digest: key for digest, key, boot in _ROW.findall(text) if boot in (_DURABLE, self._boot)}
+        self._size = 0
+        text = ""
+        # No index yet, or none that can be read: everything is hashed once more.
+        with suppress(OSError), OpenFolder(self._path, disk) as unfinished:
+            text = disk.read_file(unfinished.at(NAME), LIMIT, unfinished.fd).decode("ascii", "replace")
+        self._rows = {digest: key for digest, key, boot in ROW.findall(text) if boot in (_DURABLE, self._boot)}
 
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
-        return self._rows.get(digest) == version(status)
+        return self._rows.get(digest) == f"{version(status)} {status.st_ctime_ns}"
 
     def add(self, digest: Digest, status: os.stat_result, *, durable: bool) -> None:
-        """Remember a verified file; written at the latest by ``flush``."""
+        """Remember a verified file; written at the latest by ``close``.
+
+        ``status`` is that of the file under its final name: to rename it changes its ``ctime``.
+        """
         boot = _DURABLE if durable else self._boot
         if boot is None:
             return  # nothing could tell this boot from the next
         with self._lock:
-            self._fresh.append(f"1 {digest} {version(status)} {boot}\n")
+            self._fresh.append(f"2 {digest} {version(status)} {status.st_ctime_ns} {boot}\n")
         if len(self._fresh) >= _BATCH:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Write what is remembered so far; what cannot be written is hashed again some day."""
         with self._lock:
             rows, self._fresh = self._fresh, []
         if not rows:
             return
         try:
-            self.disk.make_folder(os.path.dirname(self._path))
-            self.disk.append(self._path, "".join(rows).encode("ascii"))
+            self.disk.make_folder(self._path)
+            with OpenFolder(self._path, self.disk) as unfinished:
+                self._size = self.disk.append(unfinished.at(NAME), "".join(rows).encode("ascii"), unfinished.fd)
+        except StorageError:
+            raise
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EISDIR):
-                raise storage_error(error, "writing the index", self._path) from error
-            logger.debug("the index %s cannot be written: %s", self._path, error.strerror)
+            if not can_do_without("append", error):
+                raise storage_error(error, "writing the index", f"{self._path}/{NAME}") from error
+            logger.debug("the index %s/%s cannot be written: %s", self._path, NAME, error.strerror)
+
+    def close(self) -> None:
+        """Write what is remembered, and see that the index does not grow for ever.
+
+        StorageError: a symbolic link or a folder stands where the index belongs.
+        """
+        self._flush()
+        size, self._size = self._size, 0
+        if size:
+            with suppress(OSError), OpenFolder(self._path, self.disk) as unfinished:
+                compact(self.folder, unfinished, NAME, size, (_DURABLE, self._boot))
 
 
 def version(status: os.stat_result) -> str:
-    """Return what differs where a file was changed or replaced."""
+    """Return what differs where the content of a file was changed or replaced."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"

@@ -7,21 +7,28 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, VerificationError
-from transferkit.storage.disk import close_quietly, remove_quietly, storage_error
+from transferkit.storage.disk import close_quietly, remove_quietly, storage_error, sync_folder
+from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 
 
 class FileIngest:
     """What small and large ingests have in common: the bytes before ``offset`` are in the file and in the hasher."""
 
-    def __init__(self, descriptor: Descriptor, index: VerifiedIndex, path: str, fd: int) -> None:
+    def __init__(self, descriptor: Descriptor, index: VerifiedIndex, folder: OpenFolder, name: str, fd: int) -> None:
         self.descriptor = descriptor
         self.offset = 0
         self._index = index
         self._disk = index.disk
-        self._path = path
+        self._folder = folder
+        self._name = name
         self._fd = fd
         self._hasher: Hasher = descriptor.digest.hasher()
+
+    @property
+    def _path(self) -> str:
+        """What errors call it."""
+        return f"{self._folder.path}/{self._name}"
 
     def _write(self, data: memoryview, offset: int) -> int:
         """Write, and return the offset of what follows."""
@@ -54,14 +61,19 @@ class FileIngest:
                 disk.close(fd)  # before the rename: NFS and some quotas report a full disk here
             if status.st_size != wanted.size:
                 raise self._taken_away()
-            disk.rename(self._path, final)
+            disk.rename(self._folder.prefix + self._name, final, self._folder.fd)
             if durable:
-                disk.sync_folder(self._index.folder)
+                sync_folder(disk, self._index.folder)
         except FileNotFoundError as error:
             raise self._taken_away() from error
         except OSError as error:
             raise storage_error(error, "storing", final) from error
-        self._index.add(digest, status, durable=durable)
+        try:
+            stored = disk.stat(final)  # the rename has changed its ctime
+        except OSError:
+            return  # the next run looks at its content
+        if stored.st_ino == status.st_ino and stored.st_size == wanted.size:
+            self._index.add(digest, stored, durable=durable)
 
     def _taken_away(self) -> VerificationError:
         return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)
@@ -69,6 +81,8 @@ class FileIngest:
 
 class SmallIngest(FileIngest):
     """A temporary file that is written in order. One thread's; nothing of it outlives the attempt."""
+
+    unverified = 0
 
     @property
     def in_place(self) -> int:
@@ -85,6 +99,15 @@ class SmallIngest(FileIngest):
 
     def record(self, start: int, end: int) -> None:
         """What was written is in place."""
+
+    def record_unverified(self, start: int, end: int) -> None:
+        """Nothing of it outlives the attempt."""
+
+    def take_unverified(self, chunk: Chunk) -> list[Chunk]:
+        return []
+
+    def hash_unverified(self, chunk: Chunk, hasher: Hasher, flow: Flow) -> None:
+        """There is nothing to hash."""
 
     def follow(self, flow: Flow, notify: Notify | None = None) -> None:
         """What was written is hashed."""
@@ -103,7 +126,7 @@ class SmallIngest(FileIngest):
     def abort(self) -> None:
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
-        remove_quietly(self._disk, self._path)
+        remove_quietly(self._disk, self._folder.prefix + self._name, self._folder.fd)
         self.offset = 0
 
     keep = abort  # a small blob is fetched again

@@ -1,70 +1,177 @@
-"""The lock on one blob between processes and threads. Nothing rests on it but the saving of bytes."""
+"""The locks between processes and threads. Nothing rests on them but the saving of bytes.
+
+They are ``flock``'s, which end with their process. A soft lock would have to be waited out after a kill.
+"""
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
-
-from filelock import FileLock, Timeout
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from transferkit.content.interfaces import Flow
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk, can_do_without, close_quietly, disk_errors, is_named
+from transferkit.storage.folder import OpenFolder
 
-# No soft lock where there is no flock: one that a killed process leaves behind would have to be waited out.
-_file_lock = partial(FileLock, thread_local=False, fallback_to_soft=False)
+logger = logging.getLogger(__name__)
+
+LOOK = 0.05  # seconds between two tries
+LONG = 5.0  # seconds after which a wait is worth a word
+PATIENCE = 300.0  # seconds without one more byte in the partial file, after which its holder is not waited for any more
+
+_RACES = 10  # times that a lock is taken which others have removed
+_HOLDER = re.compile(rb"([0-9]{1,20}) ([A-Za-z0-9._-]{1,255})\n", re.ASCII)
+EXCLUSIVE, SHARED, NONE = 2, 1, 8  # LOCK_EX, LOCK_SH and LOCK_UN of <sys/file.h>, on Linux and macOS alike
 
 
 class BlobLock:
-    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it."""
+    """Held while a blob's partial file is open: who comes second waits, and then finds the blob, or continues it.
 
-    def __init__(self, path: str, disk: Disk) -> None:
-        # Whether it keeps anybody away: some file systems refuse locks, and Lustre, GPFS and NFS may grant all of them.
+    ``is_held``: it is ours, and keeps others away; some file systems refuse locks, and Lustre, GPFS and NFS may grant
+    all of them. ``is_others``: somebody else has it, and was not waited for any more.
+    """
+
+    def __init__(self, folder: OpenFolder, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_held = False
-        self._path = path
-        self._disk = disk
-        self._lock = _file_lock(path)
+        self.is_others = False
+        self.path = f"{folder.path}/{name}"
+        self._folder = folder
+        self._name = name
+        self._disk = folder.disk
+        self._clock = clock
+        self._fd = -1
 
-    def acquire(self, flow: Flow) -> None:
-        """Wait until it is ours, or known to keep nobody away; the wait can be cancelled."""
-        while True:
-            try:
-                self._lock.acquire(blocking=False)
+    def acquire(self, flow: Flow, look: Callable[[], object], *, patient: bool = True) -> None:
+        """Wait until it is ours, or known to keep nobody away, or until its holder seems to have stopped.
+
+        ``look`` tells how far its holder is: where that stays the same for ``PATIENCE`` seconds, or the wait is not to
+        be ``patient``, the lock ``is_others``. The wait can be cancelled.
+        """
+        began = moved = self._clock()
+        last, is_told = None, False
+        while not self.attempt():
+            now, seen = self._clock(), look()
+            if seen != last:
+                last, moved = seen, now
+            if not patient or now - moved >= PATIENCE:
+                self.is_others = True
+                self._close()
                 break
-            except Timeout:
-                flow.wait(0.05)
-            except NotImplementedError:
-                return
-            except OSError as error:
-                # What stands there and cannot be opened is an error; a lock that is refused keeps nobody from work.
-                with disk_errors("locking", self._path), suppress(FileNotFoundError):
-                    if error.errno == errno.EIO:
+            if now - began >= LONG and not is_told:
+                is_told = True
+                logger.warning("waiting for %s, which is locked by %s", self.path, self._holder())
+            flow.wait(LOOK)
+        if is_told:
+            how = "was given up, as nothing came any more" if self.is_others else "is over"
+            logger.info("the wait for %s %s: %.0f s", self.path, how, self._clock() - began)
+
+    def attempt(self) -> bool:
+        """Try once; ``False``: somebody else has it.
+
+        StorageError: what stands there cannot be opened, or the disk fails.
+        """
+        with disk_errors("locking", self.path):
+            for _ in range(_RACES):
+                if self._fd < 0:
+                    self._fd = self._disk.open_lock(self._folder.at(self._name), self._folder.fd)
+                try:
+                    self._disk.lock(self._fd, EXCLUSIVE)
+                except BlockingIOError:
+                    if self._is_named():
+                        return False
+                except OSError as error:
+                    if not can_do_without("lock", error):
                         raise
-                    self._disk.close(self._disk.reopen(self._path))
-                return
-        with unheld(self._path) as is_free:
-            self.is_held = not is_free
+                    return True
+                else:
+                    if self._is_named():
+                        break
+                self._close()  # whoever had it has removed it: the next one takes another file, and so do we
+            else:
+                return True  # this file system makes up inodes
+        self.is_held = not self._is_granted_again()
+        with suppress(OSError):
+            self._disk.write_holder(self._fd, f"{os.getpid()} {os.uname().nodename}\n".encode("ascii", "replace"))
+        return True
+
+    def _is_named(self) -> bool:
+        """Whether the file that is open is the one that others will open."""
+        return is_named(self._disk, self._fd, self._folder.at(self._name), self._folder.fd) is not False
+
+    def _is_granted_again(self) -> bool:
+        try:
+            second = self._disk.open_lock(self._folder.at(self._name), self._folder.fd)
+        except OSError:
+            return True
+        try:
+            return is_granted(self._disk, second, SHARED)
+        except OSError:
+            return True
+        finally:
+            close_quietly(self._disk, second)
+
+    def _holder(self) -> str:
+        """Return who has the lock, as far as the file says it."""
+        match = None
+        with suppress(OSError):
+            match = _HOLDER.match(self._disk.read_file(self._folder.at(self._name), 300, self._folder.fd))
+        return f"process {match[1].decode()} on {match[2].decode()}" if match else "another process"
+
+    def remove(self) -> None:
+        """Remove the file, where nobody else may hold the lock."""
+        if not self.is_others:
+            with suppress(OSError):
+                self._folder.remove(self._name)
 
     def release(self) -> None:
+        """Let others have it. Never raises, twice is fine."""
+        if self.is_held:
+            with suppress(OSError):
+                self._disk.lock(self._fd, NONE)  # closing does not unlock what a forked child has open
         self.is_held = False
-        self._lock.release()
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        close_quietly(self._disk, fd)
 
 
-@contextmanager
-def unheld(path: str) -> Iterator[bool]:
-    """Tell whether nobody else holds the lock in this file, and keep it so while the context lasts."""
-    lock = _file_lock(path)
+def share(folder: OpenFolder) -> None:
+    """Say that files in a folder are being written, for as long as it is open; ``is_idle`` hears of it."""
+    for _ in range(20 if folder.fd is not None else 0):
+        with disk_errors("locking", folder.path):
+            try:
+                if is_granted(folder.disk, folder.fd or 0, SHARED):
+                    return
+            except OSError as error:
+                if not can_do_without("lock", error):
+                    raise
+                return
+        time.sleep(0.005)  # somebody just has a look
+
+
+def is_idle(folder: OpenFolder) -> bool:
+    """Tell whether nobody writes files in a folder; ``False`` as well where nobody can tell.
+
+    The look is over before anything is done about it: whoever begins later makes files whose names are new.
+    """
+    with (
+        suppress(OSError),
+        OpenFolder(folder.path, folder.disk) as first,
+        OpenFolder(folder.path, folder.disk) as second,
+    ):
+        if first.fd is not None and second.fd is not None and is_granted(folder.disk, first.fd, EXCLUSIVE):
+            return not is_granted(folder.disk, second.fd, SHARED)  # or everybody is granted everything
+    return False
+
+
+def is_granted(disk: Disk, fd: int, operation: int) -> bool:
+    """Make a try at a lock; ``OSError``, but not for one that somebody else has."""
     try:
-        if os.path.exists(path):
-            lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    except (NotImplementedError, OSError):
-        pass  # no locks here: nobody can hold one
-    try:
-        yield True
-    finally:
-        lock.release()
+        disk.lock(fd, operation)
+    except BlockingIOError:
+        return False
+    return True

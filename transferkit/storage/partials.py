@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from transferkit.content.digest import Digest
-from transferkit.forks import importing
+from transferkit.errors import StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.folder import OpenFolder
+from transferkit.storage.lock import BlobLock, is_idle
 
 # sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
 _NAME = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?")
+
+UNTOUCHED = 3600.0  # seconds without a byte: a body that is silent is cut long before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,20 +42,8 @@ def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    folder = Directory(dest_dir).unfinished
-    found: list[PartialFile] = []
-    names: list[str] = []
-    with disk_errors("reading", folder), suppress(FileNotFoundError):
-        names = os.listdir(folder)
-    for match in filter(None, map(_NAME.fullmatch, names)):
-        path = f"{folder}/{match[0]}"
-        with disk_errors("reading", path), suppress(FileNotFoundError):  # a running download has just finished with it
-            status = Disk.lstat(path)
-            if is_file(status):
-                digest = Digest.from_file_name(match[1])
-                age = max(0.0, time.time() - status.st_mtime)
-                found.append(PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age))
-    return sorted(found, key=lambda partial: -partial.age)
+    with _opened(dest_dir) as folder:
+        return [] if folder is None else _partials(folder)
 
 
 def discard(
@@ -58,28 +51,83 @@ def discard(
 ) -> list[PartialFile]:
     """Remove what interrupted downloads have left in a folder, and return it.
 
-    Only files that were not written for ``older_than`` seconds (by default a day), of these ``digests`` or of all;
-    what a running download holds is left alone.
+    Only files that were not written for ``older_than`` seconds (by default a day), of these ``digests`` or of all; what
+    a running download fills is left alone. Small files may be anybody's while a download runs in the folder, and where
+    locks do not tell whether one does: then only those are removed that were not written for an hour.
 
     Raises:
         InvalidDigestError: one of the digests is none.
         StorageError: a file cannot be removed.
     """
-    with importing:
-        from transferkit.storage.lock import unheld  # here: its import is a tenth of what a start takes
-
     wanted = None if digests is None else {Digest(digest) for digest in digests}
-    removed = []
-    for partial in partials(dest_dir):
-        if (wanted is not None and partial.digest not in wanted) or partial.age < older_than:
-            continue
-        lock = f"{os.path.dirname(partial.path)}/{partial.digest.file_name}.lock"
-        with unheld(lock) as is_ours:
-            if not is_ours:
+    removed: list[PartialFile] = []
+    with _opened(dest_dir) as folder:
+        # First the list, then the look: who begins after that has files of other names.
+        found = _partials(folder) if folder is not None else []
+        least = older_than if folder is not None and is_idle(folder) else max(older_than, UNTOUCHED)
+        for partial in found:
+            name = os.path.basename(partial.path)
+            is_large = name == partial.digest.file_name
+            if folder is None or (wanted is not None and partial.digest not in wanted):
                 continue
-            # The lock goes last: who takes a new one finds nothing that is about to be removed.
-            for path in (partial.path, f"{partial.path}.json", f"{partial.path}.json.new", lock):
-                with disk_errors("removing", path), suppress(FileNotFoundError):
-                    Disk.unlink(path)
-            removed.append(partial)
+            if partial.age >= older_than if is_large else partial.age >= least:
+                is_gone = _discard_large(folder, name, older_than) if is_large else _remove(folder, name)
+                removed += [partial] * is_gone
     return removed
+
+
+@contextmanager
+def _opened(dest_dir: str | os.PathLike[str]) -> Iterator[OpenFolder | None]:
+    """Open the ``.partial`` of a folder, ``None`` where there is none."""
+    with ExitStack() as stack:
+        folder = None
+        try:
+            folder = stack.enter_context(OpenFolder(Directory(dest_dir).unfinished, Disk()))
+        except StorageError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        yield folder
+
+
+def _partials(folder: OpenFolder) -> list[PartialFile]:
+    with disk_errors("reading", folder.path):
+        names = os.listdir(folder.path)
+    partials = (_look(folder, match) for match in map(_NAME.fullmatch, names) if match)
+    return sorted(filter(None, partials), key=lambda partial: -partial.age)
+
+
+def _look(folder: OpenFolder, match: re.Match[str]) -> PartialFile | None:
+    path = f"{folder.path}/{match[0]}"
+    with disk_errors("reading", path), suppress(FileNotFoundError):  # a running download has just finished with it
+        status = folder.disk.lstat(folder.at(match[0]), folder.fd)
+        if is_file(status):
+            digest = Digest.from_file_name(match[1])
+            age = max(0.0, time.time() - status.st_mtime)
+            return PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age)
+    return None
+
+
+def _discard_large(folder: OpenFolder, name: str, older_than: float) -> bool:
+    """Remove a partial file, unless somebody fills it, or has just filled it."""
+    lock = BlobLock(folder, f"{name}.lock")
+    try:
+        match = _NAME.fullmatch(name)
+        if match is None or not lock.attempt():
+            return False
+        partial = _look(folder, match)
+        if partial is not None and partial.age < older_than:
+            return False
+        if partial is not None:
+            _remove(folder, name)
+        lock.remove()  # last: who takes another one finds nothing that is about to be removed
+        return partial is not None
+    finally:
+        lock.release()
+
+
+def _remove(folder: OpenFolder, name: str) -> bool:
+    """Remove a file and its state; ``StorageError`` where it cannot be."""
+    for ending in ("", ".json", ".json.new"):
+        with disk_errors("removing", f"{folder.path}/{name}{ending}"), suppress(FileNotFoundError):
+            folder.remove(name + ending)
+    return True

@@ -15,7 +15,17 @@ from typing import cast
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
-from transferkit.content.interfaces import ChunkLister, Fetcher, Ingest, Ingester, Judge, Outcome, Pusher, RangeFetcher
+from transferkit.content.interfaces import (
+    ChunkLister,
+    Fetcher,
+    Ingest,
+    Ingester,
+    Judge,
+    Outcome,
+    Pusher,
+    RangeFetcher,
+    Resuming,
+)
 from transferkit.errors import (
     CancelledError,
     DigestMismatchError,
@@ -71,6 +81,9 @@ class Copy:
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
         self._outcomes = outcomes
         self._debug = outcomes.logger.debug
+        self._begun = target.received(descriptors) if isinstance(target, Resuming) else {}
+        self.begun = sum(self._begun.values())
+        """How many bytes an earlier run has left, which whoever begins counts first."""
 
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
@@ -90,10 +103,18 @@ class Copy:
     def _ends_all(self, error: TransferKitError) -> bool:
         return isinstance(error, CancelledError) or any(judge.concerns_all(error) for judge in self._judges)
 
+    def _count_begun(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
+        """Take over what an earlier run has left of a blob from the first figure of the progress."""
+        begun = self._begun.pop(descriptor.digest, 0)
+        if begun:
+            flow.counter.take_over(begun, begun)
+
     # -- whole blobs
 
     def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
         self._outcomes.started(descriptor)
+        if self._begun:
+            self._count_begun(descriptor, flow)
         began = time.monotonic() if descriptor.size >= SMALLEST else 0.0
         try:
             outcome = self._attempts.run(self._attempt, descriptor, flow, descriptor)
@@ -116,10 +137,13 @@ class Copy:
         descriptor = blob.descriptor
         if not blob.again:
             self._outcomes.started(descriptor)
+            self._count_begun(descriptor, flow)
         try:
             ingest = self._attempts.run(self._open, descriptor, flow, descriptor)
         except TransferKitError as error:
             self.scheduler.opened(None)
+            if not isinstance(error, CancelledError):
+                flow.counter.set_position(0)
             self._give_up(descriptor, error)
             return
         if ingest is None:
@@ -128,7 +152,7 @@ class Copy:
             self._outcomes.ended(descriptor, Outcome.PRESENT)
             return
         blob.ingest = ingest
-        flow.counter.set_position(ingest.in_place)
+        flow.counter.set_position(ingest.in_place + ingest.unverified)
         self.scheduler.opened(blob)
         try:
             ingest.follow(flow, self.scheduler.notify)
@@ -164,8 +188,10 @@ class Copy:
         blob, descriptor = unit.blob, unit.blob.descriptor
         began = time.monotonic()
         try:
+            self._go_on(unit, flow)
             try:
-                self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
+                if unit.at < unit.end:
+                    self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             except DigestMismatchError as error:
                 # Twice something else than the list says: it may be the list that lies, and the whole will tell.
                 self._debug("%s: fetched once more, by plain ranges: %s", descriptor.digest.short, error)
@@ -181,9 +207,22 @@ class Copy:
         except TransferKitError as error:
             self._fail(blob, error)
         finally:
-            if unit.hasher is not None and unit.at < unit.end:
-                flow.counter.set_position(0)  # a part of it is not known to be right, and is not kept
+            if unit.hasher is not None and unit.at < unit.end and blob.is_over:
+                flow.counter.set_position(0)  # a part of it is not known to be right, and is of use to nobody
             self._leave(blob, flow, unit)
+
+    def _go_on(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
+        """Hash what an earlier run has left of a chunk; it was counted when the blob was opened."""
+        left = unit.ingest.take_unverified(Chunk(unit.start, unit.end - 1))
+        if not left:
+            return
+        is_of_use = unit.hasher is not None and left[0].start == unit.start
+        flow.counter.take_over(sum(piece.size for piece in left), left[0].size if is_of_use else 0)
+        if unit.hasher is not None and is_of_use:
+            unit.ingest.hash_unverified(left[0], unit.hasher, flow)
+            unit.at = left[0].end + 1
+            if unit.at == unit.end:
+                self._check_chunk(unit, flow)
 
     def _fetch_chunk(self, unit: ChunkUnit, flow: WorkerFlow) -> None:
         """Make one attempt at what is missing of a chunk."""
@@ -201,12 +240,18 @@ class Copy:
             pump(body, unit, flow)
         if unit.at < unit.end:
             raise ReadError(f"{descriptor.digest.short}: the body ended {unit.end - unit.at} bytes early")
-        if unit.hasher is not None:
-            if not unit.is_right():
-                unit.rewind()
-                flow.counter.set_position(0)
-                raise DigestMismatchError(f"{descriptor.digest.short}: the chunk {wanted} has another digest")
+        if unit.hasher is not None and not self._check_chunk(unit, flow):
+            raise DigestMismatchError(f"{descriptor.digest.short}: the chunk {wanted} has another digest")
+
+    def _check_chunk(self, unit: ChunkUnit, flow: WorkerFlow) -> bool:
+        """Say that a complete chunk is in place, or, where it is not right, begin it again."""
+        is_right = unit.is_right()
+        if is_right:
             unit.ingest.record(unit.start, unit.end - 1)
+        else:
+            unit.rewind()
+            flow.counter.set_position(0)
+        return is_right
 
     # -- ending
 
@@ -225,7 +270,8 @@ class Copy:
 
     def _finish(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Commit a blob of which nothing is missing, or see what becomes of the others."""
-        descriptor, ingest, in_place = blob.descriptor, blob.ingest, blob.ingest.in_place
+        descriptor, ingest = blob.descriptor, blob.ingest
+        in_place = ingest.in_place + ingest.unverified
         is_complete = not blob.is_over
         try:
             if is_complete:

@@ -35,6 +35,12 @@ class ByteCounter:
         self._start = self.progress
         self._peak = 0
 
+    def take_over(self, counted: int, position: int) -> None:
+        """Begin a unit at ``position``, of which others have ``counted`` so many bytes as in place already."""
+        self.set_position(-counted)
+        self.next_unit()
+        self.set_position(position)
+
     def set_position(self, position: int) -> None:
         before = self.progress - self._start
         self._peak = max(self._peak, before, position)

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Ingester, Pusher
 from transferkit.options import TransferOptions
 from transferkit.report import Report
@@ -90,10 +89,8 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
-        received: Mapping[Digest, int] | None = None,
     ) -> Report:
-        """Copy everything and return what was done; ``present`` are blobs known to be at the target already, and
-        ``received`` has, by digest, how many bytes of others an earlier run has left there.
+        """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
 
         Raises:
             IncompleteError: some blobs failed; the others are in place.
@@ -105,14 +102,13 @@ class Operation:
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
-        outcomes = Outcomes(
-            self._trace, self._logger, progress=self._progress, total=total, present=there, received=received
-        )
+        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
         )
         flows = worker_flows(copy.workers, options)
+        flows[0].counter.set_position(copy.begun)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
         pool = Pool(
             copy.work,

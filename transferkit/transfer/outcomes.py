@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
 from transferkit.trace import Trace
@@ -31,8 +30,6 @@ def _drop_frames(error: BaseException) -> None:
 class Outcomes:
     """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
-    ``received`` has, by digest, the bytes that an earlier run has left of a blob; they count until a worker has begun
-    with it, and counts them itself.
     An exception in ``progress`` is logged once, one in the trace each time, and neither harms the transfer.
     """
 
@@ -44,7 +41,6 @@ class Outcomes:
         progress: ProgressCallback | None = None,
         total: int = 0,
         present: int = 0,
-        received: Mapping[Digest, int] | None = None,
     ) -> None:
         self.logger = logger
         self.skipped = 0
@@ -57,7 +53,6 @@ class Outcomes:
         self._progress = progress
         self._total = total
         self._present = present
-        self._received = dict(received or {})
         self._told = -1
         self._complained = False
 
@@ -68,8 +63,6 @@ class Outcomes:
             self.logger.warning("the trace raised; the transfer goes on", exc_info=True)
 
     def started(self, descriptor: Descriptor) -> None:
-        if self._received:
-            self._received.pop(descriptor.digest, None)
         if type(self._trace) is not Trace:
             self._tell(self._trace.started, descriptor)
 
@@ -102,7 +95,7 @@ class Outcomes:
         """Tell the progress callback the bytes in place and those in all, if that has changed."""
         if self._progress is None:
             return
-        completed = self._present + sum(self._received.copy().values()) + sum(flow.counter.progress for flow in flows)
+        completed = self._present + sum(flow.counter.progress for flow in flows)
         if completed == self._told and not always:
             return
         self._told = completed

@@ -15,7 +15,7 @@ class Span:
     """The bytes of a blob from ``start`` to ``end``, not inclusive, on their way; those before ``at`` have arrived.
 
     They are in place at once, but for those of a span with a ``hasher``: it gets to see them, and who owns it says that
-    they are in place once it has found them right. One thread's.
+    they are in place once it has found them right; until then they are there unverified. One thread's.
     """
 
     __slots__ = ("at", "end", "hasher", "ingest", "start")
@@ -36,6 +36,7 @@ class Span:
         else:
             self.ingest.write_at(at, data, final=False)
             self.hasher.update(data)
+            self.ingest.record_unverified(self.start, end - 1)
         self.at = end
 
 
@@ -56,9 +57,9 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
             count = body.readinto(buffer[filled : filled + left])
             if not count:
                 break
-            flow.moved(count)
-            filled += count
+            filled += count  # first: where it is cut while it waits for its share of the bandwidth, they have arrived
             left -= count
+            flow.moved(count)
             if filled == size or not left:
                 whole, filled = filled, 0
                 watch.paused = True

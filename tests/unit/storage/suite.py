@@ -26,7 +26,7 @@ import transferkit as tk
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Ingest, Ingester
-from transferkit.storage import partial
+from transferkit.storage import pace
 from transferkit.storage.disk import Disk
 from transferkit.transfer.flow import WorkerFlow
 
@@ -78,9 +78,12 @@ def is_stored(folder: Path, data: bytes = DATA) -> bool:
 
 
 @contextmanager
-def nothing_left_open() -> Iterator[None]:
+def nothing_left_open(*targets: Any) -> Iterator[None]:
+    """See that no descriptor is left once the targets are closed."""
     before = set(os.listdir("/proc/self/fd"))
     yield
+    for target in targets:
+        target.close()
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
@@ -135,7 +138,7 @@ class TargetSuite:
     # -- the way of content that is right
 
     def test_content_is_visible_after_its_commit_and_not_before(self, target, tmp_path):
-        with nothing_left_open():
+        with nothing_left_open(target):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
             assert not is_stored(tmp_path)
@@ -193,7 +196,7 @@ class TargetSuite:
     # -- content that is not right
 
     def test_another_content_is_removed(self, target, kind, tmp_path):
-        with nothing_left_open(), pytest.raises(tk.DigestMismatchError):
+        with nothing_left_open(target), pytest.raises(tk.DigestMismatchError):
             store(target, b"X" + DATA[1:], BLOB)
         assert set() == files(tmp_path)
         store(target, DATA)
@@ -209,7 +212,10 @@ class TargetSuite:
         ingest.abort()
 
     def test_content_that_is_too_short_is_kept_for_the_next_run(self, target, kind, tmp_path):
-        with nothing_left_open(), pytest.raises(tk.SizeMismatchError, match=f"{HALF} bytes arrived, {len(DATA)} were"):
+        with (
+            nothing_left_open(target),
+            pytest.raises(tk.SizeMismatchError, match=f"{HALF} bytes arrived, {len(DATA)} were"),
+        ):
             store(target, DATA[:HALF], BLOB)
         assert not is_stored(tmp_path)
         self.assert_continues(kind, tmp_path)
@@ -244,7 +250,7 @@ class TargetSuite:
         assert {BLOB.digest.file_name} == files(folder)
 
     def test_what_is_kept_is_continued(self, target, kind, tmp_path):
-        with nothing_left_open():
+        with nothing_left_open(target):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA, HALF)
             ingest.keep()
@@ -253,7 +259,7 @@ class TargetSuite:
         self.assert_continues(kind, tmp_path)
 
     def test_what_is_aborted_is_gone(self, target, tmp_path):
-        with nothing_left_open():
+        with nothing_left_open(target):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
             ingest.abort()
@@ -274,7 +280,10 @@ class TargetSuite:
 
     @pytest.mark.parametrize("again", ["nothing", "folder"])
     def test_where_the_unfinished_files_are_taken_away_it_begins_again(self, target, tmp_path, again):
-        with nothing_left_open(), pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught:
+        with (
+            nothing_left_open(target),
+            pytest.raises(tk.VerificationError, match="moved, removed or replaced") as caught,
+        ):
             ingest = target.ingest(BLOB, flow=WorkerFlow())
             fill(ingest, DATA)
             shutil.rmtree(tmp_path / ".partial")
@@ -291,7 +300,7 @@ class TargetSuite:
     @pytest.mark.parametrize("first", [1, 2, 5])
     @pytest.mark.parametrize("call", CALLS)
     def test_whatever_call_fails_nothing_wrong_is_visible(self, kind, tmp_path, monkeypatch, call, first):
-        monkeypatch.setattr(partial, "SYNC_EVERY", 10_000)
+        monkeypatch.setattr(pace, "SYNC_EVERY", 10_000)
         store(kind.open(tmp_path), b"something else")
         disk = FailingDisk(lambda name, count, _: name == call and count >= first, errno.ENOSPC)
         failed = False
@@ -314,12 +323,13 @@ class TargetSuite:
         crash = data.draw(st.integers(1, 75))
         keeps = data.draw(st.booleans())
         with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch, nothing_left_open():
-            patch.setattr(partial, "SYNC_EVERY", 10_000)
+            patch.setattr(pace, "SYNC_EVERY", 10_000)
             folder = Path(name)
             if keeps:
                 ingest = kind.open(folder).ingest(BLOB, flow=WorkerFlow())
                 fill(ingest, DATA, HALF)
                 ingest.keep()
+                del ingest  # it has the folder open
             try:
                 store(kind.open(folder, disk=FailingDisk(lambda _, __, count: count >= crash)), DATA)
             except tk.StorageError:

@@ -13,7 +13,7 @@ from tests.unit.storage.suite import FailingDisk, descriptor_of, fill, store
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import DigestMismatchError, OutOfSpaceError, SizeMismatchError, SourceError, StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk
+from transferkit.storage.disk import OPTIONAL, Disk
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.partial import Partial
 from transferkit.transfer.flow import WorkerFlow
@@ -69,17 +69,16 @@ def test_a_blob_of_the_threshold_outlives_its_process(tmp_path, flow, size, kind
 
 
 def test_a_small_blob_takes_no_more_system_calls_than_it_needs(tmp_path):
-    directory = Directory(tmp_path)
-    directory.prepare([descriptor_of(DATA)])
     disk = FailingDisk(lambda *_: False)
     directory = Directory(tmp_path, disk=disk)
+    directory.prepare([descriptor_of(DATA)])
     before = dict(disk.counts)
     ingest = directory.ingest(descriptor_of(DATA), flow=WorkerFlow())
     ingest.write_at(0, memoryview(DATA))
     ingest.commit(WorkerFlow())
 
     calls = {name: count - before[name] for name, count in disk.counts.items() if count > before[name]}
-    assert {"stat": 1, "create": 1, "pwrite": 1, "fstat": 1, "close": 1, "rename": 1} == calls
+    assert {"stat": 2, "create": 1, "pwrite": 1, "fstat": 1, "close": 1, "rename": 1} == calls
 
 
 @pytest.mark.parametrize("threshold", [1, 2**40])
@@ -90,6 +89,9 @@ def test_the_error_of_a_call_says_so(tmp_path, threshold, call, code):
         tmp_path, resume_threshold=threshold, disk=FailingDisk(lambda name, *_: name == call, code), durable=True
     )
     kind = OutOfSpaceError if code in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    if call in OPTIONAL and code not in OPTIONAL[call] and call != "fsync":
+        store(directory, DATA)
+        return
     with pytest.raises(kind) as caught:
         store(directory, DATA)
 
@@ -175,7 +177,7 @@ def test_a_named_pipe_in_the_place_of_a_file_of_ours_is_not_waited_for(tmp_path,
     directory = Directory(tmp_path, resume_threshold=1)
 
     assert not directory.knows(descriptor)
-    assert 0 == directory.received(descriptor)
+    assert directory.received([descriptor]) in ({}, {descriptor.digest: 0})
 
 
 def test_a_partial_file_with_a_second_name_is_not_written_to(tmp_path):

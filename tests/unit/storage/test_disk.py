@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from transferkit.errors import OutOfSpaceError, StorageError
-from transferkit.storage.disk import Disk, disk_errors, storage_error
+from transferkit.storage.disk import Disk, disk_errors, storage_error, sync_folder
 
 
 def test_a_short_write_is_continued(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", refuse)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="output error") if fails else nullcontext():
-        Disk().sync_folder(str(tmp_path))
+        sync_folder(Disk(), str(tmp_path))
     assert before == os.listdir("/proc/self/fd")
 
 

@@ -31,20 +31,22 @@ class VolatileDisk(Disk):
     def _number(self, path: str) -> int:
         return self._contents.setdefault(os.stat(path).st_ino, -os.stat(path).st_ino)
 
-    def create(self, path: str) -> int:
-        return self._new(super().create(path))
+    def create(self, path: str, folder: int | None = None) -> int:
+        return self._new(super().create(path, folder))
 
-    def reopen(self, path: str) -> int:
-        is_new = not os.path.exists(path)
-        fd = super().reopen(path)
-        return self._new(fd) if is_new else fd
+    def open_lock(self, path: str, folder: int | None = None) -> int:
+        fd = super().open_lock(path, folder)
+        return fd if os.fstat(fd).st_ino in self._contents else self._new(fd)
 
-    def append(self, path: str, data: bytes) -> None:
-        is_new = not os.path.exists(path)
-        super().append(path, data)
-        if is_new:
+    def append(self, path: str, data: bytes, folder: int | None = None) -> int:
+        try:
+            super().lstat(path, folder)
+        except FileNotFoundError:
+            size = super().append(path, data, folder)
             self._files += 1
-            self._contents[os.stat(path).st_ino] = self._files
+            self._contents[super().lstat(path, folder).st_ino] = self._files
+            return size
+        return super().append(path, data, folder)
 
     def fsync(self, fd: int) -> None:
         super().fsync(fd)

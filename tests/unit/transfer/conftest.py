@@ -111,6 +111,7 @@ class MemoryIngest:
         self.target, self.descriptor = target, descriptor
         self.data = bytearray(descriptor.size)
         self.ranges = Ranges()
+        self.half = Ranges()
         self.offset = 0
         self.ended: list[str] = []
         self.unhashed = descriptor.size
@@ -136,6 +137,25 @@ class MemoryIngest:
     def record(self, start, end):
         with self._lock:
             self.ranges.add(start, end)
+
+    @property
+    def unverified(self) -> int:
+        return self.half.total
+
+    def record_unverified(self, start, end):
+        self.target.unverified[start] = end
+
+    def take_unverified(self, chunk):
+        found = self.half.within(chunk)
+        for piece in found:
+            taken = Ranges()
+            taken.add(piece.start, piece.end)
+            self.half = self.half.minus(taken)
+        return found
+
+    def hash_unverified(self, chunk, hasher, flow):
+        flow.check()
+        hasher.update(self.data[chunk.start : chunk.end + 1])
 
     def follow(self, flow, notify=None):
         flow.check()
@@ -185,6 +205,8 @@ class Target:
         self.resume_threshold = resume_threshold
         self.stored: dict[str, bytes] = {}
         self.kept: dict[str, tuple[bytes, Ranges]] = {}
+        self.unverified: dict[int, int] = {}
+        """Of chunks of the only blob: the first byte, and how far it has come."""
         self.ingests: list[MemoryIngest] = []
 
     def ingest(self, descriptor, *, flow):
@@ -194,6 +216,9 @@ class Target:
         if descriptor.digest in self.kept:
             data, ingest.ranges = self.kept[descriptor.digest]
             ingest.data[:] = data
+            for start, end in self.unverified.items():
+                ingest.half.add(start, end)
+            ingest.half = ingest.half.minus(ingest.ranges)
         self.ingests.append(ingest)
         return ingest
 

@@ -27,22 +27,6 @@ def test_the_cells_of_all_workers_are_summed_up() -> None:
     assert calls == [(35, 100)]
 
 
-def test_what_an_earlier_run_has_left_counts_until_a_worker_counts_it() -> None:
-    calls: list[tuple[int, int]] = []
-    flow = WorkerFlow()
-    blobs = [tk.Descriptor(f"sha256:{digit * 64}", 50) for digit in "ab"]
-    received = {blobs[0].digest: 30, blobs[1].digest: 5}
-    subject = Outcomes(tk.Trace(), LOGGER, progress=lambda *f: calls.append(f), total=100, received=received)
-    subject.tick([flow], always=True)
-    subject.started(blobs[0])
-    flow.counter.set_position(30)
-    subject.tick([flow], always=True)
-    subject.started(blobs[1])
-    subject.tick([flow])
-    assert calls == [(35, 100), (35, 100), (30, 100)]
-    assert 2 == len(received)
-
-
 def test_nothing_is_said_while_nothing_changes() -> None:
     calls: list[tuple[int, int]] = []
     flow = WorkerFlow()

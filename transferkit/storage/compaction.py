@@ -1,0 +1,59 @@
+"""Keeps the index of verified files small: of each file that is there, its newest line stays."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container
+from contextlib import suppress
+
+from transferkit.storage.disk import Disk, close_quietly, is_named
+from transferkit.storage.folder import OpenFolder
+from transferkit.storage.lock import EXCLUSIVE, is_granted
+
+SMALLEST = 1024 * 1024  # bytes: with less, nobody even looks into the folder
+LINE = 400  # bytes that an index may have for each file that is there: more than two lines
+LIMIT = 64 * 1024 * 1024  # bytes of an index that are read at most: its newest 400,000 lines
+
+_ROW = re.compile(r"^2 (sha\d+):([0-9a-f]+) \d+ \d+ \d+ \d+ (\S+)$", re.ASCII | re.MULTILINE)
+
+
+def compact(folder: str, unfinished: OpenFolder, name: str, size: int, boots: Container[str | None]) -> None:
+    """Write the index of a folder anew, where its ``size`` says that most of it is of no use; ``OSError``.
+
+    Others may append meanwhile: what they add to the old file before the new one has its name goes over as well. One
+    process at a time does this, where there are locks. Where there are none and two do it at once, lines may be lost,
+    and their files are hashed once more. Lines of other ``boots`` count for nobody.
+    """
+    if size < SMALLEST:
+        return
+    there = set(os.listdir(folder))
+    if size < LINE * len(there):
+        return
+    disk = unfinished.disk
+    fd = disk.reopen(unfinished.at(name), unfinished.fd)
+    try:
+        with suppress(OSError):  # no locks here
+            if not is_granted(disk, fd, EXCLUSIVE):
+                return
+        if is_named(disk, fd, unfinished.at(name), unfinished.fd) is False:
+            return  # somebody has just done it
+        start = max(0, disk.fstat(fd).st_size - LIMIT)
+        old = _read(disk, fd, start)
+        rows = {
+            match[2]: match[0]
+            for match in _ROW.finditer(old.decode("ascii", "replace"))
+            if f"{match[1]}-{match[2]}" in there and match[3] in boots
+        }
+        unfinished.replace(name, "".join(f"{row}\n" for row in rows.values()).encode("ascii"))
+        added = _read(disk, fd, start + len(old))
+        if added:
+            disk.append(unfinished.at(name), added, unfinished.fd)
+    finally:
+        close_quietly(disk, fd)
+
+
+def _read(disk: Disk, fd: int, start: int) -> bytes:
+    """Return what a file has from ``start`` on."""
+    data = bytearray(max(0, disk.fstat(fd).st_size - start))
+    return bytes(data[: disk.preadv(fd, memoryview(data), start)]) if data else b""

@@ -1,0 +1,83 @@
+"""The folder of unfinished files, ``.partial``, held open: whatever its name leads to later, files are made in here."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from transferkit.content.interfaces import Closing
+from transferkit.errors import StorageError
+from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error, sync
+
+_BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd  # Linux, macOS
+
+
+class OpenFolder(Closing):
+    """One opening of ``.partial``. Thread-safe. Closed with the last ingest that uses it, or by ``close``.
+
+    ``at(name)`` and ``fd`` are what the calls of a ``Disk`` take. Where a file system does not open folders, ``at`` is
+    the whole path, and ``fd`` ``None``.
+    """
+
+    def __init__(self, path: str, disk: Disk) -> None:
+        self.path = path
+        self.disk = disk
+        self.fd: int | None = None
+        self.prefix = f"{path}/"
+        try:
+            if _BY_DESCRIPTOR:
+                self.fd = disk.open_folder(path)
+                self.prefix = ""
+        except OSError as error:
+            if not os.path.islink(path):
+                if can_do_without("open_folder", error):
+                    return
+                raise storage_error(error, "opening the folder", path) from error
+        # makedirs takes a link to a folder for one, and what is in there may be anybody's.
+        if self.fd is None and os.path.islink(path):
+            raise StorageError(f"{path} is a symbolic link; remove it", errno=errno.ELOOP)
+
+    def at(self, name: str) -> str:
+        """Return how a ``Disk`` is told of a file in here, together with ``fd``."""
+        return self.prefix + name
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the path still leads here."""
+        if self.fd is None:
+            return os.path.isdir(self.path) and not os.path.islink(self.path)
+        try:
+            return is_named(self.disk, self.fd, self.path) is not False
+        except OSError as error:
+            raise storage_error(error, "reading", self.path) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file in here; ``FileNotFoundError``: there is none."""
+        self.disk.unlink(self.prefix + name, self.fd)
+
+    def replace(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Put a file with this content in the place of one that may be there; ``OSError``.
+
+        ``durable``: after a power cut it is one or the other.
+        """
+        disk, fd = self.disk, self.fd
+        temporary = self.at(f"{name}.new")  # always the same: kill -9 leaves one, and no more
+        remove_quietly(disk, temporary, fd)
+        file = disk.create(temporary, fd)
+        try:
+            try:
+                disk.pwrite(file, memoryview(data), 0)
+                if durable:
+                    sync(disk, file)
+            finally:
+                disk.close(file)
+            disk.rename(temporary, self.at(name), fd)
+        except BaseException:
+            remove_quietly(disk, temporary, fd)
+            raise
+
+    def close(self) -> None:
+        fd, self.fd, self.prefix = self.fd, None, f"{self.path}/"
+        close_quietly(self.disk, -1 if fd is None else fd)
+
+    __del__ = close
