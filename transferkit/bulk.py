@@ -73,6 +73,7 @@ def download(
         StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
         CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
 
+    >>> from transferkit import Blob
     >>> from transferkit.testing import running_registry
     >>> import hashlib, tempfile
     >>> digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
