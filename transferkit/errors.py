@@ -35,7 +35,8 @@
     └── CancelledError
 
 Each layer raises only its own family. A message says what happened, where (short digest, host, path) and what the user
-can do; it never holds a token, a password or a query string. All of them survive ``pickle``.
+can do; it never holds a token, a password or a query string. All of them survive ``pickle`` and ``copy``, with their
+attributes and their causes.
 """
 
 from __future__ import annotations
@@ -60,6 +61,18 @@ class TransferKitError(Exception):
                 raise TypeError(f"{type(self).__name__} has no {name!r}")
             if value is not None:
                 setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a pickle or a copy has besides the message: the attributes, and the cause.
+
+        Causes of other libraries are left out: some of them cannot be pickled.
+        """
+        cause = self.__cause__
+        is_kept = isinstance(cause, TransferKitError) or (cause is not None and type(cause).__module__ == "builtins")
+        return {**vars(self), "__cause__": cause} if is_kept else vars(self)
 
 
 class InvalidNameError(TransferKitError, ValueError):
@@ -209,7 +222,7 @@ class RetriesExhaustedError(TransferKitError):
         return exhausted
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _exhausted, (type(self).__bases__[0], *self.args), vars(self)
+        return _exhausted, (type(self).__bases__[0], *self.args), self._state()
 
 
 @cache
@@ -219,8 +232,8 @@ def _also_exhausted(family: Any) -> type[RetriesExhaustedError]:
     return type("RetriesExhaustedError", (family, RetriesExhaustedError), {})
 
 
-def _exhausted(family: Any, text: str) -> RetriesExhaustedError:
-    return _also_exhausted(family)(text)
+def _exhausted(family: Any, *arguments: str) -> RetriesExhaustedError:
+    return _also_exhausted(family)(*arguments)
 
 
 class IncompleteError(TransferKitError):
