@@ -172,10 +172,23 @@ def test_a_head_without_bounds_is_refused_and_the_client_hears_of_it(url: str, h
     assert exchange(url, head).startswith(b"HTTP/1.1 " + status)
 
 
-def test_a_field_that_only_wsgi_would_take_for_a_length_is_none(url: str) -> None:
-    answers = exchange(url, b"POST / HTTP/1.1\r\nHost: x\r\nContent_Length: 5\r\nConnection: close\r\n\r\nhello")
-    assert answers.startswith(b"HTTP/1.1 200 ")
-    assert answers.endswith(b"\r\n\r\n")
+def test_a_refusal_reaches_a_client_that_sends_it_all_first(url: str) -> None:
+    with connected(url) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+        for _ in range(300):
+            sock.sendall(b"x" * 100_000)
+        assert everything(sock).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_field_that_only_wsgi_would_take_for_a_length_is_none() -> None:
+    def tell(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = repr([environ.get(name) for name in ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_X_Y")]).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    fields = b"Content_Length: 5\r\nTransfer_Encoding: chunked\r\nX-Y: z\r\nX_Y: w\r\nConnection: close\r\n\r\n"
+    with serving(tell) as url:
+        assert exchange(url, b"POST / HTTP/1.1\r\nHost: x\r\n" + fields).endswith(b"\r\n\r\n[None, None, 'z']")
 
 
 @pytest.mark.parametrize(
