@@ -14,14 +14,14 @@
     │   ├── DigestMismatchError
     │   └── SizeMismatchError
     ├── TransportError
-    │   ├── ConnectError                no connection came about
+    │   ├── ConnectError                no connection could be made
     │   ├── CertificateError            never retried
     │   ├── ReadError                   the connection broke while reading
     │   ├── WriteError                  the connection broke while sending
     │   ├── TransportTimeout            a time limit of the transport ran out
     │   ├── StalledError                open, but silent
     │   └── SlowError                   far behind its siblings
-    ├── ProtocolError                   the peer broke the contract
+    ├── ProtocolError                   the peer broke a rule of the protocol
     ├── RegistryError                   .method .url .status .code .message .detail .retry_after
     │   ├── UnauthorizedError
     │   ├── DeniedError
@@ -116,13 +116,13 @@ class SizeMismatchError(VerificationError):
 
 
 class TransportError(TransferKitError):
-    """The network failed, before any answer could be judged."""
+    """The network failed, before there was a whole answer."""
 
     retryable = True
 
 
 class ConnectError(TransportError):
-    """No connection came about. Final for a host name that does not resolve, else retried."""
+    """No connection could be made. Final for a host name that does not resolve, else retried."""
 
 
 class CertificateError(TransportError):
@@ -152,7 +152,7 @@ class SlowError(TransportError):
 
 
 class ProtocolError(TransferKitError):
-    """The peer broke the contract of the protocol; the message says which side and how."""
+    """The peer broke a rule of the protocol; the message says which peer and how."""
 
 
 class RegistryError(TransferKitError):

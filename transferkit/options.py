@@ -1,4 +1,4 @@
-"""Options: every number that a user may turn, with its unit, its default and the reason for it.
+"""Options: every setting of a call, with its unit, its default and the reason for it.
 
 Frozen, so that a set of options can be shared by threads and calls. A keyword of a call beats the option of the same
 name. Knows no other module of the library.
@@ -56,7 +56,7 @@ class RetryOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportOptions:
-    """How connections are made and how long their silence is borne (seconds). There is no limit on the total time."""
+    """How connections are made, and how long a silent peer is waited for (seconds). Nothing limits the total time."""
 
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
