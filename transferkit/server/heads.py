@@ -15,7 +15,7 @@ END = b"\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # RFC 9112, section 3: one space each, and in the target visible ASCII alone, each % with its two digits.
-_LINE = re.compile(rb"(?:\r\n)?%b (?:[!-$&-~]|%%[0-9A-Fa-f]{2})+ HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
+_LINE = re.compile(rb"(?:\r\n)?%b (?! )[!-$&-~]*(?:%%[0-9A-Fa-f]{2}[!-$&-~]*)* HTTP/([0-9]\.[0-9])\r\n" % _TOKEN)
 _FIELDS = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % _TOKEN)
 _FRAMING = re.compile(rb"(?i)^(host|content-length|transfer-encoding):[\t ]*(.*?)[\t ]*\r$", re.MULTILINE)
 _HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*\Z")

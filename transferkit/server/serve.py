@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any
 
 from cheroot import wsgi
 from cheroot.errors import FatalSSLAlert
-from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest, comma_separated_headers
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
 
@@ -70,19 +70,25 @@ _SOON = 2
 # Seconds between two looks at the clock of the thread that waits for connections, and what ending takes at worst: with
 # cheroot's 0.5 s, half a second for each server of a test run.
 _TICK = 0.02
+_LISTS = frozenset(comma_separated_headers)
 
 
 class _Headers(HeaderReader):
-    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)
+    """Reads the fields of a head that :mod:`~transferkit.server.heads` has judged."""
+
+    def __call__(self, rfile: io.BytesIO, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+        headers = {} if hdict is None else hdict
+        for line in rfile.read()[:-4].split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            # WSGI makes Content_Length of Content-Length and of Content_Length. nginx leaves the latter out, too.
+            if not name or b"_" in name:
+                continue
+            name, value = name.title(), value.strip(b" \t")
+            headers[name] = headers[name] + b", " + value if name in headers and name in _LISTS else value
         if headers.get(b"Expect", b"").lower() == b"100-continue":
             # The same to everybody (RFC 9110, section 10.1.1) but to cheroot, which would invite the body at once.
             headers[b"Expect"] = b"100-Continue"
         return headers
-
-    def _allow_header(self, key_name: bytes) -> bool:
-        # WSGI makes Content_Length of Content-Length and of Content_Length. nginx leaves the latter out, too.
-        return b"_" not in key_name
 
 
 class _Request(HTTPRequest):
