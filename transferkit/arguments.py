@@ -77,8 +77,8 @@ def descriptors_of(blobs: Blobs) -> list[Descriptor]:
     """Return what a call is to move, each digest once; of a manifest all that it names, its config too.
 
     Raises:
-        TypeError: it is no list of blobs.
-        InvalidDescriptorError: one of them is no blob, or has two sizes.
+        TypeError: it is no list of blobs, or one of them is no blob.
+        InvalidDescriptorError: one of them has two sizes.
         InvalidManifestError: an index has no blobs of its own.
     """
     if isinstance(blobs, Manifest | Index):
