@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any
 
 from cheroot import wsgi
 from cheroot.errors import FatalSSLAlert
-from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest, comma_separated_headers
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
 
@@ -70,11 +70,10 @@ _SOON = 2
 # Seconds between two looks at the clock of the thread that waits for connections, and what ending takes at worst: with
 # cheroot's 0.5 s, half a second for each server of a test run.
 _TICK = 0.02
-_LISTS = frozenset(comma_separated_headers)
 
 
 class _Headers(HeaderReader):
-    """Reads the fields of a head that :mod:`~transferkit.server.heads` has judged."""
+    """Reads the fields of a head that :mod:`~transferkit.server.heads` has judged; what came twice is joined."""
 
     def __call__(self, rfile: io.BytesIO, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
         headers = {} if hdict is None else hdict
@@ -84,7 +83,7 @@ class _Headers(HeaderReader):
             if not name or b"_" in name:
                 continue
             name, value = name.title(), value.strip(b" \t")
-            headers[name] = headers[name] + b", " + value if name in headers and name in _LISTS else value
+            headers[name] = headers[name] + b", " + value if name in headers else value
         if headers.get(b"Expect", b"").lower() == b"100-continue":
             # The same to everybody (RFC 9110, section 10.1.1) but to cheroot, which would invite the body at once.
             headers[b"Expect"] = b"100-Continue"
