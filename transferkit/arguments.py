@@ -94,7 +94,7 @@ def shown(
     """Return the callback for ``progress``; for ``True`` that of a bar, or of lines where there is no terminal."""
     if progress is True:
         return progress_bar(label, sum(blob.size for blob in blobs))
-    return nullcontext(progress or None)
+    return nullcontext(None if progress is False else progress)
 
 
 def _kind(value: object) -> str:

@@ -151,7 +151,16 @@ def test_true_draws_a_bar_of_all_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "library/model: 5 B of 5 B (100 %)\n" == stream.getvalue()
 
 
+class Calls(list):  # type: ignore[type-arg]
+    """A callback that is false as long as nobody has called it."""
+
+    def __call__(self, completed: int, total: int) -> None:
+        self.append((completed, total))
+
+
 def test_false_and_none_show_nothing_and_a_function_is_itself() -> None:
-    for progress, expected in ((None, None), (False, None), (print, print)):
+    calls = Calls()
+    check(progress=calls)
+    for progress, expected in ((None, None), (False, None), (print, print), (calls, calls)):
         with shown(progress, "library/model", []) as callback:
             assert expected is callback
