@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from transferkit.arguments import Blobs, Progress, check, descriptors_of, shown
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Blob, Descriptor, unique
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
@@ -21,7 +21,6 @@ from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
-from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
@@ -36,13 +35,13 @@ UPLOADS = 32
 
 
 def download(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     dest_dir: Path,
     *,
     base_url: str,
     repository: str,
     concurrency: int | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = None,
     auth: Auth | None = None,
     token: str | None = None,
     get_token: GetToken | None = None,
@@ -59,19 +58,22 @@ def download(
     A blob of up to ``chunk_threshold`` bytes takes one request, a larger one a request for each chunk. Size and digest
     are checked while it streams, and its name appears only after that. Blobs that are in ``dest_dir`` already are
     verified once and skipped. A large one that was interrupted continues where it stopped. ``dest_dir`` is made if need
-    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it.
+    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it. Of a ``Manifest``
+    in the place of the blobs all that it names is downloaded, its config too.
 
-    ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
-    of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function
-    that brings one, called from a worker thread: while it runs the call cannot be stopped, and what it raises comes out
-    of the call as it is. A keyword beats the option of the same name.
+    ``progress(completed, total)`` gets bytes and is called from this thread; ``True`` draws a bar. ``auth`` is (user,
+    password) or a function of the registry's host that returns that or ``None``; ``token`` a fixed token;
+    ``get_token(challenge)`` a function that brings one, called from a worker thread: while it runs the call cannot be
+    stopped, and what it raises comes out of the call as it is. A keyword beats the option of the same name.
 
     Raises:
         InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
+        TypeError: an argument is of the wrong type; nothing was done.
         IncompleteError: some blobs failed, for the reasons in ``.failures``; the others are in place.
         StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
         CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
 
+    >>> from transferkit import Blob
     >>> from transferkit.testing import running_registry
     >>> import hashlib, tempfile
     >>> digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
@@ -84,8 +86,11 @@ def download(
     >>> sent.bytes, report.bytes, len(report.paths)
     (5, 5, 1)
     """
+    check(dest_dir=dest_dir, progress=progress, auth=auth, token=token, get_token=get_token, session=session)
+    check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, options=options)
+    check(logger=logger, cancel=cancel, trace=trace)
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
     with Hosts(
         session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
@@ -95,11 +100,12 @@ def download(
             return Report()
         with (
             closing(_directory(dest_dir, options)) as target,
+            shown(progress, repository, descriptors) as callback,
             Operation(
                 host=str(source.client.origin),
                 concurrency=ceiling,
                 options=options,
-                progress=progress,
+                progress=callback,
                 trace=trace,
                 cancellation=cancel,
                 logger=logger,
@@ -115,7 +121,7 @@ def download(
 
 
 def upload(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     src_dir: Path,
     *,
     base_url: str,
@@ -131,7 +137,7 @@ def upload(
     options: TransferOptions | None = None,
     concurrency: int | None = None,
     stall_timeout: float | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = None,
     trace: Trace = NULL_TRACE,
     logger: logging.Logger | None = None,
     cancel: Cancellation | None = None,
@@ -149,8 +155,12 @@ def upload(
         DigestMismatchError: ``manifest_ref`` is the digest of something else; nothing was done.
         StorageError, UnauthorizedError, CertificateError, ConnectError, CancelledError: as for ``download``.
     """
+    check(src_dir=src_dir, manifest=manifest, manifest_ref=manifest_ref, manifest_media_type=manifest_media_type)
+    check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, options=options)
+    check(concurrency=concurrency, stall_timeout=stall_timeout, progress=progress, trace=trace)
+    check(logger=logger, cancel=cancel)
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
     parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
     with Hosts(
@@ -159,15 +169,18 @@ def upload(
         target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
         source = Directory(src_dir, rehash=options.rehash_existing)
         _check_sources(source, descriptors)
-        with Operation(
-            host=str(target.client.origin),
-            concurrency=ceiling,
-            options=options,
-            progress=progress,
-            trace=trace,
-            cancellation=cancel,
-            logger=logger,
-        ) as operation:
+        with (
+            shown(progress, repository, descriptors) as callback,
+            Operation(
+                host=str(target.client.origin),
+                concurrency=ceiling,
+                options=options,
+                progress=callback,
+                trace=trace,
+                cancellation=cancel,
+                logger=logger,
+            ) as operation,
+        ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
                 raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
@@ -198,6 +211,8 @@ def fetch_manifest(
         InvalidManifestError, DigestMismatchError: what came is no manifest, or not this one.
         InvalidNameError, InvalidDigestError, TransportError, RegistryError, CancelledError: as for ``download``.
     """
+    check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, cancel=cancel)
+    check(options=options)
     options = _options(options, user_agent)
     check_reference(reference)
     with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
@@ -207,7 +222,7 @@ def fetch_manifest(
 
 
 def plan(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     dest_dir: Path,
     *,
     cancel: Cancellation | None = None,
@@ -222,8 +237,9 @@ def plan(
         StorageError: the folder cannot be read.
         CancelledError: ``cancel`` was triggered.
     """
+    check(dest_dir=dest_dir, cancel=cancel, options=options)
     options = options or TransferOptions()
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     target = _directory(dest_dir, options)
     with closing(target), Operation(options=options, cancellation=cancel) as operation:
         missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])

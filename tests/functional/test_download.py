@@ -10,7 +10,7 @@ import pytest
 
 import transferkit as tk
 from transferkit.storage.disk import Disk
-from transferkit.testing import answer, chunked
+from transferkit.testing import Close, answer, chunked, scripted_server
 
 pytestmark = pytest.mark.lanes
 
@@ -177,6 +177,28 @@ def test_a_failing_blob_does_not_hide_the_others(registry, served, tmp_path, imp
     assert {blob.digest for blob in missing} == set(caught.value.failures)
     assert all(isinstance(error, tk.BlobNotFoundError) for error in caught.value.failures.values())
     assert {tk.digest_to_path(blob.digest) for blob in served} == set(contents(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(answer(404), id="not there"),
+        pytest.param(answer(403, b"no"), id="denied"),
+        pytest.param(answer(500), id="broken"),
+        pytest.param(answer(200, b"hell"), id="another length"),
+        pytest.param(answer(200, b"hellx"), id="other bytes"),
+        pytest.param((answer(200, b"hello")[:-3], Close()), id="cut off"),
+    ],
+)
+def test_one_failing_blob_is_named_once(step, tmp_path):
+    blob = tk.Blob("sha256:" + hashlib.sha256(b"hello").hexdigest(), 5)
+    options = tk.TransferOptions(retry=tk.RetryOptions(attempts=1, patience=0))
+
+    with scripted_server(lambda _: step) as server, pytest.raises(tk.IncompleteError) as caught:
+        tk.download([blob], tmp_path, base_url=server.url, repository=REPOSITORY, options=options)
+
+    assert str(caught.value).startswith("1 of 1 blobs failed: ")
+    assert 1 == str(caught.value).count("2cf24dba5fb0")
 
 
 def test_a_size_that_the_registry_contradicts_is_final(registry, served, tmp_path, impatient, contents):

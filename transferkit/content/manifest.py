@@ -78,10 +78,14 @@ class Manifest(_Document):
         object.__setattr__(self, "layers", _descriptors(data, "layers"))
 
     @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All that the manifest names: its config, if it has one, and its layers. A registry wants them all."""
+        return (self.config, *self.layers) if self.config else self.layers
+
+    @property
     def size(self) -> int:
         """How many bytes all blobs have together, each counted once."""
-        blobs = (*self.layers, self.config) if self.config else self.layers
-        return sum({blob.digest: blob.size for blob in blobs}.values())
+        return sum({blob.digest: blob.size for blob in self.blobs}.values())
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Index(_Document):
         choice = f"one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
         raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
-    config = size = layers
+    blobs = config = size = layers
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:

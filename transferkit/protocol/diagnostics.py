@@ -93,7 +93,8 @@ def refusal(
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
     words = ": ".join(filter(None, (complaint.code, complaint.message)))
-    text = f"{f'{subject}: ' if subject else ''}{method} {place} answered {status}{f' ({words})' if words else ''}"
+    named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
+    text = f"{named}{method} {place} answered {status}{f' ({words})' if words else ''}"
     if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
         blobs = f": {complaint.detail}" if complaint.detail else ""
         return errors.BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")

@@ -7,7 +7,7 @@ from functools import partial
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import RegistryError
-from transferkit.names import check_repository
+from transferkit.names import WIDE, Grammar, check_repository
 from transferkit.protocol import routes
 from transferkit.transport.client import Client
 from transferkit.transport.flight import SingleFlight
@@ -15,13 +15,14 @@ from transferkit.transport.request import Request
 
 
 class Endpoint:
-    """One repository as its requests see it. A ``name`` that is none is an InvalidNameError."""
+    """One repository as its requests see it. A ``name`` that is none by its ``grammar`` is an InvalidNameError."""
 
-    __slots__ = ("blobs", "client", "first_list", "name", "read", "write")
+    __slots__ = ("blobs", "client", "first_list", "grammar", "name", "read", "write")
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, grammar: Grammar = WIDE) -> None:
         self.client = client
-        self.name = check_repository(name)
+        self.grammar = grammar
+        self.name = check_repository(name, grammar)
         self.blobs = routes.blobs(name)  # the path that a digest is appended to
         self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
         self.read = partial(Request, scope=routes.pull_scope(name))

@@ -23,7 +23,7 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
         ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, it is another, it is malformed.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
-    reference = check_reference(reference)
+    reference = check_reference(reference, endpoint.grammar)
     url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
     request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
@@ -40,7 +40,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         DigestMismatchError: ``reference`` is a digest of other bytes, or the registry stored other bytes.
         InvalidManifestError: it is longer than 4 MiB, which registries refuse.
     """
-    reference = check_reference(reference)
+    reference = check_reference(reference, endpoint.grammar)
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
     _check(raw, reference)

@@ -10,6 +10,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Fetcher, Flow, Outcome
 from transferkit.content.manifest import Index, Manifest
+from transferkit.names import OLLAMA, WIDE
 from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
@@ -31,9 +32,9 @@ class Repository:
     def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
         self.client = client
         self.name = name
-        self._endpoint = Endpoint(client, name)
-        self._urls: dict[Digest, BlobURL] = {}
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
+        self._endpoint = Endpoint(client, name, OLLAMA if ollama else WIDE)
+        self._urls: dict[Digest, BlobURL] = {}
         start = upload_ollama.start_session if ollama else partial(upload_oci.start_session, rules=PartRules(part_size))
         self._uploads = Uploads(self._endpoint, start)
 

@@ -30,7 +30,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 def start_session(upload: Upload) -> UploadSession | Outcome:
     """Ask whether the registry has the blob, or can mount it; if not, that started a session."""
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
-    source = check_repository(descriptor.source) if descriptor.source else None
+    source = check_repository(descriptor.source, upload.endpoint.grammar) if descriptor.source else None
     url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
     response = upload.ask(upload.request(method="POST", url=url, ok=(201, 202), headers=headers))

@@ -111,8 +111,10 @@ class Outcomes:
         if not self.failures:
             return
         digest, first = next(iter(self.failures.items()))
-        rest = f" (and {len(self.failures) - 1} more in .failures)" if len(self.failures) > 1 else ""
+        failed = len(self.failures)
+        others = ", the others are in place" if failed < blobs else ""
+        subject = "" if digest[:19] in str(first) else f"{digest[:19]}: "
+        rest = f" (and {failed - 1} more in .failures)" if failed > 1 else ""
         raise IncompleteError(
-            f"{len(self.failures)} of {blobs} blobs failed, the others are in place: {digest[:19]}: {first}{rest}",
-            failures=self.failures,
+            f"{failed} of {blobs} blobs failed{others}: {subject}{first}{rest}", failures=self.failures
         )

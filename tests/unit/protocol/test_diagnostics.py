@@ -258,6 +258,12 @@ def test_a_404_is_what_was_asked_for_whatever_its_url_looks_like(url: str, kind:
     assert "secret" not in str(error)
 
 
+def test_a_digest_that_stands_in_the_url_is_not_said_twice() -> None:
+    url = f"https://registry.example.com/v2/a/blobs/sha256:{64 * 'a'}"
+    error = refused(500, method="GET", url=url, subject="sha256:aaaaaaaaaaaa")
+    assert str(error) == f"GET {url} answered 500"
+
+
 def test_a_refusal_says_what_where_and_why() -> None:
     error = refused(
         403,
