@@ -52,6 +52,7 @@ class Repository:
             response = self.client.send(request, flow)
             body = open_body(response, offset, descriptor.size - 1, descriptor)
         except errors.TransferKitError as error:
+            self.client.clean(error)
             if not offset:
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
@@ -68,6 +69,7 @@ class Repository:
         try:
             return url.fetch(chunk, flow)
         except errors.TransferKitError as error:
+            self.client.clean(error)
             if url.has_ranges:
                 raise
             self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow)
@@ -112,7 +114,8 @@ class Repository:
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified."""
-        return manifests.fetch(self._endpoint, reference, flow)
+        with self.client.cleaned():
+            return manifests.fetch(self._endpoint, reference, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""

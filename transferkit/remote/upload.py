@@ -121,6 +121,8 @@ class Upload:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self._uploads.sessions.get(self.descriptor.digest)
+        if isinstance(error, TransferKitError):
+            self.client.clean(error)
         if error is not None:
             self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
         if session is not None and isinstance(error, TransferKitError) and error.retryable:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import socket
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
+from transferkit.transport.secrets import parts_of_header, parts_of_proxy
 from transferkit.transport.sockets import abort_of, alarm, closed_on_error
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
@@ -60,6 +62,25 @@ class Exchange:
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the session has credentials of its own for the registry."""
+        return self._session.auth is not None or "Authorization" in self._session.headers
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
+        session, defaults = self._session, default_headers()
+        auth = session.auth
+        sent = [str(text) for name, text in session.headers.items() if text != defaults.get(name)]
+        if isinstance(auth, tuple) and all(isinstance(part, str) for part in auth):
+            sent.append(basic(*auth))
+        for value in sent:
+            yield from parts_of_header(value)
+        yield from (cookie.value for cookie in session.cookies if cookie.value)
+        for lane in tuple(self._lanes.values()):
+            for proxy in lane.settings["proxies"].values():
+                yield from parts_of_proxy(str(proxy))
 
     def send(self, request: Request, flow: Flow) -> Response:
         """Send one request and return the response once its head is there.
@@ -98,6 +119,7 @@ class Exchange:
         lane = Lane(
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
+            proxy_from=_proxy_from(session, url, proxy) if proxy else "",
             connect_timeout=self.options.connect_timeout,
             patience=self._patience,
             settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
@@ -107,6 +129,15 @@ class Exchange:
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
+
+
+def _proxy_from(session: requests.Session, url: str, proxy: str) -> str:
+    """Return who says that requests to ``url`` go through ``proxy``, as an error names it."""
+    if select_proxy(url, session.proxies) == proxy:
+        return "from the session's proxies"
+    names = (f"{url.partition(':')[0]}_proxy", "all_proxy")
+    found = (key for name in names for key in (name, name.upper()) if os.environ.get(key) == proxy)
+    return f"from {next(found, 'the system')}"
 
 
 def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:

@@ -63,6 +63,8 @@ class Hosts(Closing):
             Authorizer, exchange=self.exchange, auth=auth, token=token, get_token=get_token, clock=clock
         )
         self._hosts: dict[Origin, Host] = {}
+        self.strangers: dict[Origin, Authorizer] = {}
+        """The origins that registries have led to and that want tokens of their own."""
         self._lock = threading.Lock()
 
     def at(self, origin: Origin, max_retry_after: float = math.inf) -> Host:
@@ -71,6 +73,15 @@ class Hosts(Closing):
             if origin not in self._hosts:
                 self._hosts[origin] = Host(self._authorizer(origin, max_retry_after=max_retry_after))
             return self._hosts[origin]
+
+    def stranger(self, origin: Origin, led_by: Origin) -> Authorizer:
+        """Return who gets anonymous tokens for an origin that ``led_by`` leads to: nothing of the user's goes there."""
+        with self._lock:
+            if origin not in self.strangers:
+                self.strangers[origin] = Authorizer(
+                    origin, self.exchange, led_by=led_by, clock=self._authorizer.keywords["clock"]
+                )
+            return self.strangers[origin]
 
     def close(self) -> None:
         """Close the connections; those of a user's session stay open."""

@@ -26,6 +26,7 @@ from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, S
 _MAX_INTERIM = 16  # 1xx responses before the real one
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
+_TLS_ALERT = b"\x15\x03"  # what OpenSSL says to a request in plain text
 # macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
 _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
@@ -189,6 +190,8 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
             if interims == _MAX_INTERIM:
                 raise ProtocolError(f"{lane.origin} sent {_MAX_INTERIM} interim answers and no final one")
         # Else the wait for a rest that never comes would be all that the caller hears of.
+        if data.startswith(_TLS_ALERT):
+            raise ProtocolError(f"{lane.origin} speaks https, not http: use its https:// address")
         if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
         if len(data) >= MAX_HEAD:
