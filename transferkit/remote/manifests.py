@@ -11,6 +11,7 @@ from transferkit.errors import (
     ManifestNotFoundError,
     NotFoundError,
     ProtocolError,
+    ReadError,
     RegistryError,
 )
 from transferkit.names import check_reference
@@ -47,7 +48,13 @@ def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, byte
     url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
     request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
-        return response, response.read(MAX_MANIFEST)
+        raw = response.read(MAX_MANIFEST)
+        if response.is_cut:
+            # The digest of a tag's manifest is that of the bytes that came: nothing else would notice.
+            raise ReadError(
+                f"{reference}: {response.origin} ended its answer without the end of TLS: it may be cut off"
+            )
+        return response, raw
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:

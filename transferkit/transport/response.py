@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 import sys
 import time
 from abc import abstractmethod
@@ -37,6 +38,9 @@ class Response(Closing):
     it means for a blob is not its business. ``origin`` is where it came from, as an error names it; ``url`` what was
     asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
+
+    is_cut = False
+    """Whether the end of the body was that of its connection, and TLS knows nothing of it: anybody may have cut it."""
 
     __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "trusted", "url")
 
@@ -123,7 +127,7 @@ class StreamResponse(Response):
     """A response on a connection that it holds until its body has ended: after its announced length, or with the
     connection."""
 
-    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock")
+    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock", "is_cut")
 
     def __init__(
         self,
@@ -137,6 +141,7 @@ class StreamResponse(Response):
         keeps: bool,
     ) -> None:
         super().__init__(head.status, head.fields, length, request, lane, flow)
+        self.is_cut = False
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
         # Bytes behind the body belong to nobody: the content stands, the connection goes.
@@ -145,6 +150,8 @@ class StreamResponse(Response):
         self._left = _ENDLESS if length is None else length
         if length == 0:
             self._release()
+        elif length is None and isinstance(self._sock, ssl.SSLSocket) and not head.chunked:
+            self._sock.suppress_ragged_eofs = False  # to be told of an end without close_notify: see ``is_cut``
 
     def readinto(self, buffer: memoryview, /) -> int:
         left = self._left
@@ -176,6 +183,9 @@ class StreamResponse(Response):
             count = self._sock.recv_into(buffer, size)
         except OSError as error:
             self._flow.check()
+            if isinstance(error, ssl.SSLEOFError) and self.length is None:
+                self.is_cut = True
+                return 0
             raise convert(error, self._lane) from error
         # Before anything is counted or written: a woken read looks like a clean end, or worse.
         self._flow.check()
