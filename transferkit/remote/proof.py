@@ -18,6 +18,7 @@ from transferkit.errors import (
     ProtocolError,
     ReadError,
     RegistryError,
+    SizeMismatchError,
     TransferKitError,
     TransportTimeout,
     WriteError,
@@ -93,7 +94,7 @@ class Questions:
         away what is here of the blob. A host that wants to be left alone for longer than the user waits, and
         whatever concerns more than the one request (no connection, a certificate, a cancelled call), is raised.
         """
-        if not isinstance(error, (RegistryError, NotFoundError, ProtocolError, *_UNANSWERED)):
+        if not isinstance(error, (RegistryError, NotFoundError, ProtocolError, SizeMismatchError, *_UNANSWERED)):
             raise error
         if not error.retryable:
             if isinstance(error, RegistryError) and error.status in (429, 503):
