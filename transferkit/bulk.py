@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import BlobNotFoundError, SourceError
 from transferkit.names import check_reference
 from transferkit.options import TransferOptions
+from transferkit.remote import manifests
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
+from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
@@ -147,18 +150,25 @@ def upload(
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = unique(blobs)
     ceiling = options.concurrency or UPLOADS
-    parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
+    parsed = manifests.check(manifest, manifest_ref, manifest_media_type)
     with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
-        source = Directory(src_dir, rehash=options.rehash_existing)
+        source, client = (
+            Directory(src_dir, rehash=options.rehash_existing),
+            Client(base_url, hosts, retry=options.retry),
+        )
+        notes = UploadNotes(source.path, f"{client.base_url} {repository}", threshold=options.resume_threshold)
+        target = Repository(client, repository, part_size=options.part_size, notes=notes)
         _check_sources(source, descriptors)
-        with Operation(
-            concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
-        ) as operation:
+        with (
+            closing(notes),
+            Operation(
+                concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
+            ) as operation,
+        ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
-                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
-                push = partial(target.push_manifest, raw, reference, media_type=kind)
+                reference = manifest_ref or parsed.digest
+                push = partial(target.push_manifest, parsed.raw, reference, media_type=parsed.media_type)
                 report = _push_manifest(push, operation, descriptors, source, target, report)
     return report
 
@@ -171,8 +181,8 @@ def _push_manifest(
     target: Repository,
     report: Report,
 ) -> Report:
-    """Push a manifest, and return what was done in all. Where the registry says that its blobs are not there, which it
-    has just confirmed, it is given a moment (image-registry#220), and then what it does not have is sent again."""
+    """Push a manifest, and return what was done in all. A registry that does not find the blobs that it has just
+    confirmed is given a moment (image-registry#220); then what it does not have is sent again."""
     for wait in (*_SETTLING, 0.0):
         try:
             operation.call(lambda flow: push(flow=flow))
@@ -181,12 +191,11 @@ def _push_manifest(
             refusal = error
         if not blobs:
             break
-        operation.call(lambda flow, wait=wait: flow.wait(wait))
+        operation.call(partial(WorkerFlow.wait, seconds=wait))
     missing = operation.call(lambda flow: [d for d in blobs if not target.may_have(d, flow=flow)])
     if not missing:
         raise refusal
-    present = [blob for blob in blobs if blob not in missing]
-    again = operation.copy(missing, source, target, present=present)
+    again = operation.copy(missing, source, target, present=[blob for blob in blobs if blob not in missing])
     operation.call(lambda flow: push(flow=flow))
     moved, retried = report.bytes + again.bytes, report.retried + again.retried + len(missing)
     return replace(report, bytes=moved, retried=retried, seconds=report.seconds + again.seconds)
@@ -301,16 +310,3 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         first, *others = problems
         more = f" (and {len(others)} more files)" if others else ""
         raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first
-
-
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
-    if raw is None:
-        if reference is not None:
-            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
-        return None
-    if len(raw) > MAX_MANIFEST:
-        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
-    asked = check_reference(reference) if reference is not None else None
-    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
-        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
-    return parse(bytes(raw), media_type=media_type or "")

@@ -46,7 +46,7 @@ def is_range(environ: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Question:
-    """``match`` finds the request, and ``rules`` lead to it; ``error`` is a status that may be told in place of success."""
+    """``match`` finds the request, and ``rules`` lead to it; ``error`` is a status that may be told for success."""
 
     match: dict[str, Any]
     upload: bool = True

@@ -57,6 +57,25 @@ def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, byte
         return response, raw
 
 
+def check(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
+    """Return the manifest that is to be pushed, if there is one.
+
+    Raises:
+        InvalidManifestError: it is malformed, too long, or missing where ``reference`` names one.
+        DigestMismatchError: ``reference`` is the digest of something else.
+    """
+    if raw is None:
+        if reference is not None:
+            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
+        return None
+    if len(raw) > MAX_MANIFEST:
+        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
+    asked = check_reference(reference) if reference is not None else None
+    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
+        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
+    return parse(bytes(raw), media_type=media_type or "")
+
+
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
     """Push a manifest, byte for byte, under a tag or its digest.
 

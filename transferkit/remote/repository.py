@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from transferkit import errors
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Outcome
+from transferkit.content.interfaces import Fetcher, Flow, Notes, Outcome
 from transferkit.content.manifest import Index, Manifest
 from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.upload import PartRules, is_ollama
@@ -18,24 +20,30 @@ from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.proof import RANGE
-from transferkit.remote.upload import StartAgain, Upload, Uploads
+from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
 
 class Repository:
     """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``Pusher`` and home of manifests. Thread-safe.
 
-    ``part_size`` (bytes) makes larger blobs go up in parts. A ``name`` that is none is an InvalidNameError.
+    ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an upload. A
+    ``name`` that is none is an InvalidNameError.
     """
 
-    def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
+    def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
         self.client = client
         self.name = name
         self._endpoint = Endpoint(client, name)
         self._urls: dict[Digest, BlobURL] = {}
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        start = upload_ollama.start_session if ollama else partial(upload_oci.start_session, rules=PartRules(part_size))
-        self._uploads = Uploads(self._endpoint, start)
+        rules = PartRules(part_size)
+        start: Callable[[Upload], UploadSession | Outcome] = upload_ollama.start_session
+        restore: Callable[[Upload, dict[str, Any]], UploadSession | None] = upload_ollama.restore_session
+        if not ollama:
+            start = partial(upload_oci.start_session, rules=rules)
+            restore = partial(upload_oci.restore_session, rules=rules)
+        self._uploads = Uploads(self._endpoint, start, restore, notes)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""

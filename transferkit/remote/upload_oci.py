@@ -7,6 +7,7 @@ that it has is compared with what was sent. After a failure the session is asked
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
@@ -35,11 +36,18 @@ def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     return _begin(upload, rules)
 
 
+def restore_session(upload: Upload, note: dict[str, Any], rules: PartRules) -> UploadSession:
+    """Return the session that a process before has left; the registry says how far it is."""
+    size, minimum = upload.descriptor.size, int(note["minimum"])
+    part = rules.length(size, minimum)
+    return OCISession(str(note["url"]), resumed=True, rules=rules, minimum=minimum, part=part, sent=size)
+
+
 def _begin(upload: Upload, rules: PartRules, source: str | None = None) -> UploadSession | Outcome:
     name, digest = upload.endpoint.name, upload.descriptor.digest
     path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
     response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
-    if source is not None and is_mounted(response, digest):
+    if source is not None and is_mounted(response, digest) and upload.is_confirmed(response):
         return Outcome.MOUNTED
     if response.status == 201:
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
@@ -58,6 +66,9 @@ class OCISession(UploadSession):
     sent: int = 0  # the end of what was ever begun to be sent: the registry cannot have more
     asked: int = -1  # how far it was when it was asked last
     tells: bool = True  # whether it says how far it is, where it is asked after a part
+
+    def note(self) -> dict[str, Any]:
+        return {"minimum": self.minimum}
 
     def resume(self, upload: Upload) -> bool:
         before = self.asked
@@ -90,6 +101,7 @@ class OCISession(UploadSession):
         location = response.headers.get("location")
         if location:
             self.url = upload.client.locate(response, location)
+            upload.note(self)
         self.confirmed = position
         upload.flow.counter.set_position(position)
 

@@ -38,6 +38,13 @@ def start_session(upload: Upload) -> UploadSession | Outcome:
     return _begin(upload)
 
 
+def restore_session(upload: Upload, note: dict[str, Any]) -> UploadSession:
+    """Return the session that a process before has left, behind the parts that are there."""
+    digests = [bytes.fromhex(text) for text in note["digests"]]
+    confirmed = min(len(digests) * part_length(upload.descriptor.size), upload.descriptor.size)
+    return OllamaSession(str(note["url"]), resumed=True, confirmed=confirmed, storage=None, signed={}, digests=digests)
+
+
 def _begin(upload: Upload, source: str | None = None) -> UploadSession | Outcome:
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
     url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
@@ -75,6 +82,10 @@ class OllamaSession(UploadSession):
     is_stored: bool = False
     md5: Any = None  # of the part under way, as far as it was sent
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
+
+    def note(self) -> dict[str, Any]:
+        # A body that goes in one has no place to go on from.
+        return {} if self.storage is not None else {"digests": [digest.hex() for digest in self.digests]}
 
     def send(self, upload: Upload) -> Outcome:
         client, counter, size = upload.client, upload.flow.counter, upload.descriptor.size
@@ -124,6 +135,7 @@ class OllamaSession(UploadSession):
                 self.digests.append(self.md5.digest())
             self.confirmed, self.url = end, url
             counter.set_position(end)
+            upload.note(self)
 
     def _to_storage(self, upload: Upload, url: str, body: RequestBody) -> Request:
         """Return the request that gives a body to the storage, which sees nothing of the user's."""

@@ -91,10 +91,9 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
         keeps = found.keeps_alive and not early and broken is None
         if request.method == "HEAD" or found.status in NO_BODY:
             # However it says that a body is framed, there is none; but what it says is for the next response to be.
-            kind, length, keeps = StreamResponse, 0, keeps and _is_framed(found)
-        else:
-            kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
-        return kind(connection, found, length, rest, request, lane, flow, keeps)
+            return StreamResponse(connection, found, 0, rest, request, lane, flow, keeps and _is_framed(found))
+        kind = ChunkedResponse if found.chunked else StreamResponse
+        return kind(connection, found, found.length, rest, request, lane, flow, keeps)
     except BaseException:
         flow.detach(connection.abort)
         raise

@@ -151,7 +151,8 @@ class StreamResponse(Response):
         if length == 0:
             self._release()
         elif length is None and isinstance(self._sock, ssl.SSLSocket) and not head.chunked:
-            self._sock.suppress_ragged_eofs = False  # to be told of an end without close_notify: see ``is_cut``
+            # To be told of an end without close_notify, see ``is_cut``; the type stubs do not know it.
+            self._sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def readinto(self, buffer: memoryview, /) -> int:
         left = self._left

@@ -115,10 +115,19 @@ def test_a_portal_that_says_200_to_everything_has_no_blob(repository_of: Any, fl
 # -- mounts
 
 
-def test_a_blob_is_mounted(repository_of: Any, flow: Flow) -> None:
-    with scripted_server([ABSENT, answer(201)]) as server:
+@pytest.mark.parametrize("said", [{"Location": BLOB_PATH}, {"Docker-Content-Digest": DIGEST}])
+def test_a_blob_is_mounted(repository_of: Any, flow: Flow, said: dict[str, str]) -> None:
+    with scripted_server([ABSENT, answer(201, b"", said)]) as server:
         assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
         assert requests_of(server) == [PROBED, ("POST", MOUNT)]
+
+
+def test_a_201_that_anybody_could_say_is_asked_about(repository_of: Any, flow: Flow) -> None:
+    for there in (THERE, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"):
+        with scripted_server([ABSENT, answer(201), there]) as server:
+            assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
+    with scripted_server([ABSENT, answer(201), ABSENT, begun(), answer(201)]) as server:
+        assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOVED
 
 
 def test_a_mount_that_is_declined_began_a_session(repository_of: Any, flow: Flow) -> None:
