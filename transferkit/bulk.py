@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transferkit.arguments import Blobs, Progress, check, descriptors_of, shown
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import BlobNotFoundError, SourceError
 from transferkit.names import check_reference
 from transferkit.options import TransferOptions
+from transferkit.remote import manifests
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
+from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 
+_SETTLING = (0.2, 0.4, 0.8)  # seconds between looks at blobs that a registry has confirmed, and does not find
 DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
 UPLOADS = 32
 
@@ -92,9 +98,7 @@ def download(
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
-    with Hosts(
-        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
-    ) as hosts:
+    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
@@ -162,14 +166,17 @@ def upload(
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
-    parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
-    with Hosts(
-        session, connections=ceiling + 1, options=options.transport, auth=auth, token=token, get_token=get_token
-    ) as hosts:
-        target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
-        source = Directory(src_dir, rehash=options.rehash_existing)
+    parsed = manifests.check(manifest, manifest_ref, manifest_media_type)
+    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
+        source, client = (
+            Directory(src_dir, rehash=options.rehash_existing),
+            Client(base_url, hosts, retry=options.retry),
+        )
+        notes = UploadNotes(source.path, f"{client.base_url} {repository}", threshold=options.resume_threshold)
+        target = Repository(client, repository, part_size=options.part_size, notes=notes)
         _check_sources(source, descriptors)
         with (
+            closing(notes),
             shown(progress, repository, descriptors) as callback,
             Operation(
                 host=str(target.client.origin),
@@ -183,9 +190,38 @@ def upload(
         ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
-                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
-                operation.call(lambda flow: target.push_manifest(raw, reference, media_type=kind, flow=flow))
+                reference = manifest_ref or parsed.digest
+                push = partial(target.push_manifest, parsed.raw, reference, media_type=parsed.media_type)
+                report = _push_manifest(push, operation, descriptors, source, target, report)
     return report
+
+
+def _push_manifest(
+    push: Callable[..., Digest],
+    operation: Operation,
+    blobs: list[Descriptor],
+    source: Directory,
+    target: Repository,
+    report: Report,
+) -> Report:
+    """Push a manifest, and return what was done in all. A registry that does not find the blobs that it has just
+    confirmed is given a moment (image-registry#220); then what it does not have is sent again."""
+    for wait in (*_SETTLING, 0.0):
+        try:
+            operation.call(lambda flow: push(flow=flow))
+            return report
+        except BlobNotFoundError as error:
+            refusal = error
+        if not blobs:
+            break
+        operation.call(partial(WorkerFlow.wait, seconds=wait))
+    missing = operation.call(lambda flow: [d for d in blobs if not target.may_have(d, flow=flow)])
+    if not missing:
+        raise refusal
+    again = operation.copy(missing, source, target, present=[blob for blob in blobs if blob not in missing])
+    operation.call(lambda flow: push(flow=flow))
+    moved, retried = report.bytes + again.bytes, report.retried + again.retried + len(missing)
+    return replace(report, bytes=moved, retried=retried, seconds=report.seconds + again.seconds)
 
 
 def fetch_manifest(
@@ -215,7 +251,7 @@ def fetch_manifest(
     check(options=options)
     options = _options(options, user_agent)
     check_reference(reference)
-    with Hosts(session, connections=1, options=options.transport, auth=auth, token=token, get_token=get_token) as hosts:
+    with _hosts(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         with Operation(host=str(source.client.origin), options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
@@ -273,6 +309,11 @@ def _options(options: TransferOptions | None, user_agent: str | None, **keywords
     return replace(options, **{name: value for name, value in keywords.items() if value is not None})
 
 
+def _hosts(options: TransferOptions, session: requests.Session | None, connections: int, **credentials: Any) -> Hosts:
+    timeout = options.stall_timeout
+    return Hosts(session, connections=connections, options=options.transport, stall_timeout=timeout, **credentials)
+
+
 def _directory(path: Path, options: TransferOptions) -> Directory:
     return Directory(
         path,
@@ -294,16 +335,3 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         first, *others = problems
         more = f" (and {len(others)} more files)" if others else ""
         raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first
-
-
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
-    if raw is None:
-        if reference is not None:
-            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
-        return None
-    if len(raw) > MAX_MANIFEST:
-        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
-    asked = check_reference(reference) if reference is not None else None
-    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
-        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
-    return parse(bytes(raw), media_type=media_type or "")

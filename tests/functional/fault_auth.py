@@ -116,5 +116,5 @@ HOPELESS = [
 ]
 
 CASES = [*FINE, *SPOILED, *HOPELESS]
-# The token service refuses the question whether a blob is there, which an upload can do without, and then no more.
-FOR_UPLOADS = [replace(case, once=RIGHT) if case.once is REFUSED else case for case in CASES]
+# The token service fails the question whether a blob is there, which an upload can do without, and then no more.
+FOR_UPLOADS = [replace(case, once=RIGHT) if case.once in (REFUSED, BAD) else case for case in CASES]

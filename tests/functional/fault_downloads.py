@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from itertools import product
 
@@ -50,8 +51,6 @@ NEVER = {
     505: tk.ServerError,
 }
 
-NO_RANGES = (400, 403, 501)  # of these, the statuses that may mean "no ranges here"
-
 
 def get(name, action, once, ever, *, kinds=ALL, schemes=("plain",), requests=(None, None), **options):
     return Case(
@@ -81,21 +80,16 @@ STATUSES = [
         for status, kind, full in classes(AGAIN)
     ),
     *(
-        both(f"{status}", respond(status, "no"), final(kind), requests=(1, 1), full=full, **REFUSED)
-        for status, kind, full in classes(NEVER)
-        if status not in NO_RANGES
-    ),
-    *(
         both(f"{status}", respond(status, "no"), final(kind), kinds=("small",), alike=("large", "empty"), full=full)
         for status, kind, full in classes(NEVER)
-        if status in NO_RANGES
     ),
     # It may be the range that is refused: all of the blob is asked for then.
     *(
         get(f"{status}-range", respond(status, "no"), RIGHT, final(NEVER[status]), kinds=("rest",), requests=(2, 2))
-        for status in NO_RANGES
+        for status in NEVER
     ),
-    both("401", respond(401), whole_call(tk.UnauthorizedError), requests=(1, 1), **UNREAD),
+    both("401", respond(401), whole_call(tk.UnauthorizedError), requests=(1, 1), kinds=("small",), alike=("large",)),
+    get("401-range", respond(401), RIGHT, whole_call(tk.UnauthorizedError), kinds=("rest",), requests=(2, 2)),
     get("502-page", html_page(502), RIGHT, gave_up(tk.ServerError), requests=(2, 2), **UNREAD),
     both("200-page", html_page(200), final(tk.SizeMismatchError), kinds=WITH_EMPTY, requests=(1, 1)),
     both("206-unasked", respond(206, b"x"), final(tk.RegistryError), kinds=("small", "large"), requests=(1, 1)),
@@ -169,7 +163,7 @@ LIES = [
     both("longer", lengthen(b"x"), final(tk.SizeMismatchError), kinds=WITH_EMPTY, schemes=BOTH, requests=(1, 1)),
     both("no-length", set_header("Content-Length", None), RIGHT, kinds=WITH_EMPTY, schemes=BOTH, requests=(1, 1)),
     both("gzip", encode_gzip(), final(tk.ProtocolError), requests=(1, 1), **REFUSED),
-    both("gzip-claimed", encode_gzip(really=False), final(tk.ProtocolError), requests=(1, 1), **REFUSED),
+    both("gzip-claimed", encode_gzip(really=False), RIGHT, requests=(1, 1), **REFUSED),
     *(
         get(
             f"corrupt-{at}",
@@ -232,7 +226,13 @@ STORAGE = [
     ),
     Case(name="storage-hangs-up", arm=to_storage(hang_up()), once=RIGHT, ever=gave_up(tk.ReadError), kinds=ALL),
     get(
-        "redirect-loop", redirect(lambda e: e["PATH_INFO"]), RIGHT, final(tk.ProtocolError), requests=(2, 11), **UNREAD
+        "redirect-loop",
+        redirect(lambda e: e["PATH_INFO"]),
+        RIGHT,
+        final(tk.ProtocolError),
+        requests=(2, 11),
+        kinds=("small",),
+        alike=("large",),
     ),
     Case(
         name="redirect-down",
@@ -388,4 +388,19 @@ STALE = [
     ]
 ]
 
-CASES = [*STATUSES, *RETRY_AFTER, *STORAGE, *in_lanes(LIES, WIRE, RAW, STALE)]
+ENDS = (tk.ProtocolError, tk.RegistryError, tk.BlobNotFoundError, tk.SizeMismatchError)
+FINAL = [final(kind) for kind in ENDS]
+
+
+def of_the_range(case: Case) -> list[Case]:
+    """With a part in place a range is asked for, and what is wrong once may be wrong with that: the blob is asked for
+    without one, before its error is told."""
+    if case.once not in FINAL or "rest" not in (*case.kinds, *case.alike):
+        return [case]
+    kinds, alike = (tuple(kind for kind in some if kind != "rest") for some in (case.kinds, case.alike))
+    rest = replace(case, kinds=("rest",), alike=(), once=RIGHT, requests=(None, None), full=True)
+    return [replace(case, kinds=kinds or alike[:1], alike=alike if kinds else alike[1:]), rest]
+
+
+ALL_CASES = [*STATUSES, *RETRY_AFTER, *STORAGE, *in_lanes(LIES, WIRE, RAW, STALE)]
+CASES = [each for case in ALL_CASES for each in of_the_range(case)]

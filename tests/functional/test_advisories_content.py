@@ -102,7 +102,7 @@ def test_cve_2024_37032_a_digest_that_is_none_gets_in_nowhere(serve, failure, tm
 
 
 @pytest.mark.parametrize("digest", [d for d in MALFORMED if d.isprintable() and d.isascii()])
-def test_cve_2024_3727_a_digest_that_a_registry_announces_is_checked_too(serve, failure, source, digest):
+def test_cve_2024_3727_a_digest_that_a_registry_announces_is_checked_too(serve, source, digest):
     headers = {"Docker-Content-Digest": digest}
 
     def script(request):
@@ -115,15 +115,11 @@ def test_cve_2024_3727_a_digest_that_a_registry_announces_is_checked_too(serve, 
     raw = manifest_of()
     server = serve(script)
     where = {"base_url": server.url, "repository": REPOSITORY}
-    for call in (
-        lambda: fetch(server.url),
-        lambda: tk.upload([tk.Blob(HELLO, 5)], source, **where),
-        lambda: tk.upload([], source, manifest=raw, manifest_ref="v1", **where),
-    ):
-        if digest.partition(":")[0] in ("sha256", "sha512"):
-            assert isinstance(failure(call), tk.ProtocolError)
-        else:
-            call()  # of an algorithm that is not ours, it says nothing that could be compared
+    # It says nothing that could be compared, and goes nowhere: what came is what its own bytes prove.
+    assert ("sha256:" + hashlib.sha256(raw).hexdigest(), raw) == ((found := fetch(server.url)).digest, found.raw)
+    assert 5 == tk.upload([tk.Blob(HELLO, 5)], source, **where).bytes
+    tk.upload([], source, manifest=raw, manifest_ref="v1", **where)
+    assert not any(digest in request.target for request in server.requests if len(digest) > 20)
 
 
 DEEP = 100_000

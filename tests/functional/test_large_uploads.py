@@ -179,15 +179,13 @@ def test_what_was_learnt_holds_for_the_next_blob(make_blobs, source):
 @pytest.mark.parametrize(
     "rule",
     [
-        FaultRule(set_header("Range", None), **PATCH),
-        FaultRule(set_header("Range", "lots"), **PATCH),
         FaultRule(set_header("Range", "0-0"), **PATCH),
         FaultRule(respond(405, read_body=True), **PATCH),
         FaultRule(respond(404, read_body=True), **PATCH),
         # It wants something else than an empty request at the end.
         FaultRule(respond(400), **PUT, where=lambda environ: environ["CONTENT_LENGTH"] == "0"),
     ],
-    ids=["no-range", "garbage", "nothing", "405", "404", "empty-put-refused"],
+    ids=["nothing", "405", "404", "empty-put-refused"],
 )
 def test_a_registry_that_takes_no_parts_gets_one_request(make_blobs, source, rule):
     with faulty(rule) as registry:
@@ -195,6 +193,23 @@ def test_a_registry_that_takes_no_parts_gets_one_request(make_blobs, source, rul
         upload(registry.url, blobs, source)
         assert ("PUT", None, 2 * MIB, 201) == requests(registry)[-1]
         assert [b.digest for b in blobs] == stored(registry, blobs)
+
+
+@pytest.mark.parametrize("said", [None, "lots", "1048576-2097151"])
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_registry_that_does_not_say_what_it_has_is_asked_and_then_believed(make_blobs, source, said, tells):
+    """distribution-spec#213 and pulp_container#2199: the digest of the commit proves what came of the parts."""
+    rules = [FaultRule(set_header("Range", said), **PATCH)]
+    if not tells:
+        rules.append(FaultRule(respond(405), method="GET", path="/blobs/uploads/"))
+    with faulty(*rules) as registry:
+        blobs = make_blobs(source, [3 * MIB])
+        report = upload(registry.url, blobs, source)
+        assert (3, 1) == (registry.log.count("PATCH"), registry.log.count("POST"))
+        assert ("PUT", None, 0, 201) == requests(registry)[-1]
+        assert (3 if tells else 1) == registry.log.count("GET")
+        assert [b.digest for b in blobs] == stored(registry, blobs)
+    assert 0 == report.retried
 
 
 def test_a_registry_that_has_more_than_was_sent_is_refused(make_blobs, source):

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urljoin
 
 import pytest
+import requests
 
 import transferkit as tk
 from transferkit.testing.registry import running_registry
@@ -342,3 +343,74 @@ def test_an_upload_over_a_users_session(registry, blobs, source):
         upload(registry, blobs, source, session=session)
 
     assert [b.digest for b in blobs] == stored(registry, blobs)
+
+
+# -- blobs that the registry has confirmed, and does not find
+
+UNKNOWN = b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
+
+
+def forgetful(times, *, loses=()):
+    """A registry that does not find the blobs of a manifest a few times, and may really have lost some."""
+    left = [times]
+
+    def wrap(app):
+        def middle(environ, start_response):
+            if environ["REQUEST_METHOD"] == "PUT" and "/manifests/" in environ["PATH_INFO"] and left[0]:
+                left[0] -= 1
+                environ["wsgi.input"].read()
+                for digest in loses if not left[0] else ():
+                    gone = {**environ, "REQUEST_METHOD": "DELETE", "PATH_INFO": f"/v2/{REPOSITORY}/blobs/{digest}"}
+                    list(app({**gone, "CONTENT_LENGTH": "0"}, lambda status, headers, exc_info=None: None))
+                start_response("400 Bad Request", [("Content-Length", str(len(UNKNOWN)))])
+                return [UNKNOWN]
+            return app(environ, start_response)
+
+        return middle
+
+    return wrap
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr("transferkit.bulk._SETTLING", (0.01, 0.01, 0.01))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_registry_that_needs_a_moment_for_its_blobs_gets_it(make_blobs, source, soon, times):
+    """image-registry#220 and konk#626."""
+    with running_registry(middleware=forgetful(times)) as registry:
+        blobs = make_blobs(source, [10, 20])
+        report = upload(registry, blobs, source, manifest=manifest_of(blobs), manifest_ref="v1")
+
+        assert 200 == requests.get(f"{registry.url}/v2/{REPOSITORY}/manifests/v1", timeout=10).status_code
+        assert (30, 2, 0) == (report.bytes, registry.log.count(method="POST"), report.retried)
+
+
+def test_what_a_registry_has_lost_is_sent_again(make_blobs, source, soon):
+    lost = []
+    with running_registry(middleware=forgetful(4, loses=lost)) as registry:
+        blobs = make_blobs(source, [10, 20, 30])
+        lost.append(blobs[1].digest)
+        calls = []
+        report = upload(
+            registry,
+            blobs,
+            source,
+            manifest=manifest_of(blobs),
+            manifest_ref="v1",
+            progress=lambda *figures: calls.append(figures),
+        )
+
+        assert 200 == requests.get(f"{registry.url}/v2/{REPOSITORY}/manifests/v1", timeout=10).status_code
+        assert (80, 1, 4) == (report.bytes, report.retried, registry.log.count(method="POST"))
+        assert (60, 60) == calls[-1]
+        assert {60} == {total for _, total in calls}
+
+
+def test_a_registry_that_never_finds_them_is_told_as_it_is(make_blobs, source, soon):
+    with running_registry(middleware=forgetful(99)) as registry:
+        blobs = make_blobs(source, [10])
+        with pytest.raises(tk.BlobNotFoundError, match="MANIFEST_BLOB_UNKNOWN"):
+            upload(registry, blobs, source, manifest=manifest_of(blobs), manifest_ref="v1")
+        assert 1 == registry.log.count(method="POST")

@@ -20,6 +20,14 @@ _SHOWN = 300  # characters of the registry's own words
 # Besides 5xx: 408 and 425 say "again", 429 "later"; 499 comes from proxies whose upstream did not answer.
 _RETRYABLE = frozenset({408, 425, 429, 499})
 _KINDS = {401: errors.UnauthorizedError, 403: errors.DeniedError, 429: errors.RateLimitedError}
+# Codes that say the same, whatever the status: registries send them with 400, 403 and 404 too. From the list of
+# go-containerregistry (pkg/v1/remote/transport/error.go, ``temporaryErrorCodes``), whose crane tries them again:
+# BLOB_UPLOAD_INVALID (OCI distribution specification: "a blob upload that can no longer proceed"), TOOMANYREQUESTS
+# (the specification: "too many requests"), UNKNOWN and UNAVAILABLE (docker/distribution, registry/api/errcode). And
+# BLOB_UPLOAD_UNKNOWN (the specification: the session is not known, or was cancelled), for which another one is begun.
+_TEMPORARY = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "TOOMANYREQUESTS", "UNKNOWN", "UNAVAILABLE"})
+# Where the status says more than a code: who asks, how much, which range.
+_STATUS_DECIDES = frozenset({401, 413, 416})
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 
 
@@ -84,10 +92,12 @@ def refusal(
     max_retry_after: float,
     subject: str = "",
     missing: type[errors.NotFoundError] = errors.NotFoundError,
+    hint: str = "pass auth=, token= or get_token=",
 ) -> errors.TransferKitError:
     """Return the exception for an answer that is a refusal.
 
-    ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means. The refusal of a
+    ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means, ``hint`` what to do
+    about a 401. The refusal of a
     manifest that names blobs which are not there is a ``BlobNotFoundError``.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
@@ -98,13 +108,18 @@ def refusal(
     if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
         blobs = f": {complaint.detail}" if complaint.detail else ""
         return errors.BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
+    is_temporary = complaint.code in _TEMPORARY and status not in _STATUS_DECIDES
     if status == 404:
-        return missing(text)
-    wait = read_retry_after(headers.get("retry-after"), now=now) if status in (429, 503) else None
+        # "Unknown" is what was asked for, with this status.
+        return missing(text, retryable=is_temporary and complaint.code != "UNKNOWN")
     kind = _KINDS.get(status, errors.ServerError if status >= 500 else errors.RegistryError)
-    retryable = status in _RETRYABLE or (status >= 500 and status not in (501, 505))
+    if is_temporary and complaint.code == "TOOMANYREQUESTS":
+        kind = errors.RateLimitedError
+    is_limit = status == 503 or kind is errors.RateLimitedError
+    wait = read_retry_after(headers.get("retry-after"), now=now) if is_limit else None
+    retryable = is_temporary or status in _RETRYABLE or (status >= 500 and status not in (501, 505))
     if status == 401:
-        text += "; pass auth=, token= or get_token="
+        text += f"; {hint}"
     if wait is not None and wait > max_retry_after:
         retryable = False
         text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after={max_retry_after:.0f})"

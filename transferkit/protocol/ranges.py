@@ -6,9 +6,6 @@ import re
 
 from transferkit.errors import ProtocolError
 
-# What servers and proxies answer to a request that they would have taken without its Range; the bytes are to be had as
-# one stream then.
-REFUSED = frozenset({400, 403, 405, 416, 501})
 _CONTENT_RANGE = re.compile(
     r"bytes +([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)\Z",
     re.ASCII | re.IGNORECASE,  # RFC 9110 section 14.1: the names of range units have no case

@@ -101,7 +101,7 @@ class BlobURL:
     def _open(self, response: Response, target: Target, chunk: Chunk) -> BlobBody:
         size = self.descriptor.size
         if response.status in (200, 206):
-            body = open_body(response, chunk.start, chunk.end, size, self.subject)
+            body = open_body(response, chunk.start, chunk.end, self.descriptor)
             if response.status == 200:
                 return body
             if self.check_version(target, response.headers.get("etag")):

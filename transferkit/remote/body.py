@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.errors import ProtocolError, SizeMismatchError
 from transferkit.protocol.ranges import check_content_range
+from transferkit.remote.proof import is_page
 from transferkit.transport.response import Response
+
+_SMALL = 1024 * 1024  # bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -26,37 +30,71 @@ class BlobBody:
         self.close()
 
 
-def open_body(response: Response, start: int, end: int, size: int, subject: str) -> BlobBody:
-    """Return the bytes ``start`` to ``end`` (inclusive) of a blob of ``size`` bytes, or (200) all of it.
+def open_body(response: Response, start: int, end: int, descriptor: Descriptor) -> BlobBody:
+    """Return the bytes ``start`` to ``end`` (inclusive) of a blob, or (200) all of it.
 
     Where it is neither, the response is closed: RangeRefused, or as by :func:`check_response`.
     """
+    size = descriptor.size
     try:
         if response.status == 206:
             check_content_range(response.headers.get("content-range"), start=start, end=end, total=size)
         else:
             start, end = 0, size - 1
-        check_response(response, end - start + 1, subject)
+        check_response(response, end - start + 1, descriptor.digest.short)
     except BaseException:
         response.close()
         raise
-    return BlobBody(response.readinto, response.close, start, end - start + 1)
+    readinto = response.readinto
+    if response.status == 200 and encoding_of(response):
+        readinto = _proven(response, descriptor)
+    return BlobBody(readinto, response.close, start, end - start + 1)
 
 
-def check_response(response: Response, expected: int | None, subject: str) -> None:
-    """Hold a response to the bytes of the content themselves, ``expected`` of them where it announces how many.
+def encoding_of(response: Response) -> str:
+    """Return how the body is encoded, as its label says, cut to what an error shows; nothing where it is not."""
+    said = response.headers.get("content-encoding", "")
+    codings = {part.strip().lower() for part in said.split(",")} - {"", "identity"}
+    return said[:40] if codings else ""
+
+
+def encoded(response: Response, subject: str) -> ProtocolError:
+    """Return the error for a body that is encoded, as its label says."""
+    return ProtocolError(f"{subject}: {response.origin} sent it with Content-Encoding {encoding_of(response)!r}")
+
+
+def _proven(response: Response, descriptor: Descriptor) -> Callable[[memoryview], int]:
+    """Return what reads a blob that is labelled as encoded: some servers label the right bytes, which are taken."""
+    hasher, seen = descriptor.digest.hasher(), 0
+
+    def readinto(buffer: memoryview) -> int:
+        nonlocal seen
+        count = response.readinto(buffer)
+        hasher.update(buffer[:count])
+        seen += count
+        is_over = not count or seen >= descriptor.size
+        if is_over and not (seen == descriptor.size and descriptor.digest.matches(hasher)):
+            raise encoded(response, descriptor.digest.short)
+        return count
+
+    return readinto
+
+
+def check_response(response: Response, expected: int, subject: str) -> None:
+    """Hold a response to the bytes of a blob themselves, ``expected`` of them where it announces how many.
 
     Raises:
         ProtocolError: it is encoded, or by the look of it a page, which must not take the place of what is there.
         SizeMismatchError: it announces another length.
     """
-    encoding = response.headers.get("content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        raise ProtocolError(f"{subject}: {response.origin} sent it with Content-Encoding {encoding[:40]!r}")
     if response.length == expected:
         return
+    # A proxy that encodes has no length to announce. Of what is longer a part might be kept, and gone on with.
+    may_be_kept = response.status == 206 or expected > _SMALL
+    if encoding_of(response) and (response.length is not None or may_be_kept):
+        raise encoded(response, subject)
     kind = response.headers.get("content-type", "").partition(";")[0][:60]
-    hint = f" (it is {kind}: a page of a proxy or of a login?)" if "html" in kind else ""
+    hint = f" (it is {kind}: a page of a proxy or of a login?)" if is_page(response) else ""
     if response.length is not None:
         said = f"announces {response.length} bytes, expected {expected}{hint}"
         raise SizeMismatchError(f"{subject}: {response.origin} {said}")

@@ -6,9 +6,10 @@ from functools import partial
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
-from transferkit.errors import RegistryError
+from transferkit.errors import TransferKitError
 from transferkit.names import WIDE, Grammar, check_repository
 from transferkit.protocol import routes
+from transferkit.remote.proof import EXISTS, Questions, is_there
 from transferkit.transport.client import Client
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
@@ -17,7 +18,7 @@ from transferkit.transport.request import Request
 class Endpoint:
     """One repository as its requests see it. A ``name`` that is none by its ``grammar`` is an InvalidNameError."""
 
-    __slots__ = ("blobs", "client", "first_list", "grammar", "name", "read", "write")
+    __slots__ = ("blobs", "client", "first_list", "grammar", "name", "questions", "read", "write")
 
     def __init__(self, client: Client, name: str, grammar: Grammar = WIDE) -> None:
         self.client = client
@@ -25,26 +26,24 @@ class Endpoint:
         self.name = check_repository(name, grammar)
         self.blobs = routes.blobs(name)  # the path that a digest is appended to
         self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
+        self.questions = Questions()
         self.read = partial(Request, scope=routes.pull_scope(name))
         self.write = partial(Request, scope=routes.push_scope(name))
 
     def exists(self, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
-        """Tell whether the repository has a blob; RegistryError: it does not say. ``uploading``: a refusal is a no."""
+        """Tell whether the repository has a blob; RegistryError: it does not say. ``uploading``: that is a no then."""
         digest = descriptor.digest
         make = self.write if uploading else self.read
         # 405: a registry without HEAD
         request = make(method="HEAD", url=self.blobs + digest, ok=(200, 404, 405), subject=digest.short)
+        if uploading and self.questions.is_spent(EXISTS, digest, flow):
+            return False
         try:
             response = self.client.send(request, flow)
-        except RegistryError as error:
-            if not uploading or error.retryable or error.status in (429, 503):
+        except TransferKitError as error:
+            if not uploading:
                 raise
+            self.questions.go_without(error, EXISTS, digest, flow)
             return False
         response.finish()
-        # Portals say 200 to everything, with no length or with that of a page.
-        length, said = (response.headers.get(name, "") for name in ("content-length", "docker-content-digest"))
-        if response.status != 200 or "html" in response.headers.get("content-type", ""):
-            return False
-        if said != digest and said.startswith(digest.algorithm):
-            return False
-        return length == str(descriptor.size) if length else said == digest
+        return is_there(response, descriptor)

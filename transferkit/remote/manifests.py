@@ -5,13 +5,23 @@ from __future__ import annotations
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
 from transferkit.content.manifest import MAX_MANIFEST, MEDIA_TYPES, Index, Manifest, parse
-from transferkit.errors import DigestMismatchError, InvalidManifestError, ManifestNotFoundError
+from transferkit.errors import (
+    DigestMismatchError,
+    InvalidManifestError,
+    ManifestNotFoundError,
+    NotFoundError,
+    ProtocolError,
+    ReadError,
+    RegistryError,
+)
 from transferkit.names import check_reference
 from transferkit.protocol import routes
 from transferkit.protocol.upload import announced
-from transferkit.remote.body import check_response
+from transferkit.remote.body import encoded, encoding_of
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import STORED, is_page, is_stored
 from transferkit.transport.request import BytesBody, RequestBody
+from transferkit.transport.response import Response
 
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 
@@ -24,13 +34,46 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference, endpoint.grammar)
+    response, raw = _get(endpoint, reference, flow)
+    try:
+        _check(raw, reference, announced(response.headers))
+        return parse(raw, media_type=response.headers.get("content-type", "").partition(";")[0].strip())
+    except (DigestMismatchError, InvalidManifestError) as error:
+        if encoding_of(response):  # some servers label bytes that are not encoded: those are taken
+            raise encoded(response, reference) from error
+        raise
+
+
+def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, bytes]:
     url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
     request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
-        check_response(response, response.length, reference)
         raw = response.read(MAX_MANIFEST)
-    _check(raw, reference, announced(response.headers))
-    return parse(raw, media_type=response.headers.get("content-type", "").partition(";")[0].strip())
+        if response.is_cut:
+            # The digest of a tag's manifest is that of the bytes that came: nothing else would notice.
+            raise ReadError(
+                f"{reference}: {response.origin} ended its answer without the end of TLS: it may be cut off"
+            )
+        return response, raw
+
+
+def check(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
+    """Return the manifest that is to be pushed, if there is one.
+
+    Raises:
+        InvalidManifestError: it is malformed, too long, or missing where ``reference`` names one.
+        DigestMismatchError: ``reference`` is the digest of something else.
+    """
+    if raw is None:
+        if reference is not None:
+            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
+        return None
+    if len(raw) > MAX_MANIFEST:
+        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
+    asked = check_reference(reference) if reference is not None else None
+    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
+        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
+    return parse(bytes(raw), media_type=media_type or "")
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
@@ -39,6 +82,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
     Raises:
         DigestMismatchError: ``reference`` is a digest of other bytes, or the registry stored other bytes.
         InvalidManifestError: it is longer than 4 MiB, which registries refuse.
+        ProtocolError: the answer does not say that it is stored, and the registry does not have it.
     """
     reference = check_reference(reference, endpoint.grammar)
     if len(raw) > MAX_MANIFEST:
@@ -50,7 +94,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         url=routes.manifest(endpoint.name, reference),
         headers={"Content-Type": media_type},
         body=body,
-        ok=(200, 201, 204),
+        ok=STORED,
         timeout=endpoint.client.options.commit_timeout,
         subject=f"the manifest {reference}",
     )
@@ -60,11 +104,29 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
     finally:
         body.rewind()  # a manifest is not part of the progress
     _check(raw, reference, announced(response.headers))
-    return Digest.of(raw)
+    digest = Digest.of(raw)
+    if not is_stored(response, digest) and not _is_there(endpoint, raw, reference, flow):
+        what = "a page" if is_page(response) else str(response.status)
+        text = f"answered the manifest {reference} with {what}, and does not have it"
+        raise ProtocolError(f"{endpoint.client.origin} {text}")
+    return digest
+
+
+def _is_there(endpoint: Endpoint, raw: bytes, reference: str, flow: Flow) -> bool:
+    """Tell whether the repository has just this manifest under a tag or digest."""
+    try:
+        return _get(endpoint, reference, flow)[1] == raw
+    except (NotFoundError, RegistryError, ProtocolError) as error:
+        if error.retryable:
+            raise
+        return False
 
 
 def _check(raw: bytes, reference: str, said: Digest | None = None) -> None:
     """Hold a manifest to the digest that it is asked for by, and to the one that the registry says it has."""
+    # docker-registry names the sha256 of what it was asked for by its sha512: the bytes have proved themselves then.
+    if isinstance(reference, Digest) and said is not None and said.algorithm != reference.algorithm:
+        said = None
     for claim in (reference, said):
         if isinstance(claim, Digest) and claim != (actual := Digest.of(raw, claim.algorithm)):
             raise DigestMismatchError(f"the manifest {reference} has the digest {actual.short}, not {claim.short}")

@@ -2,61 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from transferkit import errors
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Outcome
+from transferkit.content.interfaces import Fetcher, Flow, Notes, Outcome
 from transferkit.content.manifest import Index, Manifest
 from transferkit.names import OLLAMA, WIDE
 from transferkit.protocol.chunksums import Pairs
-from transferkit.protocol.ranges import REFUSED, RangeRefused
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import manifests, upload_oci, upload_ollama
 from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.upload import StartAgain, Upload, Uploads
+from transferkit.remote.proof import RANGE
+from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
 
 class Repository:
     """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``Pusher`` and home of manifests. Thread-safe.
 
-    ``part_size`` (bytes) makes larger blobs go up in parts. A ``name`` that is none is an InvalidNameError.
+    ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an upload. A
+    ``name`` that is none is an InvalidNameError.
     """
 
-    def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
+    def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
         self.client = client
         self.name = name
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
         self._endpoint = Endpoint(client, name, OLLAMA if ollama else WIDE)
         self._urls: dict[Digest, BlobURL] = {}
-        start = upload_ollama.start_session if ollama else partial(upload_oci.start_session, rules=PartRules(part_size))
-        self._uploads = Uploads(self._endpoint, start)
+        rules = PartRules(part_size)
+        start: Callable[[Upload], UploadSession | Outcome] = upload_ollama.start_session
+        restore: Callable[[Upload, dict[str, Any]], UploadSession | None] = upload_ollama.restore_session
+        if not ollama:
+            start = partial(upload_oci.start_session, rules=rules)
+            restore = partial(upload_oci.restore_session, rules=rules)
+        self._uploads = Uploads(self._endpoint, start, restore, notes)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
-        endpoint, subject, size = self._endpoint, descriptor.digest.short, descriptor.size
+        endpoint = self._endpoint
         request = endpoint.read(
             method="GET",
             url=endpoint.blobs + descriptor.digest,
             ok=(200, 206) if offset else (200,),
             headers={"Range": f"bytes={offset}-"} if offset else {},
-            subject=subject,
+            subject=descriptor.digest.short,
             missing=errors.BlobNotFoundError,
         )
         try:
             response = self.client.send(request, flow)
-            body = open_body(response, offset, size - 1, size, subject)
-        except (errors.RegistryError, RangeRefused) as error:
-            if not offset or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
+            body = open_body(response, offset, descriptor.size - 1, descriptor)
+        except errors.TransferKitError as error:
+            self.client.clean(error)
+            if not offset:
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
+            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow, costly=True)
             return self.fetch(descriptor, flow=flow)
+        if offset:
+            self._endpoint.questions.answered(RANGE, descriptor.digest, flow)
         body.length = response.length
         return body
 
@@ -65,9 +77,11 @@ class Repository:
         url = self._url(descriptor)
         try:
             return url.fetch(chunk, flow)
-        except (errors.RegistryError, RangeRefused) as error:
-            if url.has_ranges or (isinstance(error, errors.RegistryError) and error.status not in REFUSED):
+        except errors.TransferKitError as error:
+            self.client.clean(error)
+            if url.has_ranges:
                 raise
+            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow)
         whole = self.fetch(descriptor, flow=flow)
         whole.length = descriptor.size
         return whole
@@ -83,6 +97,15 @@ class Repository:
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
         return self._endpoint.exists(descriptor, flow)
+
+    def may_have(self, descriptor: Descriptor, *, flow: Flow) -> bool:
+        """Ask whether the repository has the blob; who does not say may have it."""
+        try:
+            return self.exists(descriptor, flow=flow)
+        except errors.TransferKitError as error:
+            if error.retryable or not isinstance(error, (errors.RegistryError, errors.ProtocolError)):
+                raise
+            return True
 
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here; another goes on from what the registry has.
@@ -100,7 +123,8 @@ class Repository:
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified."""
-        return manifests.fetch(self._endpoint, reference, flow)
+        with self.client.cleaned():
+            return manifests.fetch(self._endpoint, reference, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""

@@ -12,20 +12,30 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekable
-from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
+from transferkit.content.interfaces import Body, Fetcher, Flow, Notes, Outcome, Seekable
+from transferkit.errors import (
+    CancelledError,
+    NotFoundError,
+    ProtocolError,
+    ReadError,
+    RegistryError,
+    StalledError,
+    TransferKitError,
+)
+from transferkit.names import check_repository
+from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page, is_stored
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
 EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
-# Of the final request. 204 and 200 come from registries before the specification, and from storage behind a redirect.
-STORED = (200, 201, 204)
 _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
@@ -51,6 +61,10 @@ class UploadSession(ABC):
         """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
         return True
 
+    def note(self) -> dict[str, Any]:
+        """Return what another process needs to go on, besides the address; nothing where it could not."""
+        return {}
+
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
         """Send what is missing, and end the session. Raises StartAgain where another one is needed."""
@@ -62,6 +76,8 @@ class Uploads:
 
     endpoint: Endpoint
     start_session: Callable[[Upload], UploadSession | Outcome]  # or the blob is there
+    restore: Callable[[Upload, dict[str, Any]], UploadSession | None] | None = None  # of another process, from its note
+    notes: Notes | None = None
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     absent: int = 0  # blobs that were not there, one after the other
     unasked: int = 0
@@ -102,8 +118,9 @@ class Upload:
                     uploads.absent = 0
                     return Outcome.PRESENT
                 uploads.absent += 1
-            session = sessions.get(digest)
+            session = sessions.get(digest) or self._restored()
             if session is not None and session.resume(self):
+                sessions[digest] = session
                 self.flow.counter.set_position(session.confirmed)
                 return session
         sessions.pop(digest, None)
@@ -114,13 +131,35 @@ class Upload:
         started = uploads.start_session(self)
         if isinstance(started, UploadSession) and self.descriptor.size >= _SMALL:
             sessions[digest] = started
+            self.note(started)
         return started
+
+    def _restored(self) -> UploadSession | None:
+        """Return the session that another process has left, where it was one at the registry itself."""
+        uploads = self._uploads
+        note = uploads.notes.load(self.descriptor) if uploads.notes is not None else {}
+        if uploads.restore is None or not note:
+            return None
+        try:
+            if Origin.of(str(note.get("url"))) == self.client.origin:
+                return uploads.restore(self, note)
+        except (ProtocolError, KeyError, TypeError, ValueError):
+            pass  # a note that makes no sense is none
+        return None
+
+    def note(self, session: UploadSession) -> None:
+        """Write down how a later process can go on. An address on another host is a secret of its own, and is not."""
+        notes, note = self._uploads.notes, session.note()
+        if notes is not None and note and Origin.of(session.url) == self.client.origin:
+            notes.save(self.descriptor, {"url": session.url, **note})
 
     def __enter__(self) -> Upload:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self._uploads.sessions.get(self.descriptor.digest)
+        if isinstance(error, TransferKitError):
+            self.client.clean(error)
         if error is not None:
             self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
@@ -129,6 +168,9 @@ class Upload:
             session.stalled = isinstance(error, StalledError)
         else:
             self._uploads.sessions.pop(self.descriptor.digest, None)
+            has_ended = error is None or (isinstance(error, TransferKitError) and not isinstance(error, CancelledError))
+            if has_ended and self._uploads.notes is not None:
+                self._uploads.notes.forget(self.descriptor)
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
 
@@ -173,18 +215,51 @@ class Upload:
         timeout = self.client.options.commit_timeout
         return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
 
+    def mount_source(self) -> str | None:
+        """Return the repository that the blob may be mounted from, while that has not failed too often."""
+        source = self.descriptor.source
+        if not source or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
+            return None
+        return check_repository(source, self.endpoint.grammar)
+
+    def is_confirmed(self, response: Response) -> bool:
+        """Tell whether a 201 to a mount is what it seems; one without its ``Location`` is asked about."""
+        if response.headers.get("location") or announced(response.headers):
+            return True
+        try:
+            return self.endpoint.exists(self.descriptor, self.flow)
+        except (RegistryError, ProtocolError):
+            return True  # it does not say, and has said 201
+
+    def forget(self) -> None:
+        """Let the next attempt begin another session."""
+        self._uploads.sessions.pop(self.descriptor.digest, None)
+
     def check_stored(self, response: Response) -> None:
-        """Finish the response to a commit; refuse one that names another digest."""
+        """Finish the response to a commit; where it proves nothing, the registry has to say that the blob is there.
+        ProtocolError: it does not, or has stored something else."""
         response.finish()
-        said, digest = announced(response.headers), self.descriptor.digest
-        if said is not None and said != digest and said.algorithm == digest.algorithm:
-            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {said}")
+        digest = self.descriptor.digest
+        if is_stored(response, digest):
+            return
+        if contradicts(response, digest):
+            raise ProtocolError(f"{self.subject}: {self.client.origin} stored it as {announced(response.headers)}")
+        if not self.endpoint.exists(self.descriptor, self.flow, uploading=True):
+            what = "a page" if is_page(response) else str(response.status)
+            text = f"answered the end of the upload with {what}, and does not say that it has the blob"
+            raise ProtocolError(f"{self.subject}: {self.client.origin} {text}")
 
     def ask(self, request: Request) -> Response:
         """Send a request without a body, and return its response, whose body says nothing."""
         response = self.client.send(request, self.flow)
         response.finish()
         return response
+
+
+def is_session_lost(error: TransferKitError) -> bool:
+    """Tell whether an error says that the session cannot go on, and another one may."""
+    code = error.code if isinstance(error, RegistryError) else ""
+    return isinstance(error, NotFoundError) or code in ("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 
 
 def status_of(error: RegistryError | NotFoundError) -> int:

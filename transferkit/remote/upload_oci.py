@@ -7,13 +7,14 @@ that it has is compared with what was sent. After a failure the session is asked
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
-from transferkit.names import check_repository
 from transferkit.protocol import routes
 from transferkit.protocol.upload import PartRules, commit_url, received, smallest_part
-from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
+from transferkit.remote.proof import MOUNT, STATUS, is_mounted
+from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, is_session_lost, status_of
 from transferkit.transport.response import Response
 
 _WORTH_A_STALL = 64 * 1024 * 1024  # bytes that are not sent again in the 10 s that another stall would take
@@ -24,22 +25,31 @@ _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     """Start a session, unless the registry mounts the blob."""
-    name, digest = upload.endpoint.name, upload.descriptor.digest
-    source = check_repository(upload.descriptor.source) if upload.descriptor.source else None
-    while True:
-        path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
+    source = upload.mount_source()
+    if source is not None:
         try:
-            response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
-            break
-        except (RegistryError, NotFoundError) as error:
+            return _begin(upload, rules, source)
+        except TransferKitError as error:
             # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then
             # the token service may refuse the wider scope too.
-            if source is None or error.retryable or status_of(error) in (429, 503):
-                raise
-            source = None
+            upload.endpoint.questions.go_without(error, MOUNT, upload.descriptor.digest, upload.flow)
+    return _begin(upload, rules)
+
+
+def restore_session(upload: Upload, note: dict[str, Any], rules: PartRules) -> UploadSession:
+    """Return the session that a process before has left; the registry says how far it is."""
+    size, minimum = upload.descriptor.size, int(note["minimum"])
+    part = rules.length(size, minimum)
+    return OCISession(str(note["url"]), resumed=True, rules=rules, minimum=minimum, part=part, sent=size)
+
+
+def _begin(upload: Upload, rules: PartRules, source: str | None = None) -> UploadSession | Outcome:
+    name, digest = upload.endpoint.name, upload.descriptor.digest
+    path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
+    response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
+    if source is not None and is_mounted(response, digest) and upload.is_confirmed(response):
+        return Outcome.MOUNTED
     if response.status == 201:
-        if source is not None:
-            return Outcome.MOUNTED
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
     url = upload.client.locate(response, response.headers.get("location"))
@@ -55,6 +65,10 @@ class OCISession(UploadSession):
     part: int  # bytes; 0 for a single request
     sent: int = 0  # the end of what was ever begun to be sent: the registry cannot have more
     asked: int = -1  # how far it was when it was asked last
+    tells: bool = True  # whether it says how far it is, where it is asked after a part
+
+    def note(self) -> dict[str, Any]:
+        return {"minimum": self.minimum}
 
     def resume(self, upload: Upload) -> bool:
         before = self.asked
@@ -64,14 +78,18 @@ class OCISession(UploadSession):
 
     def _ask(self, upload: Upload) -> bool:
         """Ask the registry how far it is; ``False`` where that cannot be gone on with."""
+        questions, digest = upload.endpoint.questions, upload.descriptor.digest
+        if questions.is_spent(STATUS, digest, upload.flow):
+            return False
         try:
             response = upload.ask(upload.request(method="GET", url=self.url, ok=(200, 202, 204)))
-        except (RegistryError, NotFoundError) as error:
-            if error.retryable:
-                raise
+        except TransferKitError as error:
             # 404: it is gone. docker-registry 2 itself ends a session that broke in the middle of a body: its size is
             # not the one that the URL was signed for.
+            if not is_session_lost(error):
+                questions.go_without(error, STATUS, digest, upload.flow)
             return False
+        questions.answered(STATUS, digest, upload.flow)
         position = received(response.headers.get("range"), sent=self.sent)
         if position is None or position > self.sent:
             return False
@@ -83,6 +101,7 @@ class OCISession(UploadSession):
         location = response.headers.get("location")
         if location:
             self.url = upload.client.locate(response, location)
+            upload.note(self)
         self.confirmed = position
         upload.flow.counter.set_position(position)
 
@@ -111,32 +130,47 @@ class OCISession(UploadSession):
                 response.finish()
                 self._took(upload, response, start, end)
             except (RegistryError, NotFoundError) as error:
+                if body is not None and body.error is not None:
+                    raise  # it is the source's, which may be a registry too
                 if status_of(error) == 416 and questions:
                     questions -= 1
                     self.resumed = True  # what it has is not what was counted here
                     if self._ask(upload):
                         continue
-                maybe_there = is_final and status_of(error) in _MAYBE_THERE
+                maybe_there = is_final and not error.retryable and status_of(error) in _MAYBE_THERE
                 if maybe_there and upload.endpoint.exists(upload.descriptor, upload.flow, uploading=True):
                     return Outcome.PRESENT
                 self._judge(upload, error, end - start, is_final=is_final)
 
     def _took(self, upload: Upload, response: Response, start: int, end: int) -> None:
-        """Take in what the registry says that it has after a part."""
+        """Take in what the registry says that it has after a part.
+
+        Some say nothing, or name that part alone (distribution-spec#213, pulp_container#2199): the session is asked,
+        and where that does not tell either, a 202 is taken at its word. The digest of the commit proves it.
+        """
         got = received(response.headers.get("range"), sent=end)
+        asks = got is None and response.status == 202
+        if asks:
+            self._go_to(upload, response, end)
+            self.tells = self.tells and self._ask(upload)
+            got = self.confirmed
         if got is not None and got > end:
             raise ProtocolError(f"{upload.subject}: {upload.client.origin} has {got} bytes, and was sent {end}")
         # ECR answers 201 to a part that it drops, and repeats the Range that it gave for the first one.
         if got is None or got <= start:
             how = f"dropped the part from {start} to {end - 1}"
             self._give_up_parts(upload, ProtocolError(f"{upload.subject}: {upload.client.origin} {how}"), how)
-        else:
+        elif not asks:
             self._go_to(upload, response, got)
 
     def _judge(self, upload: Upload, error: RegistryError | NotFoundError, length: int, *, is_final: bool) -> None:
         """Return after a refusal of a part that is to become smaller; raise it where it is final, else StartAgain."""
         status = status_of(error)
+        if is_session_lost(error) and (self.resumed or (status == 404 and self.confirmed)):
+            raise StartAgain(error) from error
         if error.retryable or status in (401, 403):
+            if is_session_lost(error):
+                upload.forget()
             raise error
         if status == 413:
             smaller = self.rules.refuse(length, self.minimum)
@@ -148,7 +182,7 @@ class OCISession(UploadSession):
                 return
             if not self.rules.taken:
                 self._give_up_parts(upload, error, "does not take them")
-        elif not (self.resumed or (status == 404 and self.confirmed)):
+        elif not self.resumed:
             if not self.part:
                 raise error
             self._give_up_parts(upload, error, f"refuses them ({status})")

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferkit.content.interfaces import Body, Outcome
-from transferkit.errors import NotFoundError, ProtocolError, RegistryError
-from transferkit.names import check_repository
+from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.protocol import routes
 from transferkit.protocol.upload import commit_url, received, signed_headers
 from transferkit.remote.body import BlobBody
-from transferkit.remote.upload import EMPTY, OCTETS, STORED, StartAgain, Upload, UploadSession, status_of
+from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page
+from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -29,12 +29,30 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 def start_session(upload: Upload) -> UploadSession | Outcome:
     """Ask whether the registry has the blob, or can mount it; if not, that started a session."""
+    source = upload.mount_source()
+    if source is not None:
+        try:
+            return _begin(upload, source)
+        except TransferKitError as error:
+            upload.endpoint.questions.go_without(error, MOUNT, upload.descriptor.digest, upload.flow)
+    return _begin(upload)
+
+
+def restore_session(upload: Upload, note: dict[str, Any]) -> UploadSession:
+    """Return the session that a process before has left, behind the parts that are there."""
+    digests = [bytes.fromhex(text) for text in note["digests"]]
+    confirmed = min(len(digests) * part_length(upload.descriptor.size), upload.descriptor.size)
+    return OllamaSession(str(note["url"]), resumed=True, confirmed=confirmed, storage=None, signed={}, digests=digests)
+
+
+def _begin(upload: Upload, source: str | None = None) -> UploadSession | Outcome:
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
-    source = check_repository(descriptor.source, upload.endpoint.grammar) if descriptor.source else None
     url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
     response = upload.ask(upload.request(method="POST", url=url, ok=(201, 202), headers=headers))
     location = _location(response)
+    if is_page(response) or contradicts(response, descriptor.digest):
+        raise ProtocolError(f"{upload.subject}: {client.origin} does not answer as Ollama's registry does")
     # Its own client takes an answer that leads nowhere for a yes too.
     if response.status == 201 or not location:
         return Outcome.MOUNTED if source else Outcome.PRESENT
@@ -65,6 +83,10 @@ class OllamaSession(UploadSession):
     md5: Any = None  # of the part under way, as far as it was sent
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
 
+    def note(self) -> dict[str, Any]:
+        # A body that goes in one has no place to go on from.
+        return {} if self.storage is not None else {"digests": [digest.hex() for digest in self.digests]}
+
     def send(self, upload: Upload) -> Outcome:
         client, counter, size = upload.client, upload.flow.counter, upload.descriptor.size
         # ``storage`` is where the next body goes, if not to the registry; ``url`` where the session goes on after it.
@@ -85,6 +107,8 @@ class OllamaSession(UploadSession):
             try:
                 response = client.send(request, upload.flow)
             except (NotFoundError, RegistryError) as error:
+                if request.body is not None and request.body.error is not None:
+                    raise  # it is the source's, which may be a registry too
                 # Another session brings other URLs, where the signature of one has expired.
                 expired = request.anonymous and status_of(error) in routes.EXPIRED
                 if expired or (self.resumed and not error.retryable):
@@ -111,6 +135,7 @@ class OllamaSession(UploadSession):
                 self.digests.append(self.md5.digest())
             self.confirmed, self.url = end, url
             counter.set_position(end)
+            upload.note(self)
 
     def _to_storage(self, upload: Upload, url: str, body: RequestBody) -> Request:
         """Return the request that gives a body to the storage, which sees nothing of the user's."""

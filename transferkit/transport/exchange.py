@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import socket
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
+from transferkit.transport.secrets import parts_of_header, parts_of_proxy
 from transferkit.transport.sockets import abort_of, alarm, closed_on_error, nobody
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
@@ -51,16 +53,37 @@ class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says.
+    ``auth`` go to the registry's own origin alone. ``headers`` is what every request says; ``patience`` the seconds
+    that a short body may take which the job can do without.
     """
 
-    def __init__(self, session: requests.Session, options: TransportOptions) -> None:
+    def __init__(self, session: requests.Session, options: TransportOptions, *, patience: float = 10.0) -> None:
         self.options = options
+        self._patience = patience
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         _import_socks(session)
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the session has credentials of its own for the registry."""
+        return self._session.auth is not None or "Authorization" in self._session.headers
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
+        session, defaults = self._session, default_headers()
+        auth = session.auth
+        sent = [str(text) for name, text in session.headers.items() if text != defaults.get(name)]
+        if isinstance(auth, tuple) and all(isinstance(part, str) for part in auth):
+            sent.append(basic(*auth))
+        for value in sent:
+            yield from parts_of_header(value)
+        yield from (cookie.value for cookie in session.cookies if cookie.value)
+        for lane in tuple(self._lanes.values()):
+            for proxy in lane.settings["proxies"].values():
+                yield from parts_of_proxy(str(proxy))
 
     def send(self, request: Request, flow: Flow) -> Response:
         """Send one request and return the response once its head is there.
@@ -99,7 +122,9 @@ class Exchange:
         lane = Lane(
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
+            proxy_from=_proxy_from(session, url, proxy) if proxy else "",
             connect_timeout=self.options.connect_timeout,
+            patience=self._patience,
             settings={"verify": verify, "cert": merged["cert"] if trusted else None, "proxies": proxies},
             headers=_headers_of(session, forwarded=forwarded, is_plain=is_plain) if trusted else {},
             is_plain=is_plain,
@@ -115,6 +140,15 @@ def _import_socks(session: requests.Session) -> None:
     if any(str(proxy).lower().startswith("socks") for proxy in proxies.values()):
         with suppress(ImportError), importing:  # whoever makes a connection says that PySocks is missing
             import transferkit.transport.socks  # noqa: F401
+
+
+def _proxy_from(session: requests.Session, url: str, proxy: str) -> str:
+    """Return who says that requests to ``url`` go through ``proxy``, as an error names it."""
+    if select_proxy(url, session.proxies) == proxy:
+        return "from the session's proxies"
+    names = (f"{url.partition(':')[0]}_proxy", "all_proxy")
+    found = (key for name in names for key in (name, name.upper()) if os.environ.get(key) == proxy)
+    return f"from {next(found, 'the system')}"
 
 
 def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:
@@ -268,9 +302,10 @@ class SessionResponse(Response):
         return count
 
     def peek(self, limit: int, *, partly: bool = False) -> bytes:
-        if self._abort is None or self.length is not None:
+        if self._abort is None or self.length == 0:
             return super().peek(limit, partly=partly)
-        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come.
+        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come; and one
+        # read may block for as long as the head may.
         try:
             with alarm(self.timeout, self._abort):
                 return super().peek(limit, partly=partly)

@@ -18,6 +18,8 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import TransferKitError
 from transferkit.transport.request import Lane, RequestBody
 
+# How OpenSSL calls it when what comes is no TLS: an answer, or a request in plain text.
+_PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _SHOWN = 200  # characters of a foreign message that are repeated
 
 
@@ -48,7 +50,9 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     who = f"proxy name of {failure.lane.proxy}" if failure.lane.proxy else f"host name of {failure.lane.origin}"
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
     silent = cause.errno == socket.EAI_AGAIN
-    return errors.ConnectError(f"the {who} does not resolve: {cause.strerror or ''}", retryable=silent)
+    return errors.ConnectError(
+        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}", retryable=silent
+    )
 
 
 def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
@@ -56,13 +60,21 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
     words = [str(c.strerror) for c in failure.causes if isinstance(c, OSError) and c.strerror] or [failure.detail]
     origin, proxy = failure.lane.origin, failure.lane.proxy
     what = f"cannot connect to {origin}" if proxy is None else f"the proxy {proxy} on the way to {origin} failed"
-    return errors.ConnectError(f"{what}: {words[-1]}")
+    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}")
+
+
+def _proxy_from(failure: _Failure) -> str:
+    """Return who says that there is a proxy, for the end of a message."""
+    return f"; the proxy is {failure.lane.proxy_from}" if failure.lane.proxy_from else ""
 
 
 def _tls(cause: Any, failure: _Failure) -> TransferKitError:
     # On a connection that stood, a damaged record is a broken connection.
     if not failure.connecting or not failure.lane.origin.startswith("https:"):
         return _broken(cause, failure)
+    if any(getattr(each, "reason", None) in _PLAIN for each in failure.causes):
+        who = failure.lane.origin if failure.lane.proxy is None else f"{failure.lane.origin}, or {failure.lane.proxy},"
+        return errors.ConnectError(f"{who} speaks http, not https: use its http:// address", retryable=False)
     return errors.ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
 

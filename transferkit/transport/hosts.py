@@ -35,7 +35,8 @@ class Hosts(Closing):
     """The hosts that one session speaks to. A context manager; thread-safe.
 
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
-    keeps ``connections`` idle ones an origin at most. ``auth``, ``token`` and ``get_token`` are those of ``download``.
+    keeps ``connections`` idle ones an origin at most. ``stall_timeout`` (seconds), ``auth``, ``token`` and
+    ``get_token`` are those of ``download``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Hosts(Closing):
         *,
         connections: int = 64,
         options: TransportOptions | None = None,
+        stall_timeout: float = 10.0,
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
@@ -56,11 +58,13 @@ class Hosts(Closing):
             adapter = PooledAdapter(connections=connections)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
-        self.exchange = Exchange(session, options or TransportOptions())
+        self.exchange = Exchange(session, options or TransportOptions(), patience=stall_timeout)
         self._authorizer = partial(
             Authorizer, exchange=self.exchange, auth=auth, token=token, get_token=get_token, clock=clock
         )
         self._hosts: dict[Origin, Host] = {}
+        self.strangers: dict[Origin, Authorizer] = {}
+        """The origins that registries have led to and that want tokens of their own."""
         self._lock = threading.Lock()
 
     def at(self, origin: Origin, max_retry_after: float = math.inf) -> Host:
@@ -69,6 +73,15 @@ class Hosts(Closing):
             if origin not in self._hosts:
                 self._hosts[origin] = Host(self._authorizer(origin, max_retry_after=max_retry_after))
             return self._hosts[origin]
+
+    def stranger(self, origin: Origin, led_by: Origin) -> Authorizer:
+        """Return who gets anonymous tokens for an origin that ``led_by`` leads to: nothing of the user's goes there."""
+        with self._lock:
+            if origin not in self.strangers:
+                self.strangers[origin] = Authorizer(
+                    origin, self.exchange, led_by=led_by, clock=self._authorizer.keywords["clock"]
+                )
+            return self.strangers[origin]
 
     def close(self) -> None:
         """Close the connections; those of a user's session stay open."""

@@ -27,6 +27,7 @@ _MAX_INTERIM = 16  # 1xx responses before the real one
 _SLICE = 0.1  # seconds between two looks for an answer while part of an interim one is there
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
+_TLS_ALERT = b"\x15\x03"  # what OpenSSL says to a request in plain text
 # macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
 _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
@@ -88,14 +89,23 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
                 raise
             flow.check()
             raise convert(broken, lane, sending=True) from broken
-        kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
-        if request.method == "HEAD" or found.status in NO_BODY:
-            kind, length = StreamResponse, 0
         keeps = found.keeps_alive and not early and broken is None
-        return kind(connection, found, length, rest, request, lane, flow, keeps)
+        if request.method == "HEAD" or found.status in NO_BODY:
+            # However it says that a body is framed, there is none; but what it says is for the next response to be.
+            return StreamResponse(connection, found, 0, rest, request, lane, flow, keeps and _is_framed(found))
+        kind = ChunkedResponse if found.chunked else StreamResponse
+        return kind(connection, found, found.length, rest, request, lane, flow, keeps)
     except BaseException:
         flow.detach(connection.abort)
         raise
+
+
+def _is_framed(head: Head) -> bool:
+    """Tell whether what a head says of the framing of its body makes sense."""
+    try:
+        return head.chunked or head.length is not None or "content-length" not in head.fields
+    except ProtocolError:
+        return False
 
 
 def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
@@ -192,6 +202,8 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
             if interims == _MAX_INTERIM:
                 raise ProtocolError(f"{lane.origin} sent {_MAX_INTERIM} interim answers and no final one")
         # Else the wait for a rest that never comes would be all that the caller hears of.
+        if data.startswith(_TLS_ALERT):
+            raise ProtocolError(f"{lane.origin} speaks https, not http: use its https:// address")
         if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
         if len(data) >= MAX_HEAD:

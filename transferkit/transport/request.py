@@ -66,8 +66,12 @@ class Lane:
     """The origin, as an error names it."""
     proxy: str | None = None
     """The proxy on the way, without user name and password."""
+    proxy_from: str = ""
+    """Who says that it is to be taken: the session, or a variable of the environment."""
     connect_timeout: float = 10.0
     """Seconds that a new connection may take."""
+    patience: float = 10.0
+    """Seconds that a body may take which the job can do without."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 import sys
 import time
 from abc import abstractmethod
@@ -38,6 +39,9 @@ class Response(Closing):
     it means for a blob is not its business. ``origin`` is where it came from, as an error names it; ``url`` what was
     asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
+
+    is_cut = False
+    """Whether the end of the body was that of its connection, and TLS knows nothing of it: anybody may have cut it."""
 
     __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "trusted", "url")
 
@@ -70,6 +74,7 @@ class Response(Closing):
         """Return at most the next ``limit`` bytes of the body; ``partly``: what comes first of them is enough.
         TransportTimeout: they come too slowly; it may be late by one read that blocks."""
         self._deadline = time.monotonic() + self.timeout
+        self._bound(self.timeout)
         data = bytearray()
         block = memoryview(bytearray(min(limit, _BLOCK)))
         while len(data) < limit:
@@ -82,6 +87,9 @@ class Response(Closing):
                 break
         self._deadline = math.inf
         return bytes(data)
+
+    def _bound(self, seconds: float) -> None:
+        """Bound how long one read may block, where that can be said."""
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
@@ -100,20 +108,27 @@ class Response(Closing):
     def finish(self) -> None:
         """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
         the head says all that counts."""
-        try:
-            if self.length is not None and self.length <= _WORTH_DRAINING:
-                self.peek(_WORTH_DRAINING)
-        except (TransportError, ProtocolError):
-            self._flow.check()
-        finally:
-            self.close()
+        if self.length is not None and self.length <= _WORTH_DRAINING:
+            self.rest(_WORTH_DRAINING)
+        self.close()
+
+    def rest(self, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a body that the job can do without, and close: nothing of it, where it is
+        broken, or takes longer than a silence may."""
+        with self:
+            self.timeout = min(self.timeout, self._lane.patience)
+            try:
+                return self.peek(limit)
+            except (TransportError, ProtocolError):
+                self._flow.check()
+                return b""
 
 
 class StreamResponse(Response):
     """A response on a connection that it holds until its body has ended: after its announced length, or with the
     connection."""
 
-    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock")
+    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock", "is_cut")
 
     def __init__(
         self,
@@ -127,6 +142,7 @@ class StreamResponse(Response):
         keeps: bool,
     ) -> None:
         super().__init__(head.status, head.fields, length, request, lane, flow)
+        self.is_cut = False
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
         # Bytes behind the body belong to nobody: the content stands, the connection goes.
@@ -135,6 +151,9 @@ class StreamResponse(Response):
         self._left = _ENDLESS if length is None else length
         if length == 0:
             self._release()
+        elif length is None and isinstance(self._sock, ssl.SSLSocket) and not head.chunked:
+            # To be told of an end without close_notify, see ``is_cut``; the type stubs do not know it.
+            self._sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def readinto(self, buffer: memoryview, /) -> int:
         left = self._left
@@ -150,6 +169,10 @@ class StreamResponse(Response):
             self._release()
         return count
 
+    def _bound(self, seconds: float) -> None:
+        if self._connection is not None:
+            self._connection.bound(seconds)
+
     def _receive(self, buffer: memoryview, size: int) -> int:
         """Return how many bytes have come, from what was read with the head and then from the socket; 0 at the end."""
         rest = self._rest
@@ -162,6 +185,9 @@ class StreamResponse(Response):
             count = self._sock.recv_into(buffer, size)
         except OSError as error:
             self._flow.check()
+            if isinstance(error, ssl.SSLEOFError) and self.length is None:
+                self.is_cut = True
+                return 0
             raise convert(error, self._lane) from error
         # Before anything is counted or written: a woken read looks like a clean end, or worse.
         self._flow.check()

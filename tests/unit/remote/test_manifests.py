@@ -15,6 +15,7 @@ from transferkit.errors import (
     InvalidNameError,
     ManifestNotFoundError,
     ProtocolError,
+    ServerError,
     TransferKitError,
 )
 from transferkit.testing import answer, scripted_server
@@ -29,7 +30,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 # What can be no digest of ours, and so contradicts nothing.
-BESIDES = ["", "x", "md5:abc", f'"{DIGEST}"']
+BESIDES = ["", "x", "sha256:x", f"{DIGEST}, {OTHER}", "md5:abc", f'"{DIGEST}"']
 
 
 def test_a_manifest_is_asked_for_with_all_types(repository_of: Any, flow: Flow) -> None:
@@ -69,8 +70,8 @@ def test_what_is_announced_counts_only_where_it_can_be_compared(repository_of: A
         ("latest", answer(200, RAW, {"Docker-Content-Digest": OTHER}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),
         (OTHER, answer(200, RAW), DigestMismatchError, "has the digest sha256:398978c14b2f, not sha256:bbbbbbbbbbbb"),
         (OTHER, answer(200, RAW, {"Docker-Content-Digest": DIGEST}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),
-        ("latest", answer(200, RAW, {"Docker-Content-Digest": "sha256:x"}), ProtocolError, "a digest that is none"),
-        ("latest", answer(200, RAW, {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
+        ("latest", answer(200, RAW[1:], {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
+        (DIGEST, answer(200, RAW + b" ", {"Content-Encoding": "br"}), ProtocolError, "Content-Encoding 'br'"),
         ("latest", answer(200, bytes(4 * 1024 * 1024 + 1)), ProtocolError, "more than the 4194304 bytes"),
         ("latest", answer(200, b"{}"), InvalidManifestError, "it has no layers and no config"),
         ("latest", answer(200, b'{"errors": [{"code": "DENIED"}]}'), InvalidManifestError, "an error and no manifest"),
@@ -108,6 +109,34 @@ def test_a_manifest_is_pushed_byte_for_byte(repository_of: Any, flow: Flow, stat
     assert (request.method, request.target) == ("PUT", f"/v2/{WHERE}/manifests/v1")
     assert (request.headers["content-type"], request.body) == (DOCKER_MANIFEST, RAW)
     assert flow.counter.position == 0  # a manifest is not part of the progress
+
+
+@pytest.mark.parametrize("label", ["", "gzip", "identity"])
+@pytest.mark.parametrize("said", ["sha512:" + 128 * "a", "sha256:x"])
+def test_what_is_asked_for_by_its_digest_proves_itself(repository_of: Any, flow: Flow, label: str, said: str) -> None:
+    with scripted_server([answer(200, RAW, {"Docker-Content-Digest": said, "Content-Encoding": label})]) as server:
+        assert repository_of(server.url).fetch_manifest(DIGEST, flow=flow).raw == RAW
+
+
+PAGE = answer(200, b"<p>", {"Content-Type": "text/html; charset=utf-8"})
+
+
+@pytest.mark.parametrize("reply", [PAGE, answer(202), answer(203), answer(206)], ids=["page", "202", "203", "206"])
+def test_an_answer_that_proves_nothing_is_asked_about(repository_of: Any, flow: Flow, reply: bytes) -> None:
+    with scripted_server([reply, answer(200, RAW)]) as server:
+        assert repository_of(server.url).push_manifest(RAW, "v1", media_type=OCI_MANIFEST, flow=flow) == DIGEST
+        assert [(r.method, r.target) for r in server.requests] == [
+            ("PUT", f"/v2/{WHERE}/manifests/v1"),
+            ("GET", f"/v2/{WHERE}/manifests/v1"),
+        ]
+    for there in (answer(404), answer(403), PAGE, answer(200, INDEX)):
+        with scripted_server([reply, there]) as server:
+            with pytest.raises(ProtocolError, match="does not have it"):
+                repository_of(server.url).push_manifest(RAW, "v1", media_type=OCI_MANIFEST, flow=flow)
+    with scripted_server([reply, answer(503)]) as server:
+        with pytest.raises(ServerError) as caught:
+            repository_of(server.url).push_manifest(RAW, "v1", media_type=OCI_MANIFEST, flow=flow)
+    assert caught.value.retryable
 
 
 def test_a_registry_that_stored_another_manifest_is_caught(repository_of: Any, flow: Flow) -> None:

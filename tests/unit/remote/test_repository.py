@@ -69,7 +69,7 @@ def test_a_server_without_ranges_begins_again(repository_of: Any, flow: Flow) ->
 @pytest.mark.parametrize(
     "reply",
     [
-        *(answer(status) for status in (400, 403, 405, 416, 501)),
+        *(answer(status) for status in (203, 300, 400, 401, 403, 404, 405, 413, 416, 501)),
         answer(206, DATA[1000:], {"Content-Range": "bytes 999-1023/1024"}),
         answer(206, DATA[1000:]),
     ],
@@ -91,7 +91,7 @@ def test_where_the_rest_is_not_to_be_had_everything_is_asked_for(repository_of: 
         (0, answer(200, DATA[:9]), SizeMismatchError, "announces 9 bytes, expected 1024"),
         (0, answer(200, b"<p>", {"Content-Type": "text/html"}), SizeMismatchError, "a page of a proxy"),
         (0, chunked(b"<p>", headers={"Content-Type": "text/html"}), ProtocolError, "sent a page"),
-        (0, answer(200, DATA, {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
+        (0, answer(200, DATA[:9], {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
         (9, answer(404), BlobNotFoundError, "answered 404"),
         (9, answer(401), UnauthorizedError, "answered 401"),
     ],
@@ -99,10 +99,10 @@ def test_where_the_rest_is_not_to_be_had_everything_is_asked_for(repository_of: 
 def test_what_is_not_the_blob_is_refused(
     repository_of: Any, flow: Flow, offset: int, reply: bytes, error: type[TransferKitError], text: str
 ) -> None:
-    with scripted_server([reply]) as server:
+    with scripted_server(lambda _: reply) as server:
         with pytest.raises(error, match=text) as caught:
             repository_of(server.url).fetch(BLOB, offset=offset, flow=flow)
-        assert len(server.requests) == 1
+        assert len(server.requests) == 1 + (offset > 0)  # it may be the range that is refused
     assert not caught.value.retryable
     assert flow.held == set()
 

@@ -9,12 +9,21 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, WHERE, Flow, Source, requests_of
+from tests.unit.remote.rig import BLOB, BLOB_PATH, DATA, DIGEST, WHERE, Flow, Source, SourceBody, requests_of
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
-from transferkit.errors import DeniedError, ProtocolError, RegistryError, ServerError, TransferKitError
+from transferkit.errors import (
+    BlobNotFoundError,
+    DeniedError,
+    NotFoundError,
+    ProtocolError,
+    ReadError,
+    RegistryError,
+    ServerError,
+    TransferKitError,
+)
 from transferkit.remote.repository import Repository
-from transferkit.testing import RawRequest, answer, scripted_server
+from transferkit.testing import Close, RawRequest, answer, scripted_server
 
 UPLOADS = f"/v2/{WHERE}/blobs/uploads/"
 SESSION = "/session?_state=a%2Fb"
@@ -106,10 +115,19 @@ def test_a_portal_that_says_200_to_everything_has_no_blob(repository_of: Any, fl
 # -- mounts
 
 
-def test_a_blob_is_mounted(repository_of: Any, flow: Flow) -> None:
-    with scripted_server([ABSENT, answer(201)]) as server:
+@pytest.mark.parametrize("said", [{"Location": BLOB_PATH}, {"Docker-Content-Digest": DIGEST}])
+def test_a_blob_is_mounted(repository_of: Any, flow: Flow, said: dict[str, str]) -> None:
+    with scripted_server([ABSENT, answer(201, b"", said)]) as server:
         assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
         assert requests_of(server) == [PROBED, ("POST", MOUNT)]
+
+
+def test_a_201_that_anybody_could_say_is_asked_about(repository_of: Any, flow: Flow) -> None:
+    for there in (THERE, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"):
+        with scripted_server([ABSENT, answer(201), there]) as server:
+            assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
+    with scripted_server([ABSENT, answer(201), ABSENT, begun(), answer(201)]) as server:
+        assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOVED
 
 
 def test_a_mount_that_is_declined_began_a_session(repository_of: Any, flow: Flow) -> None:
@@ -162,6 +180,40 @@ def test_trouble_at_a_mount_is_no_refusal(
             push(repository_of(server.url), flow, MOUNTED)
 
 
+@pytest.mark.parametrize("trouble", [answer(500), answer(429), Close()], ids=["500", "429", "cut"])
+def test_a_mount_that_keeps_failing_is_followed_by_a_plain_upload(repository_of: Any, flow: Flow, trouble: Any) -> None:
+    def reply(request: RawRequest) -> Any:
+        return {"HEAD": ABSENT, "PUT": answer(201)}.get(request.method) or (
+            trouble if "mount=" in request.target else begun()
+        )
+
+    with scripted_server(reply) as server:
+        repository = repository_of(server.url)
+        for _ in range(2):
+            with pytest.raises((RegistryError, ReadError)):
+                push(repository, flow, MOUNTED)
+        assert push(repository, flow, MOUNTED) is Outcome.MOVED
+        assert [method for method, target in requests_of(server) if target == MOUNT] == 3 * ["POST"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200),
+        answer(202),
+        answer(201, b"<p>", {"Content-Type": "text/html"}),
+        answer(201, b"", {"Docker-Content-Digest": "sha256:" + 64 * "b"}),
+        answer(302, b"", {"Location": "file:///x"}),
+    ],
+)
+def test_a_mount_that_proves_nothing_is_followed_by_a_plain_upload(
+    repository_of: Any, flow: Flow, reply: bytes
+) -> None:
+    with scripted_server([ABSENT, reply, begun(), answer(201)]) as server:
+        assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOVED
+        assert requests_of(server) == [PROBED, ("POST", MOUNT), BEGUN, ("PUT", COMMIT)]
+
+
 # -- the answer to the commit
 
 
@@ -185,7 +237,9 @@ def test_a_commit_that_is_refused_for_good_is_told(
     assert flow.counter.position == 0
 
 
-@pytest.mark.parametrize("said", ["", "x", "md5:abc", "sha512:" + 128 * "a", f'"{DIGEST}"', DIGEST])
+@pytest.mark.parametrize(
+    "said", ["", "x", "sha256:x", f"{DIGEST}, {DIGEST}", "md5:abc", "sha512:" + 128 * "a", f'"{DIGEST}"', DIGEST]
+)
 def test_what_a_registry_announces_counts_only_where_it_can_be_compared(
     repository_of: Any, flow: Flow, said: str
 ) -> None:
@@ -193,14 +247,48 @@ def test_what_a_registry_announces_counts_only_where_it_can_be_compared(
         assert push(repository_of(server.url), flow) is Outcome.MOVED
 
 
-@pytest.mark.parametrize(
-    ("other", "text"),
-    [("sha256:" + 64 * "b", "stored it as sha256:bbbb"), ("sha256:x", "announces a digest that is none")],
-)
-def test_a_registry_that_stored_something_else_is_caught(repository_of: Any, flow: Flow, other: str, text: str) -> None:
+def test_a_registry_that_stored_something_else_is_caught(repository_of: Any, flow: Flow) -> None:
+    other = "sha256:" + 64 * "b"
     with scripted_server([ABSENT, begun(), answer(201, b"", {"Docker-Content-Digest": other})]) as server:
-        with pytest.raises(ProtocolError, match=text):
+        with pytest.raises(ProtocolError, match="stored it as sha256:bbbb"):
             push(repository_of(server.url), flow)
+
+
+PAGE = answer(200, b"<p>", {"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize("reply", [PAGE, answer(202), answer(206), answer(226)], ids=["page", "202", "206", "226"])
+def test_an_answer_that_proves_nothing_is_asked_about(repository_of: Any, flow: Flow, reply: bytes) -> None:
+    with scripted_server([ABSENT, begun(), reply, THERE]) as server:
+        assert push(repository_of(server.url), flow) is Outcome.MOVED
+        assert requests_of(server) == [PROBED, BEGUN, ("PUT", COMMIT), PROBED]
+    with scripted_server([ABSENT, begun(), reply, ABSENT]) as server:
+        with pytest.raises(ProtocolError, match="does not say that it has the blob"):
+            push(repository_of(server.url), flow)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "BLOB_UPLOAD_INVALID"),
+        (404, "BLOB_UPLOAD_UNKNOWN"),
+        (403, "TOOMANYREQUESTS"),
+        (400, "UNAVAILABLE"),
+        (409, "UNKNOWN"),
+    ],
+)
+def test_a_code_that_is_temporary_gets_another_session(repository_of: Any, flow: Flow, status: int, code: str) -> None:
+    """The list is crane's; a session of which the registry says that it is lost is not asked about."""
+    refusal = answer(status, b'{"errors": [{"code": "%s"}]}' % code.encode())
+    lost = "UPLOAD" in code
+    after = [ABSENT, begun("/second"), answer(201)] if lost else [ABSENT, answer(404), begun("/second"), answer(201)]
+    with scripted_server([ABSENT, begun(), refusal, *after]) as server:
+        repository = repository_of(server.url)
+        with pytest.raises((RegistryError, NotFoundError)) as caught:
+            push(repository, flow, LARGE, ZEROS)
+        assert caught.value.retryable
+        assert push(repository, flow, LARGE, ZEROS) is Outcome.MOVED
+        assert server.requests[-1].target == f"/second?digest={LARGE.digest}"
 
 
 @pytest.mark.parametrize(
@@ -241,6 +329,70 @@ def test_parts_follow_each_other_and_an_empty_request_ends_them(in_parts: Any, f
         ("PATCH", SESSION, "1048576-2097151", MIB),
         ("PUT", SESSION, None, 0),
     ]
+
+
+class Breaking(SourceBody):
+    """A body whose registry refuses the rest of it."""
+
+    error: TransferKitError
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._at:
+            raise self.error
+        return super().readinto(buffer[:512])
+
+
+@pytest.mark.parametrize("error", [BlobNotFoundError("gone"), DeniedError("no", status=403), RegistryError(status=413)])
+@pytest.mark.parametrize("part_size", [None, MIB])
+def test_an_error_of_a_registry_that_is_the_source_is_not_the_targets(
+    repository_of: Any, flow: Flow, error: TransferKitError, part_size: int | None
+) -> None:
+    class Failing(Source):
+        def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Any) -> SourceBody:
+            super().fetch(descriptor, offset=offset, flow=flow)
+            body = Breaking(self, offset)
+            body.error = error
+            return body
+
+    with scripted_server([ABSENT, begun()]) as server:
+        target = Repository(repository_of(server.url).client, WHERE, part_size=part_size)
+        with pytest.raises(type(error)) as caught:
+            target.push(LARGE, Failing(ZEROS), flow=flow)
+        assert caught.value is error
+        assert requests_of(server) == [("HEAD", BLOB_PATH.replace(DIGEST, LARGE.digest)), BEGUN]
+
+
+PART_ALONE = {"Range": "1048576-2097151"}
+
+
+@pytest.mark.parametrize("said", [{}, {"Range": ""}, {"Range": "bytes=?"}], ids=repr)
+def test_a_part_whose_answer_does_not_say_what_is_there_is_asked_about(
+    in_parts: Any, flow: Flow, said: dict[str, str]
+) -> None:
+    first, second = (answer(202, b"", {"Location": SESSION, **more}) for more in (said, PART_ALONE))
+    script = [ABSENT, begun(), first, taken(MIB - 1), second, taken(2 * MIB - 1), answer(201)]
+    with scripted_server(script) as server:
+        assert push(in_parts(server.url), flow, LARGE, ZEROS) is Outcome.MOVED
+        assert [r.method for r in server.requests] == ["HEAD", "POST", "PATCH", "GET", "PATCH", "GET", "PUT"]
+    assert flow.counter.position == 2 * MIB
+
+
+@pytest.mark.parametrize("status", [answer(404), answer(204), answer(204, b"", {"Range": "0-9999999"})])
+def test_a_registry_that_never_tells_is_taken_at_its_word(in_parts: Any, flow: Flow, status: bytes) -> None:
+    """It is asked once; the digest of the commit proves what came of the parts."""
+    silent = answer(202, b"", {"Location": SESSION})
+    with scripted_server([ABSENT, begun(), silent, status, silent, answer(201)]) as server:
+        assert push(in_parts(server.url), flow, LARGE, ZEROS) is Outcome.MOVED
+        assert [r.method for r in server.requests] == ["HEAD", "POST", "PATCH", "GET", "PATCH", "PUT"]
+        assert [len(r.body) for r in server.requests if r.method == "PATCH"] == [MIB, MIB]
+
+
+def test_a_part_that_the_session_does_not_have_was_dropped(in_parts: Any, flow: Flow) -> None:
+    dropped = answer(202, b"", {"Location": SESSION})
+    with scripted_server([ABSENT, begun(), dropped, taken(0), begun("/second"), answer(201)]) as server:
+        assert push(in_parts(server.url), flow, LARGE, ZEROS) is Outcome.MOVED
+        assert server.requests[-1].target == f"/second?digest={LARGE.digest}"
+        assert len(server.requests[-1].body) == 2 * MIB
 
 
 def test_an_upload_goes_on_from_what_the_registry_has(repository_of: Any, flow: Flow) -> None:

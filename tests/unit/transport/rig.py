@@ -95,14 +95,19 @@ class Seeing(requests.Session):
 
 @contextmanager
 def client_of(
-    server: ScriptedServer | str, *, session: requests.Session | None = None, fast: bool = True, **options: Any
+    server: ScriptedServer | str,
+    *,
+    session: requests.Session | None = None,
+    fast: bool = True,
+    stall_timeout: float = 10.0,
+    **options: Any,
 ) -> Iterator[Client]:
     """Return a client, on the fast lane or (``fast=False``) through a session that sees its requests."""
     given = TransportOptions(**{"connect_timeout": 5.0, "response_timeout": LIMIT, **options})
     with ExitStack() as stack:
         if not fast:
             session = stack.enter_context(Seeing())
-        hosts = stack.enter_context(Hosts(session, options=given))
+        hosts = stack.enter_context(Hosts(session, options=given, stall_timeout=stall_timeout))
         yield Client(server if isinstance(server, str) else server.url, hosts)
 
 

@@ -66,6 +66,30 @@ def test_an_end_after_an_interim_answer_is_a_broken_connection(serve: Serve) -> 
             ask(client)
 
 
+# -- answers without a body
+
+FRAMINGS = [
+    "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    "Content-Length: 5\r\nContent-Length: 6",
+    "Content-Length: x",
+    "Transfer-Encoding: gzip",
+    "Transfer-Encoding: identity",
+]
+
+
+@pytest.mark.parametrize("framing", [*FRAMINGS, "Content-Length: 5", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_what_says_how_a_body_is_framed_harms_no_answer_without_one(
+    serve: Serve, framing: str, method: str, status: int
+) -> None:
+    """Where it could be read in two ways, the next answer comes on another connection."""
+    said = f"HTTP/1.1 {status} Whatever\r\n{framing}\r\n\r\n".encode()
+    with serve([said, HELLO]) as server, client_of(server) as client:
+        assert (status, b"") == ask(client, method)
+        assert (200, b"hello") == ask(client)
+        assert [0, int(framing in FRAMINGS)] == connections(server)
+
+
 # -- heads, whole and in pieces
 
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.unit.transport.rig import CHUNKED, HELLO, ask, client_of, connections, send
-from transferkit.errors import ProtocolError, ReadError, StalledError, TransportTimeout
+from transferkit.errors import DeniedError, ProtocolError, ReadError, StalledError, TransportTimeout
 from transferkit.testing import Pause, answer, chunked, scripted_server, truncated, until_close
 from transferkit.testing.scripted import Step
 from transferkit.transfer.flow import WorkerFlow
@@ -121,6 +121,18 @@ def test_a_rest_that_does_not_come_is_no_failure(lane: Lane, rest: list[Step]) -
         get(client, timeout=0.2).finish()
         assert (200, b"hello") == ask(client)
         assert [0, 1] == connections(server)
+
+
+@pytest.mark.parametrize("rest", [truncated(b"hel", 5)[0], truncated(b"", 5)[0]])
+def test_a_rest_is_waited_for_no_longer_than_a_silence_may_last(lane: Lane, rest: bytes) -> None:
+    """Whatever the time limit of its head: a commit has 15 minutes."""
+    script = [[rest, Pause()], [rest.replace(b"200", b"403"), Pause()]]
+    with scripted_server(script) as server, client_of(server, stall_timeout=0.1, **lane) as client:
+        began = time.monotonic()
+        get(client).finish()
+        with pytest.raises(DeniedError, match="answered 403"):
+            get(client)
+        assert time.monotonic() - began < 5
 
 
 def test_a_flow_that_is_cut_is_told_so_by_the_rest_too(lane: Lane) -> None:

@@ -119,5 +119,6 @@ def test_a_body_that_is_cut_off_is_an_error(serve: Serve, arrived: bytes, end: A
 def test_a_blob_that_is_encoded_is_refused(serve: Serve, encoding: str) -> None:
     blob = Descriptor("sha256:" + 64 * "a", 5)
     with serve([answer(200, b"hello", {"Content-Encoding": encoding})] * 2) as server, client_of(server) as client:
-        with pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
-            Repository(client, "library/model").fetch(blob, flow=WorkerFlow())
+        with Repository(client, "library/model").fetch(blob, flow=WorkerFlow()) as body:
+            with pytest.raises(ProtocolError, match=f"Content-Encoding '{encoding}'"):
+                everything(body)
