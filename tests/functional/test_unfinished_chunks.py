@@ -13,6 +13,8 @@ import transferkit as tk
 from transferkit.server import OCIRegistry
 from transferkit.testing.registry import running_registry
 
+pytestmark = pytest.mark.lanes
+
 REPOSITORY = "library/model"
 MIB = 1024 * 1024
 SIZE = 8 * MIB
