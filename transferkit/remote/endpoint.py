@@ -36,7 +36,7 @@ class Endpoint:
         make = self.write if uploading else self.read
         # 405: a registry without HEAD
         request = make(method="HEAD", url=self.blobs + digest, ok=(200, 404, 405), subject=digest.short)
-        if uploading and self.questions.is_spent(EXISTS, digest, flow):
+        if uploading and self.questions.failures and self.questions.is_spent(EXISTS, digest, flow):
             return False
         try:
             response = self.client.send(request, flow)

@@ -19,7 +19,7 @@ from transferkit.protocol import routes
 from transferkit.protocol.upload import announced
 from transferkit.remote.body import encoded, encoding_of
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import STORED, is_page, is_stored
+from transferkit.remote.proof import SUCCESS, WHOLE, is_page, is_stored
 from transferkit.transport.request import BytesBody, RequestBody
 from transferkit.transport.response import Response
 
@@ -46,7 +46,7 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
 
 def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, bytes]:
     url, missing = routes.manifest(endpoint.name, reference), ManifestNotFoundError
-    request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
+    request = endpoint.read(method="GET", url=url, ok=WHOLE, headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
         raw = response.read(MAX_MANIFEST)
         if response.is_cut:
@@ -94,7 +94,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         url=routes.manifest(endpoint.name, reference),
         headers={"Content-Type": media_type},
         body=body,
-        ok=STORED,
+        ok=SUCCESS,
         timeout=endpoint.client.options.commit_timeout,
         subject=f"the manifest {reference}",
     )

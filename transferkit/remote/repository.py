@@ -20,7 +20,7 @@ from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import RANGE
+from transferkit.remote.proof import RANGE, WHOLE
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
@@ -52,7 +52,7 @@ class Repository:
         request = endpoint.read(
             method="GET",
             url=endpoint.blobs + descriptor.digest,
-            ok=(200, 206) if offset else (200,),
+            ok=(*WHOLE, 206) if offset else WHOLE,
             headers={"Range": f"bytes={offset}-"} if offset else {},
             subject=descriptor.digest.short,
             missing=errors.BlobNotFoundError,

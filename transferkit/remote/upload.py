@@ -30,7 +30,7 @@ from transferkit.names import check_repository
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page, is_stored
+from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page, is_stored
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -118,7 +118,9 @@ class Upload:
                     uploads.absent = 0
                     return Outcome.PRESENT
                 uploads.absent += 1
-            session = sessions.get(digest) or self._restored()
+            session = sessions.get(digest)
+            if session is None and self.descriptor.size >= _SMALL:
+                session = self._restored()
             if session is not None and session.resume(self):
                 sessions[digest] = session
                 self.flow.counter.set_position(session.confirmed)
@@ -158,9 +160,9 @@ class Upload:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self._uploads.sessions.get(self.descriptor.digest)
-        if isinstance(error, TransferKitError):
-            self.client.clean(error)
         if error is not None:
+            if isinstance(error, TransferKitError):
+                self.client.clean(error)
             self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
             # The count stays as it is until the registry has said what of it is there.
@@ -169,7 +171,7 @@ class Upload:
         else:
             self._uploads.sessions.pop(self.descriptor.digest, None)
             has_ended = error is None or (isinstance(error, TransferKitError) and not isinstance(error, CancelledError))
-            if has_ended and self._uploads.notes is not None:
+            if has_ended and self.descriptor.size >= _SMALL and self._uploads.notes is not None:
                 self._uploads.notes.forget(self.descriptor)
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
@@ -213,12 +215,12 @@ class Upload:
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
         timeout = self.client.options.commit_timeout
-        return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
+        return self.request(method="PUT", url=url, ok=SUCCESS, headers=headers, body=body, timeout=timeout)
 
     def mount_source(self) -> str | None:
         """Return the repository that the blob may be mounted from, while that has not failed too often."""
         source = self.descriptor.source
-        if not source or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
+        if source is None or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
             return None
         return check_repository(source, self.endpoint.grammar)
 

@@ -15,7 +15,7 @@ from transferkit.errors import NotFoundError, ProtocolError, RegistryError, Tran
 from transferkit.protocol import routes
 from transferkit.protocol.upload import commit_url, received, signed_headers
 from transferkit.remote.body import BlobBody
-from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page
+from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page
 from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -29,7 +29,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 def start_session(upload: Upload) -> UploadSession | Outcome:
     """Ask whether the registry has the blob, or can mount it; if not, that started a session."""
-    source = upload.mount_source()
+    source = upload.mount_source() if upload.descriptor.source else None
     if source is not None:
         try:
             return _begin(upload, source)
@@ -140,7 +140,7 @@ class OllamaSession(UploadSession):
     def _to_storage(self, upload: Upload, url: str, body: RequestBody) -> Request:
         """Return the request that gives a body to the storage, which sees nothing of the user's."""
         request = upload.commit(url, headers={**OCTETS, **self.signed}, body=body)
-        return request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True)
+        return request._replace(ok=(*SUCCESS, *_REDIRECTS), anonymous=True)
 
     def _etag(self) -> str:
         """Return the ETag that S3 gives to an object in parts; nothing where it came whole."""

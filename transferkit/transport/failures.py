@@ -137,7 +137,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
     """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
     causes = _causes(error)
-    detail = str(causes[-1])[:_SHOWN] or type(causes[-1]).__name__
+    # Who cannot read the size of a chunk quotes it, and a peer may repeat a secret of ours there.
+    is_quoting = any(
+        isinstance(cause, urllib3s.InvalidChunkLength) or str(cause).startswith("invalid literal") for cause in causes
+    )
+    detail = "a chunk has no size" if is_quoting else str(causes[-1])[:_SHOWN]
+    detail = detail or type(causes[-1]).__name__
     failure = _Failure(causes, detail, lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:

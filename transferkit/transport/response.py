@@ -108,7 +108,7 @@ class Response(Closing):
     def finish(self) -> None:
         """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
         the head says all that counts."""
-        if self.length is not None and self.length <= _WORTH_DRAINING:
+        if self.length and self.length <= _WORTH_DRAINING:
             self.rest(_WORTH_DRAINING)
         self.close()
 

@@ -92,7 +92,7 @@ def test_what_is_not_the_part_is_refused_for_good(
 NO_RANGE = [
     *(
         (answer(status), f"answered {status}")
-        for status in (203, 204, 226, 300, 400, 401, 403, 404, 405, 413, 501, 505)
+        for status in (202, 204, 226, 300, 400, 401, 403, 404, 405, 413, 501, 505)
     ),
     (answer(416), r"refuses the bytes 100-299 of 1024 \(416\)"),
     (answer(416, b"", {"Content-Range": "bytes */1024"}), r"refuses the bytes 100-299 of 1024 \(416\)"),
@@ -147,6 +147,15 @@ def test_the_right_bytes_are_taken_whatever_their_label_says(
                 assert everything(body) == DATA
         take(repository)
     assert flow.held == set()
+
+
+def test_a_203_is_as_good_as_a_200(repository_of: Any, flow: Flow) -> None:
+    with scripted_server(lambda _: answer(203, DATA)) as server:
+        repository = repository_of(server.url)
+        for body in (repository.fetch(BLOB, flow=flow), repository.fetch_range(BLOB, PART, flow=flow)):
+            with body:
+                assert (body.offset, everything(body)) == (0, DATA)
+        assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("wrong", [DATA[::-1], DATA[:-1], DATA[:-1] + b"x" + DATA])

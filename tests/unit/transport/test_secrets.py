@@ -155,6 +155,16 @@ def test_what_a_peer_repeats_is_in_no_error(place: str, secret: str, seen: bool,
         assert not [s for s in (TOKEN, BASIC.partition(" ")[2], PAIR[1], KEY) if s[:12] in record.getMessage()]
 
 
+def test_a_chunk_whose_size_is_a_secret_is_in_no_error() -> None:
+    """A foreign adapter's reader quotes what it cannot read."""
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + TOKEN.encode() + b"\r\n"
+    with scripted_server([begun]) as server, requests.Session() as session, Hosts(session, token=TOKEN) as hosts:
+        with Repository(Client(server.url, hosts), WHERE).fetch(BLOB, flow=Flow()) as body:
+            with pytest.raises(TransferKitError) as caught:
+                body.readinto(memoryview(bytearray(1000)))
+    assert_clean(caught.value)
+
+
 @pytest.mark.parametrize("place", ["status line", "body", "error", "range", "encoding", "missing", "type"])
 @pytest.mark.parametrize("secret", [SIGNED, "c2lnbmF0dXJl%2Fsigned", "c2lnbmF0dXJl/signed"])
 def test_a_signed_query_that_its_storage_repeats_is_in_no_error(place: str, secret: str) -> None:
