@@ -101,7 +101,8 @@ class PooledAdapter(HTTPAdapter):
                 if not is_used:
                     raise
                 if not is_safe:
-                    raise ReadError(f"{error}, on a connection that had been used before") from None
+                    error.retryable = pool.ends_soon = True  # it may have been acted upon; the next is a new connection
+                    raise
                 connection = None
             except BaseException:
                 connection.close()
