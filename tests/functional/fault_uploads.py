@@ -292,12 +292,12 @@ RAW = [
             ("plain",),
             False,
         ),
-        # After an interim answer that nobody asked for, only the end of the body brings the next one to light.
+        # An interim answer that nobody asked for does not hide the next one.
         (
             "early-continue",
             [informational(100), answer(403), Pause()],
             False,
-            gave_up(tk.StalledError),
+            final(tk.DeniedError),
             ("huge",),
             ("plain",),
             True,

@@ -216,10 +216,10 @@ for number in range(forks):
     children.append(child)
 deadline, failed = time.monotonic() + 20, []
 for child in children:
-    done = 0
+    done, status = os.waitpid(child, os.WNOHANG)
     while not done and time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
         time.sleep(0.002)
+        done, status = os.waitpid(child, os.WNOHANG)
     if not done:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -8,11 +8,11 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
+from transferkit.forks import cached
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
@@ -181,7 +181,7 @@ class Disk:
     def make_folder(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
-    @cached_property
+    @cached
     def boot(self) -> str | None:
         """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
         with suppress(OSError, ValueError):

@@ -95,13 +95,13 @@ class PooledAdapter(HTTPAdapter):
                 if not is_used or not is_safe:
                     raise ReadError(f"{lane.origin} closed the connection without an answer") from error.__cause__
                 connection = None
-            except ProtocolError as error:
+            except http11.StrayBytes as stray:
                 # What follows an answer that had no body (a late one to HEAD) was taken for the next answer.
                 connection.close()
-                if not is_used:
-                    raise
-                if not is_safe:
-                    raise ReadError(f"{error}, on a connection that had been used before") from None
+                if not is_used or not is_safe:
+                    # It may have been acted upon, and is for the caller to try again: on a new connection.
+                    pool.ends_soon = pool.ends_soon or is_used
+                    raise ProtocolError(str(stray), retryable=is_used) from None
                 connection = None
             except BaseException:
                 connection.close()

@@ -248,8 +248,8 @@ class WakeablePool(HTTPConnectionPool):
     addresses: Addresses
     """What is known of the addresses of its host, or of the proxy on the way to it."""
     ends_soon = False
-    """Whether the server closes connections right after a response without announcing it; then a request that may not
-    be repeated gets a new connection."""
+    """Whether the server closes connections right after a response without announcing it, or sends more than its
+    response there; then a request that may not be repeated gets a new connection."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)

@@ -44,6 +44,10 @@ class StaleConnection(Exception):
     """The connection ended before a byte of a response came."""
 
 
+class StrayBytes(Exception):
+    """What came is no answer at all; on a used connection it may be what followed the answer before."""
+
+
 def head_of(request: Request, lane: Lane) -> bytes:
     """Return the head of a request; a header field that could be read as more than one is a ProtocolError."""
     fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
@@ -60,8 +64,8 @@ def head_of(request: Request, lane: Lane) -> bytes:
 
 
 def converse(connection: WakeableConnection, head: bytes, request: Request, lane: Lane, flow: Flow) -> Response:
-    """Send a request and return the response once its head is there. On every other way out, StaleConnection among
-    them, the flow knows nothing of the connection any more, and the caller closes it."""
+    """Send a request and return the response once its head is there. On every other way out, StaleConnection and
+    StrayBytes among them, the flow knows nothing of the connection any more, and the caller closes it."""
     body, timeout = request.body, request.timeout
     early = False
     broken: OSError | None = None
@@ -84,7 +88,7 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
             broken = error
         try:
             found, rest = _read_head(connection, timeout, lane, flow)
-        except (TransferKitError, StaleConnection):
+        except (TransferKitError, StaleConnection, StrayBytes):
             if broken is None:
                 raise
             flow.check()
@@ -192,7 +196,12 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
             raise ReadError(f"{lane.origin} closed the connection within the head of its answer")
         data += buffer[:count]
         while (end := data.find(END)) >= 0:
-            head, data = read_head(data[: end + 4]), data[end + 4 :]
+            try:
+                head, data = read_head(data[: end + 4]), data[end + 4 :]
+            except ProtocolError as error:
+                if data.startswith(_BEGINNING):
+                    raise
+                raise StrayBytes(str(error)) from None
             if head.status >= 200:
                 connection.bound(timeout)
                 return head, data
@@ -204,7 +213,9 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
         # Else the wait for a rest that never comes would be all that the caller hears of.
         if data.startswith(_TLS_ALERT):
             raise ProtocolError(f"{lane.origin} speaks https, not http: use its https:// address")
-        if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+        if not data.startswith(_BEGINNING[: len(data)]):
+            raise StrayBytes(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
+        if data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
         if len(data) >= MAX_HEAD:
             raise ProtocolError(f"{lane.origin} sent an answer whose head is longer than {MAX_HEAD} bytes")
