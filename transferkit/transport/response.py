@@ -108,7 +108,7 @@ class Response(Closing):
     def finish(self) -> None:
         """Read a short rest, so that the connection can be used again, and close. What is wrong with it is no matter:
         the head says all that counts."""
-        if self.length and self.length <= _WORTH_DRAINING:
+        if self.length is not None and self.length <= _WORTH_DRAINING:
             self.rest(_WORTH_DRAINING)
         self.close()
 
@@ -168,6 +168,10 @@ class StreamResponse(Response):
         if not left:
             self._release()
         return count
+
+    def finish(self) -> None:
+        if self._connection is not None:  # else it has ended
+            super().finish()
 
     def _bound(self, seconds: float) -> None:
         if self._connection is not None:
