@@ -12,23 +12,23 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 importing = threading.RLock()  # reentrant: an import leads to others, and a module may fork while it is imported
 _LONGEST = 10.0  # seconds; rather a child that may hang than a parent that does
 _held: list[bool] = []
 
 
-class cached(Generic[T]):  # noqa: N801 - it is used as ``functools.cached_property``
+class cached:  # noqa: N801 - it is used as ``functools.cached_property``
     """A ``functools.cached_property`` without a lock: before Python 3.12 it has one, which a child may find locked."""
 
-    def __init__(self, find: Callable[[Any], T]) -> None:
+    def __init__(self, find: Callable[[Any], Any]) -> None:
         self._find = find
         self.__doc__ = find.__doc__
 
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> T:
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is None:
+            return self
         value = self._find(instance)
         instance.__dict__[self._find.__name__] = value
         return value

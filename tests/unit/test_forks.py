@@ -25,9 +25,9 @@ class Found:
 def test_a_cached_value_is_found_out_once_and_may_be_set() -> None:
     found = Found()
     assert (7, 7, 1) == (found.value, found.value, found.times)
-    assert "It is found out once." == vars(Found)["value"].__doc__
+    assert "It is found out once." == Found.value.__doc__
     other = Found()
-    other.value = 8  # type: ignore[misc]  # as tests do
+    other.value = 8
     assert (8, 0) == (other.value, other.times)
 
 
