@@ -12,7 +12,7 @@ import transferkit as tk
 from benchmarks.soak_folder import Sharing, soak_folder
 from benchmarks.soak_kills import soak_kills
 from benchmarks.soak_network import has_struck, insist, soak_network
-from benchmarks.soak_rig import MIB, Resources, WrongBytes, check_exactly, check_names, make_blobs
+from benchmarks.soak_rig import MIB, ORPHAN, Resources, WrongBytes, check_exactly, check_names, make_blobs
 from transferkit.testing import ConnectionRecord, Faults
 
 
@@ -68,6 +68,17 @@ def test_what_is_left_behind_is_found(tmp_path, left):
     (tmp_path / left).touch()
 
     with pytest.raises(WrongBytes, match="after a clean download there is"):
+        check_exactly(tmp_path, blobs)
+
+
+def test_the_state_of_a_killed_process_alone_may_stay(tmp_path):
+    blobs = make_blobs(tmp_path, random.Random(1), [5])
+    (tmp_path / ".partial").mkdir()
+    for name in ("verified", f"sha256-{64 * '0'}.0123456789abcdef.json.new"):
+        (tmp_path / ".partial" / name).touch()
+
+    check_exactly(tmp_path, blobs, but=ORPHAN)
+    with pytest.raises(WrongBytes):
         check_exactly(tmp_path, blobs)
 
 
