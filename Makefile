@@ -62,9 +62,11 @@ $(FLOOR)/.installed-test: setup.cfg setup.py pyproject.toml
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --json build/benchmarks.json --svg build/benchmarks.svg $(ARGS)
 
-# 200 kill -9 of a download and of an upload, some minutes: make soak, or make soak ARGS='--kills 20 --seed 7'
+# Kills, 10,000 faults of the network, processes that share a folder: half an hour; docs/soak.rst. A part of it:
+# make soak ARGS='--only kills --kills 20 --seed 7'
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+	$(BIN)/python -m benchmarks.interrupts
 
 clean:
 	rm -rf $(VENV) $(FLOOR) build dist docs/_build *.egg-info

@@ -24,7 +24,7 @@ def test_importing_the_package_imports_nothing_else():
     code += "; print([m for m in ('requests', 'urllib3', 'tenacity', 'tqdm', 'click') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "['transferkit', 'transferkit._version']\n[]\n" == done.stdout
+    assert "['transferkit', 'transferkit._version', 'transferkit.forks']\n[]\n" == done.stdout
 
 
 def test_help_does_not_import_an_http_library():

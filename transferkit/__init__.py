@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from transferkit._version import __version__
+from transferkit.forks import importing
 
 if TYPE_CHECKING:
     from transferkit.bulk import digest_to_path, download, fetch_manifest, plan, upload
@@ -105,7 +106,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'transferkit' has no attribute {name!r}")
     home = next((home for home, names in _HOMES.items() if name in names), "errors")
-    value = getattr(importlib.import_module(f"transferkit.{home}"), name)
+    with importing:
+        value = getattr(importlib.import_module(f"transferkit.{home}"), name)
     globals()[name] = value
     return value
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from transferkit.arguments import Blobs, Progress, check, descriptors_of, shown
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Blob, Descriptor, unique
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError, SourceError
+from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import BlobNotFoundError, SourceError
 from transferkit.names import check_reference
 from transferkit.options import TransferOptions
+from transferkit.remote import manifests
 from transferkit.remote.repository import Repository
 from transferkit.report import Plan, Report
 from transferkit.storage.directory import Directory
+from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
-from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
@@ -38,13 +41,13 @@ UPLOADS = 32
 
 
 def download(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     dest_dir: Path,
     *,
     base_url: str,
     repository: str,
     concurrency: int | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = None,
     auth: Auth | None = None,
     token: str | None = None,
     get_token: GetToken | None = None,
@@ -61,19 +64,22 @@ def download(
     A blob of up to ``chunk_threshold`` bytes takes one request, a larger one a request for each chunk. Size and digest
     are checked while it streams, and its name appears only after that. Blobs that are in ``dest_dir`` already are
     verified once and skipped. A large one that was interrupted continues where it stopped. ``dest_dir`` is made if need
-    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it.
+    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it. Of a ``Manifest``
+    in the place of the blobs all that it names is downloaded, its config too.
 
-    ``progress(completed, total)`` gets bytes and is called from this thread. ``auth`` is (user, password) or a function
-    of the registry's host that returns that or ``None``; ``token`` a fixed token; ``get_token(challenge)`` a function
-    that brings one, called from a worker thread: while it runs the call cannot be stopped, and what it raises comes out
-    of the call as it is. A keyword beats the option of the same name.
+    ``progress(completed, total)`` gets bytes and is called from this thread; ``True`` draws a bar. ``auth`` is (user,
+    password) or a function of the registry's host that returns that or ``None``; ``token`` a fixed token;
+    ``get_token(challenge)`` a function that brings one, called from a worker thread: while it runs the call cannot be
+    stopped, and what it raises comes out of the call as it is. A keyword beats the option of the same name.
 
     Raises:
         InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
+        TypeError: an argument is of the wrong type; nothing was done.
         IncompleteError: some blobs failed, for the reasons in ``.failures``; the others are in place.
         StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
         CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
 
+    >>> from transferkit import Blob
     >>> from transferkit.testing import running_registry
     >>> import hashlib, tempfile
     >>> digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
@@ -86,8 +92,11 @@ def download(
     >>> sent.bytes, report.bytes, len(report.paths)
     (5, 5, 1)
     """
+    check(dest_dir=dest_dir, progress=progress, auth=auth, token=token, get_token=get_token, session=session)
+    check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, options=options)
+    check(logger=logger, cancel=cancel, trace=trace)
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
     with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
@@ -95,8 +104,15 @@ def download(
             return Report()
         with (
             closing(_directory(dest_dir, options)) as target,
+            shown(progress, repository, descriptors) as callback,
             Operation(
-                concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
+                host=str(source.client.origin),
+                concurrency=ceiling,
+                options=options,
+                progress=callback,
+                trace=trace,
+                cancellation=cancel,
+                logger=logger,
             ) as operation,
         ):
             present: list[Descriptor] = []
@@ -109,7 +125,7 @@ def download(
 
 
 def upload(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     src_dir: Path,
     *,
     base_url: str,
@@ -125,7 +141,7 @@ def upload(
     options: TransferOptions | None = None,
     concurrency: int | None = None,
     stall_timeout: float | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = None,
     trace: Trace = NULL_TRACE,
     logger: logging.Logger | None = None,
     cancel: Cancellation | None = None,
@@ -143,21 +159,39 @@ def upload(
         DigestMismatchError: ``manifest_ref`` is the digest of something else; nothing was done.
         StorageError, UnauthorizedError, CertificateError, ConnectError, CancelledError: as for ``download``.
     """
+    check(src_dir=src_dir, manifest=manifest, manifest_ref=manifest_ref, manifest_media_type=manifest_media_type)
+    check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, options=options)
+    check(concurrency=concurrency, stall_timeout=stall_timeout, progress=progress, trace=trace)
+    check(logger=logger, cancel=cancel)
     options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
-    parsed = _check_manifest(manifest, manifest_ref, manifest_media_type)
+    parsed = manifests.check(manifest, manifest_ref, manifest_media_type)
     with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        target = Repository(Client(base_url, hosts, retry=options.retry), repository, part_size=options.part_size)
-        source = Directory(src_dir, rehash=options.rehash_existing)
+        source, client = (
+            Directory(src_dir, rehash=options.rehash_existing),
+            Client(base_url, hosts, retry=options.retry),
+        )
+        notes = UploadNotes(source.path, f"{client.base_url} {repository}", threshold=options.resume_threshold)
+        target = Repository(client, repository, part_size=options.part_size, notes=notes)
         _check_sources(source, descriptors)
-        with Operation(
-            concurrency=ceiling, options=options, progress=progress, trace=trace, cancellation=cancel, logger=logger
-        ) as operation:
+        with (
+            closing(notes),
+            shown(progress, repository, descriptors) as callback,
+            Operation(
+                host=str(target.client.origin),
+                concurrency=ceiling,
+                options=options,
+                progress=callback,
+                trace=trace,
+                cancellation=cancel,
+                logger=logger,
+            ) as operation,
+        ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
-                raw, reference, kind = parsed.raw, manifest_ref or parsed.digest, parsed.media_type
-                push = partial(target.push_manifest, raw, reference, media_type=kind)
+                reference = manifest_ref or parsed.digest
+                push = partial(target.push_manifest, parsed.raw, reference, media_type=parsed.media_type)
                 report = _push_manifest(push, operation, descriptors, source, target, report)
     return report
 
@@ -170,8 +204,8 @@ def _push_manifest(
     target: Repository,
     report: Report,
 ) -> Report:
-    """Push a manifest, and return what was done in all. Where the registry says that its blobs are not there, which it
-    has just confirmed, it is given a moment (image-registry#220), and then what it does not have is sent again."""
+    """Push a manifest, and return what was done in all. A registry that does not find the blobs that it has just
+    confirmed is given a moment (image-registry#220); then what it does not have is sent again."""
     for wait in (*_SETTLING, 0.0):
         try:
             operation.call(lambda flow: push(flow=flow))
@@ -180,12 +214,11 @@ def _push_manifest(
             refusal = error
         if not blobs:
             break
-        operation.call(lambda flow, wait=wait: flow.wait(wait))
+        operation.call(partial(WorkerFlow.wait, seconds=wait))
     missing = operation.call(lambda flow: [d for d in blobs if not target.may_have(d, flow=flow)])
     if not missing:
         raise refusal
-    present = [blob for blob in blobs if blob not in missing]
-    again = operation.copy(missing, source, target, present=present)
+    again = operation.copy(missing, source, target, present=[blob for blob in blobs if blob not in missing])
     operation.call(lambda flow: push(flow=flow))
     moved, retried = report.bytes + again.bytes, report.retried + again.retried + len(missing)
     return replace(report, bytes=moved, retried=retried, seconds=report.seconds + again.seconds)
@@ -214,16 +247,18 @@ def fetch_manifest(
         InvalidManifestError, DigestMismatchError: what came is no manifest, or not this one.
         InvalidNameError, InvalidDigestError, TransportError, RegistryError, CancelledError: as for ``download``.
     """
+    check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, cancel=cancel)
+    check(options=options)
     options = _options(options, user_agent)
     check_reference(reference)
     with _hosts(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
-        with Operation(options=options, cancellation=cancel) as operation:
+        with Operation(host=str(source.client.origin), options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
 
 
 def plan(
-    blobs: Iterable[Blob | Descriptor],
+    blobs: Blobs,
     dest_dir: Path,
     *,
     cancel: Cancellation | None = None,
@@ -238,8 +273,9 @@ def plan(
         StorageError: the folder cannot be read.
         CancelledError: ``cancel`` was triggered.
     """
+    check(dest_dir=dest_dir, cancel=cancel, options=options)
     options = options or TransferOptions()
-    descriptors = unique(blobs)
+    descriptors = descriptors_of(blobs)
     target = _directory(dest_dir, options)
     with closing(target), Operation(options=options, cancellation=cancel) as operation:
         missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
@@ -299,16 +335,3 @@ def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
         first, *others = problems
         more = f" (and {len(others)} more files)" if others else ""
         raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first
-
-
-def _check_manifest(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
-    if raw is None:
-        if reference is not None:
-            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
-        return None
-    if len(raw) > MAX_MANIFEST:
-        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
-    asked = check_reference(reference) if reference is not None else None
-    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
-        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
-    return parse(bytes(raw), media_type=media_type or "")

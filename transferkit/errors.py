@@ -14,14 +14,14 @@
     │   ├── DigestMismatchError
     │   └── SizeMismatchError
     ├── TransportError
-    │   ├── ConnectError                no connection came about
+    │   ├── ConnectError                no connection could be made
     │   ├── CertificateError            never retried
     │   ├── ReadError                   the connection broke while reading
     │   ├── WriteError                  the connection broke while sending
     │   ├── TransportTimeout            a time limit of the transport ran out
     │   ├── StalledError                open, but silent
     │   └── SlowError                   far behind its siblings
-    ├── ProtocolError                   the peer broke the contract
+    ├── ProtocolError                   the peer broke a rule of the protocol
     ├── RegistryError                   .method .url .status .code .message .detail .retry_after
     │   ├── UnauthorizedError
     │   ├── DeniedError
@@ -35,7 +35,8 @@
     └── CancelledError
 
 Each layer raises only its own family. A message says what happened, where (short digest, host, path) and what the user
-can do; it never holds a token, a password or a query string. All of them survive ``pickle``.
+can do; it never holds a token, a password or a query string. All of them survive ``pickle`` and ``copy``, with their
+attributes and their causes.
 """
 
 from __future__ import annotations
@@ -60,6 +61,18 @@ class TransferKitError(Exception):
                 raise TypeError(f"{type(self).__name__} has no {name!r}")
             if value is not None:
                 setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a pickle or a copy has besides the message: the attributes, and the cause.
+
+        Causes of other libraries are left out: some of them cannot be pickled.
+        """
+        cause = self.__cause__
+        is_kept = isinstance(cause, TransferKitError) or (cause is not None and type(cause).__module__ == "builtins")
+        return {**vars(self), "__cause__": cause} if is_kept else vars(self)
 
 
 class InvalidNameError(TransferKitError, ValueError):
@@ -103,13 +116,13 @@ class SizeMismatchError(VerificationError):
 
 
 class TransportError(TransferKitError):
-    """The network failed, before any answer could be judged."""
+    """The network failed, before there was a whole answer."""
 
     retryable = True
 
 
 class ConnectError(TransportError):
-    """No connection came about. Final for a host name that does not resolve, else retried."""
+    """No connection could be made. Final for a host name that does not resolve, else retried."""
 
 
 class CertificateError(TransportError):
@@ -139,7 +152,7 @@ class SlowError(TransportError):
 
 
 class ProtocolError(TransferKitError):
-    """The peer broke the contract of the protocol; the message says which side and how."""
+    """The peer broke a rule of the protocol; the message says which peer and how."""
 
 
 class RegistryError(TransferKitError):
@@ -209,7 +222,7 @@ class RetriesExhaustedError(TransferKitError):
         return exhausted
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _exhausted, (type(self).__bases__[0], *self.args), vars(self)
+        return _exhausted, (type(self).__bases__[0], *self.args), self._state()
 
 
 @cache
@@ -219,8 +232,8 @@ def _also_exhausted(family: Any) -> type[RetriesExhaustedError]:
     return type("RetriesExhaustedError", (family, RetriesExhaustedError), {})
 
 
-def _exhausted(family: Any, text: str) -> RetriesExhaustedError:
-    return _also_exhausted(family)(text)
+def _exhausted(family: Any, *arguments: str) -> RetriesExhaustedError:
+    return _also_exhausted(family)(*arguments)
 
 
 class IncompleteError(TransferKitError):

@@ -1,7 +1,8 @@
-"""The grammar of repositories, tags, references and the names of models, for the client and for the server.
+"""The grammars of repositories, tags, references and the names of models, for the client and for the server.
 
-Source: OCI distribution specification v1.1, "Pulling manifests". Knows texts alone: no host, no path, no URL. Patterns
-are ASCII and end with ``\\Z``: ``$`` lets a newline through, and ``\\w`` letters that no registry takes.
+Sources: OCI distribution specification v1.1, "Pulling manifests"; Ollama's ``names`` package. Knows texts alone: no
+host, no path, no URL. Patterns are ASCII and end with ``\\Z``: ``$`` lets a newline through, and ``\\w`` letters that
+no registry takes.
 """
 
 from __future__ import annotations
@@ -14,20 +15,42 @@ from dataclasses import dataclass, field
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 
-# A client takes repositories a little wider than the specification: Ollama's names keep their case.
-_WIDE = r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*"
-_STRICT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_WIDE_REPOSITORY = re.compile(rf"{_WIDE}(?:/{_WIDE})*\Z", re.ASCII)
-_STRICT_REPOSITORY = re.compile(rf"{_STRICT}(?:/{_STRICT})*\Z", re.ASCII)
 # The specification's advice: host and name together in 255 characters. No component outgrows a file name then.
 _MAX_REPOSITORY = 255
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
 OLLAMA_HOSTS = ("ollama.ai", "ollama.com")  # and what is below them
 _SHOWN = 200  # characters of a rejected text that an error repeats
 
 
-def check_repository(name: str, *, strict: bool = False) -> str:
-    """Return ``name`` if it is the name of a repository; ``strict``: by the specification's own grammar.
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a kind of registry calls a repository, and a tag; ``owner`` is who says so, as an error tells it."""
+
+    repository: re.Pattern[str] = field(repr=False)
+    tag: re.Pattern[str] = field(repr=False)
+    owner: str = ""
+
+
+def _path(component: str) -> re.Pattern[str]:
+    return re.compile(rf"{component}(?:/{component})*\Z", re.ASCII)
+
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
+STRICT = Grammar(_path(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"), _TAG)
+"""The specification's own."""
+WIDE = Grammar(_path(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*"), _TAG)
+"""A little wider: what a client asks a registry for. Those that serve models keep the case of a name."""
+# A namespace and a model of up to 80 characters each; a namespace has no dots, and is no host then.
+_OLLAMA = r"[A-Za-z0-9_][A-Za-z0-9{}_-]{{0,79}}"
+OLLAMA = Grammar(
+    re.compile(rf"{_OLLAMA.format('')}/{_OLLAMA.format('.')}\Z", re.ASCII),
+    re.compile(rf"{_OLLAMA.format('.')}\Z", re.ASCII),
+    " of Ollama's",
+)
+"""Ollama's: namespace/model."""
+
+
+def check_repository(name: str, grammar: Grammar = WIDE) -> str:
+    """Return ``name`` if it is the name of a repository, by the grammar of its registry.
 
     Raises:
         InvalidNameError: it is not.
@@ -35,13 +58,13 @@ def check_repository(name: str, *, strict: bool = False) -> str:
     >>> check_repository("library/model")
     'library/model'
     """
-    grammar = _STRICT_REPOSITORY if strict else _WIDE_REPOSITORY
-    if not isinstance(name, str) or len(name) > _MAX_REPOSITORY or grammar.match(name) is None:
-        raise InvalidNameError(f"{str(name)[:_SHOWN]!r} is not a repository name; it should look like library/model")
+    if not isinstance(name, str) or len(name) > _MAX_REPOSITORY or grammar.repository.match(name) is None:
+        text = f"{str(name)[:_SHOWN]!r} is not a repository name{grammar.owner}; it should look like library/model"
+        raise InvalidNameError(text)
     return name
 
 
-def check_reference(reference: str) -> str:
+def check_reference(reference: str, grammar: Grammar = WIDE) -> str:
     """Return ``reference`` if it is a tag, or a digest; a digest comes back as a :class:`Digest`.
 
     Raises:
@@ -52,15 +75,14 @@ def check_reference(reference: str) -> str:
     """
     if isinstance(reference, str) and ":" in reference:
         return Digest(reference)
-    if not isinstance(reference, str) or _TAG.match(reference) is None:
-        raise InvalidNameError(f"{str(reference)[:_SHOWN]!r} is neither a tag nor a digest; tags look like v1.2")
+    if not isinstance(reference, str) or grammar.tag.match(reference) is None:
+        text = f"{str(reference)[:_SHOWN]!r} is neither a tag{grammar.owner} nor a digest; tags look like v1.2"
+        raise InvalidNameError(text)
     return reference
 
 
 # -- models: four fields, and references to one of them
 
-_OLLAMA_MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\Z", re.ASCII)
-_OLLAMA_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}\Z", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}\Z", re.ASCII)
 _IPV6_HOST = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?\Z", re.ASCII)
 _LOCAL_HOST = re.compile(r"(?:localhost|.+:[0-9]{1,5})\Z", re.ASCII)
@@ -132,12 +154,11 @@ class Name:
         host, namespace, model, tag = self.host, self.namespace, self.model, self.tag
         if host and not _is_host(host):
             return False
-        is_ollamas = _OLLAMA_MODEL.match(model) and all(
-            not part or grammar.match(part) for part, grammar in ((namespace, _OLLAMA_NAMESPACE), (tag, _OLLAMA_MODEL))
-        )
-        if is_ollamas or not host or is_ollama_host(host):
-            return bool(is_ollamas)
-        return _WIDE_REPOSITORY.match(self.repository) is not None and (not tag or _TAG.match(tag) is not None)
+        if OLLAMA.repository.match(f"{namespace or '_'}/{model}") and (not tag or OLLAMA.tag.match(tag)):
+            return True
+        if not host or is_ollama_host(host):
+            return False
+        return WIDE.repository.match(self.repository) is not None and (not tag or WIDE.tag.match(tag) is not None)
 
     def __str__(self) -> str:
         parts = filter(None, (self.host, self.namespace, self.model))

@@ -1,4 +1,4 @@
-"""Options: every number that a user may turn, with its unit, its default and the reason for it.
+"""Options: every setting of a call, with its unit, its default and the reason for it.
 
 Frozen, so that a set of options can be shared by threads and calls. A keyword of a call beats the option of the same
 name. Knows no other module of the library.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 from transferkit._version import __version__
@@ -20,8 +21,14 @@ MOST = 7 * 24 * 3600  # seconds of a time limit: what the system can be asked fo
 def _check(options: object, rule: str, holds: Callable[[Any], bool], *names: str) -> None:
     for name in names:
         value = getattr(options, name)
-        if not holds(value):
-            raise ValueError(f"{type(options).__name__}.{name} is {rule}, not {value!r}")
+        what = f"{type(options).__name__}.{name} is {rule}"
+        try:
+            is_right = holds(value)
+        except TypeError:  # a text for a number, a fraction for a count
+            kind = type(options).__annotations__[name]
+            raise TypeError(f"{what} ({kind}), not {value!r}") from None
+        if not is_right:
+            raise ValueError(f"{what}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +49,14 @@ class RetryOptions:
     """Stalls, and slow cuts, of a unit that do not count as attempts."""
 
     def __post_init__(self) -> None:
-        _check(self, "at least 1", lambda n: n >= 1, "attempts")
-        _check(self, "at least 0", lambda n: n >= 0, "patience", "max_wait", "max_retry_after", "free_restarts")
+        _check(self, "at least 1", lambda n: index(n) >= 1, "attempts")
+        _check(self, "at least 0", lambda n: index(n) >= 0, "free_restarts")
+        _check(self, "at least 0", lambda n: n >= 0, "patience", "max_wait", "max_retry_after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportOptions:
-    """How connections are made and how long their silence is borne (seconds). There is no limit on the total time."""
+    """How connections are made, and how long a silent peer is waited for (seconds). Nothing limits the total time."""
 
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
@@ -68,7 +76,7 @@ class TransportOptions:
         hosts = ("token_realms", "storage_hosts", "ollama_hosts")
         _check(self, f"more than 0 and at most {MOST} seconds", lambda n: 0 < n <= MOST, *timeouts)
         _check(self, "one line", lambda text: "\r" not in text and "\n" not in text, "user_agent")
-        _check(self, "a set of hosts", lambda value: not isinstance(value, str), *hosts)
+        _check(self, "a set of hosts", lambda value: not isinstance(value, str) and all(map(str.lower, value)), *hosts)
         for name in hosts:
             object.__setattr__(self, name, frozenset(host.lower() for host in getattr(self, name)))
 
@@ -141,10 +149,14 @@ class TransferOptions:
     transport: TransportOptions = field(default_factory=TransportOptions)
 
     def __post_init__(self) -> None:
-        optional = ("body_concurrency", "max_bandwidth", "chunk_size")
-        _check(self, "between 1 and 1024", lambda n: n is None or 1 <= n <= 1024, "concurrency")
-        _check(self, "at least 1", lambda n: n is None or n >= 1, *optional)
-        _check(self, "at least 1 MiB", lambda n: n is None or n >= MIB, "part_size")
-        _check(self, "at least 0", lambda n: n >= 0, "chunk_threshold", "resume_threshold")
+        optional, sizes = ("body_concurrency", "chunk_size"), ("chunk_threshold", "resume_threshold")
+        _check(self, "between 1 and 1024", lambda n: n is None or 1 <= index(n) <= 1024, "concurrency")
+        _check(self, "at least 1", lambda n: n is None or index(n) >= 1, *optional)
+        _check(self, "at least 1 byte a second", lambda n: n is None or n >= 1, "max_bandwidth")
+        _check(self, "at least 1 MiB", lambda n: n is None or index(n) >= MIB, "part_size")
+        _check(self, "at least 0", lambda n: index(n) >= 0, *sizes)
         _check(self, f"between 0 and {MOST} seconds", lambda n: 0 <= n <= MOST, "progress_interval")
         _check(self, "more than 0 seconds", lambda n: n > 0, "stall_timeout")
+        for name, kind in (("retry", RetryOptions), ("transport", TransportOptions)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"TransferOptions.{name} is a {kind.__name__}, not {type(value).__name__}")

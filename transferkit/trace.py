@@ -7,7 +7,7 @@ from transferkit.errors import TransferKitError
 
 
 class Trace:
-    """Override what you want to hear of. Called from worker threads, so be quick and thread-safe.
+    """Override the events that you want. They are called from worker threads: be quick and thread-safe.
 
     An exception in here is logged and never harms the transfer.
     """

@@ -388,7 +388,8 @@ STALE = [
     ]
 ]
 
-FINAL = {final(kind): kind for kind in (tk.ProtocolError, tk.RegistryError, tk.BlobNotFoundError)}
+ENDS = (tk.ProtocolError, tk.RegistryError, tk.BlobNotFoundError, tk.SizeMismatchError)
+FINAL = [final(kind) for kind in ENDS]
 
 
 def of_the_range(case: Case) -> list[Case]:

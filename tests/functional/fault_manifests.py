@@ -44,8 +44,9 @@ PUSHES = [
     ),
     *(both(f"put-{s}", PUT, respond(s, "x", read_body=True), kind, full=full) for s, kind, full in classes(NEVER)),
     both("put-404", PUT, respond(404, read_body=True), tk.NotFoundError),
-    both("put-unknown", PUT, respond(400, UNKNOWN, read_body=True), tk.BlobNotFoundError),
-    both("put-404-unknown", PUT, respond(404, UNKNOWN, read_body=True), tk.BlobNotFoundError),
+    # It has just confirmed the blobs, and is given a moment.
+    row("put-unknown", PUT, respond(400, UNKNOWN, read_body=True), RIGHT, whole_call(tk.BlobNotFoundError)),
+    row("put-404-unknown", PUT, respond(404, UNKNOWN, read_body=True), RIGHT, whole_call(tk.BlobNotFoundError)),
     row("put-hang-up", PUT, hang_up(), RIGHT, tired(tk.ReadError), schemes=BOTH),
     row("put-done-hang-up", PUT, hang_up(after_app=True), RIGHT, tired(tk.ReadError), schemes=BOTH),
     row("put-done-500", PUT, respond(500, after_app=True), RIGHT, tired(tk.ServerError)),

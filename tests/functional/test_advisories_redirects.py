@@ -417,7 +417,7 @@ def test_ggcr_2349_a_401_at_the_second_host_brings_no_token_of_the_first(public,
     def script(request):
         host = request.headers["host"].partition(":")[0]
         if "/token" in request.target:
-            return answer(200, b'{"token": "token-secret"}')
+            return answer(200, b'{"token": "%s"}' % (b"token-secret" if host == "registry.example" else b"abroad"))
         if host != "registry.example" or request.headers.get("authorization") != "Bearer token-secret":
             realm = f'Bearer realm="http://{host}:{server.port}/token",service="r"'
             return answer(401, b"", {"WWW-Authenticate": realm})
@@ -429,6 +429,8 @@ def test_ggcr_2349_a_401_at_the_second_host_brings_no_token_of_the_first(public,
 
     assert isinstance(error.__cause__ or error, tk.UnauthorizedError)
     elsewhere = [r for r in server.requests if r.headers["host"].startswith("storage.")]
-    assert {"/x"} == {r.target for r in elsewhere}
+    # It is asked for an anonymous token of its own, and sees that one alone.
+    assert {"/x", "/token?service=r"} == {r.target for r in elsewhere}
+    assert {None, "Bearer abroad"} == {r.headers.pop("authorization", None) for r in elsewhere}
     for request in elsewhere:
         assert_harmless(request)

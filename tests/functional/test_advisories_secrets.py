@@ -220,7 +220,7 @@ def test_cve_2019_3500_neither_password_nor_token_of_the_dance_is_told(
     }
     assert_discreet(lambda: tk.fetch_manifest("v1", auth=USER, **where))
     assert_discreet(lambda: tk.fetch_manifest("v1", get_token=lambda challenge: "token secret", **where))
-    assert_discreet(lambda: tk.fetch_manifest("v1", auth=("alice", "password-secret", "x"), **where))
+    assert_discreet(lambda: tk.fetch_manifest("v1", auth=lambda host: ("alice", "password-secret", "x"), **where))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

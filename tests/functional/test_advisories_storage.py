@@ -169,14 +169,17 @@ def opened(monkeypatch):
     paths: list[str] = []
     plain_open, plain_replace, plain_makedirs = os.open, os.replace, os.makedirs
 
-    def spy_open(path, flags, *more, **keywords):
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            paths.append(os.fspath(path))
-        return plain_open(path, flags, *more, **keywords)
+    def absolute(path, folder=None):
+        return os.path.join("/" if folder is None else os.readlink(f"/proc/self/fd/{folder}"), os.fspath(path))
 
-    def spy_replace(source, target, **keywords):
-        paths.append(os.fspath(target))
-        return plain_replace(source, target, **keywords)
+    def spy_open(path, flags, *more, dir_fd=None, **keywords):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            paths.append(absolute(path, dir_fd))
+        return plain_open(path, flags, *more, dir_fd=dir_fd, **keywords)
+
+    def spy_replace(source, target, *, dst_dir_fd=None, **keywords):
+        paths.append(absolute(target, dst_dir_fd))
+        return plain_replace(source, target, dst_dir_fd=dst_dir_fd, **keywords)
 
     def spy_makedirs(path, *more, **keywords):
         paths.append(os.fspath(path))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from transferkit.storage.disk import Disk
+from transferkit.testing import Close, answer, chunked, scripted_server
 
 pytestmark = pytest.mark.lanes
 
@@ -62,19 +64,31 @@ def test_a_file_of_unknown_origin_is_hashed_without_a_request(registry, served, 
     assert (1, 0, 0) == (report.skipped, report.bytes, len(registry.log))
 
 
-def test_a_verified_file_is_remembered_and_not_hashed_again(registry, served, tmp_path):
+def test_a_verified_file_is_remembered_and_not_hashed_again(registry, served, tmp_path, monkeypatch):
+    blob = served[3]
+    download(registry, [blob], tmp_path / "d")
+    reads: list[int] = []
+    read = Disk.preadv
+    monkeypatch.setattr(Disk, "preadv", lambda *arguments: reads.append(1) or read(*arguments))
+    registry.log.clear()
+
+    assert (1, []) == (download(registry, [blob], tmp_path / "d").skipped, reads)
+    again = download(registry, [blob], tmp_path / "d", options=tk.TransferOptions(rehash_existing=True))
+
+    assert (1, 0, True) == (again.skipped, len(registry.log), bool(reads))
+
+
+def test_a_file_that_was_edited_in_place_with_its_time_put_back_is_fetched_again(registry, served, tmp_path):
+    """The same size, time and inode with other content: the time of its last change tells."""
     blob = served[3]
     path = tmp_path / "d" / tk.digest_to_path(blob.digest)
     download(registry, [blob], tmp_path / "d")
-    # The same size, time and inode with other content: only a hash could tell.
     status = path.stat()
     with path.open("r+b") as file:
         file.write(b"X")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    registry.log.clear()
 
-    assert download(registry, [blob], tmp_path / "d").skipped == 1
-    again = download(registry, [blob], tmp_path / "d", options=tk.TransferOptions(rehash_existing=True))
+    again = download(registry, [blob], tmp_path / "d")
 
     assert (0, blob.size) == (again.skipped, again.bytes)
     assert blob.digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
@@ -163,6 +177,28 @@ def test_a_failing_blob_does_not_hide_the_others(registry, served, tmp_path, imp
     assert {blob.digest for blob in missing} == set(caught.value.failures)
     assert all(isinstance(error, tk.BlobNotFoundError) for error in caught.value.failures.values())
     assert {tk.digest_to_path(blob.digest) for blob in served} == set(contents(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(answer(404), id="not there"),
+        pytest.param(answer(403, b"no"), id="denied"),
+        pytest.param(answer(500), id="broken"),
+        pytest.param(answer(200, b"hell"), id="another length"),
+        pytest.param(answer(200, b"hellx"), id="other bytes"),
+        pytest.param((answer(200, b"hello")[:-3], Close()), id="cut off"),
+    ],
+)
+def test_one_failing_blob_is_named_once(step, tmp_path):
+    blob = tk.Blob("sha256:" + hashlib.sha256(b"hello").hexdigest(), 5)
+    options = tk.TransferOptions(retry=tk.RetryOptions(attempts=1, patience=0))
+
+    with scripted_server(lambda _: step) as server, pytest.raises(tk.IncompleteError) as caught:
+        tk.download([blob], tmp_path, base_url=server.url, repository=REPOSITORY, options=options)
+
+    assert str(caught.value).startswith("1 of 1 blobs failed: ")
+    assert 1 == str(caught.value).count("2cf24dba5fb0")
 
 
 def test_a_size_that_the_registry_contradicts_is_final(registry, served, tmp_path, impatient, contents):
@@ -321,3 +357,23 @@ def test_a_concurrency_of_one_is_enough(registry, served, tmp_path, assert_exact
     download(registry, served, tmp_path / "d", concurrency=1)
 
     assert_exactly(tmp_path / "d", served)
+
+
+def test_a_registry_that_frames_every_answer_in_chunks_serves_all_on_one_connection(serve, make_blobs, tmp_path):
+    """One connection a blob took three times as long (vertx-server#26)."""
+    blobs = make_blobs(tmp_path / "source", [1000 + number for number in range(20)] + [300_000])
+
+    def say(request):
+        if request.method == "GET":
+            data = (tmp_path / "source" / request.target.rpartition("/")[2].replace(":", "-")).read_bytes()
+            return chunked(*[data[at : at + 50_000] for at in range(0, len(data), 50_000)])
+        if request.method == "POST":
+            return chunked(status=202, headers={"Location": f"{request.target}1"})
+        return chunked(status=201) if request.method == "PUT" else answer(404)
+
+    server = serve(say)
+    where = {"base_url": server.url, "repository": REPOSITORY, "concurrency": 1}
+
+    assert 21 == tk.download(blobs, tmp_path / "d", **where).blobs
+    assert 21 == tk.upload(blobs, tmp_path / "source", **where).blobs
+    assert {0, 1} == {request.connection for request in server.requests}  # one of each call

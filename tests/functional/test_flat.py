@@ -10,8 +10,15 @@ import threading
 import pytest
 
 import transferkit as tk
+from transferkit.testing import Close
 
 REPOSITORY = "library/model"
+
+
+def answer_of(status: int, body: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 %d Text\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+    )
 
 
 def descriptors() -> int:
@@ -79,3 +86,57 @@ def test_memory_for_many_blobs_stays_under_90_mb(registry, make_blobs, tmp_path,
 
     assert many < 90_000
     assert many - few < 6 * count  # 6 KiB a blob; it was 2
+
+
+FAILING = """
+import gc, hashlib, logging, sys, tracemalloc
+import transferkit as tk
+logging.disable()
+url, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+blobs = [tk.Blob("sha256:" + hashlib.sha256(b"%d" % number).hexdigest(), 5) for number in range(count)]
+options = tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.0))
+def failures(blobs):
+    try:
+        tk.download(blobs, folder, base_url=url, repository="a/b", concurrency=4, options=options)
+    except tk.IncompleteError as error:
+        return error.failures
+kept = failures(blobs[:20])  # what is imported and remembered once is nobody's
+tracemalloc.start()
+gc.collect()
+before = tracemalloc.get_traced_memory()[0]
+kept = failures(blobs)
+gc.collect()
+print(len(kept), (tracemalloc.get_traced_memory()[0] - before) / count)
+print(sum(error.__traceback__ is not None for error in kept.values()), kept[blobs[0].digest])
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            answer_of(404, b'{"errors": [{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'),
+            "answered 404",
+        ),
+        (answer_of(500, b'{"errors": [{"code": "UNKNOWN", "message": "unknown error"}]}'), "answered 500"),
+        (answer_of(200, b"wrong"), "digest"),
+        ([Close()], "closed the connection"),
+        ([answer_of(200, b"wrong")[:-2], Close()], "2 bytes before the end"),
+    ],
+    ids=["missing", "refused", "wrong", "closed", "cut off"],
+)
+def test_thousands_of_failing_blobs_cost_little_each(answer, words, serve, tmp_path):
+    server = serve(lambda _: answer)
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, server.url, str(tmp_path / "copy"), "1000"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    figures, texts = done.stdout.splitlines()
+    count, each = figures.split()
+    assert ("1000", "") == (count, done.stderr)
+    assert float(each) < 2048
+    assert texts.startswith("0 ")
+    assert words in texts

@@ -77,6 +77,7 @@ def test_a_cancelled_download_continues_where_it_stopped(registry, served, tmp_p
     report = download(registry, served, tmp_path / "d", progress=lambda *figures: calls.append(figures))
 
     assert SIZE - kept == report.bytes
+    assert calls[0] == (kept, SIZE)  # what is there, before anything is asked for
     # The server may notice the end of the first one late, and log it now.
     (request,) = [request for request in registry.log if "range" in request.headers]
     assert (f"bytes={kept}-", SIZE - kept) == (request.headers["range"], request.sent)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import pkgutil
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import transferkit
 from transferkit import errors
 from transferkit.errors import (
     BlobNotFoundError,
@@ -88,6 +92,7 @@ EXAMPLES: list[TransferKitError] = [
     OutOfSpaceError("disk full", errno=28),
     SourceError("no such file", errno=2),
     RetriesExhaustedError("gave up", attempts=6),
+    RetriesExhaustedError(),
     RetriesExhaustedError.after(6, RateLimitedError("not now", **ANSWER)),
     RetriesExhaustedError.after(6, StorageError("full for a while", errno=28, retryable=True)),
     IncompleteError("1 of 2", failures={"sha256:aa": DeniedError("not you", status=403)}),
@@ -147,6 +152,67 @@ def test_an_error_survives_pickle(error: TransferKitError, protocol: int) -> Non
 def test_an_error_survives_copy(error: TransferKitError) -> None:
     again = copy.copy(error)
     assert (type(again), str(again), attributes(again)) == (type(error), str(error), attributes(error))
+
+
+def causes(error: BaseException | None) -> list[tuple[type, str, dict[str, Any]]]:
+    found = []
+    while error is not None:
+        found.append((type(error), str(error), attributes(error) if isinstance(error, TransferKitError) else {}))
+        error = error.__cause__
+    return found
+
+
+def caused(error: TransferKitError, cause: BaseException) -> TransferKitError:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "deep", "pickle"]
+)
+def test_an_error_keeps_its_causes(error: TransferKitError, again: Callable[[Any], TransferKitError]) -> None:
+    read = caused(ReadError("cut off"), ConnectionResetError(104, "Connection reset by peer"))
+    fresh = caused(copy.copy(error), caused(RetriesExhaustedError.after(3, read), read))
+    assert len(causes(fresh)) == 4
+    assert causes(again(fresh)) == causes(fresh)
+
+
+def test_the_causes_of_each_failure_are_kept() -> None:
+    failure = caused(RetriesExhaustedError.after(6, ServerError("no", **ANSWER)), ServerError("no", **ANSWER))
+    again = pickle.loads(pickle.dumps(IncompleteError("1 of 2", failures={"sha256:aa": failure})))
+    assert causes(again.failures["sha256:aa"]) == causes(failure)
+
+
+def test_a_cause_that_cannot_be_pickled_is_left_out() -> None:
+    class Foreign(Exception):
+        def __reduce__(self) -> Any:
+            raise TypeError("a socket is in here")
+
+    again = pickle.loads(pickle.dumps(caused(ReadError("cut off"), Foreign())))
+    assert (str(again), again.__cause__) == ("cut off", None)
+
+
+def every_exception() -> list[type[Exception]]:
+    found: set[type[Exception]] = set()
+    for module in pkgutil.walk_packages(transferkit.__path__, "transferkit."):
+        # The plugin is for pytest to import, which rewrites its assertions.
+        if module.name not in ("transferkit.__main__", "transferkit.testing.plugin"):
+            found.update(kind for kind in vars(importlib.import_module(module.name)).values() if is_ours(kind))
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+def is_ours(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__.startswith("transferkit.")
+
+
+@pytest.mark.parametrize("kind", every_exception(), ids=lambda kind: kind.__name__)
+def test_every_exception_of_every_module_survives_pickle_and_copy(kind: type[Exception]) -> None:
+    arguments: dict[str, Any] = {"Refusal": (418, "TEAPOT", "short and stout")}
+    error = kind(*arguments.get(kind.__name__, ("the message",)))
+    error.args = error.args or ("the message",)
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(again), again.args, vars(again)) == (kind, error.args, vars(error))
 
 
 def test_an_attribute_set_later_survives_pickle() -> None:

@@ -115,3 +115,39 @@ def test_options_are_keyword_only() -> None:
     make: Any = TransferOptions
     with pytest.raises(TypeError):
         make(8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (RetryOptions, "attempts", "6"),
+        (RetryOptions, "attempts", 2.5),
+        (RetryOptions, "patience", None),
+        (RetryOptions, "free_restarts", 0.5),
+        (TransportOptions, "connect_timeout", "10"),
+        (TransportOptions, "response_timeout", (3, 30)),
+        (TransportOptions, "user_agent", b"mine"),
+        (TransportOptions, "user_agent", None),
+        (TransportOptions, "ollama_hosts", 5),
+        (TransportOptions, "storage_hosts", {5}),
+        (TransferOptions, "concurrency", "8"),
+        (TransferOptions, "concurrency", 2.5),
+        (TransferOptions, "chunk_size", 8e6),
+        (TransferOptions, "part_size", 8e6),
+        (TransferOptions, "chunk_threshold", None),
+        (TransferOptions, "max_bandwidth", "20 MB"),
+        (TransferOptions, "stall_timeout", None),
+        (TransferOptions, "retry", {}),
+        (TransferOptions, "retry", 3),
+        (TransferOptions, "transport", {"connect_timeout": 5}),
+        (TransferOptions, "transport", RetryOptions()),
+    ],
+)
+def test_a_value_of_another_type_is_a_type_error_that_says_what_is_taken(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.{name} is .+, not "):
+        kind(**{name: value})
+
+
+def test_the_refusal_of_a_type_says_which_one_is_taken() -> None:
+    with pytest.raises(TypeError, match=r"^TransferOptions\.chunk_size is at least 1 \(int \| None\), not 8000000\.0$"):
+        TransferOptions(chunk_size=8e6)  # type: ignore[arg-type]

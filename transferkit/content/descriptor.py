@@ -71,7 +71,8 @@ def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
     """Return one descriptor for each digest, in the order of first appearance.
 
     Raises:
-        InvalidDescriptorError: the same digest is listed with two sizes; one of them is a lie.
+        TypeError: something is neither a blob nor a descriptor.
+        InvalidDescriptorError: the same digest is listed with two sizes; one of them is wrong.
     """
     seen: dict[str, Descriptor] = {}
     for blob in blobs:
@@ -80,7 +81,9 @@ def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
         elif isinstance(blob, Blob):
             descriptor = Descriptor(Digest(blob.digest), blob.size, source=blob.source)
         else:
-            raise InvalidDescriptorError(f"blobs are transferkit.Blob or Descriptor objects, not {type(blob).__name__}")
+            raise TypeError(
+                f"blobs are Blob or Descriptor objects, such as Blob(digest, size), not {type(blob).__name__}"
+            )
         first = seen.setdefault(descriptor.digest, descriptor)
         if first.size != descriptor.size:
             raise InvalidDescriptorError(

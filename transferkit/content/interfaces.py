@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -255,6 +255,19 @@ class Local(Seekable, Protocol):
 
     def confirm(self) -> None:
         """Raise where the file is not any more what it was when it was opened."""
+
+
+class Notes(Protocol):
+    """What is kept of uploads under way, for a later process to go on with. Thread-safe; never raises."""
+
+    def load(self, descriptor: Descriptor) -> dict[str, Any]:
+        """Return what an earlier process has kept of an upload; nothing where there is none."""
+
+    def save(self, descriptor: Descriptor, note: dict[str, Any]) -> None:
+        """Keep what is needed to go on: plain values alone, and no credentials."""
+
+    def forget(self, descriptor: Descriptor) -> None:
+        """Take in that the upload has ended."""
 
 
 class Outcome(enum.Enum):

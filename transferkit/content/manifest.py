@@ -85,7 +85,7 @@ class Manifest(_Document):
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """All that it names: the config, where there is one, and then the layers."""
+        """All that the manifest names: its config, if it has one, and its layers. A registry wants them all."""
         return (self.config, *self.layers) if self.config else self.layers
 
     @property
@@ -114,7 +114,7 @@ class Index(_Document):
         choice = f"one of its {len(self.manifests)} .manifests by digest ({platforms[:200]})"
         raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
-    config = size = blobs = layers
+    blobs = config = size = layers
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:

@@ -92,16 +92,19 @@ def refusal(
     max_retry_after: float,
     subject: str = "",
     missing: type[errors.NotFoundError] = errors.NotFoundError,
+    hint: str = "pass auth=, token= or get_token=",
 ) -> errors.TransferKitError:
     """Return the exception for an answer that is a refusal.
 
-    ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means. The refusal of a
+    ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means, ``hint`` what to do
+    about a 401. The refusal of a
     manifest that names blobs which are not there is a ``BlobNotFoundError``.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
     words = ": ".join(filter(None, (complaint.code, complaint.message)))
-    text = f"{f'{subject}: ' if subject else ''}{method} {place} answered {status}{f' ({words})' if words else ''}"
+    named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
+    text = f"{named}{method} {place} answered {status}{f' ({words})' if words else ''}"
     if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
         blobs = f": {complaint.detail}" if complaint.detail else ""
         return errors.BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
@@ -116,7 +119,7 @@ def refusal(
     wait = read_retry_after(headers.get("retry-after"), now=now) if is_limit else None
     retryable = is_temporary or status in _RETRYABLE or (status >= 500 and status not in (501, 505))
     if status == 401:
-        text += "; pass auth=, token= or get_token="
+        text += f"; {hint}"
     if wait is not None and wait > max_retry_after:
         retryable = False
         text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after={max_retry_after:.0f})"

@@ -6,8 +6,9 @@ and a ``Content-Location``. Each of them comes here. The rules:
 1. Only http and https; never from https to http.
 2. Another origin (scheme, host, port) than the registry's own gets no Authorization, cookie, custom header or client
    certificate.
-3. A host that is a literal private, loopback, link-local or unspecified address is refused, unless the registry itself
-   is such a literal or ``localhost``, or the host is the registry's own, or ``storage_hosts`` names it.
+3. A host that is a literal address which the public Internet does not route (``protocol.addresses``) is refused, unless
+   the registry itself is a private literal or ``localhost``, or the host is the registry's own, or ``storage_hosts``
+   names it.
 4. Ten hops at most; no user name in a URL.
 """
 
@@ -15,16 +16,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from transferkit.errors import ProtocolError
+from transferkit.protocol.addresses import kind_of
 
 MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
 _PORTS = {"http": 80, "https": 443}
-# RFC 4291 section 2.4: the rest is local, reserved, or leads to an IPv4 address through a gateway (64:ff9b::7f00:1).
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _AUTHORITY = re.compile(r"[^/?]*")
 _ASCII = "".join(map(chr, range(0x80)))
 _FORBIDDEN = re.compile(r"[\x00- \x7f\\]")
@@ -101,22 +100,6 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def is_private(host: str) -> bool:
-    """Tell whether ``host`` is a literal address that the public Internet does not route, or ``localhost``."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:  # as only the C library reads it (0x7f.1, 2130706433)
-            address = ipaddress.ip_address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return False
-    address = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-    is_reserved = address.version == 6 and address not in _GLOBAL_UNICAST
-    return is_reserved or not address.is_global or address.is_multicast
-
-
 def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozenset[str] = frozenset()) -> Origin:
     """Return the origin of ``url`` if a request may go there.
 
@@ -128,11 +111,11 @@ def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozens
     origin = Origin.of(url)
     if previous.scheme == "https" and origin.scheme == "http":
         raise ProtocolError(f"{previous.host} sends us from https to http ({redact(url)}); refused")
-    is_ordinary = origin.host == registry.host or not is_private(origin.host) or is_private(registry.host)
-    if is_ordinary or origin.in_hosts(allowed):
+    kind = "public" if origin.host == registry.host else kind_of(origin.host)
+    if kind in ("public", "name") or kind_of(registry.host) == "private" or origin.in_hosts(allowed):
         return origin
     option = f"TransportOptions(storage_hosts={{{origin.netloc!r}}})"
-    text = f"{registry.host} sends us to the private address {origin.netloc}; refused"
+    text = f"{registry.host} sends us to the {kind} address {origin.netloc}; refused"
     raise ProtocolError(f"{text}. If that is right, allow it with {option}")
 
 

@@ -16,7 +16,7 @@ EXPIRED = frozenset({400, 401, 403})
 
 
 def check_base_url(url: str) -> str:
-    """Return a registry's URL without a trailing slash.
+    """Return a registry's URL without a trailing slash, and without the ``/v2`` that every path begins with.
 
     Raises:
         InvalidNameError: not ``http(s)://host[:port][/prefix]``. The error repeats no password that stands in it.
@@ -36,7 +36,7 @@ def check_base_url(url: str) -> str:
         raise InvalidNameError(f"{refusal}: {error}; {example}") from error
     if origin.port == 0:
         raise InvalidNameError(f"{refusal}; {example}")
-    return url.rstrip("/")
+    return url.rstrip("/").removesuffix("/v2").rstrip("/")
 
 
 def pull_scope(repository: str) -> str:

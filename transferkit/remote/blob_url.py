@@ -15,13 +15,14 @@ from transferkit.protocol.ranges import RangeRefused
 from transferkit.protocol.routes import EXPIRED
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import WHOLE
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
 
-_OK = (200, 206, 412, 416)
+_OK = (*WHOLE, 206, 412, 416)
 # RFC 9110 section 8.8.3; a weak one (W/"...") promises nothing about bytes, and If-Match never takes it.
 _STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
@@ -100,9 +101,9 @@ class BlobURL:
 
     def _open(self, response: Response, target: Target, chunk: Chunk) -> BlobBody:
         size = self.descriptor.size
-        if response.status in (200, 206):
+        if response.status in WHOLE or response.status == 206:
             body = open_body(response, chunk.start, chunk.end, self.descriptor)
-            if response.status == 200:
+            if response.status != 206:
                 return body
             if self.check_version(target, response.headers.get("etag")):
                 self.has_ranges = True

@@ -41,12 +41,12 @@ def open_body(response: Response, start: int, end: int, descriptor: Descriptor) 
             check_content_range(response.headers.get("content-range"), start=start, end=end, total=size)
         else:
             start, end = 0, size - 1
-        check_response(response, end - start + 1, descriptor.digest.short)
+        check_response(response, end - start + 1, descriptor)
     except BaseException:
         response.close()
         raise
     readinto = response.readinto
-    if response.status == 200 and encoding_of(response):
+    if response.status != 206 and "content-encoding" in response.headers and encoding_of(response):
         readinto = _proven(response, descriptor)
     return BlobBody(readinto, response.close, start, end - start + 1)
 
@@ -80,7 +80,7 @@ def _proven(response: Response, descriptor: Descriptor) -> Callable[[memoryview]
     return readinto
 
 
-def check_response(response: Response, expected: int, subject: str) -> None:
+def check_response(response: Response, expected: int, descriptor: Descriptor) -> None:
     """Hold a response to the bytes of a blob themselves, ``expected`` of them where it announces how many.
 
     Raises:
@@ -89,6 +89,7 @@ def check_response(response: Response, expected: int, subject: str) -> None:
     """
     if response.length == expected:
         return
+    subject = descriptor.digest.short
     # A proxy that encodes has no length to announce. Of what is longer a part might be kept, and gone on with.
     may_be_kept = response.status == 206 or expected > _SMALL
     if encoding_of(response) and (response.length is not None or may_be_kept):
@@ -98,5 +99,5 @@ def check_response(response: Response, expected: int, subject: str) -> None:
     if response.length is not None:
         said = f"announces {response.length} bytes, expected {expected}{hint}"
         raise SizeMismatchError(f"{subject}: {response.origin} {said}")
-    if hint and response.status == 200:
+    if hint and response.status != 206:
         raise ProtocolError(f"{subject}: {response.origin} sent a page for the blob{hint}")

@@ -39,10 +39,10 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
     if opened is None:
         return
     response, first, rest = opened
-    with closing(rest):
+    with closing(rest), client.cleaned():
         location = response.headers.get("content-location")
         if location:
-            target = client.resolve(response, location)
+            target = client.resolve(response, location, "where the blob is (Content-Location)")
             # Who is not the registry does not choose what is asked of it with the user's credentials.
             if response.trusted or Origin.of(target) != client.origin:
                 url.follow(target)
@@ -52,11 +52,11 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
 
 def _open(url: BlobURL, flow: Flow) -> tuple[Response, Pair, Pairs] | None:
     """Ask for the list, and read it up to its first line, which proves that it is one; return that and the others."""
-    endpoint, subject = url.endpoint, url.subject
+    endpoint, client, subject = url.endpoint, url.endpoint.client, url.subject
     path = routes.chunksums(endpoint.name, url.descriptor.digest)
     parser = ChunksumParser(url.descriptor.size)
     try:
-        response = endpoint.client.send(endpoint.read(method="GET", url=path, ok=(200,), subject=subject), flow)
+        response = client.send(endpoint.read(method="GET", url=path, ok=(200,), subject=subject), flow)
         pairs = _read(response, parser)
         first = next(pairs, None)
         if first is None:
@@ -64,9 +64,10 @@ def _open(url: BlobURL, flow: Flow) -> tuple[Response, Pair, Pairs] | None:
     except (NotFoundError, RegistryError, ProtocolError) as error:
         # 404, 405 and 501 by the book, but also 400, 401, 403 or a redirect that may not be followed: for a path that
         # they do not know, registries say many things. If there is more to it, the request for the blob is told too.
+        client.clean(error)
         if error.retryable or parser.begun:
             raise
-        logger.debug("%s: %s has no list of its chunks: %s", subject, endpoint.client.origin, error)
+        logger.debug("%s: %s has no list of its chunks: %s", subject, client.origin, error)
         return None
     return response, first, pairs
 

@@ -7,7 +7,7 @@ from functools import partial
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Flow
 from transferkit.errors import TransferKitError
-from transferkit.names import check_repository
+from transferkit.names import WIDE, Grammar, check_repository
 from transferkit.protocol import routes
 from transferkit.remote.proof import EXISTS, Questions, is_there
 from transferkit.transport.client import Client
@@ -16,13 +16,14 @@ from transferkit.transport.request import Request
 
 
 class Endpoint:
-    """One repository as its requests see it. A ``name`` that is none is an InvalidNameError."""
+    """One repository as its requests see it. A ``name`` that is none by its ``grammar`` is an InvalidNameError."""
 
-    __slots__ = ("blobs", "client", "first_list", "name", "questions", "read", "write")
+    __slots__ = ("blobs", "client", "first_list", "grammar", "name", "questions", "read", "write")
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, grammar: Grammar = WIDE) -> None:
         self.client = client
-        self.name = check_repository(name)
+        self.grammar = grammar
+        self.name = check_repository(name, grammar)
         self.blobs = routes.blobs(name)  # the path that a digest is appended to
         self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
         self.questions = Questions()
@@ -35,7 +36,7 @@ class Endpoint:
         make = self.write if uploading else self.read
         # 405: a registry without HEAD
         request = make(method="HEAD", url=self.blobs + digest, ok=(200, 404, 405), subject=digest.short)
-        if uploading and self.questions.is_spent(EXISTS, digest, flow):
+        if uploading and self.questions.failures and self.questions.is_spent(EXISTS, digest, flow):
             return False
         try:
             response = self.client.send(request, flow)

@@ -12,7 +12,6 @@ from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.protocol.listing import MAX_PAGE, MAX_PAGES, next_page, read_referrers, read_tags
 from transferkit.protocol.origin import Origin
 from transferkit.remote import manifests
-from transferkit.remote.body import check_response
 from transferkit.remote.endpoint import Endpoint
 from transferkit.transport.response import Response
 
@@ -65,8 +64,8 @@ def _pages(endpoint: Endpoint, url: str, flow: Flow, accept: str = "application/
             method="GET", url=url, ok=(200,), headers={"Accept": accept}, subject=f"a list of {endpoint.name}"
         )
         with client.send(request, flow) as response:
-            check_response(response, response.length, request.subject)
-            yield response.read(MAX_PAGE)
+            page = response.read(MAX_PAGE)
+        yield page
         following = _following(endpoint, response, seen)
         if following is None:
             return

@@ -11,6 +11,7 @@ from transferkit.errors import (
     ManifestNotFoundError,
     NotFoundError,
     ProtocolError,
+    ReadError,
     RegistryError,
 )
 from transferkit.names import check_reference
@@ -18,7 +19,7 @@ from transferkit.protocol import routes
 from transferkit.protocol.upload import announced
 from transferkit.remote.body import encoded, encoding_of
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import STORED, is_page, is_stored
+from transferkit.remote.proof import SUCCESS, WHOLE, is_page, is_stored
 from transferkit.transport.request import BytesBody, RequestBody
 from transferkit.transport.response import Response
 
@@ -34,7 +35,7 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = Fal
         ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, it is another, it is malformed.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
-    reference = check_reference(reference)
+    reference = check_reference(reference, endpoint.grammar)
     response, raw = _get(endpoint, reference, flow, as_blob=as_blob)
     try:
         _check(raw, reference, announced(response.headers))
@@ -48,9 +49,34 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = Fal
 def _get(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = False) -> tuple[Response, bytes]:
     url = endpoint.blobs + reference if as_blob else routes.manifest(endpoint.name, reference)
     missing = ManifestNotFoundError
-    request = endpoint.read(method="GET", url=url, ok=(200,), headers=_ACCEPT, subject=reference, missing=missing)
+    request = endpoint.read(method="GET", url=url, ok=WHOLE, headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:
-        return response, response.read(MAX_MANIFEST)
+        raw = response.read(MAX_MANIFEST)
+        if response.is_cut:
+            # The digest of a tag's manifest is that of the bytes that came: nothing else would notice.
+            raise ReadError(
+                f"{reference}: {response.origin} ended its answer without the end of TLS: it may be cut off"
+            )
+        return response, raw
+
+
+def check(raw: bytes | None, reference: str | None, media_type: str | None) -> Manifest | Index | None:
+    """Return the manifest that is to be pushed, if there is one.
+
+    Raises:
+        InvalidManifestError: it is malformed, too long, or missing where ``reference`` names one.
+        DigestMismatchError: ``reference`` is the digest of something else.
+    """
+    if raw is None:
+        if reference is not None:
+            raise InvalidManifestError("manifest_ref names a manifest, and there is none: pass manifest= too")
+        return None
+    if len(raw) > MAX_MANIFEST:
+        raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
+    asked = check_reference(reference) if reference is not None else None
+    if isinstance(asked, Digest) and asked != Digest.of(raw, asked.algorithm):
+        raise DigestMismatchError(f"manifest_ref is {asked.short}, and the manifest has another digest")
+    return parse(bytes(raw), media_type=media_type or "")
 
 
 def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
@@ -61,7 +87,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         InvalidManifestError: it is longer than 4 MiB, which registries refuse.
         ProtocolError: the answer does not say that it is stored, and the registry does not have it.
     """
-    reference = check_reference(reference)
+    reference = check_reference(reference, endpoint.grammar)
     if len(raw) > MAX_MANIFEST:
         raise InvalidManifestError(f"the manifest has {len(raw)} bytes; registries take at most {MAX_MANIFEST}")
     _check(raw, reference)
@@ -71,7 +97,7 @@ def push(endpoint: Endpoint, raw: bytes, reference: str, *, media_type: str, flo
         url=routes.manifest(endpoint.name, reference),
         headers={"Content-Type": media_type},
         body=body,
-        ok=STORED,
+        ok=SUCCESS,
         timeout=endpoint.client.options.commit_timeout,
         subject=f"the manifest {reference}",
     )

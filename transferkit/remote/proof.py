@@ -18,6 +18,7 @@ from transferkit.errors import (
     ProtocolError,
     ReadError,
     RegistryError,
+    SizeMismatchError,
     TransferKitError,
     TransportTimeout,
     WriteError,
@@ -27,7 +28,8 @@ from transferkit.transport.response import Response
 
 # The questions that the job can do without; a list of chunks has attempts of its own (``transfer.copy``).
 EXISTS, MOUNT, RANGE, STATUS = "HEAD", "mount", "range", "status"
-STORED = range(200, 300)  # no refusals of what ends an upload, or of a manifest; see ``is_stored``
+SUCCESS = range(200, 300)  # no refusals; what they prove, the functions below say
+WHOLE = (200, 203)  # all of a blob or manifest; 203 comes from proxies that have changed something, if only a field
 _ATTEMPTS = 3  # at one question about one blob
 _ATTEMPTS_BROKEN = 5  # at a range of a blob that is here in part, where no answer came: to begin anew loses that part
 _UNANSWERED = (ReadError, WriteError, TransportTimeout)
@@ -35,11 +37,14 @@ _UNANSWERED = (ReadError, WriteError, TransportTimeout)
 
 def is_page(response: Response) -> bool:
     """Tell whether the answer is a page, as portals and proxies make them, and no registry's."""
-    return "html" in response.headers.get("content-type", "").lower()
+    headers = response.headers
+    return "content-type" in headers and "html" in headers["content-type"].lower()
 
 
 def contradicts(response: Response, digest: Digest) -> bool:
     """Tell whether the answer names another digest of the same algorithm."""
+    if response.headers.get("docker-content-digest") == digest:
+        return False
     said = announced(response.headers)
     return said is not None and said != digest and said.algorithm == digest.algorithm
 
@@ -73,15 +78,15 @@ class Questions:
     """
 
     def __init__(self) -> None:
-        self._failures: dict[tuple[str, Digest, int], int] = {}
+        self.failures: dict[tuple[str, Digest, int], int] = {}
 
     def is_spent(self, question: str, digest: Digest, flow: Flow) -> bool:
         """Tell whether a question has failed often enough not to be asked any more."""
-        return self._failures.get((question, digest, id(flow)), 0) >= _ATTEMPTS
+        return self.failures.get((question, digest, id(flow)), 0) >= _ATTEMPTS
 
     def answered(self, question: str, digest: Digest, flow: Flow) -> None:
         """Take in that a question was answered after all."""
-        self._failures.pop((question, digest, id(flow)), None)
+        self.failures.pop((question, digest, id(flow)), None)
 
     def go_without(
         self, error: TransferKitError, question: str, digest: Digest, flow: Flow, *, costly: bool = False
@@ -93,13 +98,13 @@ class Questions:
         away what is here of the blob. A host that wants to be left alone for longer than the user waits, and
         whatever concerns more than the one request (no connection, a certificate, a cancelled call), is raised.
         """
-        if not isinstance(error, (RegistryError, NotFoundError, ProtocolError, *_UNANSWERED)):
+        if not isinstance(error, (RegistryError, NotFoundError, ProtocolError, SizeMismatchError, *_UNANSWERED)):
             raise error
         if not error.retryable:
             if isinstance(error, RegistryError) and error.status in (429, 503):
                 raise error
             return
         key = (question, digest, id(flow))
-        self._failures[key] = count = self._failures.get(key, 0) + 1
+        self.failures[key] = count = self.failures.get(key, 0) + 1
         if count < (_ATTEMPTS_BROKEN if costly and isinstance(error, _UNANSWERED) else _ATTEMPTS):
             raise error

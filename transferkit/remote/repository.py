@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from transferkit import errors
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Outcome
+from transferkit.content.interfaces import Fetcher, Flow, Notes, Outcome
 from transferkit.content.manifest import Index, Manifest
+from transferkit.names import OLLAMA, WIDE
 from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import listing, manifests, upload_oci, upload_ollama
@@ -18,25 +20,31 @@ from transferkit.remote.blob_url import BlobURL
 from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import RANGE
-from transferkit.remote.upload import StartAgain, Upload, Uploads
+from transferkit.remote.proof import RANGE, WHOLE
+from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
 
 class Repository:
     """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``Pusher`` and home of manifests. Thread-safe.
 
-    ``part_size`` (bytes) makes larger blobs go up in parts. A ``name`` that is none is an InvalidNameError.
+    ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an upload. A
+    ``name`` that is none is an InvalidNameError.
     """
 
-    def __init__(self, client: Client, name: str, *, part_size: int | None = None) -> None:
+    def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
         self.client = client
         self.name = name
-        self._endpoint = Endpoint(client, name)
-        self._urls: dict[Digest, BlobURL] = {}
         ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        start = upload_ollama.start_session if ollama else partial(upload_oci.start_session, rules=PartRules(part_size))
-        self._uploads = Uploads(self._endpoint, start)
+        self._endpoint = Endpoint(client, name, OLLAMA if ollama else WIDE)
+        self._urls: dict[Digest, BlobURL] = {}
+        rules = PartRules(part_size)
+        start: Callable[[Upload], UploadSession | Outcome] = upload_ollama.start_session
+        restore: Callable[[Upload, dict[str, Any]], UploadSession | None] = upload_ollama.restore_session
+        if not ollama:
+            start = partial(upload_oci.start_session, rules=rules)
+            restore = partial(upload_oci.restore_session, rules=rules)
+        self._uploads = Uploads(self._endpoint, start, restore, notes)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
@@ -44,7 +52,7 @@ class Repository:
         request = endpoint.read(
             method="GET",
             url=endpoint.blobs + descriptor.digest,
-            ok=(200, 206) if offset else (200,),
+            ok=(*WHOLE, 206) if offset else WHOLE,
             headers={"Range": f"bytes={offset}-"} if offset else {},
             subject=descriptor.digest.short,
             missing=errors.BlobNotFoundError,
@@ -53,6 +61,7 @@ class Repository:
             response = self.client.send(request, flow)
             body = open_body(response, offset, descriptor.size - 1, descriptor)
         except errors.TransferKitError as error:
+            self.client.clean(error)
             if not offset:
                 raise
             # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
@@ -69,6 +78,7 @@ class Repository:
         try:
             return url.fetch(chunk, flow)
         except errors.TransferKitError as error:
+            self.client.clean(error)
             if url.has_ranges:
                 raise
             self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow)
@@ -113,15 +123,18 @@ class Repository:
 
     def fetch_manifest(self, reference: str, *, flow: Flow, as_blob: bool = False) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified; ``as_blob``: a digest, from where the blobs are."""
-        return manifests.fetch(self._endpoint, reference, flow, as_blob=as_blob)
+        with self.client.cleaned():
+            return manifests.fetch(self._endpoint, reference, flow, as_blob=as_blob)
 
     def tags(self, *, flow: Flow) -> Iterator[str]:
         """Yield the tags of the repository, page by page."""
-        return listing.tags(self._endpoint, flow)
+        with self.client.cleaned():
+            yield from listing.tags(self._endpoint, flow)
 
     def referrers(self, digest: Digest, *, flow: Flow) -> Iterator[Descriptor]:
         """Yield the manifests that name ``digest`` as their subject."""
-        return listing.referrers(self._endpoint, digest, flow)
+        with self.client.cleaned():
+            yield from listing.referrers(self._endpoint, digest, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""

@@ -12,15 +12,25 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Fetcher, Flow, Outcome, Seekable
-from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError, StalledError, TransferKitError
+from transferkit.content.interfaces import Body, Fetcher, Flow, Notes, Outcome, Seekable
+from transferkit.errors import (
+    CancelledError,
+    NotFoundError,
+    ProtocolError,
+    ReadError,
+    RegistryError,
+    StalledError,
+    TransferKitError,
+)
 from transferkit.names import check_repository
+from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page, is_stored
+from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page, is_stored
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
 
@@ -51,6 +61,10 @@ class UploadSession(ABC):
         """Find out how far it is, after an attempt that failed; ``False`` where it cannot be gone on with."""
         return True
 
+    def note(self) -> dict[str, Any]:
+        """Return what another process needs to go on, besides the address; nothing where it could not."""
+        return {}
+
     @abstractmethod
     def send(self, upload: Upload) -> Outcome:
         """Send what is missing, and end the session. Raises StartAgain where another one is needed."""
@@ -62,6 +76,8 @@ class Uploads:
 
     endpoint: Endpoint
     start_session: Callable[[Upload], UploadSession | Outcome]  # or the blob is there
+    restore: Callable[[Upload, dict[str, Any]], UploadSession | None] | None = None  # of another process, from its note
+    notes: Notes | None = None
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     absent: int = 0  # blobs that were not there, one after the other
     unasked: int = 0
@@ -103,7 +119,10 @@ class Upload:
                     return Outcome.PRESENT
                 uploads.absent += 1
             session = sessions.get(digest)
+            if session is None and self.descriptor.size >= _SMALL:
+                session = self._restored()
             if session is not None and session.resume(self):
+                sessions[digest] = session
                 self.flow.counter.set_position(session.confirmed)
                 return session
         sessions.pop(digest, None)
@@ -114,7 +133,27 @@ class Upload:
         started = uploads.start_session(self)
         if isinstance(started, UploadSession) and self.descriptor.size >= _SMALL:
             sessions[digest] = started
+            self.note(started)
         return started
+
+    def _restored(self) -> UploadSession | None:
+        """Return the session that another process has left, where it was one at the registry itself."""
+        uploads = self._uploads
+        note = uploads.notes.load(self.descriptor) if uploads.notes is not None else {}
+        if uploads.restore is None or not note:
+            return None
+        try:
+            if Origin.of(str(note.get("url"))) == self.client.origin:
+                return uploads.restore(self, note)
+        except (ProtocolError, KeyError, TypeError, ValueError):
+            pass  # a note that makes no sense is none
+        return None
+
+    def note(self, session: UploadSession) -> None:
+        """Write down how a later process can go on. An address on another host is a secret of its own, and is not."""
+        notes, note = self._uploads.notes, session.note()
+        if notes is not None and note and Origin.of(session.url) == self.client.origin:
+            notes.save(self.descriptor, {"url": session.url, **note})
 
     def __enter__(self) -> Upload:
         return self
@@ -122,6 +161,8 @@ class Upload:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         session = self._uploads.sessions.get(self.descriptor.digest)
         if error is not None:
+            if isinstance(error, TransferKitError):
+                self.client.clean(error)
             self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
             # The count stays as it is until the registry has said what of it is there.
@@ -129,6 +170,9 @@ class Upload:
             session.stalled = isinstance(error, StalledError)
         else:
             self._uploads.sessions.pop(self.descriptor.digest, None)
+            has_ended = error is None or (isinstance(error, TransferKitError) and not isinstance(error, CancelledError))
+            if has_ended and self.descriptor.size >= _SMALL and self._uploads.notes is not None:
+                self._uploads.notes.forget(self.descriptor)
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
 
@@ -171,14 +215,23 @@ class Upload:
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
         timeout = self.client.options.commit_timeout
-        return self.request(method="PUT", url=url, ok=STORED, headers=headers, body=body, timeout=timeout)
+        return self.request(method="PUT", url=url, ok=SUCCESS, headers=headers, body=body, timeout=timeout)
 
     def mount_source(self) -> str | None:
         """Return the repository that the blob may be mounted from, while that has not failed too often."""
         source = self.descriptor.source
-        if not source or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
+        if source is None or self.endpoint.questions.is_spent(MOUNT, self.descriptor.digest, self.flow):
             return None
-        return check_repository(source)
+        return check_repository(source, self.endpoint.grammar)
+
+    def is_confirmed(self, response: Response) -> bool:
+        """Tell whether a 201 to a mount is what it seems; one without its ``Location`` is asked about."""
+        if response.headers.get("location") or announced(response.headers):
+            return True
+        try:
+            return self.endpoint.exists(self.descriptor, self.flow)
+        except (RegistryError, ProtocolError):
+            return True  # it does not say, and has said 201
 
     def forget(self) -> None:
         """Let the next attempt begin another session."""

@@ -7,12 +7,13 @@ that it has is compared with what was sent. After a failure the session is asked
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.protocol import routes
 from transferkit.protocol.upload import PartRules, commit_url, received, smallest_part
-from transferkit.remote.proof import MOUNT, STATUS, is_mounted
+from transferkit.remote.proof import MOUNT, STATUS, SUCCESS, is_mounted
 from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, is_session_lost, status_of
 from transferkit.transport.response import Response
 
@@ -24,7 +25,7 @@ _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
 def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     """Start a session, unless the registry mounts the blob."""
-    source = upload.mount_source()
+    source = upload.mount_source() if upload.descriptor.source else None
     if source is not None:
         try:
             return _begin(upload, rules, source)
@@ -35,16 +36,24 @@ def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
     return _begin(upload, rules)
 
 
+def restore_session(upload: Upload, note: dict[str, Any], rules: PartRules) -> UploadSession:
+    """Return the session that a process before has left; the registry says how far it is."""
+    size, minimum = upload.descriptor.size, int(note["minimum"])
+    part = rules.length(size, minimum)
+    return OCISession(str(note["url"]), resumed=True, rules=rules, minimum=minimum, part=part, sent=size)
+
+
 def _begin(upload: Upload, rules: PartRules, source: str | None = None) -> UploadSession | Outcome:
     name, digest = upload.endpoint.name, upload.descriptor.digest
     path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
-    response = upload.ask(upload.request(method="POST", url=path, ok=(201, 202), headers=EMPTY, scope=scope))
-    if source is not None and is_mounted(response, digest):
+    response = upload.ask(upload.request(method="POST", url=path, ok=SUCCESS, headers=EMPTY, scope=scope))
+    if source is not None and is_mounted(response, digest) and upload.is_confirmed(response):
         return Outcome.MOUNTED
-    if response.status == 201:
+    location = response.headers.get("location")
+    if response.status == 201 and (source is not None or not location):
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
-    url = upload.client.locate(response, response.headers.get("location"))
+    url = upload.client.locate(response, location)
     return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
 
 
@@ -58,6 +67,9 @@ class OCISession(UploadSession):
     sent: int = 0  # the end of what was ever begun to be sent: the registry cannot have more
     asked: int = -1  # how far it was when it was asked last
     tells: bool = True  # whether it says how far it is, where it is asked after a part
+
+    def note(self) -> dict[str, Any]:
+        return {"minimum": self.minimum}
 
     def resume(self, upload: Upload) -> bool:
         before = self.asked
@@ -90,6 +102,7 @@ class OCISession(UploadSession):
         location = response.headers.get("location")
         if location:
             self.url = upload.client.locate(response, location)
+            upload.note(self)
         self.confirmed = position
         upload.flow.counter.set_position(position)
 
@@ -108,8 +121,8 @@ class OCISession(UploadSession):
             if is_final:
                 url = commit_url(self.url, upload.descriptor.digest)
                 request = upload.commit(url, headers=headers, body=body)
-            else:  # 201 and 204 are not the specification's answer; what counts is the Range
-                request = upload.request(method="PATCH", url=self.url, ok=(201, 202, 204), headers=headers, body=body)
+            else:  # 202 is the specification's answer; what counts is the Range
+                request = upload.request(method="PATCH", url=self.url, ok=SUCCESS, headers=headers, body=body)
             try:
                 response = upload.client.send(request, upload.flow)
                 if is_final:
@@ -134,10 +147,11 @@ class OCISession(UploadSession):
         """Take in what the registry says that it has after a part.
 
         Some say nothing, or name that part alone (distribution-spec#213, pulp_container#2199): the session is asked,
-        and where that does not tell either, a 202 is taken at its word. The digest of the commit proves it.
+        and where that does not tell either, it is taken at its word, but for a 201, which is none for a part. What
+        came of it, the digest of the commit proves.
         """
         got = received(response.headers.get("range"), sent=end)
-        asks = got is None and response.status == 202
+        asks = got is None and response.status != 201
         if asks:
             self._go_to(upload, response, end)
             self.tells = self.tells and self._ask(upload)

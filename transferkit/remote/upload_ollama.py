@@ -15,7 +15,7 @@ from transferkit.errors import NotFoundError, ProtocolError, RegistryError, Tran
 from transferkit.protocol import routes
 from transferkit.protocol.upload import commit_url, received, signed_headers
 from transferkit.remote.body import BlobBody
-from transferkit.remote.proof import MOUNT, STORED, contradicts, is_page
+from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page
 from transferkit.remote.upload import EMPTY, OCTETS, StartAgain, Upload, UploadSession, status_of
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -29,13 +29,20 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 def start_session(upload: Upload) -> UploadSession | Outcome:
     """Ask whether the registry has the blob, or can mount it; if not, that started a session."""
-    source = upload.mount_source()
+    source = upload.mount_source() if upload.descriptor.source else None
     if source is not None:
         try:
             return _begin(upload, source)
         except TransferKitError as error:
             upload.endpoint.questions.go_without(error, MOUNT, upload.descriptor.digest, upload.flow)
     return _begin(upload)
+
+
+def restore_session(upload: Upload, note: dict[str, Any]) -> UploadSession:
+    """Return the session that a process before has left, behind the parts that are there."""
+    digests = [bytes.fromhex(text) for text in note["digests"]]
+    confirmed = min(len(digests) * part_length(upload.descriptor.size), upload.descriptor.size)
+    return OllamaSession(str(note["url"]), resumed=True, confirmed=confirmed, storage=None, signed={}, digests=digests)
 
 
 def _begin(upload: Upload, source: str | None = None) -> UploadSession | Outcome:
@@ -75,6 +82,10 @@ class OllamaSession(UploadSession):
     is_stored: bool = False
     md5: Any = None  # of the part under way, as far as it was sent
     digests: list[bytes] = field(default_factory=list)  # MD5, of the parts that are there
+
+    def note(self) -> dict[str, Any]:
+        # A body that goes in one has no place to go on from.
+        return {} if self.storage is not None else {"digests": [digest.hex() for digest in self.digests]}
 
     def send(self, upload: Upload) -> Outcome:
         client, counter, size = upload.client, upload.flow.counter, upload.descriptor.size
@@ -124,11 +135,12 @@ class OllamaSession(UploadSession):
                 self.digests.append(self.md5.digest())
             self.confirmed, self.url = end, url
             counter.set_position(end)
+            upload.note(self)
 
     def _to_storage(self, upload: Upload, url: str, body: RequestBody) -> Request:
         """Return the request that gives a body to the storage, which sees nothing of the user's."""
         request = upload.commit(url, headers={**OCTETS, **self.signed}, body=body)
-        return request._replace(ok=(*STORED, *_REDIRECTS), anonymous=True)
+        return request._replace(ok=(*SUCCESS, *_REDIRECTS), anonymous=True)
 
     def _etag(self) -> str:
         """Return the ETag that S3 gives to an object in parts; nothing where it came whole."""

@@ -10,13 +10,12 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
+
+import tenacity
 
 from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
 from transferkit.options import RetryOptions
-
-if TYPE_CHECKING:
-    import tenacity
 
 T = TypeVar("T")
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
@@ -58,7 +57,6 @@ class Retry:
         del first  # its traceback refers to what refers to this frame
         if not failures[0].retryable:
             raise failures.pop()
-        import tenacity  # here: most processes meet no such failure, and it is a tenth of what a start takes
 
         def again() -> T:
             if failures:

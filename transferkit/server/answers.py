@@ -5,6 +5,7 @@ Knows status codes and error codes; knows nothing of the store.
 
 from __future__ import annotations
 
+import copyreg
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,9 @@ class Refusal(Exception):
         self.message = message
         self.detail = detail
         self.headers = dict(headers or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]  # typeshed has it not
 
     def answer(self) -> Answer:
         error = {"code": self.code, "message": self.message, "detail": self.detail}

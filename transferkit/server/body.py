@@ -17,7 +17,7 @@ _LINE_LIMIT = 8 * 1024  # bytes of a chunk's size with its extensions, or of a t
 _TRAILER_LIMIT = 64  # fields
 
 # Sixteen digits are 2^64-1. int(text, 16) alone takes "-5", "0x10" and "1_0".
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n\Z")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n\Z")
 
 
 class Body(io.BufferedReader):

@@ -95,7 +95,7 @@ def tags(repository: Repository, request: Request) -> Answer:
 def referrers(repository: Repository, request: Request, subject: Digest) -> Answer:
     """``GET .../referrers/<digest>``: an index of the manifests that name it as their subject.
 
-    Computed by reading every manifest of the repository: nothing can get out of step.
+    Computed by reading every manifest of the repository, so that there is no second list which could be wrong.
     """
     wanted = request.args.get("artifactType")
     entries = []

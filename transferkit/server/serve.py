@@ -9,7 +9,10 @@ what is done about it here:
   chunked body that the application did not read, the rest is parsed as the next request.
   :class:`~transferkit.server.body.Body` reads what has arrived, to the very end, and where the end was not reached
   the connection is closed.
-- ``Content-Length: -1`` means "all there is, into memory", and ``+1`` and ``1_0`` are numbers. Here they get 400.
+- Two lengths, a length beside a transfer coding, ``TE :``, folded lines, ``Content-Length: -1``, control characters and
+  requests without a host are taken. :mod:`~transferkit.server.heads` judges every head first, and refuses them.
+- A head that comes bit by bit occupies a thread, for as long as it likes. Here it is gathered in the selector, and has
+  to be whole within a minute; a body has to keep the pace of :mod:`~transferkit.server.pace`.
 - An answer that comes before the request's body was read (401, 404, 307) waits until the rest has been read, in one
   piece. Here at most 256 KiB are read; for more, the answer goes out at once and says ``Connection: close``. (A
   ``Connection`` header of the application's own closes nothing.)
@@ -31,8 +34,8 @@ what is done about it here:
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import re
 import select
 import socket
 import ssl
@@ -47,7 +50,9 @@ from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
 
+from transferkit.server import heads
 from transferkit.server.body import Body
+from transferkit.server.pace import Pace
 from transferkit.server.streams import Reader, Writer, makefile
 
 if TYPE_CHECKING:
@@ -55,22 +60,30 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_HEAD_LIMIT = 64 * 1024  # bytes of request line and headers; signed URLs and big tokens stay below 16 KiB
 _REST_LIMIT = 256 * 1024  # bytes of an unread body worth reading to keep the connection; Go's net/http has the same
 _LINGER = 0.5  # seconds after an early answer in which the client may notice it; Go's net/http has the same
-_TIMEOUT = 60  # seconds of silence, in a request and between two of them
+# Seconds from an answer to the whole head of the next request, and for which an answer may find no reader.
+_TIMEOUT = 60
 # Milliseconds in which a client that is in the middle of something sends its next request: it keeps the thread, and the
 # way over the selector, which costs a sixth of a small blob, is saved.
 _SOON = 2
 # Seconds between two looks at the clock of the thread that waits for connections, and what ending takes at worst: with
 # cheroot's 0.5 s, half a second for each server of a test run.
 _TICK = 0.02
-_LENGTH = re.compile(rb"[0-9]{1,19}\Z")
 
 
 class _Headers(HeaderReader):
-    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)
+    """Reads the fields of a head that :mod:`~transferkit.server.heads` has judged; what came twice is joined."""
+
+    def __call__(self, rfile: io.BytesIO, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+        headers = {} if hdict is None else hdict
+        for line in rfile.read()[:-4].split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            # WSGI makes Content_Length of Content-Length and of Content_Length. nginx leaves the latter out, too.
+            if not name or b"_" in name:
+                continue
+            name, value = name.title(), value.strip(b" \t")
+            headers[name] = headers[name] + b", " + value if name in headers else value
         if headers.get(b"Expect", b"").lower() == b"100-continue":
             # The same to everybody (RFC 9110, section 10.1.1) but to cheroot, which would invite the body at once.
             headers[b"Expect"] = b"100-Continue"
@@ -83,28 +96,41 @@ class _Request(HTTPRequest):
     header_reader = _Headers()
     conn: _Connection
 
-    def read_request_headers(self) -> bool:
-        if not super().read_request_headers():  # type: ignore[no-untyped-call]  # cheroot's stubs have no types
-            return False
-        if _LENGTH.match(self.inheaders.get(b"Content-Length", b"0")) is None:
-            self.simple_response("400 Bad Request", "Malformed Content-Length Header.")
-            return False
-        return True
+    def parse_request(self) -> None:
+        head = self.conn.rfile.take_head()
+        if not head:  # the peer is gone
+            return
+        self.started_request = True
+        refusal = heads.refusal(head)
+        if refusal is not None:
+            self.simple_response(*refusal)
+            return
+        self.rfile: io.BufferedIOBase = io.BytesIO(head)
+        self.ready = self.read_request_line() and self.read_request_headers()  # type: ignore[no-untyped-call]  # cheroot
+
+    def simple_response(self, status: str, msg: str = "") -> None:
+        """Refuse the request, and close the connection: nobody knows what comes next on it."""
+        self.close_connection = self.conn.unread = True
+        text = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(msg)}\r\n"
+        self.conn.wfile.write(f"{text}Connection: close\r\n\r\n{msg}".encode("ascii"))
 
     def respond(self) -> None:
         length = None if self.chunked_read else int(self.inheaders.get(b"Content-Length", 0))
         expects = self.inheaders.get(b"Expect") == b"100-Continue"
-        self.rfile: Body = Body(self.conn.rfile, length, invite=self._invite if expects else None)
+        self.conn.rfile.limit(None if length == 0 else Pace())
+        self.rfile = self._body = Body(self.conn.rfile, length, invite=self._invite if expects else None)
         self.server.gateway(self).respond()
         self.ensure_headers_sent()
+        self.conn.rfile.limit(None)
+        self.conn.answered = True
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
         self.conn.wfile.flush()
 
     def send_headers(self) -> None:
-        if not self.close_connection and not self.rfile.discard(_REST_LIMIT):
+        if not self.close_connection and not self._body.discard(_REST_LIMIT):
             self.close_connection = True
-        self.conn.unread = not self.rfile.finished
+        self.conn.unread = not self._body.finished
         self.conn.wfile.holding = True
         super().send_headers()
 
@@ -119,7 +145,21 @@ class _Connection(HTTPConnection):
         super().__init__(server, sock, makefile)
         self.unread = False
         """The peer may still be sending a body that nobody wants."""
+        self.answered = True
+        """Nothing has arrived since the connection came about, or since the last answer."""
+        self._since = 0.0
         server.live.add(self)
+
+    @property
+    def last_used(self) -> float:
+        """When the peer began to have time for its next request; cheroot closes what has waited for too long."""
+        return self._since
+
+    @last_used.setter
+    def last_used(self, now: float) -> None:
+        # Set whenever the connection goes back to the selector. A part of a head does not win time.
+        if self.answered:
+            self._since, self.answered = now, False
 
     def communicate(self) -> bool:
         try:
@@ -133,7 +173,8 @@ class _Connection(HTTPConnection):
                 poll.poll(_SOON)
         except OSError:  # while it told the peer of another error: there is nobody to tell
             return False
-        return True
+        # cheroot closes what is late when it looks, and who sends a byte every few milliseconds is never there then.
+        return self.answered or time.time() - self._since < self.server.timeout
 
     def close(self) -> None:
         if self.unread:
@@ -203,7 +244,6 @@ class _TLS(Adapter):
 
 class _Server(wsgi.Server):
     ConnectionClass = _Connection
-    max_request_header_size = _HEAD_LIMIT
     max_request_body_size = 0  # unlimited; the application knows better
     keep_alive_conn_limit = 4096  # cheroot's 10 would close most connections of a client that uses 64
     expiration_interval = _TICK

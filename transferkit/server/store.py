@@ -24,7 +24,7 @@ import uuid
 from pathlib import Path
 
 from transferkit.content.digest import Digest
-from transferkit.names import check_repository
+from transferkit.names import STRICT, check_repository
 
 
 class Store:
@@ -44,7 +44,7 @@ class Store:
         Raises:
             InvalidNameError: ``name`` is not a repository name.
         """
-        check_repository(name, strict=True)
+        check_repository(name, STRICT)
         return Repository(self, name, os.path.join(self._repositories, *name.split("/")))
 
     def content(self, digest: Digest) -> str:

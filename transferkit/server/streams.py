@@ -1,6 +1,7 @@
 """The two sides of a connection as cheroot wants them: what is read, and what is written.
 
-Cheroot's own are made of Python code and copy each block three times; they led the profile. Knows sockets, no HTTP.
+Cheroot's own are made of Python code and copy each block three times; they led the profile. Knows sockets, and where
+the head of a request ends.
 """
 
 from __future__ import annotations
@@ -10,42 +11,87 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from transferkit.server import heads
+from transferkit.server.pace import Pace
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_STEP = 8 * 1024  # bytes that are read at once while a head is looked for
+
 
 class _Raw(socket.SocketIO):
-    ended = False
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, "rb")
+        self._socket = sock
+        self.ended = False
+        self.returned = b""  # what followed a head; it is read first
+        self.pace: Pace | None = None
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        count = super().readinto(buffer)
+        if self.returned:
+            count = min(len(self.returned), len(memoryview(buffer)))
+            memoryview(buffer)[:count] = self.returned[:count]
+            self.returned = self.returned[count:]
+            return count
+        received = super().readinto(buffer) if self.pace is None else self._paced(buffer, self.pace)
         # None is "nothing yet"; a buffered reader tells its callers the same of both.
-        self.ended = self.ended or count == 0
-        return count
+        self.ended = self.ended or received == 0
+        return received
+
+    def _paced(self, buffer: WriteableBuffer, pace: Pace) -> int | None:
+        timeout, left, received = self._socket.gettimeout(), pace.begin(), 0
+        try:
+            self._socket.settimeout(left if timeout is None else min(timeout, left))
+            received = super().readinto(buffer) or 0
+            return received
+        finally:
+            self._socket.settimeout(timeout)
+            pace.end(received)
 
 
 class Reader(io.BufferedReader):
-    """The receiving side of a connection. cheroot's own is made of Python code, and led the profile."""
+    """The receiving side of a connection. A head is gathered while nobody waits for it; a body is read as usual."""
 
     bytes_read = 0  # for cheroot's statistics, which are off
 
     def __init__(self, sock: socket.socket) -> None:
-        self._received = _Raw(sock, "rb")
+        self._received = _Raw(sock)
         super().__init__(self._received)
         self._sock = sock
+        self._head = bytearray()
 
     def has_data(self) -> bool:
-        """Tell whether reading would find something at once, be it the end. A TLS handshake goes on meanwhile."""
+        """Take in what has arrived, and tell whether there is a request to answer, or the end.
+
+        A part of a head is not enough: who waits for the rest would occupy a thread. A TLS handshake goes on here.
+        """
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)
         try:
-            return bool(self.peek(1)) or self._received.ended
+            while not heads.is_ready(self._head):
+                data = self.read1(_STEP)
+                if not data:
+                    return self._received.ended
+                self._head += data
+            return True
         except ssl.SSLWantReadError:
             return False
-        except OSError:  # gone; the next read says so to those who handle it
+        except OSError:  # gone, which the empty head says
             return True
         finally:
             self._sock.settimeout(timeout)
+
+    def take_head(self) -> bytes:
+        """Return the head that was gathered, whole where the peer is in order; what follows it is read next."""
+        head, end, rest = bytes(self._head).partition(heads.END)
+        self._head.clear()
+        self._received.returned = rest
+        return head + end
+
+    def limit(self, pace: Pace | None) -> None:
+        """Hold what is read from now on to a pace; ``None``: to none."""
+        self._received.pace = pace
 
 
 class Writer:

@@ -237,26 +237,34 @@ class Directory:
         with self._opening:
             folder = self._folder
             if folder is None or folder is gone:
-                self._make_unfinished()
+                is_new = self._make_unfinished()
                 with ExitStack() as stack:
                     folder = stack.enter_context(OpenFolder(self.unfinished, self.disk))
+                    if is_new:
+                        self._set_mode(folder)
                     share(folder)
                     stack.pop_all()
                 self._folder = folder
             return folder
 
-    def _make_unfinished(self) -> None:
+    def _make_unfinished(self) -> bool:
+        """Make ``.partial``, and tell whether it was not there."""
         missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
         with disk_errors("making the folder", self.unfinished):
             self.disk.make_folder(self.unfinished)
             for path in missing if self._index.durable else ():
                 sync_folder(self.disk, str(path.parent))
-            if missing:
-                try:  # whoever may write to a shared folder may write here
-                    self.disk.set_mode(self.unfinished, stat.S_IMODE(os.stat(self.path).st_mode))
-                except OSError as error:
-                    if not can_do_without("set_mode", error):
-                        raise
+        return bool(missing)
+
+    def _set_mode(self, folder: OpenFolder) -> None:
+        """Let whoever may write to a shared folder write to ``.partial``, too."""
+        with disk_errors("setting the mode of", self.unfinished):
+            try:
+                mode = stat.S_IMODE(os.stat(self.path).st_mode)
+                self.disk.set_mode(self.unfinished if folder.fd is None else folder.fd, mode)
+            except OSError as error:
+                if not can_do_without("set_mode", error):
+                    raise
 
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
         """Return what interrupted downloads have left, in bytes, which the next one will not fetch again."""

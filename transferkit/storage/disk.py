@@ -8,11 +8,11 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
+from transferkit.forks import cached
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
@@ -35,7 +35,7 @@ OPTIONAL: dict[str, frozenset[int]] = {
 """The system calls that a transfer can do without, each with the errors that end it all the same. Any other error means
 that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs differ too much for a list of those.
 
-===============  ===============================================================================================
+===============  ==============================================================================================
 ``open_folder``  files of ``.partial`` are found by its path, and not by its descriptor
 ``lock``         each process writes to a partial file of its own
 ``fsync``        what was not asked to be ``durable`` is fetched or hashed again after a power cut
@@ -44,11 +44,11 @@ that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs
 ``set_mode``     other users of a shared folder are kept out of ``.partial``
 ``write_holder`` who waits for a lock is not told for whom
 ``unlink``       a file that nobody needs any more stays there
-``stat``         a blob that is there already is fetched again
-``lstat``        a blob that has been stored is hashed in the next run; nobody can tell whether a file was replaced
+``stat``         a blob that is there is fetched again, or after its download hashed once more by the next run
+``lstat``        nobody can tell whether a file was replaced by another one
 ``read_file``    what an earlier run has left is fetched or hashed again
 ``append``       the same for the next run; a link or a folder in the place of the index is an error
-===============  ===============================================================================================
+===============  ==============================================================================================
 
 Every other call is needed, and each of its errors ends the transfer; so does one of ``fsync`` with ``durable=True``.
 """
@@ -70,7 +70,6 @@ class Disk:
     stat = staticmethod(os.stat)
     fstat = staticmethod(os.fstat)
     set_mode = staticmethod(os.chmod)
-    write_holder = staticmethod(os.pwrite)
 
     def open_folder(self, path: str, folder: int | None = None) -> int:
         """Open a folder, and nothing else, not even through a symbolic link."""
@@ -107,6 +106,10 @@ class Disk:
         except ImportError:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
+
+    def write_holder(self, fd: int, text: bytes) -> None:
+        """Write into the file of a lock who has it."""
+        os.pwrite(fd, text, 0)
 
     def open(self, path: str, *, follow: bool = True) -> int:
         """Open a file for reading; a named pipe is not waited for. ``follow``: also through a symbolic link."""
@@ -185,7 +188,7 @@ class Disk:
     def remove_folder(self, name: str, folder: int) -> None:
         os.rmdir(name, dir_fd=folder)
 
-    @cached_property
+    @cached
     def boot(self) -> str | None:
         """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
         with suppress(OSError, ValueError):

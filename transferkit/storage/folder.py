@@ -9,6 +9,8 @@ from transferkit.content.interfaces import Closing
 from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error, sync
 
+_BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd  # Linux, macOS
+
 
 class OpenFolder(Closing):
     """One opening of ``.partial``. Thread-safe. Closed with the last ingest that uses it, or by ``close``.
@@ -23,7 +25,7 @@ class OpenFolder(Closing):
         self.fd: int | None = None
         self.prefix = f"{path}/"
         try:
-            if os.open in os.supports_dir_fd:
+            if _BY_DESCRIPTOR:
                 self.fd = disk.open_folder(path)
                 self.prefix = ""
         except OSError as error:

@@ -71,7 +71,7 @@ class FileIngest:
         except OSError as error:
             raise storage_error(error, "storing", final) from error
         try:
-            stored = disk.lstat(final)  # the rename has changed its ctime
+            stored = disk.stat(final)  # the rename has changed its ctime
         except OSError:
             return  # the next run looks at its content
         if stored.st_ino == status.st_ino and stored.st_size == wanted.size:

@@ -52,21 +52,23 @@ class BlobLock:
         """
         began = moved = self._clock()
         last, is_told = None, False
-        while not self.attempt():
-            now, seen = self._clock(), look()
-            if seen != last:
-                last, moved = seen, now
-            if not patient or now - moved >= PATIENCE:
-                self.is_others = True
-                self._close()
-                break
-            if now - began >= LONG and not is_told:
-                is_told = True
-                logger.warning("waiting for %s, which is locked by %s", self.path, self._holder())
-            flow.wait(LOOK)
-        if is_told:
-            how = "was given up, as nothing came any more" if self.is_others else "is over"
-            logger.info("the wait for %s %s: %.0f s", self.path, how, self._clock() - began)
+        try:
+            while not self.attempt():
+                now, seen = self._clock(), look()
+                if seen != last:
+                    last, moved = seen, now
+                if not patient or now - moved >= PATIENCE:
+                    self.is_others = True
+                    self._close()
+                    break
+                if now - began >= LONG and not is_told:
+                    is_told = True
+                    logger.warning("waiting for %s, which is locked by %s", self.path, self._holder())
+                flow.wait(LOOK)
+        finally:
+            if is_told:
+                how = "was given up, as nothing came any more" if self.is_others else "is over"
+                logger.info("the wait for %s %s: %.0f s", self.path, how, self._clock() - began)
 
     def attempt(self) -> bool:
         """Try once; ``False``: somebody else has it.
@@ -94,7 +96,7 @@ class BlobLock:
                 return True  # this file system makes up inodes
         self.is_held = not self._is_granted_again()
         with suppress(OSError):
-            self._disk.write_holder(self._fd, f"{os.getpid()} {os.uname().nodename}\n".encode("ascii", "replace"), 0)
+            self._disk.write_holder(self._fd, f"{os.getpid()} {os.uname().nodename}\n".encode("ascii", "replace"))
         return True
 
     def _is_named(self) -> bool:

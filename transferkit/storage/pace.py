@@ -22,12 +22,16 @@ class Pace:
         self._stop = float("-inf")
         self._lock = threading.Lock()
 
-    @property
-    def due(self) -> int:
-        """How many bytes may be unsynced of a file that is being filled."""
+    def due(self, *, syncing: bool = False) -> int:
+        """Return how many bytes may be unsynced of a file that is being filled, ``syncing`` those before already.
+
+        On a disk that is slower than the network one worker waits for it, and the others only with much to sync.
+        """
+        if syncing:
+            return SYNC_EVERY
         if self._speed is None:
             return SYNC_EVERY // 4  # the first sync tells how fast the disk is
-        return int(min(SYNC_EVERY, max(LEAST, self._speed * STOP)))
+        return int(min(SYNC_EVERY, max(LEAST, self._speed * STOP * 0.9)))
 
     def took(self, count: int, seconds: float) -> None:
         """Take in that it took so long to sync so many bytes."""

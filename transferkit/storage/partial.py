@@ -50,6 +50,7 @@ class Partial(FileIngest):
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self._unsynced = 0
+        self._syncing = 0
         self._has_identity = True  # some file systems make up other inodes for a name than for an open file
         self._is_open = True
         try:
@@ -105,13 +106,17 @@ class Partial(FileIngest):
         with self._lock:
             self._unsynced += count
             # Where nothing is missing, the file gets its name next.
-            if self._unsynced < self._pace.due or self.in_place == self.descriptor.size:
+            if self._unsynced < self._pace.due(syncing=self._syncing > 0) or self.in_place == self.descriptor.size:
                 return
             unsynced, self._unsynced = self._unsynced, 0
             rows = self._journal.rows
-        # Others may write meanwhile; their rows are not meant.
-        with disk_errors("syncing", self._path):
-            self._sync(unsynced, rows)
+            self._syncing += 1
+        try:  # Others may write meanwhile; their rows are not meant.
+            with disk_errors("syncing", self._path):
+                self._sync(unsynced, rows)
+        finally:
+            with self._lock:
+                self._syncing -= 1
 
     def _sync(self, count: int, rows: int) -> None:
         """Sync the file, of which so many bytes need it, and say so of the first ``rows`` rows."""

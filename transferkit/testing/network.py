@@ -56,10 +56,10 @@ class Faults:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and value < 0:
-                raise ValueError(f"Faults.{field.name} is not negative, as {value} is")
+                raise ValueError(f"Faults.{field.name} is at least 0, not {value!r}")
         for name in ("bandwidth", "trickle"):
             if getattr(self, name) == 0:
-                raise ValueError(f"Faults.{name} is more than 0 bytes a second; silent_after stops a connection")
+                raise ValueError(f"Faults.{name} is more than 0 bytes a second; to stop a connection, use silent_after")
 
     def __repr__(self) -> str:
         told = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if self._told(field.name))

@@ -1,6 +1,6 @@
 """A registry that runs while a test does, and remembers what it was asked.
 
-Knows how to put the registry, a test's own middleware and the log on one another, and where the files are. It has no
+Knows in which order the log, a test's own middleware and the registry are called, and where the files are. It has no
 faults of its own: those are middleware, or a proxy in front.
 """
 

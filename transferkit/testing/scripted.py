@@ -63,6 +63,7 @@ class ScriptedServer:
         self._slots = threading.Semaphore(_CONNECTIONS)
         self._stopped = threading.Event()
         self._errors: list[Exception] = []
+        self._running = False
 
     @property
     def url(self) -> str:
@@ -75,15 +76,21 @@ class ScriptedServer:
             return list(self._requests)
 
     def __enter__(self) -> ScriptedServer:
+        if self._running:  # the fixture has started it
+            return self
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         self.port = self._listener.getsockname()[1]
         self._wake, self._woken = socket.socketpair()
         self._acceptor = threading.Thread(target=self._accept_all, name="transferkit-scripted", daemon=True)
         self._acceptor.start()
+        self._running = True
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if not self._running:
+            return
+        self._running = False
         self._stopped.set()
         self._wake.send(b"\0")
         self._slots.release()

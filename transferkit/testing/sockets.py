@@ -1,4 +1,4 @@
-"""Ending a TCP connection on purpose: what the ``socket`` module does not say in one word.
+"""Ending a TCP connection with a reset, and what the peer has not received yet.
 
 Knows socket options of Linux and macOS.
 """

@@ -6,25 +6,33 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import DigestMismatchError, SlowError, TransferKitError
+from transferkit.errors import DigestMismatchError, SlowError, StorageError, TransferKitError
 from transferkit.retry import Retry
-from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload
+from transferkit.transfer.concurrency import Concurrency, is_limit, is_overload, is_starved
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.waits import Waits
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Attempts:
-    """Runs the attempts of units of work. Thread-safe. ``outcomes`` hears of what is tried again."""
+    """Runs the attempts of units of work. Thread-safe. ``outcomes`` and ``waits`` hear of what is tried again."""
 
     def __init__(
-        self, retry: Retry, concurrency: Concurrency, outcomes: Outcomes | None = None, *, optional: bool = False
+        self,
+        retry: Retry,
+        concurrency: Concurrency,
+        outcomes: Outcomes | None = None,
+        *,
+        waits: Waits | None = None,
+        optional: bool = False,
     ) -> None:
         self._retry = retry
         self._concurrency = concurrency
         self._outcomes = outcomes
+        self._waits = waits
         self._optional = optional
 
     def limited(self, attempts: int) -> Attempts:
@@ -68,7 +76,7 @@ class Attempts:
         concurrency, outcomes = self._concurrency, self._outcomes
         # What is no blob was asked for by its name: other content than that will not become right.
         mismatches = blob is None or isinstance(first, DigestMismatchError)
-        first.retryable = first.retryable or (blob is not None and mismatches)
+        first.retryable = first.retryable or (blob is not None and mismatches) or is_starved(first)
         others, slow, is_excused = -1, 0, False
 
         def one() -> T:
@@ -79,6 +87,9 @@ class Attempts:
                 return attempt()
             except DigestMismatchError as error:
                 error.retryable, mismatches = not mismatches, True
+                raise
+            except StorageError as error:
+                error.retryable = is_starved(error)
                 raise
 
         def excused(error: TransferKitError) -> bool:
@@ -96,6 +107,8 @@ class Attempts:
             if not self._optional or is_overload(error):
                 concurrency.failed(error, flow, wait, excused=is_excused)
             flow.attempt = 0
+            if self._waits is not None:
+                self._waits.failed(error, wait)
             if outcomes is not None and blob is not None:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.next_attempt()

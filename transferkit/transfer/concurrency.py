@@ -11,6 +11,7 @@ climb goes on from there. Where it refuses more attempts than before, the former
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import threading
@@ -22,6 +23,7 @@ from transferkit.errors import (
     RateLimitedError,
     ReadError,
     RegistryError,
+    StorageError,
     TransferKitError,
     TransportTimeout,
     WriteError,
@@ -52,11 +54,17 @@ def is_overload(error: TransferKitError) -> bool:
     return isinstance(error, RateLimitedError) or (isinstance(error, RegistryError) and error.status == 503)
 
 
+def is_starved(error: TransferKitError) -> bool:
+    """Tell whether the system had no descriptor for a file: it has one again once others have ended."""
+    return isinstance(error, StorageError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def is_limit(error: TransferKitError, flow: WorkerFlow) -> bool:
-    """Tell whether an attempt failed at what a host bears, and not at its own content; ``flow`` is its worker's."""
+    """Tell whether an attempt failed at what the host, or our own system, bears, and not at its own content; ``flow``
+    is its worker's."""
     if isinstance(error, (ReadError, WriteError, TransportTimeout)):
         return not flow.watch.has_body
-    return isinstance(error, ConnectError) or is_overload(error)
+    return isinstance(error, ConnectError) or is_overload(error) or is_starved(error)
 
 
 class Concurrency:

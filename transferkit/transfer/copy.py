@@ -18,6 +18,7 @@ from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.interfaces import (
     ChunkLister,
     Fetcher,
+    Ingest,
     Ingester,
     Judge,
     Outcome,
@@ -137,9 +138,8 @@ class Copy:
         if not blob.again:
             self._outcomes.started(descriptor)
             self._count_begun(descriptor, flow)
-        flow.next_attempt()
         try:
-            ingest = cast(Ingester, self._target).ingest(descriptor, flow=flow)
+            ingest = self._attempts.run(self._open, descriptor, flow, descriptor)
         except TransferKitError as error:
             self.scheduler.opened(None)
             if not isinstance(error, CancelledError):
@@ -165,6 +165,10 @@ class Copy:
         finally:
             blob.list_ended()
             self._leave(blob, flow)
+
+    def _open(self, descriptor: Descriptor, flow: WorkerFlow) -> Ingest | None:
+        flow.attempt = 0  # it asks nothing of the host, and may have to wait for another process
+        return cast(Ingester, self._target).ingest(descriptor, flow=flow)
 
     def _read_list(self, blob: ChunkedBlob, flow: WorkerFlow) -> None:
         """Make one attempt at the list of chunks, which are fetched while it still comes."""

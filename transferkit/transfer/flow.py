@@ -187,6 +187,11 @@ class WorkerFlow:
 
     # -- what the engine sees
 
+    @property
+    def is_on_wire(self) -> bool:
+        """Whether the worker has a connection, or is about to have one, that it may be blocked on."""
+        return bool(self._aborts)
+
     def next_attempt(self) -> None:
         """Forget a cut that was meant for the attempt before; one that is final stays."""
         self.watch.stop()

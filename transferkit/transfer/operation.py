@@ -26,6 +26,7 @@ from transferkit.transfer.outcomes import Outcomes, ProgressCallback
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import WORKERS, Threads
+from transferkit.transfer.waits import Waits
 from transferkit.transfer.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Operation:
     """What a call of the user's does, as a context manager; one thread's.
 
     ``concurrency`` is a ceiling for workers, which ``executor`` makes. ``progress`` is called by who calls ``copy``.
+    ``host`` is what a line in the log says of whom it waits for.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Operation:
         cancellation: Cancellation | None = None,
         executor: Callable[[int], Executor] = WORKERS,
         logger: logging.Logger | None = None,
+        host: str = "the registry",
     ) -> None:
         self._options = options or TransferOptions()
         self._retry = retry or Retry(self._options.retry)
@@ -55,7 +58,8 @@ class Operation:
         self._progress = progress
         self._trace = trace
         self._cancellation = cancellation or Cancellation()
-        self._logger = logger or logging.getLogger(__name__)
+        self._logger = logger or logging.getLogger("transferkit")
+        self._waits = Waits(self._logger, host)
         self._threads = Threads(self._ceiling, executor)
         self._concurrency = Concurrency()
 
@@ -68,13 +72,14 @@ class Operation:
     def call(self, work: Callable[[WorkerFlow], T]) -> T:
         """Do one thing that is no blob, with the same retries, in a worker that can be cancelled and interrupted."""
         results: list[T] = []
-        attempts = Attempts(self._retry, self._concurrency)
+        attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
 
         def run(_: object, flow: WorkerFlow) -> None:
             results.append(attempts.run(lambda _, flow: work(flow), None, flow))
 
-        pool = Pool(run, Scheduler([work]), [WorkerFlow()], concurrency=self._concurrency)
+        pool = Pool(run, Scheduler([work]), [WorkerFlow()], concurrency=self._concurrency, waits=self._waits)
         self._threads.run(pool, self._cancellation)
+        self._waits.end()
         return results[0]
 
     def copy(
@@ -98,17 +103,25 @@ class Operation:
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
         outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
-        attempts = Attempts(self._retry, self._concurrency, outcomes)
+        attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
         )
         flows = worker_flows(copy.workers, options)
         flows[0].counter.set_position(copy.begun)
         watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
-        pool = Pool(copy.work, copy.scheduler, flows, concurrency=self._concurrency, watchdog=watchdog)
+        pool = Pool(
+            copy.work,
+            copy.scheduler,
+            flows,
+            concurrency=self._concurrency,
+            watchdog=watchdog,
+            waits=self._waits,
+        )
         tick = partial(outcomes.tick, flows)
         tick(always=True)
         self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
+        self._waits.end()
         tick(always=True)
         outcomes.check(blobs)
         return Report(

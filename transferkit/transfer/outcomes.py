@@ -15,6 +15,18 @@ from transferkit.transfer.flow import WorkerFlow
 ProgressCallback = Callable[[int, int], object]
 
 
+def _drop_frames(error: BaseException) -> None:
+    """Let go of the frames that an error and its causes hold, and of all that is in those: answers, buffers, files.
+
+    A call of many thousand blobs keeps the error of each. What was only handled when an error was raised goes, too.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        current.__traceback__ = None
+        current.__context__ = None
+        current = current.__cause__
+
+
 class Outcomes:
     """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
@@ -65,6 +77,7 @@ class Outcomes:
 
     def failed(self, descriptor: Descriptor, error: TransferKitError) -> None:
         """Take in that a blob was given up."""
+        _drop_frames(error)
         self.failures[descriptor.digest] = error
         self._tell(self._trace.failed, descriptor, error)
 
@@ -98,8 +111,10 @@ class Outcomes:
         if not self.failures:
             return
         digest, first = next(iter(self.failures.items()))
-        rest = f" (and {len(self.failures) - 1} more in .failures)" if len(self.failures) > 1 else ""
+        failed = len(self.failures)
+        others = ", the others are in place" if failed < blobs else ""
+        subject = "" if digest[:19] in str(first) else f"{digest[:19]}: "
+        rest = f" (and {failed - 1} more in .failures)" if failed > 1 else ""
         raise IncompleteError(
-            f"{len(self.failures)} of {blobs} blobs failed, the others are in place: {digest[:19]}: {first}{rest}",
-            failures=self.failures,
+            f"{failed} of {blobs} blobs failed{others}: {subject}{first}{rest}", failures=self.failures
         )

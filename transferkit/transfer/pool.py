@@ -16,6 +16,7 @@ from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.waits import Waits
 from transferkit.transfer.watchdog import PERIOD, Watchdog
 
 Bell = SimpleQueue[None]  # what is put in wakes who waits; also a signal handler may put
@@ -45,6 +46,7 @@ class Pool:
         *,
         concurrency: Concurrency,
         watchdog: Watchdog | None = None,
+        waits: Waits | None = None,
     ) -> None:
         self.is_over = False
         self.done: Bell = SimpleQueue()
@@ -53,6 +55,7 @@ class Pool:
         self._flows = flows
         self._concurrency = concurrency
         self._watchdog = watchdog
+        self._waits = waits
         # The start that each worker was told of. The driver adds, each worker takes itself out: each is one step.
         self._running: dict[int, object] = {}
         self._news: Bell = SimpleQueue()
@@ -72,9 +75,11 @@ class Pool:
 
     def drive(self, executor: Executor) -> None:
         """Start the workers, look after them, and return once they have ended. ``error`` keeps what is raised."""
-        controller, watchdog = self._concurrency, self._watchdog
+        controller, watchdog, waits = self._concurrency, self._watchdog, self._waits
         period = watchdog.period if watchdog is not None else PERIOD
         controller.begin(self._flows)
+        if waits is not None:
+            waits.begin(self._flows)
         level = controller.level
         watched = time.monotonic()
         while True:
@@ -91,9 +96,12 @@ class Pool:
                 if self.scheduler:
                     level = controller.look()
                 now = time.monotonic()
-                if watchdog is not None and now - watched >= period:
+                if now - watched >= period:
                     watched = now
-                    watchdog.look(now)
+                    if watchdog is not None:
+                        watchdog.look(now)
+                    if waits is not None:
+                        waits.look()
             except BaseException as error:  # noqa: BLE001 - whatever it is, the workers are waited for first
                 self.stop(error)
         try:

@@ -57,9 +57,9 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
             count = body.readinto(buffer[filled : filled + left])
             if not count:
                 break
-            flow.moved(count)
-            filled += count
+            filled += count  # first: where it is cut while it waits for its share of the bandwidth, they have arrived
             left -= count
+            flow.moved(count)
             if filled == size or not left:
                 whole, filled = filled, 0
                 watch.paused = True

@@ -21,7 +21,7 @@ from urllib3.util.proxy import connection_requires_http_tunnel
 from urllib3.util.ssl_ import create_urllib3_context
 
 from transferkit.content.interfaces import Flow
-from transferkit.errors import CertificateError, ReadError
+from transferkit.errors import CertificateError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11
 from transferkit.transport.connections import POOLS, Idle, WakeablePool
@@ -94,6 +94,14 @@ class PooledAdapter(HTTPAdapter):
                 pool.discard(connection) if is_used else connection.close()
                 if not is_used or not is_safe:
                     raise ReadError(f"{lane.origin} closed the connection without an answer") from error.__cause__
+                connection = None
+            except http11.StrayBytes as stray:
+                # What follows an answer that had no body (a late one to HEAD) was taken for the next answer.
+                connection.close()
+                if not is_used or not is_safe:
+                    # It may have been acted upon, and is for the caller to try again: on a new connection.
+                    pool.ends_soon = pool.ends_soon or is_used
+                    raise ProtocolError(str(stray), retryable=is_used) from None
                 connection = None
             except BaseException:
                 connection.close()

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlencode
@@ -25,6 +25,7 @@ from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
+from transferkit.transport.secrets import parts_of_header
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Authorizer:
     auth: Auth | None = None
     token: str | None = None
     get_token: GetToken | None = None
+    led_by: Origin | None = None
+    """Who has led to this registry, where that is not the user: it is asked for anonymous tokens alone."""
     max_retry_after: float = math.inf
     """Seconds that a token service may ask to wait; longer is final."""
     clock: Callable[[], float] = time.monotonic
@@ -71,6 +74,7 @@ class Authorizer:
         self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
         self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
+        self._pairs: set[Pair] = set()
         self._flights: dict[str, SingleFlight] = {}
 
     def header(self, scope: str, flow: Flow) -> str | None:
@@ -102,6 +106,29 @@ class Authorizer:
             self._tokens[scope] = _Token(header, ends, challenge)
             return header
 
+    def blame(self, sent: str | None) -> str:
+        """Return what to do about a 401 to a request that had ``sent`` as its ``Authorization``: whose was refused."""
+        if sent is None:
+            if self.exchange.has_credentials:
+                return "it refused the credentials of the session (its auth, or its Authorization header)"
+            return "pass auth=, token= or get_token="
+        if sent == self._given:
+            return "it refused the token of token="
+        if sent.startswith("Basic "):
+            return "it refused the user name and password of auth="
+        if self.get_token is not None:
+            return "it refused the token that get_token= brought"
+        if self.auth is None:
+            return "a token for anybody is not enough; pass auth=, token= or get_token="
+        return "it refused the token that the user name and password of auth= brought"
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what was sent as a secret, or may have been."""
+        sent = [self._given, *(token.header for token in tuple(self._tokens.values()))]
+        sent += [basic(*pair) for pair in tuple(self._pairs)]
+        for header in filter(None, sent):
+            yield from parts_of_header(header)
+
     def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
         by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
@@ -127,6 +154,8 @@ class Authorizer:
             pair = auth.for_(host, rest.partition(":")[0] if kind == "repository" else "")
         if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
             raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+        if pair is not None:
+            self._pairs.add(pair)
         return pair
 
     def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
@@ -140,7 +169,9 @@ class Authorizer:
         allowed = options.storage_hosts | options.token_realms
         origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
         trusted = may_see_credentials(self.registry, origin, options.token_realms)
-        url, scopes = realm.partition("#")[0], merge_scopes(*challenge.scopes, *scope.split())
+        # What is asked of a registry abroad, only that knows.
+        wanted = scope.split() if self.led_by is None else []
+        url, scopes = realm.partition("#")[0], merge_scopes(*challenge.scopes, *wanted)
         # An empty list takes no part in the query.
         query = urlencode({"service": challenge.service or [], "scope": scopes}, doseq=True)
         if query:
@@ -153,7 +184,7 @@ class Authorizer:
             timeout=options.response_timeout,
             origin=origin,
             target=target_of(url),
-            trusted=origin == self.registry,
+            trusted=origin == self.registry and self.led_by is None,
         )
         began = self.clock()
         with self.exchange.send(request, flow) as response:
@@ -165,7 +196,7 @@ class Authorizer:
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
             text, lifetime = read_token(response.read(MAX_TOKEN_ANSWER), str(origin))
-        logger.debug("a token of %s for %s, %.0f s", redact(realm), challenge.scope[:200], lifetime)
+        logger.debug("a token of %s for %s, %.0f s", redact(realm), scope[:200], lifetime)
         return bearer(text), began + lifetime * (1 - _EARLY)
 
     def _refused(self, response: Response, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
@@ -181,7 +212,11 @@ class Authorizer:
                 "; user name and password were not sent to it, because it is on another host than the registry. If "
                 f"that is right, allow it with TransportOptions(token_realms={{{origin.netloc!r}}})"
             )
-        elif not is_trouble and not has_credentials:
+        elif not is_trouble and has_credentials:
+            text += "; it refused the user name and password of auth="
+        elif not is_trouble and self.led_by is not None:
+            text += f"; {self.led_by.netloc} leads there, and credentials for it are not sent to another host"
+        elif not is_trouble:
             text += "; pass auth=, token= or get_token="
         return UnauthorizedError(text, url=str(origin), status=status, retry_after=wait, retryable=not is_final)
 

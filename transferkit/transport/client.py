@@ -4,23 +4,51 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import ProtocolError, TransferKitError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
+from transferkit.protocol.challenge import parse_all
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
 from transferkit.protocol.routes import EXPIRED, check_base_url
+from transferkit.transport.auth import Authorizer
 from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
+from transferkit.transport.secrets import clean_error, parts_of_query
 
 logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # One for a token that is missing, one for a token that ended while the request was under way.
 _CHALLENGES = 2
+
+
+_SIGNED = 256  # URLs; more requests than run at once
+
+
+def may_ask_abroad(request: Request, is_abroad: bool, response: Response) -> bool:
+    """Tell whether an origin that the registry leads to may be asked for an anonymous token of its own.
+
+    lscr.io and the like lead to another registry, which gives anybody a token (go-containerregistry#2333). Nothing of
+    the user's goes there, and nothing is sent to it: only what is read is asked for once more.
+    """
+    challenge = response.headers.get("www-authenticate", "")
+    is_plain = is_abroad and request.body is None and not request.anonymous and request.method in ("GET", "HEAD")
+    return is_plain and any(each.scheme == "bearer" and each.realm for each in parse_all(challenge))
+
+
+@contextmanager
+def _told(step: str) -> Iterator[None]:
+    """Say in a refusal of the URL policy which step it was."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise ProtocolError(f"{step}: {error}") from None
 
 
 class Client:
@@ -43,6 +71,9 @@ class Client:
         self.base_url = check_base_url(base_url)
         self.origin = Origin.of(self.base_url)
         self.options = hosts.options
+        self._hosts = hosts
+        # Absolute URLs that were asked for, whose queries may be signatures: a peer may repeat them.
+        self._signed: deque[str] = deque(maxlen=_SIGNED)
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure)
         self._exchange = self.host.exchange
@@ -56,33 +87,47 @@ class Client:
             RegistryError, NotFoundError: the response is a refusal.
             TransportError, ProtocolError: there is no response, or none that may be followed.
         """
-        outgoing = self._addressed(request, flow)
-        hops = challenges = 0
-        was_asked_again = False
-        while (response := self._exchange.send(outgoing, flow)).status not in request.ok:
-            status, is_abroad = response.status, outgoing.origin != self.origin
-            if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
-                challenges += 1
-                refusal = self._refusal(outgoing, response)
-                challenge = response.headers.get("www-authenticate", "")
-                rejected = outgoing.headers.get("Authorization")
-                fresh = self.host.authorizer.after(challenge, request.scope, rejected, flow)
-                if fresh is None:
-                    raise refusal
-                outgoing = outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
-            elif status in EXPIRED and hops and is_abroad and request.body is None and not was_asked_again:
-                # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
-                response.finish()
-                was_asked_again = True
-                outgoing = self._addressed(request, flow)
-            elif status in _REDIRECTS and response.headers.get("location"):
-                hops += 1
-                outgoing = self._redirected(outgoing, response, hops)
-            else:
-                raise self._refusal(outgoing, response)
-            if request.body is not None:
-                request.body.rewind()
-        return response
+        try:
+            outgoing = self._addressed(request, flow)
+            hops = challenges = 0
+            was_asked_again = was_asked_abroad = False
+            while (response := self._exchange.send(outgoing, flow)).status not in request.ok:
+                status, is_abroad = response.status, outgoing.origin != self.origin
+                if status == 401 and outgoing.trusted and challenges < _CHALLENGES:
+                    challenges += 1
+                    outgoing = self._answered(self.host.authorizer, request.scope, outgoing, response, flow)
+                elif status == 401 and not was_asked_abroad and may_ask_abroad(request, is_abroad, response):
+                    was_asked_abroad = True
+                    assert outgoing.origin is not None
+                    stranger = self._hosts.stranger(outgoing.origin, self.origin)
+                    outgoing = self._answered(stranger, request.scope, outgoing, response, flow)
+                elif status in EXPIRED and hops and is_abroad and request.body is None and not was_asked_again:
+                    # The URL of a storage behind a redirect is good for a while only: the registry knows a new one.
+                    response.finish()
+                    was_asked_again = True
+                    outgoing = self._addressed(request, flow)
+                elif status in _REDIRECTS and response.headers.get("location"):
+                    hops += 1
+                    outgoing = self._redirected(request, outgoing, response, hops, flow)
+                else:
+                    raise self._refusal(outgoing, response)
+                if request.body is not None:
+                    request.body.rewind()
+            return response
+        except TransferKitError as error:
+            self.clean(error)
+            raise
+
+    def _answered(
+        self, authorizer: Authorizer, scope: str, outgoing: Request, response: Response, flow: Flow
+    ) -> Request:
+        """Return the request with an answer to its challenge; raise the refusal where there is none."""
+        refusal = self._refusal(outgoing, response)
+        challenge, rejected = response.headers.get("www-authenticate", ""), outgoing.headers.get("Authorization")
+        fresh = authorizer.after(challenge, scope, rejected, flow)
+        if fresh is None:
+            raise refusal
+        return outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
 
     def _addressed(self, request: Request, flow: Flow) -> Request:
         """Return the request as it goes out first: with its origin, and what the registry wants to see."""
@@ -91,12 +136,15 @@ class Client:
             url, origin, target = self.base_url + request.url, self.origin, self._prefix + request.url
         else:
             url, origin, target = request.url, Origin.of(request.url), target_of(request.url)
+            self._signed.append(url)
         trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
         fields = {**self._exchange.headers, **request.headers}
         if trusted:
             authorization = self.host.authorizer.header(request.scope, flow)
             if authorization is not None:
                 fields["Authorization"] = authorization
+        elif origin in self._hosts.strangers:
+            fields.update(self._for_stranger(request, origin, flow))
         return Request(
             method=request.method,
             url=url,
@@ -111,7 +159,15 @@ class Client:
             trusted=trusted,
         )
 
-    def _redirected(self, outgoing: Request, response: Response, hops: int) -> Request:
+    def _for_stranger(self, request: Request, origin: Origin, flow: Flow) -> dict[str, str]:
+        """Return the field with the anonymous token of an origin abroad, for a request that only reads."""
+        stranger = self._hosts.strangers.get(origin)
+        if stranger is None or request.body is not None or request.anonymous:
+            return {}
+        authorization = stranger.header(request.scope, flow)
+        return {} if authorization is None else {"Authorization": authorization}
+
+    def _redirected(self, request: Request, outgoing: Request, response: Response, hops: int, flow: Flow) -> Request:
         """Return the request that a redirect leads to."""
         method, origin, subject = outgoing.method, outgoing.origin, outgoing.subject or outgoing.method
         assert origin is not None
@@ -121,8 +177,10 @@ class Client:
         response.finish()
         if hops > MAX_HOPS:
             raise ProtocolError(f"{subject}: more than {MAX_HOPS} redirects, beginning at {self.origin}")
-        url = join(outgoing.url, response.headers["location"])
-        following = check_step(self.origin, url, previous=origin, allowed=self.options.storage_hosts)
+        with _told(f"{subject}: {origin} redirects it"):
+            url = join(outgoing.url, response.headers["location"])
+            following = check_step(self.origin, url, previous=origin, allowed=self.options.storage_hosts)
+        self._signed.append(url)
         logger.debug("%s is redirected to %s", subject, redact(url))
         # Nobody else may choose what is asked with the user's credentials: who has been elsewhere comes back without
         # (CVE-2024-45336, of Go).
@@ -130,6 +188,7 @@ class Client:
         headers = outgoing.headers
         if not trusted:
             headers = {name: text for name, text in headers.items() if name != "Authorization"}
+            headers.update(self._for_stranger(request, following, flow))
         return outgoing._replace(url=url, origin=following, target=target_of(url), trusted=trusted, headers=headers)
 
     def _refusal(self, outgoing: Request, response: Response) -> TransferKitError:
@@ -144,22 +203,51 @@ class Client:
             max_retry_after=self._max_retry_after,
             subject=outgoing.subject,
             missing=outgoing.missing,
+            hint=self._hint(outgoing) if response.status == 401 else "",
         )
+
+    def _hint(self, outgoing: Request) -> str:
+        """Return what to do about a 401."""
+        if outgoing.trusted:
+            return self.host.authorizer.blame(outgoing.headers.get("Authorization"))
+        if outgoing.origin == self.origin:
+            return "no credentials were sent, because another host chose the URL"
+        return f"{self.origin.netloc} leads there, and credentials for it are not sent to another host"
+
+    def clean(self, error: TransferKitError) -> None:
+        """Take what was sent as a secret out of an error, whose text may quote the peer."""
+        sent = [*self.host.authorizer.secrets(), *self._exchange.secrets()]
+        for stranger in tuple(self._hosts.strangers.values()):
+            sent += stranger.secrets()
+        clean_error(error, [*sent, *(part for url in tuple(self._signed) for part in parts_of_query(url))])
+
+    @contextmanager
+    def cleaned(self) -> Iterator[None]:
+        """Clean what is raised within."""
+        try:
+            yield
+        except TransferKitError as error:
+            self.clean(error)
+            raise
 
     def locate(self, response: Response, location: str | None) -> str:
         """Return the absolute URL of an upload's ``Location``; ProtocolError: there is none, or it is refused."""
         if not location:
             raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
-        url = self.resolve(response, location)
+        url = self.resolve(response, location, "where an upload goes (Location)")
         if not response.trusted and Origin.of(url) == self.origin:
             # It would be asked with the user's credentials, and who is not the registry does not choose for what.
             raise ProtocolError(f"an upload that has been elsewhere is sent back to {self.origin}; refused")
         return url
 
-    def resolve(self, response: Response, location: str) -> str:
-        """Return the absolute URL of a ``location`` in a response; ProtocolError: the URL policy refuses it."""
-        url = join(response.url, location)
-        check_step(self.origin, url, previous=Origin.of(response.url), allowed=self.options.storage_hosts)
+    def resolve(self, response: Response, location: str, what: str = "where it is") -> str:
+        """Return the absolute URL of a ``location`` in a response, which says ``what`` is there; ProtocolError: the URL
+        policy refuses it."""
+        previous = Origin.of(response.url)
+        with _told(f"{previous} says {what}"):
+            url = join(response.url, location)
+            check_step(self.origin, url, previous=previous, allowed=self.options.storage_hosts)
+        self._signed.append(url)
         return url
 
     def __repr__(self) -> str:

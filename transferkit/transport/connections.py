@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import socket
 import ssl
 import struct
@@ -22,7 +21,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.sockets import abort_of, alarm, close_half_made, closed_on_error, connect, open_socket
+from transferkit.transport.addresses import Addresses, Info, race
+from transferkit.transport.sockets import (
+    READ,
+    abort_of,
+    alarm,
+    close_half_made,
+    closed_on_error,
+    is_kernels,
+    new_poll,
+    nobody,
+)
 
 IDLE = 90.0  # seconds after which an unused connection is not trusted any more
 _SWEEP = 30.0  # seconds between two looks for such connections
@@ -36,20 +45,28 @@ class WakeableConnection(HTTPConnection):
     """
 
     flow: Flow | None = None
+    addresses: Addresses
+    """What its pool knows of the addresses of the host; there where ``flow`` is."""
     abort: Abort
     """Wakes whoever is blocked on it; there once it stands."""
     over_tls = False
+    is_kernels = True
+    """Whether the kernel's own time limit holds for its socket, and the kernel may send a file on it."""
     idle_since = 0.0
     limit: float | None = None
     """How long one call on the socket may block, in seconds, once ``bound`` said so."""
-    readable: select.poll
+    readable: Any
     """Tells whether something has come that was not read."""
     _twin: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
         if self.flow is None:
             return super()._new_conn()
-        sock = self._open(self.flow)
+        self.flow.attach(nobody)
+        try:
+            sock = self._open(self.flow)
+        finally:
+            self.flow.detach(nobody)
         with closed_on_error(sock):
             # A second descriptor wakes a handshake: wrap_socket takes the plain one away.
             self._twin = sock.dup()
@@ -58,15 +75,19 @@ class WakeableConnection(HTTPConnection):
         return sock
 
     def _open(self, flow: Flow) -> socket.socket:
-        def dial(sock: socket.socket, address: Any) -> None:
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            if self.source_address:
-                sock.bind(self.source_address)
-            connect(sock, address, cast(float, self.timeout), flow)
+        def make(info: Info) -> socket.socket:
+            sock = socket.socket(*info[:3])
+            with closed_on_error(sock):
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                if self.source_address:
+                    sock.bind(self.source_address)
+            return sock
 
-        host = self._dns_host.strip("[]")
-        return open_socket(host, self.port, allowed_gai_family(), socket.socket, dial)
+        known = self.addresses.resolve(self._dns_host.strip("[]"), self.port, allowed_gai_family())
+        sock, info = race(known, make, cast(float, self.timeout), flow)
+        self.addresses.answered(info)
+        return sock
 
     def connect(self) -> None:
         try:
@@ -83,8 +104,9 @@ class WakeableConnection(HTTPConnection):
         self.over_tls = isinstance(sock, ssl.SSLSocket) or not isinstance(sock, socket.socket)
         self.abort = abort_of(sock if isinstance(sock, socket.socket) else sock.socket)  # TLS within a proxy's TLS
         self.limit = None
-        self.readable = select.poll()
-        self.readable.register(sock, select.POLLIN)
+        self.is_kernels = not self.over_tls and is_kernels(sock)
+        self.readable = new_poll()
+        self.readable.register(sock, READ)
         _standing.add(self)
 
     def _tunnel(self) -> None:
@@ -94,7 +116,7 @@ class WakeableConnection(HTTPConnection):
 
     def request(self, *args: Any, **keywords: Any) -> None:
         """Send a request for whoever uses the session by hand, and who has a time limit of his own."""
-        if self.sock is not None and self.limit is not None and not self.over_tls:
+        if self.sock is not None and self.limit is not None and self.is_kernels:
             self.bound(0.0)  # which is no bound at all
         self.limit = None
         super().request(*args, **keywords)
@@ -126,7 +148,7 @@ class WakeableConnection(HTTPConnection):
         """Bound how long one call on the socket may block."""
         if self.limit == seconds:
             return
-        if self.over_tls:
+        if not self.is_kernels:
             self.sock.settimeout(seconds)
         else:
             # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
@@ -223,9 +245,15 @@ class WakeablePool(HTTPConnectionPool):
 
     ConnectionCls = WakeableConnection
     QueueCls: Any = IdleConnections
+    addresses: Addresses
+    """What is known of the addresses of its host, or of the proxy on the way to it."""
     ends_soon = False
-    """Whether the server closes connections right after a response without announcing it; then a request that may not
-    be repeated gets a new connection."""
+    """Whether the server closes connections right after a response without announcing it, or sends more than its
+    response there; then a request that may not be repeated gets a new connection."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.addresses = Addresses()
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""
@@ -256,7 +284,7 @@ class WakeablePool(HTTPConnectionPool):
     def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
         """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT."""
         connection = cast(WakeableConnection, self._new_conn())
-        connection.flow, connection.timeout = flow, timeout
+        connection.flow, connection.timeout, connection.addresses = flow, timeout, self.addresses
         with closed_on_error(connection):
             self._prepare_proxy(connection) if tunnel else connection.connect()
         return connection

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import socket
 import types
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
+from urllib.request import getproxies_environment
 
 import requests
 import urllib3
@@ -26,6 +28,7 @@ from requests.utils import default_headers, select_proxy
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError
+from transferkit.forks import importing
 from transferkit.options import USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
 from transferkit.transport.adapter import PooledAdapter
@@ -33,7 +36,8 @@ from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import NO_BODY, Response
-from transferkit.transport.sockets import abort_of, alarm, closed_on_error
+from transferkit.transport.secrets import parts_of_header, parts_of_proxy
+from transferkit.transport.sockets import abort_of, alarm, closed_on_error, nobody
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 # Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
@@ -68,7 +72,27 @@ class Exchange:
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
+        _import_socks(session)
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the session has credentials of its own for the registry."""
+        return self._session.auth is not None or "Authorization" in self._session.headers
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
+        session, defaults = self._session, default_headers()
+        auth = session.auth
+        sent = [str(text) for name, text in session.headers.items() if text != defaults.get(name)]
+        if isinstance(auth, tuple) and all(isinstance(part, str) for part in auth):
+            sent.append(basic(*auth))
+        for value in sent:
+            yield from parts_of_header(value)
+        yield from (cookie.value for cookie in session.cookies if cookie.value)
+        for lane in tuple(self._lanes.values()):
+            for proxy in lane.settings["proxies"].values():
+                yield from parts_of_proxy(str(proxy))
 
     def send(self, request: Request, flow: Flow) -> Response:
         """Send one request and return the response once its head is there.
@@ -110,6 +134,7 @@ class Exchange:
         lane = Lane(
             origin=str(origin),
             proxy=redact(proxy) if proxy else None,
+            proxy_from=_proxy_from(session, url, proxy) if proxy else "",
             connect_timeout=self.options.connect_timeout,
             patience=self._patience,
             settings={"verify": verify, "cert": cert if trusted else None, "proxies": proxies},
@@ -121,6 +146,23 @@ class Exchange:
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
+
+
+def _import_socks(session: requests.Session) -> None:
+    """Import what a SOCKS proxy needs, where there is one: the workers may be out of descriptors."""
+    proxies = {**(getproxies_environment() if session.trust_env else {}), **session.proxies}
+    if any(str(proxy).lower().startswith("socks") for proxy in proxies.values()):
+        with suppress(ImportError), importing:  # whoever makes a connection says that PySocks is missing
+            import transferkit.transport.socks  # noqa: F401
+
+
+def _proxy_from(session: requests.Session, url: str, proxy: str) -> str:
+    """Return who says that requests to ``url`` go through ``proxy``, as an error names it."""
+    if select_proxy(url, session.proxies) == proxy:
+        return "from the session's proxies"
+    names = (f"{url.partition(':')[0]}_proxy", "all_proxy")
+    found = (key for name in names for key in (name, name.upper()) if os.environ.get(key) == proxy)
+    return f"from {next(found, 'the system')}"
 
 
 def _headers_of(session: requests.Session, *, forwarded: bool, is_plain: bool) -> dict[str, str]:
@@ -185,7 +227,14 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
             prepared.headers["Content-Length"] = str(body.length)
             prepared.body = body if body.length else None  # urllib3 takes any iterable
         timeouts = lane.connect_timeout, request.timeout
-        response: Any = session.send(prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings)
+        # Until there is a response, an adapter that is not ours hides what could be woken.
+        flow.attach(nobody)
+        try:
+            response: Any = session.send(
+                prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings
+            )
+        finally:
+            flow.detach(nobody)
     if isinstance(response.raw, _Shown) and response.raw.ours is not None:
         ours, response.raw.ours = response.raw.ours, None
         return ours

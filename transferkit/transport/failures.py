@@ -18,6 +18,8 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import TransferKitError
 from transferkit.transport.request import Lane, RequestBody
 
+# How OpenSSL calls it when what comes is no TLS: an answer, or a request in plain text.
+_PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _SHOWN = 200  # characters of a foreign message that are repeated
 
 
@@ -48,7 +50,9 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     who = f"proxy name of {failure.lane.proxy}" if failure.lane.proxy else f"host name of {failure.lane.origin}"
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
     silent = cause.errno == socket.EAI_AGAIN
-    return errors.ConnectError(f"the {who} does not resolve: {cause.strerror or ''}", retryable=silent)
+    return errors.ConnectError(
+        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}", retryable=silent
+    )
 
 
 def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
@@ -56,13 +60,21 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
     words = [str(c.strerror) for c in failure.causes if isinstance(c, OSError) and c.strerror] or [failure.detail]
     origin, proxy = failure.lane.origin, failure.lane.proxy
     what = f"cannot connect to {origin}" if proxy is None else f"the proxy {proxy} on the way to {origin} failed"
-    return errors.ConnectError(f"{what}: {words[-1]}")
+    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}")
+
+
+def _proxy_from(failure: _Failure) -> str:
+    """Return who says that there is a proxy, for the end of a message."""
+    return f"; the proxy is {failure.lane.proxy_from}" if failure.lane.proxy_from else ""
 
 
 def _tls(cause: Any, failure: _Failure) -> TransferKitError:
     # On a connection that stood, a damaged record is a broken connection.
     if not failure.connecting or not failure.lane.origin.startswith("https:"):
         return _broken(cause, failure)
+    if any(getattr(each, "reason", None) in _PLAIN for each in failure.causes):
+        who = failure.lane.origin if failure.lane.proxy is None else f"{failure.lane.origin}, or {failure.lane.proxy},"
+        return errors.ConnectError(f"{who} speaks http, not https: use its http:// address", retryable=False)
     return errors.ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
 
@@ -125,7 +137,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 def convert(error: BaseException, lane: Lane, *, sending: bool = False, connecting: bool = False) -> TransferKitError:
     """Return our exception for a foreign one, that came while a body was ``sending`` or there was no connection yet."""
     causes = _causes(error)
-    detail = str(causes[-1])[:_SHOWN] or type(causes[-1]).__name__
+    # Who cannot read the size of a chunk quotes it, and a peer may repeat a secret of ours there.
+    is_quoting = any(
+        isinstance(cause, urllib3s.InvalidChunkLength) or str(cause).startswith("invalid literal") for cause in causes
+    )
+    detail = "a chunk has no size" if is_quoting else str(causes[-1])[:_SHOWN]
+    detail = detail or type(causes[-1]).__name__
     failure = _Failure(causes, detail, lane, connecting, sending)
     for where, kinds, build in _TABLE:
         if where == _CONNECTING and not connecting:

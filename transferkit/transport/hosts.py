@@ -66,6 +66,8 @@ class Hosts(Closing):
         self._authorizer = partial(Authorizer, auth=auth, token=token, get_token=get_token, clock=clock)
         self._hosts: dict[tuple[Origin, bool], Host] = {}
         self._ordinary = self._exchange(hosts=self.given)
+        self.strangers: dict[Origin, Authorizer] = {}
+        """The origins that registries have led to and that want tokens of their own."""
         self._lock = threading.Lock()
 
     def at(self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False) -> Host:
@@ -83,6 +85,15 @@ class Hosts(Closing):
                 authorizer = self._authorizer(origin, exchange=exchange, max_retry_after=max_retry_after)
                 host = self._hosts[origin, insecure] = Host(exchange, authorizer)
             return host
+
+    def stranger(self, origin: Origin, led_by: Origin) -> Authorizer:
+        """Return who gets anonymous tokens for an origin that ``led_by`` leads to: nothing of the user's goes there."""
+        with self._lock:
+            if origin not in self.strangers:
+                self.strangers[origin] = Authorizer(
+                    origin, self._ordinary, led_by=led_by, clock=self._authorizer.keywords["clock"]
+                )
+            return self.strangers[origin]
 
     def close(self) -> None:
         """Close the connections; those of a user's session stay open."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import sys
 import time
@@ -22,10 +21,13 @@ from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
 from transferkit.transport.request import Extent, Lane, Request, RequestBody
 from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
+from transferkit.transport.sockets import READ, WRITE, new_poll
 
 _MAX_INTERIM = 16  # 1xx responses before the real one
+_SLICE = 0.1  # seconds between two looks for an answer while part of an interim one is there
 _SHORTEST = 1e-3  # seconds: a limit of no time at all would be none
 _BEGINNING = b"HTTP/1."
+_TLS_ALERT = b"\x15\x03"  # what OpenSSL says to a request in plain text
 # macOS has another sendfile, which takes part of an extent and raises.
 _KERNEL_SENDS = sys.platform == "linux"
 _BY_KERNEL = 256 * 1024  # bytes; a shorter body costs less read and sent than asked about
@@ -40,6 +42,10 @@ def visible(text: str) -> str:
 
 class StaleConnection(Exception):
     """The connection ended before a byte of a response came."""
+
+
+class StrayBytes(Exception):
+    """What came is no answer at all; on a used connection it may be what followed the answer before."""
 
 
 def head_of(request: Request, lane: Lane) -> bytes:
@@ -58,8 +64,8 @@ def head_of(request: Request, lane: Lane) -> bytes:
 
 
 def converse(connection: WakeableConnection, head: bytes, request: Request, lane: Lane, flow: Flow) -> Response:
-    """Send a request and return the response once its head is there. On every other way out, StaleConnection among
-    them, the flow knows nothing of the connection any more, and the caller closes it."""
+    """Send a request and return the response once its head is there. On every other way out, StaleConnection and
+    StrayBytes among them, the flow knows nothing of the connection any more, and the caller closes it."""
     body, timeout = request.body, request.timeout
     early = False
     broken: OSError | None = None
@@ -82,7 +88,7 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
             broken = error
         try:
             found, rest = _read_head(connection, timeout, lane, flow)
-        except (TransferKitError, StaleConnection):
+        except (TransferKitError, StaleConnection, StrayBytes):
             if broken is None:
                 raise
             flow.check()
@@ -90,10 +96,9 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
         keeps = found.keeps_alive and not early and broken is None
         if request.method == "HEAD" or found.status in NO_BODY:
             # However it says that a body is framed, there is none; but what it says is for the next response to be.
-            kind, length, keeps = StreamResponse, 0, keeps and _is_framed(found)
-        else:
-            kind, length = ChunkedResponse if found.chunked else StreamResponse, found.length
-        return kind(connection, found, length, rest, request, lane, flow, keeps)
+            return StreamResponse(connection, found, 0, rest, request, lane, flow, keeps and _is_framed(found))
+        kind = ChunkedResponse if found.chunked else StreamResponse
+        return kind(connection, found, found.length, rest, request, lane, flow, keeps)
     except BaseException:
         flow.detach(connection.abort)
         raise
@@ -112,31 +117,35 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
     sock = connection.sock
     # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
     is_watched = not connection.over_tls
-    by_kernel = _KERNEL_SENDS and is_watched and body.length >= _BY_KERNEL
+    by_kernel = _KERNEL_SENDS and connection.is_kernels and body.length >= _BY_KERNEL
     with body:
         for piece in body.pieces(by_kernel=by_kernel):
             if isinstance(piece, Extent):
-                if _send_extent(sock, piece, timeout):
+                if _send_extent(connection, piece, timeout):
                     return True
-            elif is_watched and connection.readable.poll(0) and not _is_interim(sock):
+            elif is_watched and _has_answer(connection):
                 return True
             else:
                 sock.sendall(piece)
     return False
 
 
-def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
+def _send_extent(connection: WakeableConnection, extent: Extent, timeout: float) -> bool:
     """Let the kernel send what it has room for; do not, and tell so, when the server answers already."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT)
+    sock, deadline = connection.sock, time.monotonic() + timeout
+    poll = new_poll()
+    poll.register(sock, READ | WRITE)
     events = poll.poll(timeout * 1000)
-    if events and events[0][1] & select.POLLIN:
-        if not _is_interim(sock):
+    while True:
+        ready = events[0][1] if events else 0
+        if ready & READ and _has_answer(connection):
             return True
-        poll.modify(sock, select.POLLOUT)
-        events = poll.poll(timeout * 1000)
-    if not events:
-        raise TimeoutError("timed out")
+        if ready & ~READ:
+            break  # room; or an error, which sending will tell
+        if time.monotonic() >= deadline:
+            raise TimeoutError("timed out")
+        poll.modify(sock, WRITE)  # part of an interim answer is there: it would be reported for ever
+        events = poll.poll(_SLICE * 1000) or [(0, READ)]
     sock.setblocking(False)  # on a slow link, one call for all of the extent would look like a stall
     try:
         extent.sent = os.sendfile(sock.fileno(), extent.fd, extent.offset, extent.count)
@@ -152,11 +161,19 @@ def _send_extent(sock: socket.socket, extent: Extent, timeout: float) -> bool:
     return False
 
 
-def _is_interim(sock: socket.socket) -> bool:
-    """Tell whether what has arrived is a 100 or 102: some servers send one unasked, and go on to read the body."""
-    said = sock.recv(len(_INTERIM[0]), socket.MSG_PEEK)
-    # A part of one is none of a final answer yet; nothing at all is the end of the connection.
-    return said != b"" and any(each.startswith(said) for each in _INTERIM)
+def _has_answer(connection: WakeableConnection) -> bool:
+    """Tell whether a final answer has come, or the end. Some servers send a 100 or 102 unasked, and go on to read the
+    body: what is complete of those is read, and thrown away."""
+    sock = connection.sock
+    while connection.readable.poll(0):
+        said = sock.recv(MAX_HEAD, socket.MSG_PEEK)
+        if not said or not any(each.startswith(said[: len(each)]) for each in _INTERIM):
+            return True
+        end = said.find(END)
+        if end < 0:
+            break  # a part of one is none of a final answer yet
+        sock.recv(end + len(END))
+    return False
 
 
 def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow: Flow) -> tuple[Head, bytes]:
@@ -179,7 +196,12 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
             raise ReadError(f"{lane.origin} closed the connection within the head of its answer")
         data += buffer[:count]
         while (end := data.find(END)) >= 0:
-            head, data = read_head(data[: end + 4]), data[end + 4 :]
+            try:
+                head, data = read_head(data[: end + 4]), data[end + 4 :]
+            except ProtocolError as error:
+                if data.startswith(_BEGINNING):
+                    raise
+                raise StrayBytes(str(error)) from None
             if head.status >= 200:
                 connection.bound(timeout)
                 return head, data
@@ -189,7 +211,11 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
             if interims == _MAX_INTERIM:
                 raise ProtocolError(f"{lane.origin} sent {_MAX_INTERIM} interim answers and no final one")
         # Else the wait for a rest that never comes would be all that the caller hears of.
-        if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+        if data.startswith(_TLS_ALERT):
+            raise ProtocolError(f"{lane.origin} speaks https, not http: use its https:// address")
+        if not data.startswith(_BEGINNING[: len(data)]):
+            raise StrayBytes(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
+        if data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
         if len(data) >= MAX_HEAD:
             raise ProtocolError(f"{lane.origin} sent an answer whose head is longer than {MAX_HEAD} bytes")

@@ -66,6 +66,8 @@ class Lane:
     """The origin, as an error names it."""
     proxy: str | None = None
     """The proxy on the way, without user name and password."""
+    proxy_from: str = ""
+    """Who says that it is to be taken: the session, or a variable of the environment."""
     connect_timeout: float = 10.0
     """Seconds that a new connection may take."""
     patience: float = 10.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 import sys
 import time
 from abc import abstractmethod
@@ -24,6 +25,7 @@ from transferkit.transport.request import Lane, Request
 NO_BODY = frozenset({204, 304})  # statuses of responses without one, as all to HEAD: RFC 9112, section 6.3
 _BLOCK = 64 * 1024
 _WORTH_DRAINING = 64 * 1024  # bytes; a new connection costs less than reading more than this
+_REST = 1.0  # seconds to wait for the end of an answer in chunks that is not needed
 _ENDLESS = sys.maxsize  # bytes to come where the body ends with its connection
 _MAX_LINE = 4 * 1024  # bytes of the line before a chunk, extensions included
 _MAX_TRAILER = 64 * 1024  # bytes of the fields after the last chunk; they are thrown away
@@ -37,6 +39,9 @@ class Response(Closing):
     it means for a blob is not its business. ``origin`` is where it came from, as an error names it; ``url`` what was
     asked for in the end, after the redirects, byte for byte: it may hold a signature.
     """
+
+    is_cut = False
+    """Whether the end of the body was that of its connection, and TLS knows nothing of it: anybody may have cut it."""
 
     __slots__ = ("_deadline", "_flow", "_lane", "headers", "length", "origin", "status", "timeout", "trusted", "url")
 
@@ -123,7 +128,7 @@ class StreamResponse(Response):
     """A response on a connection that it holds until its body has ended: after its announced length, or with the
     connection."""
 
-    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock")
+    __slots__ = ("_connection", "_keeps", "_left", "_rest", "_sock", "is_cut")
 
     def __init__(
         self,
@@ -137,6 +142,7 @@ class StreamResponse(Response):
         keeps: bool,
     ) -> None:
         super().__init__(head.status, head.fields, length, request, lane, flow)
+        self.is_cut = False
         self._connection: WakeableConnection | None = connection
         self._sock = connection.sock
         # Bytes behind the body belong to nobody: the content stands, the connection goes.
@@ -145,6 +151,9 @@ class StreamResponse(Response):
         self._left = _ENDLESS if length is None else length
         if length == 0:
             self._release()
+        elif length is None and isinstance(self._sock, ssl.SSLSocket) and not head.chunked:
+            # To be told of an end without close_notify, see ``is_cut``; the type stubs do not know it.
+            self._sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
 
     def readinto(self, buffer: memoryview, /) -> int:
         left = self._left
@@ -159,6 +168,10 @@ class StreamResponse(Response):
         if not left:
             self._release()
         return count
+
+    def finish(self) -> None:
+        if self._connection is not None:  # else it has ended
+            super().finish()
 
     def _bound(self, seconds: float) -> None:
         if self._connection is not None:
@@ -176,6 +189,9 @@ class StreamResponse(Response):
             count = self._sock.recv_into(buffer, size)
         except OSError as error:
             self._flow.check()
+            if isinstance(error, ssl.SSLEOFError) and self.length is None:
+                self.is_cut = True
+                return 0
             raise convert(error, self._lane) from error
         # Before anything is counted or written: a woken read looks like a clean end, or worse.
         self._flow.check()
@@ -223,6 +239,19 @@ class ChunkedResponse(StreamResponse):
         self._left -= count
         self._is_between = not self._left
         return count
+
+    def finish(self) -> None:
+        # It has no length, and a short one has its end right behind the head: servers that frame every answer so would
+        # have us make a connection for each.
+        try:
+            if self._connection is not None:
+                self.timeout = min(self.timeout, _REST)
+                self._connection.bound(self.timeout)
+                self.peek(_WORTH_DRAINING)
+        except (TransportError, ProtocolError):
+            self._flow.check()
+        finally:
+            self.close()
 
     def _next_chunk(self) -> int:
         """Return the size of the next chunk; 0 for the last one, whose trailer is read, too."""

@@ -1,22 +1,62 @@
-"""Sockets: how one is connected, and how whoever is blocked on it is woken."""
+"""Sockets: how whoever is blocked on one is woken, and what works where gevent or eventlet have taken them over, too.
+
+Their sockets do not block in the kernel, so its time limits do not hold for them, and eventlet has no ``select.poll``.
+"""
 
 from __future__ import annotations
 
-import errno
-import os
+import _socket
 import select
 import socket
 import ssl
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from transferkit.content.interfaces import Abort, Flow
+from transferkit.content.interfaces import Abort
 
-_SLICE = 0.1  # seconds between two looks at the flow while a connection is being made
+
+def is_kernels(sock: Any) -> bool:
+    """Tell whether a socket blocks in the kernel, and not in the loop of a library."""
+    return isinstance(sock, _socket.socket)
+
+
+class _Poll:
+    """What ``select.poll`` does for sockets that are ready to be read or written, by ``select.select``."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, int] = {}
+
+    def register(self, sock: Any, events: int) -> None:
+        self._events[sock if isinstance(sock, int) else sock.fileno()] = events
+
+    modify = register
+
+    def unregister(self, descriptor: int) -> None:
+        del self._events[descriptor]
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        readers, writers = ([fd for fd, events in self._events.items() if events & kind] for kind in (READ, WRITE))
+        readable, writable, _ = select.select(readers, writers, [], milliseconds / 1000)
+        ready = {fd: (fd in readable) * READ | (fd in writable) * WRITE for fd in self._events}
+        return [(fd, events) for fd, events in ready.items() if events]
+
+
+# As ``select.POLLIN`` and ``POLLOUT``, which are not everywhere.
+READ, WRITE = 1, 4
+
+
+def new_poll() -> Any:
+    """Return a ``select.poll``, or what does the same where there is none."""
+    make: Any = getattr(select, "poll", _Poll)
+    return make()
+
+
+def nobody() -> None:
+    """An ``Abort`` that wakes nobody: it says that the worker is at work on a connection it looks after itself."""
 
 
 def abort_of(sock: socket.socket) -> Abort:
@@ -25,10 +65,13 @@ def abort_of(sock: socket.socket) -> Abort:
     Closing a socket wakes nobody. ``SSLSocket.shutdown`` wakes, and drops the TLS layer on the way: the next read would
     hand out ciphertext as if it were content. So it is the base class's, which leaves the TLS layer alone.
     """
+    base: Any = _socket.socket if is_kernels(sock) else socket.socket
+    # A plain socket of eventlet's has a method for itself alone.
+    shutdown = partial(base.shutdown, sock) if hasattr(base, "shutdown") else sock.shutdown
 
     def abort() -> None:
         try:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # not connected any more: nobody is blocked on it
 
@@ -64,38 +107,6 @@ def alarm(seconds: float, abort: Abort) -> Iterator[None]:
         timer.join()
         if is_late.is_set():
             raise TimeoutError(f"timed out after {seconds} s") from None
-
-
-def open_socket(host: str, port: int, family: int, kind: Any, dial: Callable[[Any, Any], None]) -> socket.socket:
-    """Return a socket of ``kind`` that ``dial(socket, address)`` has connected to the first address that answers."""
-    last = OSError(f"{host} has no address")
-    for *parameters, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
-        try:
-            sock: socket.socket = kind(*parameters)
-            with closed_on_error(sock):
-                dial(sock, address)
-            return sock
-        except OSError as error:
-            last = error
-    raise last
-
-
-def connect(sock: socket.socket, address: Any, timeout: float, flow: Flow) -> None:
-    """Connect in slices: shutting a connecting socket down wakes it on Linux alone, so the flow is asked."""
-    deadline = time.monotonic() + timeout
-    sock.setblocking(False)
-    error = sock.connect_ex(address)
-    if error in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
-        poll = select.poll()
-        poll.register(sock, select.POLLOUT)
-        while not poll.poll(_SLICE * 1000):
-            flow.check()
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"timed out after {timeout} s")
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
-        raise OSError(error, os.strerror(error))
-    sock.settimeout(timeout)
 
 
 def close_half_made(error: BaseException) -> None:

@@ -12,7 +12,7 @@ from urllib3.contrib.socks import SOCKSConnection
 
 from transferkit.content.interfaces import Flow
 from transferkit.transport.connections import WakeableConnection, WakeablePool
-from transferkit.transport.sockets import abort_of, open_socket
+from transferkit.transport.sockets import abort_of, closed_on_error
 
 
 class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
@@ -21,25 +21,35 @@ class WakeableSOCKSConnection(WakeableConnection, SOCKSConnection):
     def _open(self, flow: Flow) -> socket.socket:
         options: Any = self._socks_options
         proxy = options["proxy_host"], int(options["proxy_port"] or 1080)
-
-        def dial(sock: Any, _: object) -> None:
-            abort = abort_of(sock)
-            for option in self.socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(self.timeout)
-            sock.set_proxy(options["socks_version"], *proxy, options["rdns"], options["username"], options["password"])
+        last = OSError("the proxy has no address")
+        # One after the other: PySocks connects and speaks to the proxy in one call that blocks.
+        for info in self.addresses.resolve(*proxy, 0):
             try:
-                flow.attach(abort)
-                sock.connect((self.host, self.port))
+                sock: socket.socket = socks.socksocket(*info[:3])
+                with closed_on_error(sock):
+                    self._dial(sock, info[4][:2], options, flow)
+                self.addresses.answered(info)
+                return sock
             except OSError as error:
-                flow.check()
-                # A ProxyError without one of the system's below it has its words in no place of an OSError's.
-                cause = getattr(error, "socket_err", error)
-                raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
-            finally:
-                flow.detach(abort)
+                last = error
+        raise last
 
-        return open_socket(*proxy, 0, socks.socksocket, dial)
+    def _dial(self, sock: Any, proxy: tuple[str, int], options: Any, flow: Flow) -> None:
+        abort = abort_of(sock)
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        sock.settimeout(self.timeout)
+        sock.set_proxy(options["socks_version"], *proxy, options["rdns"], options["username"], options["password"])
+        try:
+            flow.attach(abort)
+            sock.connect((self.host, self.port))
+        except OSError as error:
+            flow.check()
+            # A ProxyError without one of the system's below it has its words in no place of an OSError's.
+            cause = getattr(error, "socket_err", error)
+            raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
+        finally:
+            flow.detach(abort)
 
 
 class WakeableSOCKSTLSConnection(WakeableSOCKSConnection, HTTPSConnection):

@@ -108,5 +108,7 @@ def test_the_same_digest_with_two_sizes_is_refused() -> None:
 
 @pytest.mark.parametrize("blobs", [[A], "sha256", [(A, 5)], [None], {A: 5}])
 def test_what_is_no_blob_is_refused(blobs: Any) -> None:
-    with pytest.raises(InvalidDescriptorError, match=r"^blobs are transferkit\.Blob or Descriptor objects, not \w+$"):
+    with pytest.raises(
+        TypeError, match=r"^blobs are Blob or Descriptor objects, such as Blob\(digest, size\), not \w+$"
+    ):
         unique(blobs)

@@ -258,6 +258,12 @@ def test_a_404_is_what_was_asked_for_whatever_its_url_looks_like(url: str, kind:
     assert "secret" not in str(error)
 
 
+def test_a_digest_that_stands_in_the_url_is_not_said_twice() -> None:
+    url = f"https://registry.example.com/v2/a/blobs/sha256:{64 * 'a'}"
+    error = refused(500, method="GET", url=url, subject="sha256:aaaaaaaaaaaa")
+    assert str(error) == f"GET {url} answered 500"
+
+
 def test_a_refusal_says_what_where_and_why() -> None:
     error = refused(
         403,
@@ -317,3 +323,32 @@ def test_a_wait_that_is_too_long_is_named_with_the_option() -> None:
     assert str(error) == (
         "GET https://r/v2/ answered 503; it asks to come back in 3600 s, more than RetryOptions(max_retry_after=300)"
     )
+
+
+# -- codes
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "retryable"),
+    [
+        (400, "BLOB_UPLOAD_INVALID", RegistryError, True),
+        (404, "BLOB_UPLOAD_UNKNOWN", NotFoundError, True),
+        (403, "TOOMANYREQUESTS", RateLimitedError, True),
+        (400, "UNAVAILABLE", RegistryError, True),
+        (409, "UNKNOWN", RegistryError, True),
+        (404, "UNKNOWN", NotFoundError, False),
+        (401, "UNKNOWN", UnauthorizedError, False),
+        (413, "UNAVAILABLE", RegistryError, False),
+        (400, "DIGEST_INVALID", RegistryError, False),
+        (403, "DENIED", DeniedError, False),
+    ],
+)
+def test_a_code_says_again_whatever_the_status(status: int, code: str, kind: type, retryable: bool) -> None:
+    error = refused(status, body=json.dumps({"errors": [{"code": code}]}).encode())
+    assert (type(error), error.retryable) == (kind, retryable)
+
+
+def test_a_code_that_says_too_many_waits_as_its_status_would() -> None:
+    body = b'{"errors":[{"code":"TOOMANYREQUESTS"}]}'
+    assert refused(403, body=body, headers={"retry-after": "7"}).retry_after == 7.0
+    assert not refused(403, body=body, headers={"retry-after": "301"}).retryable

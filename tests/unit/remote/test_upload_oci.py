@@ -69,6 +69,17 @@ def test_a_blob_goes_up_in_three_requests(repository_of: Any, flow: Flow) -> Non
     assert flow.counter.position == 1024
 
 
+@pytest.mark.parametrize("status", [200, 201, 203, 204])
+def test_another_success_that_says_where_to_go_began_a_session(in_parts: Any, flow: Flow, status: int) -> None:
+    """And one that a part gets, but for 201, which ECR says to what it drops, is none the worse."""
+    first = answer(status, b"", {"Location": SESSION})
+    second = answer(status, b"", {"Location": SESSION, "Range": "0-1048575"})
+    third = answer(status, b"", {"Location": SESSION, "Range": "0-2097151"})
+    with scripted_server([ABSENT, first, second, third, answer(201)]) as server:
+        assert push(in_parts(server.url), flow, LARGE, ZEROS) is Outcome.MOVED
+        assert [request.method for request in server.requests] == ["HEAD", "POST", "PATCH", "PATCH", "PUT"]
+
+
 def test_an_empty_blob_is_a_request_with_an_empty_body(repository_of: Any, flow: Flow) -> None:
     empty = Descriptor("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0)
     with scripted_server([ABSENT, begun(), answer(201)]) as server:
@@ -115,10 +126,19 @@ def test_a_portal_that_says_200_to_everything_has_no_blob(repository_of: Any, fl
 # -- mounts
 
 
-def test_a_blob_is_mounted(repository_of: Any, flow: Flow) -> None:
-    with scripted_server([ABSENT, answer(201)]) as server:
+@pytest.mark.parametrize("said", [{"Location": BLOB_PATH}, {"Docker-Content-Digest": DIGEST}])
+def test_a_blob_is_mounted(repository_of: Any, flow: Flow, said: dict[str, str]) -> None:
+    with scripted_server([ABSENT, answer(201, b"", said)]) as server:
         assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
         assert requests_of(server) == [PROBED, ("POST", MOUNT)]
+
+
+def test_a_201_that_anybody_could_say_is_asked_about(repository_of: Any, flow: Flow) -> None:
+    for there in (THERE, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"):
+        with scripted_server([ABSENT, answer(201), there]) as server:
+            assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOUNTED
+    with scripted_server([ABSENT, answer(201), ABSENT, begun(), answer(201)]) as server:
+        assert push(repository_of(server.url), flow, MOUNTED) is Outcome.MOVED
 
 
 def test_a_mount_that_is_declined_began_a_session(repository_of: Any, flow: Flow) -> None:

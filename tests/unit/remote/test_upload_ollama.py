@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -112,6 +113,64 @@ def test_parts_are_summed_and_the_commit_says_so(ollama: Any, flow: Flow, monkey
     assert (put.method, put.body, "authorization" in put.headers) == ("PUT", DATA[:512], False)
     assert (second.target, second.headers["content-range"], second.body) == ("/second", "512-1023", DATA[512:])
     assert commit.target == f"/third?digest={DIGEST}&etag={ETAG}"
+
+
+class KeptNotes(dict[Descriptor, dict[str, Any]]):
+    """Notes in memory, as JSON would give them back."""
+
+    def load(self, descriptor: Descriptor) -> dict[str, Any]:
+        return json.loads(json.dumps(self.get(descriptor, {})))  # type: ignore[no-any-return]  # it is what was saved
+
+    def save(self, descriptor: Descriptor, note: dict[str, Any]) -> None:
+        self[descriptor] = note
+
+    def forget(self, descriptor: Descriptor) -> None:
+        self.pop(descriptor, None)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_another_process_goes_on_behind_the_parts_that_are_there(
+    ollama: Any, flow: Flow, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setattr(upload_ollama, "SMALLEST_PART", 512)
+    monkeypatch.setattr(upload, "_SMALL", 0)
+    notes = KeptNotes()
+    begun, first = answer(202, b"", {"Location": "/first?secret=1"}), answer(202, b"", {"Location": "/second"})
+    with scripted_server([ABSENT, begun, first, answer(503)]) as server:
+        with pytest.raises(ServerError):
+            Repository(ollama(server).client, WHERE, notes=notes).push(BLOB, Source(), flow=flow)
+        port = server.port
+    assert list(notes[BLOB]) == ["url", "digests"]
+    assert notes[BLOB]["url"].endswith("/second")
+
+    third = answer(202, b"", {"Location": "/third"})
+    script = [ABSENT, answer(404), begun, first, third, answer(201)] if lost else [ABSENT, third, answer(201)]
+    with scripted_server(script, port=port) as server:
+        outcome = Repository(ollama(server).client, WHERE, notes=notes).push(BLOB, Source(), flow=flow)
+        assert outcome is Outcome.MOVED
+        sent = [(r.method, r.target, r.headers.get("content-range")) for r in server.requests[1:]]
+    anew = [("POST", f"{UPLOADS}?digest={DIGEST}", None), ("PATCH", "/first?secret=1", "0-511")] if lost else []
+    rest = ("PATCH", "/second", "512-1023")
+    assert sent == [*([rest] if lost else []), *anew, rest, ("PUT", f"/third?digest={DIGEST}&etag={ETAG}", None)]
+    assert notes == {}
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 501])
+def test_a_mount_that_is_refused_is_followed_by_a_plain_upload(ollama: Any, flow: Flow, status: int) -> None:
+    begun = answer(202, b"", {"Location": "/session"})
+    with scripted_server([ABSENT, answer(status), begun, begun, answer(201)]) as server:
+        mounted = replace(BLOB, source="library/other")
+        assert ollama(server).push(mounted, Source(), flow=flow) is Outcome.MOVED
+        assert [r.target for r in server.requests[1:3]] == [
+            f"{UPLOADS}?mount={DIGEST}&from=library%2Fother&digest={DIGEST}",
+            f"{UPLOADS}?digest={DIGEST}",
+        ]
+
+
+def test_a_portal_has_no_blob(ollama: Any, flow: Flow) -> None:
+    page = answer(201, b"<p>", {"Content-Type": "text/html"})
+    with scripted_server([ABSENT, page]) as server, pytest.raises(ProtocolError, match="does not answer as Ollama"):
+        ollama(server).push(BLOB, Source(), flow=flow)
 
 
 def test_a_registry_that_has_other_bytes_than_it_was_sent_is_refused(ollama: Any, flow: Flow) -> None:

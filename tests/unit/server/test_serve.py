@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ from transferkit.server import serving
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+HALF_A_BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"
 
 
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,12 +113,138 @@ def test_a_content_length_that_is_none_closes_the_connection(url: str, length: s
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
     ],
 )
 def test_a_request_that_is_none_is_refused(url: str, request_: bytes, status: bytes) -> None:
     assert exchange(url, request_).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", id="two lengths"),
+        pytest.param(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="a length and a coding"),
+        pytest.param(b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", id="a blank before the colon"),
+        pytest.param(b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", id="a folded coding"),
+        pytest.param(b"X: a\r\n b\r\n\r\n", id="a folded field"),
+        pytest.param(b"X: a\rTransfer-Encoding: chunked\r\n\r\n", id="a bare carriage return"),
+        pytest.param(b"X: a\nTransfer-Encoding: chunked\r\n\r\n", id="a bare line feed"),
+        pytest.param(b"X: a\x00\r\n\r\n", id="NUL"),
+        pytest.param(b"Host: y\r\n\r\n", id="two hosts"),
+        pytest.param(b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", id="chunked twice"),
+    ],
+)
+def test_a_head_that_may_be_read_in_two_ways_is_refused_and_nothing_follows_it(url: str, request_: bytes) -> None:
+    smuggled = b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n"
+    answers = exchange(url, b"POST / HTTP/1.1\r\nHost: x\r\n" + request_ + smuggled)
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nConnection: close\r\n" in answers
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", id="the form for proxies"),
+        pytest.param(b"GET //x/ HTTP/1.1\r\nHost: x\r\n\r\n", id="an authority in the path"),
+        pytest.param(b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", id="an escape that is none"),
+        pytest.param(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="HTTP/1.0 with a coding"),
+        pytest.param(b"get / HTTP/1.1\r\nHost: x\r\n\r\n", id="a method in lower case"),
+        pytest.param(b"GET / HTTP/1.1\nHost: x\n\n", id="line feeds alone"),
+    ],
+)
+def test_a_request_in_no_order_is_a_bad_one(url: str, request_: bytes) -> None:
+    assert exchange(url, request_).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 2**20 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A:b\r\n" * 10_000 + b"\r\n", b"431"),
+        (b"GET /" + b"x" * 2**20 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
+    ],
+)
+def test_a_head_without_bounds_is_refused_and_the_client_hears_of_it(url: str, head: bytes, status: bytes) -> None:
+    assert exchange(url, head).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_refusal_reaches_a_client_that_sends_it_all_first(url: str) -> None:
+    with connected(url) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+        for _ in range(300):
+            sock.sendall(b"x" * 100_000)
+        assert everything(sock).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_field_that_only_wsgi_would_take_for_a_length_is_none() -> None:
+    def tell(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = repr([environ.get(name) for name in ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_X_Y")]).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    fields = (
+        b"X-Y: v\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nX-Y: z\r\nX_Y: w\r\nConnection: close\r\n\r\n"
+    )
+    with serving(tell) as url:
+        assert exchange(url, b"POST / HTTP/1.1\r\nHost: x\r\n" + fields).endswith(b"\r\n\r\n[None, None, 'v, z']")
+
+
+@pytest.mark.parametrize(
+    "body", [b"fffffffffffffffff\r\nhello", b"5\r\nhello!\r\n0\r\n\r\n", b"5 \r\nhello\r\n0\r\n\r\n", b"5;\x00\r\n"]
+)
+def test_chunks_that_are_none_get_no_second_request(url: str, body: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answers = exchange(url, head + body + b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answers.count(b"HTTP/1.1 ") <= 1
+    assert b"200 OK" not in answers
+
+
+def test_heads_that_drip_occupy_no_thread() -> None:
+    request = b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with serving(echo, threads=1) as url, ExitStack() as stack:
+        drips = [stack.enter_context(connected(url)) for _ in range(20)]
+        for part in (request[:4], request[4:30]):
+            for sock in drips:
+                sock.sendall(part)
+            assert exchange(url, request).endswith(b"early")
+        for sock in drips:
+            sock.sendall(request[30:])
+            assert everything(sock).endswith(b"early")
+
+
+def test_a_head_has_a_deadline_which_no_byte_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferkit.server.serve._TIMEOUT", 0.1)
+    with serving(echo) as url, connected(url) as sock:
+        deadline = time.monotonic() + 5
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):  # the one who sends hears of it a byte later
+            while time.monotonic() < deadline:
+                sock.sendall(b"G")
+                time.sleep(0.005)
+
+
+def test_bodies_that_drip_are_cut_and_the_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferkit.server.pace.GRACE", 0.1)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"
+    with serving(echo, threads=2) as url, connected(url) as first, connected(url) as second:
+        first.sendall(head)
+        second.sendall(head)
+        assert exchange(url, b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"early")
+        for sock in (first, second):
+            assert everything(sock).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_keeps_its_pace_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferkit.server.pace.GRACE", 0.05)
+    with serving(echo) as url, connected(url) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(10):
+            sock.sendall(b"x" * 100)
+            time.sleep(0.02)
+        assert everything(sock).endswith(b"x" * 1000)
 
 
 def test_a_small_rest_of_a_body_keeps_the_connection(url: str) -> None:
@@ -154,13 +283,13 @@ def test_a_body_is_invited_when_it_is_read(url: str) -> None:
 
 @pytest.mark.parametrize("expectation", [b"100-continue", b"100-Continue"])
 def test_a_body_is_not_invited_when_it_is_not_read(url: str, expectation: bytes) -> None:
-    answer = exchange(url, b"POST /early HTTP/1.1\r\nContent-Length: 5\r\nExpect: %b\r\n\r\n" % expectation)
+    answer = exchange(url, b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: %b\r\n\r\n" % expectation)
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert b"Connection: close" in answer
 
 
 def test_a_413_closes_the_connection(url: str) -> None:
-    assert b"Connection: close" in exchange(url, b"POST /413 HTTP/1.1\r\nContent-Length: 1\r\n\r\n!")
+    assert b"Connection: close" in exchange(url, b"POST /413 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n!")
 
 
 def test_an_answer_without_length_is_chunked() -> None:
@@ -169,7 +298,7 @@ def test_an_answer_without_length_is_chunked() -> None:
         return iter([b"one", b"", b"two"])
 
     with serving(stream) as url:
-        answer = exchange(url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answer = exchange(url, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
     assert answer.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
@@ -184,7 +313,7 @@ def test_an_answer_is_flushed_block_by_block() -> None:
         yield b"two"
 
     with serving(stream) as url, connected(url) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert sock.recv(65536).endswith(b"\r\n\r\none")
         go_on.set()
         assert everything(sock) == b"two"
@@ -211,13 +340,13 @@ def test_the_url_leads_to_the_server(host: str) -> None:
     except OSError:
         pytest.skip(f"{host} cannot be bound here")
     with serving(echo, host=host) as url:
-        assert exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"early")
+        assert exchange(url, b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"early")
 
 
 def test_only_the_threads_that_were_asked_for_run() -> None:
     before = threading.active_count()
     with serving(echo, threads=3) as url:
-        exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n")
+        exchange(url, b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert threading.active_count() == before + 3 + 1  # and the one that waits for connections
 
 
@@ -232,10 +361,10 @@ def test_a_port_that_is_taken_is_an_error(url: str) -> None:
     [
         pytest.param(b"", id="nothing yet"),
         pytest.param(b"GET / HT", id="in a head"),
-        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx", id="in a body"),
-        pytest.param(b"GET /endless HTTP/1.1\r\n\r\n", id="in an answer"),
-        pytest.param(b"POST /early HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", id="in a lingering close"),
-        pytest.param(b"GET /early HTTP/1.1\r\n\r\n", id="between two requests"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx", id="in a body"),
+        pytest.param(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n", id="in an answer"),
+        pytest.param(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", id="in a lingering close"),
+        pytest.param(b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n", id="between two requests"),
     ],
 )
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
@@ -275,7 +404,7 @@ def test_a_client_that_goes_away_leaves_no_trace(
         return iter(lambda: b"x" * 100_000, b"")
 
     with caplog.at_level(logging.INFO), serving(endless) as url:
-        for request in (b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx", b"GET", b""):
+        for request in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HALF_A_BODY, b"GET", b""):
             with connected(url) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close is a reset
                 sock.sendall(request)
@@ -291,7 +420,7 @@ def test_an_application_that_raises_is_logged_and_answered_with_500(caplog: pyte
         raise RuntimeError("a bug")
 
     with serving(broken) as url:
-        answer = exchange(url, b"GET / HTTP/1.1\r\n\r\n")
+        answer = exchange(url, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"a bug" not in answer
@@ -327,9 +456,9 @@ def test_tls_serves_the_same(authority: trustme.CA, tls: tuple[str, str]) -> Non
         assert url.startswith("https://")
         with secured(url, authority) as sock:
             data = b"x" * 1_000_000
-            sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + data)
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + data)
             # A second request on the same connection, which the reader has waited for without blocking.
-            sock.sendall(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend")
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend")
             answers = everything(sock)
     assert answers.count(b"HTTP/1.1 200 OK") == 2
     assert answers.endswith(b"\r\n\r\nend")
@@ -338,13 +467,13 @@ def test_tls_serves_the_same(authority: trustme.CA, tls: tuple[str, str]) -> Non
 def test_idle_tls_connections_occupy_no_thread(authority: trustme.CA, tls: tuple[str, str]) -> None:
     with serving(echo, tls=tls, threads=1) as url, secured(url, authority) as first, secured(url, authority) as second:
         for sock in (first, second, first, second):
-            sock.sendall(b"GET /early HTTP/1.1\r\n\r\n")
+            sock.sendall(b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n")
             assert sock.recv(65536).endswith(b"\r\n\r\nearly")
 
 
 def test_silent_connections_occupy_no_thread() -> None:
     with serving(echo, threads=1) as url, connected(url), connected(url):
-        assert exchange(url, b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"early")
+        assert exchange(url, b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"early")
 
 
 def test_a_client_that_is_silent_in_the_handshake_stops_nobody(authority: trustme.CA, tls: tuple[str, str]) -> None:
@@ -352,7 +481,7 @@ def test_a_client_that_is_silent_in_the_handshake_stops_nobody(authority: trustm
         host, port = url.removeprefix("https://").split(":")
         with socket.create_connection((host, int(port))):
             with secured(url, authority) as sock:
-                sock.sendall(b"GET /early HTTP/1.1\r\nConnection: close\r\n\r\n")
+                sock.sendall(b"GET /early HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 assert everything(sock).endswith(b"early")
             started = time.monotonic()
     assert time.monotonic() - started < 0.5
@@ -362,7 +491,7 @@ def test_plain_http_to_a_tls_port_is_hung_up_on(
     tls: tuple[str, str], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO), serving(echo, tls=tls) as url:
-        answer = exchange(url.replace("https", "http"), b"GET / HTTP/1.1\r\n\r\n")
+        answer = exchange(url.replace("https", "http"), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert b"HTTP/1.1" not in answer
     assert capfd.readouterr() == ("", "")

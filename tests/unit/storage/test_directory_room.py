@@ -13,6 +13,7 @@ from tests.unit.storage.suite import FailingDisk
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
+from transferkit.transfer.flow import WorkerFlow
 
 BLOB = Descriptor("sha256:" + 64 * "a", 100_000)
 SMALL = Descriptor("sha256:" + 64 * "b", 1_000)
@@ -56,3 +57,29 @@ def test_a_file_system_that_counts_nothing_has_room(tmp_path, monkeypatch):
 def test_a_disk_that_fails_is_an_error(tmp_path):
     with pytest.raises(tk.StorageError, match="free space"):
         target(tmp_path, FailingDisk(lambda name, *_: name == "free")).prepare([BLOB])
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_what_takes_less_room_than_it_has_is_not_asked_for_again(tmp_path, blocks):
+    """Where files are compressed, and where a file system says of all files that they take none."""
+
+    class Compressed(Disk):
+        def stat(self, path: str) -> SimpleNamespace:
+            return SimpleNamespace(st_blocks=blocks, st_size=os.stat(path).st_size)
+
+    there = target(tmp_path)
+    ingest = there.ingest(BLOB, flow=WorkerFlow())
+    ingest.write_at(0, memoryview(bytes(60_000)))
+    ingest.record(0, 59_999)
+    ingest.record_unverified(80_000, 80_000)
+    ingest.keep()
+    disk = Compressed()
+    disk.free = lambda path: 40_000
+    assert (39_999, 40_000) == target(tmp_path, disk).room_for([BLOB])
+
+
+@pytest.mark.parametrize(("frsize", "bsize", "free"), [(0, 512, 5120), (512, 4096, 5120), (0, 0, MAX_SIZE)])
+def test_a_file_system_that_does_not_know_the_size_of_its_fragments(tmp_path, monkeypatch, frsize, bsize, free):
+    status = SimpleNamespace(f_bavail=10, f_frsize=frsize, f_bsize=bsize, f_blocks=20)
+    monkeypatch.setattr(os, "statvfs", lambda path: status)
+    assert free == Disk().free(str(tmp_path))

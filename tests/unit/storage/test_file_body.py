@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 
@@ -9,7 +10,7 @@ import pytest
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Local, Seekable
-from transferkit.errors import CancelledError, SourceError
+from transferkit.errors import CancelledError, SourceError, StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.transfer.flow import WorkerFlow
@@ -134,3 +135,31 @@ def test_rehashing_keeps_the_kernel_from_it(path, flow):
     known(path, flow)
     with Directory(path.parent, rehash=True).fetch(DESCRIPTOR, flow=flow) as body:
         assert not isinstance(body, Local)
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("size", [0, len(DATA)])
+def test_what_is_no_file_is_not_waited_for_and_is_no_source(tmp_path, flow, plant, size):
+    descriptor = Descriptor(DESCRIPTOR.digest, size)
+    plant(tmp_path / DESCRIPTOR.digest.file_name)
+    directory = Directory(tmp_path)
+    assert not directory.knows(descriptor)
+    assert not directory.exists(descriptor, flow=flow)
+    for look in (directory.check_source, lambda blob: directory.fetch(blob, flow=flow)):
+        with pytest.raises(SourceError, match="is not a file"):
+            look(descriptor)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENODEV])
+def test_a_disk_that_was_unplugged_is_no_end_of_a_file(path, flow, code):
+    class Gone(Disk):
+        def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
+            if offset:
+                raise OSError(code, os.strerror(code))
+            return super().preadv(fd, buffer[:1000], offset)
+
+    with Directory(path.parent, disk=Gone()).fetch(DESCRIPTOR, flow=flow) as body:
+        assert 1000 == body.readinto(flow.buffer)
+        with pytest.raises(StorageError) as caught:
+            body.readinto(flow.buffer)
+    assert code == caught.value.errno

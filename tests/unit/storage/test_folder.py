@@ -11,6 +11,7 @@ import pytest
 
 import transferkit as tk
 from tests.unit.storage.suite import BLOB, DATA, HALF, fill, is_stored, store
+from transferkit.storage import folder as module
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
@@ -114,6 +115,21 @@ def test_a_link_that_was_there_before_is_refused_and_what_is_in_it_is_not_believ
     assert not (folder / BLOB.digest.file_name).exists()
 
 
+def test_a_link_that_takes_its_place_as_soon_as_it_is_made_is_refused(tmp_path, outside):
+    class Raced(Disk):
+        def make_folder(self, path: str) -> None:
+            super().make_folder(path)
+            os.rmdir(path)
+            os.symlink(outside, path)
+
+    mode = outside.stat().st_mode
+    (tmp_path / "d").mkdir(mode=0o777)
+    with pytest.raises(tk.StorageError, match="symbolic link"):
+        store(Directory(tmp_path / "d", disk=Raced()), DATA)
+    assert_untouched(outside)
+    assert mode == outside.stat().st_mode
+
+
 @thresholds
 def test_a_folder_that_vanishes_again_and_again_is_made_again_and_nothing_stays_open(tmp_path, threshold):
     directory = Directory(tmp_path, resume_threshold=threshold)
@@ -145,7 +161,7 @@ def test_an_nfs_server_says_of_a_folder_that_vanished_that_it_is_stale(tmp_path,
 
 @thresholds
 def test_without_descriptors_of_folders_paths_serve(tmp_path, threshold, monkeypatch):
-    monkeypatch.setattr(os, "supports_dir_fd", frozenset())
+    monkeypatch.setattr(module, "_BY_DESCRIPTOR", False)
     directory = Directory(tmp_path, resume_threshold=threshold)
     ingest = directory.ingest(BLOB, flow=WorkerFlow())
     fill(ingest, DATA, HALF)
@@ -158,7 +174,7 @@ def test_without_descriptors_of_folders_paths_serve(tmp_path, threshold, monkeyp
 
 
 def test_without_descriptors_of_folders_a_link_is_refused_too(tmp_path, outside, monkeypatch):
-    monkeypatch.setattr(os, "supports_dir_fd", frozenset())
+    monkeypatch.setattr(module, "_BY_DESCRIPTOR", False)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / ".partial").symlink_to(outside)
     with pytest.raises(tk.StorageError, match="symbolic link"):

@@ -98,6 +98,18 @@ def test_a_long_wait_is_told_once_with_the_file_and_the_process_and_so_is_its_en
     assert f"the wait for {tmp_path}/{NAME} is over: 60 s" == over.message
 
 
+def test_a_long_wait_that_is_cancelled_is_told_to_be_over(tmp_path, caplog):
+    first = make(tmp_path)
+    assert first.attempt()
+    flow = Waiting(**{"7": lambda: flow.cut(tk.CancelledError("enough"), final=True)})
+    caplog.set_level(logging.INFO, "transferkit")
+    with pytest.raises(tk.CancelledError, match="enough"):
+        make(tmp_path, flow).acquire(flow, still)
+    first.release()
+    assert [logging.WARNING, logging.INFO] == [record.levelno for record in caplog.records]
+    assert "is over: 7 s" in caplog.records[1].message
+
+
 @pytest.mark.parametrize("seconds", ["4.9", "0.1"])
 def test_a_short_wait_is_not_told(tmp_path, caplog, seconds):
     first = make(tmp_path)

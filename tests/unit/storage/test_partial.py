@@ -579,3 +579,271 @@ def test_a_committed_blob_after_a_power_cut_is_right_or_not_believed(tmp_path, m
     after = Directory(folder, disk=disk)
     assert not after.knows(DESCRIPTOR) or DATA == final_path(folder).read_bytes()
     assert durable == after.exists(DESCRIPTOR, flow=WorkerFlow())
+
+
+def state(folder: Path) -> list[str]:
+    return journal(folder).read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize("loss", ["names", "data", "order"])
+def test_an_orderly_stop_says_that_it_has_synced_and_another_boot_goes_on(tmp_path, monkeypatch, loss):
+    folder, disk = tmp_path / "d", volatile.VolatileDisk()
+    boot(monkeypatch, "one")
+    partial = open_partial(folder, disk)
+    put(partial, 0, PIECE)
+    put(partial, 3 * PIECE, 4 * PIECE)
+    partial.keep()
+    assert ["[0, 4095]", "[12288, 16383]", '{"synced": 2}'] == state(folder)
+    disk.cut(folder, loss)
+    boot(monkeypatch, "two")
+    again = open_partial(folder, disk)
+    assert 2 * PIECE == again.in_place
+    put(again, 4 * PIECE, 5 * PIECE)
+    kill(again)
+    disk.cut(folder, loss)
+    boot(monkeypatch, "three")
+    assert 2 * PIECE == open_partial_and_close(folder, disk=disk)  # of what was synced once, nothing is lost
+
+
+def test_a_stop_of_which_nothing_is_new_syncs_nothing(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.keep()
+    calls: list[str] = []
+    partial = open_partial(tmp_path, FailingDisk(lambda name, *_: calls.append(name) is not None))
+    calls.clear()
+    partial.keep()
+    assert "fsync" not in calls
+
+
+def test_a_stop_that_would_take_too_long_syncs_nothing_and_loses_nothing_in_this_boot(tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "UNKNOWN", PIECE)  # a disk of 4 KiB a second
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.keep()
+    assert ["[0, 4095]"] == state(tmp_path)
+    assert PIECE == open_partial_and_close(tmp_path)
+
+
+def test_a_disk_that_refuses_to_sync_at_a_stop_harms_nobody(tmp_path):
+    partial = open_partial(tmp_path, FailingDisk(lambda name, *_: name == "fsync"))
+    put(partial, 0, PIECE)
+    partial.keep()
+    assert ["[0, 4095]"] == state(tmp_path)
+
+
+@pytest.mark.parametrize("every", [SIZE, 4 * SIZE, 4 * PIECE])
+def test_the_last_bytes_of_a_blob_are_not_synced_before_its_commit(tmp_path, monkeypatch, every):
+    monkeypatch.setattr(pace, "SYNC_EVERY", every)
+    calls: list[str] = []
+    partial = open_partial(tmp_path, FailingDisk(lambda name, *_: calls.append(name) is not None))
+    for start, end in PIECES:
+        calls.clear()
+        put(partial, start, end)
+    assert "fsync" not in calls
+    partial.commit(WorkerFlow())
+    assert "fsync" not in calls
+
+
+# -- chunks that are not complete
+
+
+def put_unverified(partial: Partial, start: int, end: int, data: bytes = DATA, *, step: int = 1000) -> None:
+    for at in range(start, end, step):
+        partial.write_at(at, memoryview(data)[at : min(at + step, end)], final=False)
+        partial.record_unverified(start, min(at + step, end) - 1)
+
+
+def hashed(partial: Partial, chunk: Chunk) -> str:
+    hasher = hashlib.sha256()
+    partial.hash_unverified(chunk, hasher, WorkerFlow(buffer=777))
+    return hasher.hexdigest()
+
+
+@pytest.mark.parametrize("end", [Partial.keep, kill])
+@pytest.mark.parametrize("next_boot", ["one", "two"])
+def test_what_is_not_verified_stays_and_is_in_place_for_nobody(tmp_path, monkeypatch, end, next_boot):
+    boot(monkeypatch, "one")
+    partial = open_partial(tmp_path)
+    put_unverified(partial, PIECE, PIECE + 3_500)
+    put_unverified(partial, 5 * PIECE, 6 * PIECE)
+    assert (0, 0) == (partial.in_place, partial.unverified)
+    end(partial)
+    boot(monkeypatch, next_boot)
+    again = open_partial(tmp_path)
+    assert (0, 3_500 + PIECE) == (again.in_place, again.unverified)
+    again.follow(WorkerFlow())
+    assert 0 == again.offset
+    (found,) = again.take_unverified(Chunk(PIECE, 3 * PIECE - 1))
+    assert Chunk(PIECE, PIECE + 3_499) == found
+    assert hashlib.sha256(DATA[PIECE : PIECE + 3_500]).hexdigest() == hashed(again, found)
+    assert PIECE == again.unverified
+    assert [] == again.take_unverified(Chunk(PIECE, 3 * PIECE - 1))
+    again.keep()
+
+
+def test_what_was_found_right_is_not_unverified_any_more(tmp_path):
+    partial = open_partial(tmp_path)
+    put_unverified(partial, 0, 2 * PIECE)
+    partial.record(0, 2 * PIECE - 1)
+    put_unverified(partial, 2 * PIECE, 2 * PIECE + 10)
+    partial.keep()
+    again = open_partial(tmp_path)
+    assert (2 * PIECE, 10) == (again.in_place, again.unverified)
+    again.keep()
+
+
+def test_a_chunk_that_was_begun_again_has_come_as_far_as_its_second_time(tmp_path):
+    partial = open_partial(tmp_path)
+    put_unverified(partial, 0, 3 * PIECE, bytes(SIZE))
+    put_unverified(partial, 0, PIECE)
+    partial.keep()
+    again = open_partial(tmp_path)
+    assert [Chunk(0, PIECE - 1)] == again.take_unverified(Chunk(0, 4 * PIECE - 1))
+    again.keep()
+
+
+def test_what_is_behind_the_end_of_the_file_is_not_there(tmp_path):
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    put_unverified(partial, 2 * PIECE, 4 * PIECE)
+    partial.keep()
+    os.truncate(in_partial(tmp_path), 3 * PIECE)
+    again = open_partial(tmp_path)
+    assert (PIECE, PIECE) == (again.in_place, again.unverified)
+    again.keep()
+
+
+def test_rows_of_unverified_bytes_are_no_more_than_those_of_verified_ones(tmp_path):
+    size = 64 * 1024 * 1024
+    blob = Descriptor("sha256:" + 64 * "a", size)
+    partial = open_partial(tmp_path, descriptor=blob)
+    for end in range(100, 200_000, 100):
+        partial.record_unverified(0, end - 1)
+    partial.keep()
+    text = (tmp_path / ".partial" / f"{blob.digest.file_name}.json").read_text()
+    assert 150 <= len(text.splitlines()) <= 200  # of 1,024 bytes each, a 65,536th of the blob
+
+
+def test_who_reads_an_older_state_finds_its_rows(tmp_path):
+    """And an older release stops at the first line that it does not know: it has less, and nothing wrong."""
+    partial = open_partial(tmp_path)
+    put(partial, 0, PIECE)
+    partial.keep()
+    rows = [row for row in state(tmp_path) if row.startswith("[")]
+    head = journal(tmp_path).read_text().splitlines()[0]
+    journal(tmp_path).write_text("\n".join([head, *rows, ""]))
+    assert PIECE == open_partial_and_close(tmp_path)
+
+
+# -- a lock that somebody holds who does nothing
+
+
+def test_the_progress_of_who_waits_is_that_of_who_is_at_it(tmp_path):
+    holder = open_partial(tmp_path)
+    figures: list[int] = []
+
+    class Waiting(WorkerFlow):
+        def wait(self, seconds: float) -> None:
+            figures.append(self.counter.position)
+            if len(figures) <= len(PIECES):
+                start, end = PIECES[len(figures) - 1]
+                put(holder, start, end)
+            else:
+                holder.commit(WorkerFlow())
+
+    assert Directory(tmp_path, resume_threshold=1).ingest(DESCRIPTOR, flow=Waiting()) is None
+    assert [0, *(end for _, end in PIECES)] == figures
+
+
+def test_who_goes_on_by_himself_leaves_the_holders_files_alone_and_goes_on_with_his_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("transferkit.storage.lock.PATIENCE", 0.0)
+    holder = open_partial(tmp_path)
+    put(holder, 0, PIECE)
+    directory = Directory(tmp_path, resume_threshold=1)
+    mine = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+    assert 0 == mine.in_place
+    put(mine, 0, 2 * PIECE)
+    mine.keep()
+    monkeypatch.setattr("transferkit.storage.lock.PATIENCE", 1e9)
+    mine = directory.ingest(DESCRIPTOR, flow=WorkerFlow())  # he is not waited for twice
+    assert 2 * PIECE == mine.in_place
+    put(mine, 2 * PIECE, SIZE)
+    mine.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+    inode = final_path(tmp_path).stat().st_ino
+    assert {f"{final_path(tmp_path).name}{ending}" for ending in ("", ".json", ".lock")} == names(tmp_path / ".partial")
+
+    put(holder, PIECE, 3 * PIECE, bytes(SIZE))  # what he writes goes nowhere else
+    assert DATA == final_path(tmp_path).read_bytes()
+    put(holder, PIECE, SIZE)
+    holder.restart()
+    put(holder, 0, SIZE)
+    holder.commit(WorkerFlow())
+    assert DATA == final_path(tmp_path).read_bytes()
+    assert inode != final_path(tmp_path).stat().st_ino
+    assert set() == names(tmp_path / ".partial")
+
+
+# -- file systems that make things up
+
+
+class MadeUp(Disk):
+    """What ``fstat`` says of an open file is not what ``lstat`` says of its name."""
+
+    def __init__(self, **changes: int) -> None:
+        self._changes = changes
+
+    def fstat(self, fd: int) -> os.stat_result:
+        real = os.fstat(fd)
+        fields = {name: getattr(real, name) for name in dir(real) if name.startswith("st_")}
+        return type("Status", (), {**fields, **self._changes})
+
+
+@pytest.mark.parametrize("changes", [{"st_ino": 7, "st_dev": 7}, {"st_nlink": 0}, {"st_blocks": 0}, {"st_nlink": 1}])
+@pytest.mark.parametrize("threshold", [1, 2**40])
+def test_where_fstat_makes_things_up_the_content_is_right(tmp_path, changes, threshold):
+    for _ in range(2):
+        directory = Directory(tmp_path, disk=MadeUp(**changes), resume_threshold=threshold)
+        ingest = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+        put(ingest, 0, PIECE)
+        ingest.keep()
+        ingest = directory.ingest(DESCRIPTOR, flow=WorkerFlow())
+        put(ingest, ingest.in_place, SIZE)
+        ingest.commit(WorkerFlow())
+        assert DATA == final_path(tmp_path).read_bytes()
+        assert directory.ingest(DESCRIPTOR, flow=WorkerFlow()) is None
+        directory.close()
+        final_path(tmp_path).unlink()
+
+
+# -- a disk that has gone away
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO])
+@pytest.mark.parametrize("call", ["pwrite", "preadv", "write", "fstat", "lstat", "close", "rename", "fsync"])
+def test_a_disk_that_was_unplugged_is_an_error_though_it_comes_back(tmp_path, monkeypatch, call, code):
+    """Its descriptors stay dead. What was written before it went may be there, and may not."""
+    monkeypatch.setattr(pace, "SYNC_EVERY", 4 * PIECE)
+    gone = []
+    disk = FailingDisk(lambda name, *_: bool(gone) and name == call, code)
+    partial = open_partial(tmp_path, disk, durable=True)
+    put(partial, 2 * PIECE, 3 * PIECE)
+    gone.append(1)
+    with pytest.raises(tk.StorageError) as caught:
+        put(partial, 0, PIECE)
+        put(partial, PIECE, 2 * PIECE)
+        put(partial, 3 * PIECE, SIZE)
+        partial.commit(WorkerFlow())
+    assert code == caught.value.errno
+    assert not final_path(tmp_path).exists()
+    partial.keep()
+    zeros = bytearray(in_partial(tmp_path).read_bytes())
+    zeros[2 * PIECE : 3 * PIECE] = bytes(PIECE)
+    in_partial(tmp_path).write_bytes(zeros)  # it was never written out
+    again = open_partial(tmp_path)
+    for chunk in missing(again):
+        put(again, chunk.start, chunk.end + 1)
+    with pytest.raises(tk.DigestMismatchError):
+        again.commit(WorkerFlow())
+    assert not final_path(tmp_path).exists()

@@ -42,6 +42,20 @@ def test_two_servers(scripted_server, fault_proxy):
     _SEEN.append(first)
 
 
+def test_in_a_with(registry, fault_proxy, scripted_server):
+    with fault_proxy(registry.url, [Faults(reset_after=5)]) as proxy, scripted_server([answer(418)]) as server:
+        with pytest.raises(ConnectionResetError):
+            status(proxy)
+        assert status(proxy) == 200
+        assert status(server) == 418
+    with pytest.raises(ConnectionRefusedError):
+        status(proxy)
+    with pytest.raises(ConnectionRefusedError):
+        status(server)
+    assert [connection.ended for connection in proxy.connections][0] == "reset"
+    assert len(server.requests) == 1
+
+
 def test_they_end_with_their_test():
     with pytest.raises(ConnectionRefusedError):
         status(_SEEN[0])
@@ -56,7 +70,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_test_module_gets_the_fixtures_by_naming_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text(TEST)
     done = run(tmp_path)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
 
 

@@ -92,3 +92,13 @@ def test_failures_are_raised_together_and_the_first_is_in_the_message(memory):
     assert {first.digest: "one", second.digest: "two"} == {
         digest: str(error) for digest, error in caught.value.failures.items()
     }
+
+
+def test_the_digest_of_the_only_failure_stands_in_the_message_once(memory):
+    blob = memory.make_blob(10)[1]
+    for error in (ReadError("gone"), ReadError(f"{blob.digest.short}: gone"), ReadError(f"GET /{blob.digest} is gone")):
+        outcomes = Outcomes(tk.Trace(), LOGGER)
+        outcomes.failed(blob, error)
+        with pytest.raises(tk.IncompleteError, match=r"^1 of 1 blobs failed: .*gone$") as caught:
+            outcomes.check(1)
+        assert 1 == str(caught.value).count(blob.digest[:19])

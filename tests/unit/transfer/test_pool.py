@@ -429,7 +429,7 @@ def test_a_second_interruption_leaves_no_worker_behind_either(monkeypatch: pytes
         interrupted_once.append(1)
         raise KeyboardInterrupt("the first")
 
-    monkeypatch.setattr("transferkit.transfer.threads.wait_for", interrupted)
+    monkeypatch.setattr("transferkit.transfer.driver.wait_for", interrupted)
     pool = Run(work, [1])
     with pytest.raises(KeyboardInterrupt):
         pool.run(tick, interval=INTERVAL)

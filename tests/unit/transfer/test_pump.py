@@ -107,6 +107,21 @@ def test_what_has_arrived_when_it_breaks_off_stays_and_is_what_is_counted(made, 
     assert ((1300, 1300), 0) == (figures(flow), flow.watch.body)
 
 
+def test_what_has_arrived_when_it_is_cut_in_a_wait_for_its_share_stays_too(made, flow, monkeypatch):
+    data, _, ingest, _ = made
+    span = Span(ingest, 0, SIZE)
+    moved = flow.moved
+
+    def cut(count: int) -> None:
+        moved(count)
+        raise tk.CancelledError("now")
+
+    monkeypatch.setattr(flow, "moved", cut)
+    with pytest.raises(tk.CancelledError, match="now"):
+        pump(Script(data[:700], data[700:], length=SIZE), span, flow)
+    assert (data[:700], 700, (700, 700)) == (bytes(ingest.data[:700]), span.at, figures(flow))
+
+
 def test_where_the_disk_refuses_what_is_not_written_is_taken_back(made, flow):
     data, _, ingest, _ = made
     span = Span(ingest, 0, SIZE)

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from transferkit.cancellation import Cancellation
 from transferkit.errors import CancelledError
 from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.driver import Driver
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
@@ -131,6 +134,7 @@ def test_where_the_interpreter_ends_before_there_was_an_executor_the_driver_work
 import threading, time
 from transferkit.cancellation import Cancellation
 from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.driver import Driver
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
@@ -195,3 +199,54 @@ def test_an_interrupt_at_any_moment_ends_it_in_a_second_and_leaves_no_thread(sig
     finally:
         gc.enable()
         signal.signal(signal.SIGINT, before)
+
+
+# -- a driver that nobody tells anything
+
+
+def test_a_driver_ends_by_itself_where_an_interrupt_has_cut_off_who_would_have_told_it() -> None:
+    """The interrupt came on the way out of the call, before the first step of it: ``__exit__`` never ran."""
+    threads = Threads(3)
+    threads.run(pool_of(lambda unit, flow: None, 10), Cancellation())
+    deadline = time.monotonic() + 10.0
+    while ours_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert [] == ours_alive()
+
+
+def test_a_run_that_comes_after_its_driver_has_left_gets_another() -> None:
+    done: list[int] = []
+    with Threads(3) as threads:
+        threads.run(pool_of(lambda unit, flow: done.append(unit), 5), Cancellation())
+        while not threads._drivers[-1].has_left:
+            time.sleep(0.005)
+        threads.run(pool_of(lambda unit, flow: done.append(unit), 5), Cancellation())
+        assert 2 == len(threads._drivers)
+    assert 2 * [0, 1, 2, 3, 4] == sorted(done[:5]) + sorted(done[5:])
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_an_order_that_comes_while_a_driver_leaves_is_driven_once(
+    monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    """Either the one that leaves has seen it, or the next one does; there may be no thread for a next one."""
+    monkeypatch.setattr("transferkit.transfer.driver.LINGER", 0.0)
+    orders: SimpleQueue[Pool | None] = SimpleQueue()
+    done: list[int] = []
+    pool = pool_of(lambda unit, flow: done.append(unit), 5)
+    leaving = Driver(orders, lambda: ThreadPoolExecutor(3))
+    leaving.has_left = True
+    if is_taken:
+        orders.put(pool)
+        leaving._drive()
+        assert pool.is_over
+    threads = Threads(3)
+    threads._drivers.append(leaving)
+    threads._orders = orders
+    monkeypatch.setattr(Driver, "start", refuse)
+    threads._start_driver(pool) if is_taken else threads.run(pool, Cancellation())
+    assert list(range(5)) == sorted(done)
+
+
+def refuse(*_: object) -> None:
+    raise RuntimeError("can't start new thread")

@@ -26,8 +26,9 @@ from tests.unit.transport.rig import (
     wait_for_more,
     zeros,
 )
-from transferkit.errors import ReadError, WriteError
+from transferkit.errors import ProtocolError, ReadError, WriteError
 from transferkit.testing import Close, Pause, Reset, answer, chunked, scripted_server
+from transferkit.testing.scripted import RawRequest, Step
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.connections import IDLE
 
@@ -151,6 +152,45 @@ def test_an_answer_that_is_repeated_is_not_taken_for_the_next(serve: Serve) -> N
         wait_for_more(client)
         assert (404, b"") == ask(client, "HEAD")
         assert [0, 1] == connections(server)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_that_follows_an_answer_to_head_costs_the_connection_and_a_request(method: str) -> None:
+    def say(request: RawRequest) -> Step:
+        if request.connection:
+            return HELLO
+        return answer(200, headers={"Content-Length": "5000"}) if not request.number else b"x" * 5000 + HELLO
+
+    with scripted_server(say) as server, client_of(server) as client:
+        assert (200, b"") == ask(client, "HEAD")
+        assert (200, b"hello" if method == "GET" else b"") == ask(client, method)
+        assert [0, 0, 1] == connections(server)
+
+
+def test_what_changes_things_is_not_repeated_by_itself_after_such_a_body_and_may_be_tried_again() -> None:
+    def say(request: RawRequest) -> Step:
+        return answer(200) if request.method == "HEAD" else b"x" * 5000
+
+    with scripted_server(say) as server, client_of(server) as client:
+        assert (200, b"") == ask(client, "HEAD")
+        with pytest.raises(ProtocolError, match="not HTTP/1") as caught:
+            ask(client, "POST")
+        assert caught.value.retryable
+        with pytest.raises(ProtocolError, match="not HTTP/1") as caught:
+            ask(client, "POST")
+        assert not caught.value.retryable
+        assert [0, 0, 1] == connections(server)
+
+
+def test_a_server_that_never_speaks_http_is_asked_once_more_at_most() -> None:
+    def say(request: RawRequest) -> Step:
+        return HELLO if len(server.requests) == 1 else b"SSH-2.0-OpenSSH\r\n"
+
+    with scripted_server(say) as server, client_of(server) as client:
+        assert (200, b"hello") == ask(client)
+        with pytest.raises(ProtocolError, match="not HTTP/1"):
+            ask(client)
+        assert [0, 0, 1] == connections(server)
 
 
 def test_a_session_ticket_is_nothing_that_follows(server_context: ssl.SSLContext, trust: None) -> None:

@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,13 @@ def test_a_proxy_that_is_down(nobody: str) -> None:
     assert (ConnectError, expected, True) == outcome(error, PROXIED)
 
 
+def test_a_proxy_is_told_with_who_says_that_there_is_one(nobody: str) -> None:
+    error = get("http://registry.example", proxies={"http": nobody})
+    assert outcome(error, replace(PROXIED, proxy_from="from HTTPS_PROXY"))[1].endswith(
+        "failed: Connection refused; the proxy is from HTTPS_PROXY"
+    )
+
+
 def test_a_proxy_that_refuses_to_connect() -> None:
     with scripted_server([answer(403)]) as proxy:
         error = get("https://registry.example", proxies={"https": proxy.url})
@@ -162,6 +170,14 @@ def test_the_kernels_own_limit() -> None:
 
 def test_who_does_not_speak_tls_is_an_error_of_connecting() -> None:
     with raw_server(lambda sock: (sock.recv(1024), sock.sendall(b"HTTP/1.0 400 Bad\r\n\r\n"))[1]) as url:
+        error = get(url.replace("http:", "https:"))
+    kind, text, retryable = outcome(error, TLS, connecting=True)
+    assert (ConnectError, False) == (kind, retryable)
+    assert "https://registry.example speaks http, not https: use its http:// address" == text
+
+
+def test_what_else_fails_in_a_handshake_is_tried_again() -> None:
+    with raw_server(lambda sock: (sock.recv(1024), sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28"))[1]) as url:
         error = get(url.replace("http:", "https:"))
     kind, text, retryable = outcome(error, TLS, connecting=True)
     assert (ConnectError, True) == (kind, retryable)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 
 import pytest
 
 from tests.unit.transport.rig import (
     BIG,
     HELLO,
+    LIMIT,
     MIB,
     Serve,
     Zeroed,
@@ -17,6 +20,7 @@ from tests.unit.transport.rig import (
     both_kinds,
     client_of,
     connections,
+    file_of_zeros,
     raw_server,
     send,
     take_head,
@@ -106,6 +110,29 @@ def test_an_interim_answer_does_not_end_the_body(body: Zeroed, cut: int) -> None
         assert (201, b"") == ask(client, "PUT", flow=flow, body=body(BIG, flow))
     assert [BIG] == bodies
     assert BIG == flow.counter.progress
+
+
+@pytest.mark.parametrize("cut", [0, 8, 25])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_refusal_behind_an_interim_answer_is_heard_before_the_body_is_sent(cut: int, later: bool) -> None:
+    """And not after the whole time limit, once there is no room for more of a body that nobody reads."""
+    first, refusal = informational(100), answer(403, b"no")
+
+    def talk(sock: socket.socket) -> None:
+        take_head(sock)
+        for piece in (first[:cut], first[cut:] + refusal) if later else (first + refusal,):
+            sock.sendall(piece)
+            time.sleep(0.05)
+        ended.wait(LIMIT)
+
+    ended = threading.Event()
+    with raw_server(talk) as url, client_of(url) as client:
+        flow = WorkerFlow()
+        began = time.monotonic()
+        assert (403, b"no") == ask(client, "PUT", flow=flow, body=file_of_zeros(BIG, flow))
+        took = time.monotonic() - began
+        ended.set()
+    assert took < 5.0
 
 
 def test_what_the_source_of_a_body_raises_is_raised_as_it_was(serve: Serve) -> None:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 import requests
@@ -38,7 +39,7 @@ from transferkit.errors import (
     TransferKitError,
     TransportTimeout,
 )
-from transferkit.testing import answer, never, scripted_server
+from transferkit.testing import Close, answer, never, scripted_server
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.response import StreamResponse
 
@@ -177,6 +178,47 @@ def test_a_socks_proxy_is_asked_for_the_registry(
             assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
         assert [b"127.0.0.1"] == [socket.inet_ntoa(a).encode() if len(a) == 4 else a for a in asked]
         assert [0, 0] == connections(running)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("way", ["direct", "socks"])
+def test_no_lane_logs_what_is_signed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fast: bool, way: str
+) -> None:
+    """urllib3 logs the path of each request with its query, and is not asked for one."""
+    caplog.set_level("DEBUG")
+    with scripted_server([HELLO]) as server, socks_proxy() as (url, _):
+        if way == "socks":
+            monkeypatch.setenv("ALL_PROXY", url)
+        with client_of(server, fast=fast) as client:
+            assert (200, b"hello") == ask(client, path="/x?X-Amz-Signature=s3cret")
+    assert [] == [record.getMessage() for record in caplog.records if "s3cret" in record.getMessage()]
+
+
+def test_the_next_address_of_a_socks_proxy_is_asked_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = listener.getsockname()
+    last = [answer(200, b"hello", headers={"Connection": "close"}), Close()]
+    with scripted_server(lambda _: last) as server, socks_proxy() as (url, asked):
+        working = "127.0.0.1", int(url.rpartition(":")[2])
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (refusing, working)]
+        monkeypatch.setenv("ALL_PROXY", url.replace("127.0.0.1", "proxy.example"))
+        tried: list[Any] = []
+        real = socket.socket.connect
+
+        def connect(sock: socket.socket, address: Any) -> None:
+            tried.append(address)
+            real(sock, address)
+
+        resolve = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *rest: found if host == "proxy.example" else resolve(host, *rest)
+        )
+        monkeypatch.setattr("socks._BaseSocket.connect", connect)
+        with client_of(server) as client:
+            assert [(200, b"hello")] * 2 == [ask(client), ask(client)]
+    assert 2 == len(asked)
+    assert [refusing, working, working] == [address for address in tried if address in (refusing, working)]
 
 
 def test_a_proxy_that_is_down_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,17 +97,25 @@ def test_a_body_that_is_cut_off_is_an_error_of_reading(lane: Lane) -> None:
         (HELLO, True),
         (answer(200, b"x" * (LONG - 1)), True),
         (answer(200, b"x" * LONG), False),
-        (chunked(b"hello"), False),
+        (chunked(), True),
+        (chunked(b"hello"), True),
+        (chunked(b"x" * LONG), False),
+        (chunked(b"hello", trailer=b"0\r\nX: y"), False),
     ],
 )
 def test_a_short_rest_is_read_for_its_connection(lane: Lane, said: Step, kept: bool) -> None:
+    if "session" in lane and b"chunked" in bytes(said):
+        kept = False  # what a foreign adapter does with it is not known
     with scripted_server([said, HELLO]) as server, client_of(server, **lane) as client:
         get(client).finish()
         assert (200, b"hello") == ask(client)
         assert [0, 0 if kept else 1] == connections(server)
 
 
-@pytest.mark.parametrize("rest", [truncated(b"hel", 5), [truncated(b"hel", 5)[0], Pause()]])
+@pytest.mark.parametrize(
+    "rest",
+    [truncated(b"hel", 5), [truncated(b"hel", 5)[0], Pause()], [CHUNKED + b"5\r\nhel", Pause()], [CHUNKED, Pause()]],
+)
 def test_a_rest_that_does_not_come_is_no_failure(lane: Lane, rest: list[Step]) -> None:
     with scripted_server([rest, HELLO]) as server, client_of(server, **lane) as client:
         get(client, timeout=0.2).finish()

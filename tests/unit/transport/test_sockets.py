@@ -29,6 +29,7 @@ from tests.unit.transport.rig import (
 from transferkit.errors import CancelledError, CertificateError, ConnectError, TransportTimeout
 from transferkit.testing import scripted_server
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.sockets import READ, WRITE, new_poll
 
 
 def test_nobody_there_is_an_error_of_connecting() -> None:
@@ -165,3 +166,27 @@ def test_a_client_that_is_closed_leaves_no_socket(serve: Serve, ended: bool) -> 
             for each in several:
                 everything(each) if ended else each.close()
         assert until(lambda: sockets() == before)  # the server's ends go when it has seen ours go
+
+
+# -- where gevent or eventlet have taken over
+
+
+def test_what_takes_the_place_of_poll_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("select.poll")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        poll = new_poll()
+        poll.register(ours, READ)
+        assert [] == poll.poll(0)
+        poll.modify(ours, READ | WRITE)
+        assert [(ours.fileno(), WRITE)] == poll.poll(0)
+        theirs.send(b"x")
+        assert [(ours.fileno(), READ | WRITE)] == poll.poll(1000)
+        poll.unregister(ours.fileno())
+        assert [] == poll.poll(0)
+
+
+def test_a_request_needs_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("select.poll")
+    with scripted_server([HELLO, HELLO]) as server, client_of(server) as client:
+        assert [(200, b"hello")] * 2 == [ask(client), ask(client)]

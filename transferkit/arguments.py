@@ -1,0 +1,101 @@
+"""What may be passed for the keywords of a call: a table, asked before anything is done.
+
+Without it, a wrong type fails somewhere inside, late, or not at all. A message names the type of what was passed, never
+the value: it may be a password.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
+from transferkit.cancellation import Cancellation
+from transferkit.content.descriptor import Blob, Descriptor, unique
+from transferkit.content.manifest import Index, Manifest
+from transferkit.options import TransferOptions
+from transferkit.render.bars import progress_bar
+from transferkit.trace import Trace
+from transferkit.transfer.outcomes import ProgressCallback
+
+Blobs: TypeAlias = "Iterable[Blob | Descriptor] | Manifest | Index"
+Progress: TypeAlias = "ProgressCallback | bool | None"
+
+
+def _is_a(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+
+
+def _is_auth(value: Any) -> bool:
+    is_pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
+    return is_pair or callable(value) or hasattr(value, "for_")
+
+
+def _has(*methods: str) -> Callable[[Any], bool]:
+    return lambda value: not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
+
+
+_TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "src_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "options": (_is_a(TransferOptions), "a TransferOptions, such as TransferOptions(concurrency=8)"),
+    "concurrency": (_is_a(int), "a number of blobs (int)"),
+    "stall_timeout": (_is_a(int, float), "a number of seconds"),
+    "progress": (
+        lambda value: isinstance(value, bool) or callable(value),
+        "a function of (completed, total) in bytes, or True",
+    ),
+    "auth": (_is_auth, "a pair of texts (user, password), or a function that returns one for a host"),
+    "token": (_is_a(str), "the text of a token"),
+    "get_token": (callable, "a function from an AuthChallenge to a token"),
+    "session": (_has("send", "get_adapter"), "a requests.Session"),
+    "user_agent": (_is_a(str), "a text"),
+    "logger": (_has("debug", "warning"), "a logging.Logger"),
+    "cancel": (_is_a(Cancellation), "a Cancellation"),
+    "trace": (_is_a(Trace), "an instance of a subclass of Trace"),
+    "manifest": (_is_a(bytes, bytearray, memoryview), "the bytes of a manifest; those of a Manifest are its .raw"),
+    "manifest_ref": (_is_a(str), "a tag or a digest (str)"),
+    "manifest_media_type": (_is_a(str), "a text"),
+}
+_FOLDERS = ("dest_dir", "src_dir")
+
+
+def check(**given: object) -> None:
+    """Refuse what a call cannot take; ``None`` is nothing given.
+
+    Raises:
+        TypeError: it says what is taken.
+    """
+    for name, value in given.items():
+        holds, taken = _TAKEN[name]
+        if (value is not None or name in _FOLDERS) and not holds(value):
+            raise TypeError(f"{name} is {taken}, not {_kind(value)}")
+
+
+def descriptors_of(blobs: Blobs) -> list[Descriptor]:
+    """Return what a call is to move, each digest once; of a manifest all that it names, its config too.
+
+    Raises:
+        TypeError: it is no list of blobs, or one of them is no blob.
+        InvalidDescriptorError: one of them has two sizes.
+        InvalidManifestError: an index has no blobs of its own.
+    """
+    if isinstance(blobs, Manifest | Index):
+        return unique(blobs.blobs)
+    if isinstance(blobs, str | bytes | dict | Blob | Descriptor) or not isinstance(blobs, Iterable):
+        raise TypeError(f"blobs is a list of Blob or Descriptor objects, or a Manifest, not {_kind(blobs)}")
+    return unique(blobs)
+
+
+def shown(
+    progress: Progress, label: str, blobs: Iterable[Descriptor]
+) -> AbstractContextManager[ProgressCallback | None]:
+    """Return the callback for ``progress``; for ``True`` that of a bar, or of lines where there is no terminal."""
+    if progress is True:
+        return progress_bar(label, sum(blob.size for blob in blobs))
+    return nullcontext(None if progress is False else progress)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
