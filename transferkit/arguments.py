@@ -7,7 +7,7 @@ the value: it may be a password.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -36,6 +36,10 @@ def _has(*methods: str) -> Callable[[Any], bool]:
     return lambda value: not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
 
 
+def _is_listed(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | os.PathLike)
+
+
 _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "src_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
@@ -46,6 +50,13 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, bool) or callable(value),
         "a function of (completed, total) in bytes, or True",
     ),
+    "platform": (_is_a(str), 'a text, such as "linux/arm64", or "all"'),
+    "source": (_is_a(str), "the name of a model (str)"),
+    "files": (_is_listed, "a list of paths, or a mapping of titles to paths"),
+    "artifact_type": (_is_a(str), "a text"),
+    "annotations": (_is_a(Mapping), "a mapping of texts"),
+    "only": (lambda value: isinstance(value, str) or callable(value), 'a pattern, such as "*.json", or a function'),
+    "hosts": (_is_a(Mapping), "a mapping of hosts to HostOptions"),
     "auth": (_is_auth, "a pair of texts (user, password), or a function that returns one for a host"),
     "token": (_is_a(str), "the text of a token"),
     "get_token": (callable, "a function from an AuthChallenge to a token"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import TransferKitError
 
@@ -11,6 +13,12 @@ class Trace:
 
     An exception in here is logged and never harms the transfer.
     """
+
+    def announced(self, descriptors: Sequence[Descriptor]) -> None:
+        """A pull, push or copy by name will bring these to its target; told once, before the first byte of any.
+
+        Layers come in the order of the manifest, then configs. What is at the target already is among them.
+        """
 
     def started(self, descriptor: Descriptor) -> None:
         """A worker has taken the blob."""

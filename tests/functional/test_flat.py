@@ -116,9 +116,9 @@ print(sum(error.__traceback__ is not None for error in kept.values()), kept[blob
     [
         (
             answer_of(404, b'{"errors": [{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'),
-            "answered 404",
+            "responded with status 404",
         ),
-        (answer_of(500, b'{"errors": [{"code": "UNKNOWN", "message": "unknown error"}]}'), "answered 500"),
+        (answer_of(500, b'{"errors": [{"code": "UNKNOWN", "message": "unknown error"}]}'), "responded with status 500"),
         (answer_of(200, b"wrong"), "digest"),
         ([Close()], "closed the connection"),
         ([answer_of(200, b"wrong")[:-2], Close()], "2 bytes before the end"),

@@ -121,6 +121,6 @@ def test_a_registry_that_the_proxy_does_not_reach_is_an_error(
     if way.command:
         says = f"the proxy {way.proxy.url} on the way to {way.registry.url} failed: Tunnel connection failed: 50"
     else:
-        says = "answered 50"  # with a page of its own
+        says = "responded with status 50"  # with a page of its own
     with pytest.raises(tk.TransferKitError, match=says):
         tk.download([blob], tmp_path / "new", base_url=way.registry.url, repository=WHERE, options=impatient)

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from transferkit.content.descriptor import Descriptor, unique
-from transferkit.content.manifest import Index, Manifest
-from transferkit.errors import InvalidManifestError
+from transferkit.content.digest import Digest
+from transferkit.content.manifest import INDEXES, MEDIA_TYPES, Index, Manifest
+from transferkit.errors import InvalidDescriptorError, InvalidManifestError
 
 Document = Manifest | Index
-Load = Callable[[Descriptor], Document]
+Load = Callable[[Descriptor], Document | None]
 
 ALL = "all"  # in place of a platform: every manifest of an index
 _DEEPEST = 8  # indexes in indexes; a digest cannot lead back to itself, but a registry may be patient
 _MOST = 4096  # documents that one manifest may lead to
+MOST_BYTES = 64 * 1024 * 1024  # that they have together: they are kept in memory
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}
 
 
@@ -35,11 +37,32 @@ class Graph:
         return [document for document in self.documents if isinstance(document, Manifest)]
 
     @property
+    def layers(self) -> list[Descriptor]:
+        """The layers of all manifests, in their order."""
+        return [layer for manifest in self.manifests for layer in manifest.layers]
+
+    @property
+    def configs(self) -> list[Descriptor]:
+        """The configs of all manifests that have one."""
+        return [manifest.config for manifest in self.manifests if manifest.config is not None]
+
+    @property
     def blobs(self) -> list[Descriptor]:
         """Every blob once, configs first: they are small, and say what the rest is."""
-        manifests = self.manifests
-        configs = [manifest.config for manifest in manifests if manifest.config is not None]
-        return unique([*configs, *(layer for manifest in manifests for layer in manifest.layers)])
+        return unique([*self.configs, *self.layers])
+
+    @property
+    def digests(self) -> list[Digest]:
+        """The digests of all blobs and documents."""
+        return [*(blob.digest for blob in self.blobs), *(document.digest for document in self.documents)]
+
+    def with_referrers(self, graphs: Iterable[Graph]) -> Graph:
+        """Return this graph and some that refer to it, as one; what they refer to comes first."""
+        documents = {document.digest: document for document in self.documents}
+        for graph in graphs:
+            for document in graph.documents:
+                documents.setdefault(document.digest, document)
+        return _checked(Graph(self.root, tuple(documents.values())))
 
     def chosen(self, wanted: str) -> Document:
         """Return what was asked for: the root, or of an index the manifest for a platform."""
@@ -53,25 +76,52 @@ def local_platform() -> str:
 
 
 def collect(root: Document, load: Load, wanted: str = ALL) -> Graph:
-    """Return what ``root`` leads to; ``load`` fetches a document. Of an index only what is for ``wanted``, if that is
-    no ``"all"``.
+    """Return what ``root`` leads to; ``load`` fetches a document, or leaves it out (``None``). Of an index only what is
+    for ``wanted``, if that is no ``"all"``.
 
     Raises:
-        InvalidManifestError: nothing is for that platform, or there is no end of it.
+        InvalidManifestError: nothing is for that platform, or there is no end of it, or it contradicts itself.
     """
     found: dict[str, Document] = {}
+    size = 0
 
     def visit(document: Document, depth: int) -> None:
-        if depth > _DEEPEST or len(found) >= _MOST:
+        nonlocal size
+        size += len(document.raw)
+        if depth > _DEEPEST or len(found) >= _MOST or size > MOST_BYTES:
             raise InvalidManifestError(f"the index {root.digest.short} leads to more than anybody can mean")
         if isinstance(document, Index):
             for descriptor in choose(document, wanted):
-                if descriptor.digest not in found:
-                    visit(load(descriptor), depth + 1)
+                if descriptor.digest not in found and (child := load(descriptor)) is not None:
+                    _check_child(child, descriptor)
+                    visit(child, depth + 1)
         found[document.digest] = document
 
     visit(root, 0)
-    return Graph(root, tuple(found.values()))
+    return _checked(Graph(root, tuple(found.values())))
+
+
+def _check_child(document: Document, descriptor: Descriptor) -> None:
+    """Hold a document to what the index says of it: two clients must not take it for two things."""
+    if len(document.raw) != descriptor.size:
+        has = f"{len(document.raw)} bytes, and the index says {descriptor.size}"
+        raise InvalidManifestError(f"the manifest {descriptor.digest.short} has {has}")
+    is_index = isinstance(document, Index)
+    if descriptor.media_type in MEDIA_TYPES and is_index != (descriptor.media_type in INDEXES):
+        what = "an index" if is_index else "a manifest"
+        raise InvalidManifestError(
+            f"{descriptor.digest.short} is {what}, and its index calls it {descriptor.media_type}"
+        )
+
+
+def _checked(graph: Graph) -> Graph:
+    try:
+        graph.blobs  # noqa: B018 - the look is the check
+    except InvalidDescriptorError as error:
+        raise InvalidManifestError(
+            f"the manifests of {graph.root.digest.short} contradict each other: {error}"
+        ) from error
+    return graph
 
 
 def choose(index: Index, wanted: str) -> Iterable[Descriptor]:

@@ -18,8 +18,8 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-_INDEXES = (OCI_INDEX, DOCKER_INDEX)
-MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, *_INDEXES)
+INDEXES = (OCI_INDEX, DOCKER_INDEX)
+MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, *INDEXES)
 # One line of visible ASCII: it is sent on as a Content-Type, and may come from another registry's manifest.
 _MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}\Z", re.ASCII)
 NO_CONFIG = f"sha256:{64 * '0'}"  # Ollama writes it, with a size of 0, where there is no config
@@ -120,7 +120,7 @@ class Index(_Document):
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:
     """Return the manifest or index that ``raw`` is, or raise InvalidManifestError; ``media_type`` is the server's."""
     data = _parse(raw)
-    is_index = "manifests" in data or media_type in _INDEXES or data.get("mediaType") in _INDEXES
+    is_index = "manifests" in data or media_type in INDEXES or data.get("mediaType") in INDEXES
     return (Index if is_index else Manifest)(raw, media_type=media_type)
 
 
@@ -135,7 +135,7 @@ def _media_type(data: dict[str, Any], said: str) -> str:
         raise InvalidManifestError(f"the server calls the manifest {said}, it calls itself {own[:100]}")
     declared = said if said in MEDIA_TYPES else own
     # What another client reads in it must not depend on whether that one believes the type or the content.
-    strange = ("layers", "config") if declared in _INDEXES else ("manifests",) if declared in MEDIA_TYPES else ()
+    strange = ("layers", "config") if declared in INDEXES else ("manifests",) if declared in MEDIA_TYPES else ()
     if any(key in data for key in strange):
         raise InvalidManifestError(f"the manifest is called {declared}, and has {' or '.join(strange)}")
     media_type = declared or said or (OCI_INDEX if "manifests" in data else OCI_MANIFEST)

@@ -29,6 +29,7 @@ _TEMPORARY = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "TOOMANYRE
 # Where the status says more than a code: who asks, how much, which range.
 _STATUS_DECIDES = frozenset({401, 413, 416})
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
+_UNKNOWN_MANIFEST = "MANIFEST_UNKNOWN"
 
 
 class Complaint(NamedTuple):
@@ -97,27 +98,35 @@ def refusal(
     """Return the exception for an answer that is a refusal.
 
     ``subject`` names what was asked for (a short digest, a tag); ``missing`` is what a 404 means, ``hint`` what to do
-    about a 401. The refusal of a
-    manifest that names blobs which are not there is a ``BlobNotFoundError``.
+    about a 401. The refusal of a manifest that names blobs which are not there is a ``BlobNotFoundError``;
+    ``MANIFEST_UNKNOWN`` is a ``ManifestNotFoundError``, whatever its status and case.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
     place = redact(url)
-    words = ": ".join(filter(None, (complaint.code, complaint.message)))
+    code = f"code {complaint.code}" if complaint.code else ""
+    words = ": ".join(filter(None, (f"registry responded with status {status}", code, complaint.message)))
     named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
-    text = f"{named}{method} {place} answered {status}{f' ({words})' if words else ''}"
-    if status in (400, 404) and complaint.code == _UNKNOWN_BLOB:
+    text = f"{named}{method} {place}: {words}"
+    unknown = complaint.code.upper()
+    if unknown == _UNKNOWN_MANIFEST:
+        return errors.ManifestNotFoundError(text)
+    # Some registries say BLOB_UNKNOWN to a manifest, too.
+    is_push = method == "PUT" and "/manifests/" in place
+    if status in (400, 404) and (unknown == _UNKNOWN_BLOB or (unknown == "BLOB_UNKNOWN" and is_push)):
         blobs = f": {complaint.detail}" if complaint.detail else ""
         return errors.BlobNotFoundError(f"{text}; what it names has to be in the repository first{blobs}")
     is_temporary = complaint.code in _TEMPORARY and status not in _STATUS_DECIDES
     if status == 404:
         # "Unknown" is what was asked for, with this status.
         return missing(text, retryable=is_temporary and complaint.code != "UNKNOWN")
-    kind = _KINDS.get(status, errors.ServerError if status >= 500 else errors.RegistryError)
+    # Ollama's client makes up 999 where nothing else is known, and its own tests send it: it is no 5xx.
+    failed = 500 <= status < 600
+    kind = _KINDS.get(status, errors.ServerError if failed else errors.RegistryError)
     if is_temporary and complaint.code == "TOOMANYREQUESTS":
         kind = errors.RateLimitedError
     is_limit = status == 503 or kind is errors.RateLimitedError
     wait = read_retry_after(headers.get("retry-after"), now=now) if is_limit else None
-    retryable = is_temporary or status in _RETRYABLE or (status >= 500 and status not in (501, 505))
+    retryable = is_temporary or status in _RETRYABLE or (failed and status not in (501, 505))
     if status == 401:
         text += f"; {hint}"
     if wait is not None and wait > max_retry_after:

@@ -6,15 +6,15 @@ import logging
 from dataclasses import dataclass
 from typing import TypedDict
 
+from transferkit.arguments import Progress, check
 from transferkit.cancellation import Cancellation
 from transferkit.trace import NULL_TRACE, Trace
-from transferkit.transfer.outcomes import ProgressCallback
 
 
 class Arguments(TypedDict, total=False):
     """Keywords of each call, as ``download`` has them."""
 
-    progress: ProgressCallback | None
+    progress: Progress
     trace: Trace
     cancel: Cancellation | None
     logger: logging.Logger | None
@@ -22,9 +22,12 @@ class Arguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The keywords of one call, with their defaults."""
+    """The keywords of one call, with their defaults. TypeError: one of them is of the wrong type."""
 
-    progress: ProgressCallback | None = None
+    progress: Progress = None
     trace: Trace = NULL_TRACE
     cancel: Cancellation | None = None
     logger: logging.Logger | None = None
+
+    def __post_init__(self) -> None:
+        check(progress=self.progress, trace=self.trace, cancel=self.cancel, logger=self.logger)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from transferkit.content.digest import Digest
-from transferkit.content.graph import ALL, Document, Graph, collect
+from transferkit.content.graph import ALL, MOST_BYTES, Document, Graph, collect
 from transferkit.errors import ProtocolError
 from transferkit.names import Reference
-from transferkit.registry.ends import End, find_end
+from transferkit.registry.ends import End, Referrers, find_end
 from transferkit.registry.job import Job
 from transferkit.storage.layout import Tagged
 
@@ -14,33 +16,45 @@ _MOST = 1000  # manifests that refer to one, and to those
 
 
 def copy(job: Job, source: Reference | Tagged, target: Reference | Tagged, wanted: str, *, referrers: bool) -> Document:
-    """Copy all that ``source`` leads to, to ``target``; what is there already is left, so a half copy is completed."""
+    """Copy all that ``source`` leads to, to ``target``; what is there already is left, so a half copy is completed.
+
+    Of an index, for one platform, the manifest for that is what the target gets.
+    """
     origin, destination = find_end(job, source), find_end(job, target)
-    root = origin.document()
-    graph = _graph(origin, root, wanted)
-    destination.take(graph, origin)
-    if referrers:
-        for document in _referring(origin, graph):
-            destination.take(_graph(origin, document, ALL), origin, document.digest)
-    return root
+    graph = _graph(origin, origin.document(), wanted)
+    if graph.chosen(wanted) is not graph.root:
+        graph = _graph(origin, graph.chosen(wanted), ALL)
+    found = _referring(origin, graph) if referrers else {}
+    graphs = [_graph(origin, document, ALL) for documents in found.values() for document in documents]
+    destination.take(graph.with_referrers(graphs) if graphs else graph, origin, found)
+    return graph.root
 
 
 def _graph(end: End, root: Document, wanted: str) -> Graph:
     return collect(root, lambda descriptor: end.load(descriptor.digest), wanted)
 
 
-def _referring(end: End, graph: Graph) -> list[Document]:
-    """Return what refers to the documents of a graph, and what refers to that; each once, however they lead around."""
-    found: list[Document] = []
-    queue = [document.digest for document in graph.documents]
+def _referring(end: End, graph: Graph) -> Referrers:
+    """Return what refers to the documents of a graph, and to that, by what it refers to.
+
+    Each is there once, however they lead around. ProtocolError: there is no end of them.
+    """
+    found: Referrers = {}
+    queue = deque(document.digest for document in graph.documents)
     seen: set[Digest] = set(queue)
+    size = 0
     while queue:
-        for digest in end.referrers(queue.pop(0)):
+        subject = queue.popleft()
+        for digest in end.referrers(subject):
             if digest in seen:
                 continue
             seen.add(digest)
-            if len(found) == _MOST:
-                raise ProtocolError(f"more than {_MOST} manifests refer to {graph.root.digest.short}")
+            document = end.load(digest)
+            size += len(document.raw)
+            if len(seen) - len(graph.documents) > _MOST or size > MOST_BYTES:
+                raise ProtocolError(
+                    f"more than {_MOST} manifests, or too large ones, refer to {graph.root.digest.short}"
+                )
             queue.append(digest)
-            found.append(end.load(digest))
+            found.setdefault(subject, []).append(document)
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph
@@ -12,8 +12,13 @@ from transferkit.content.interfaces import Fetcher
 from transferkit.names import Reference
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Site, same_host
+from transferkit.remote.repository import Repository
 from transferkit.remote.steady import SteadySource
 from transferkit.storage.layout import OCILayout, Tagged
+from transferkit.transfer.flow import WorkerFlow
+
+Referrers: TypeAlias = "dict[Digest, list[Document]]"
+"""Documents that refer to others, by the digests of these."""
 
 
 class End(Protocol):
@@ -32,8 +37,8 @@ class End(Protocol):
     def referrers(self, digest: Digest) -> Iterator[Digest]:
         """Yield what refers to a document."""
 
-    def take(self, graph: Graph, end: End, tag: str | None = None) -> None:
-        """Bring a graph here from another end, under ``tag``, or by default under its own name."""
+    def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
+        """Bring a graph here from another end; its root gets the name that this end stands for, at last."""
 
 
 @dataclass(slots=True)
@@ -60,11 +65,18 @@ class RegistryEnd:
         found = self.job.operation.call(lambda flow: list(self.site.repository.referrers(digest, flow=flow)))
         return (descriptor.digest for descriptor in found)
 
-    def take(self, graph: Graph, end: End, tag: str | None = None) -> None:
-        mount, own = None, self.site.repository
+    def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
+        job, own, mount = self.job, self.site.repository, None
         if isinstance(end, RegistryEnd) and same_host(end.site.repository, own):
             mount = end.site.repository.name if end.site.repository.name != own.name else None
-        self.job.push(graph, end.source, own, tag or self.reference.digest or self.reference.name.tag, mount=mount)
+        job.announce(graph)
+        job.send(graph.blobs, end.source, own, mount=mount)
+        for document in graph.documents:
+            if document is not graph.root or referrers:
+                job.push(document, end.source, own, document.digest)
+        for subject, documents in referrers.items():
+            job.operation.call(_referring(own, subject, documents))
+        job.push(graph.root, end.source, own, self.reference.digest or self.reference.name.tag)
 
 
 @dataclass(slots=True)
@@ -87,21 +99,21 @@ class LayoutEnd:
     def referrers(self, digest: Digest) -> Iterator[Digest]:
         return iter(self.tagged.layout.referrers(digest))
 
-    def take(self, graph: Graph, end: End, tag: str | None = None) -> None:
+    def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
         layout = self.tagged.layout
-        blobs = graph.blobs
-        present = [blob for blob in blobs if layout.knows(blob)]
-        there = set(present)
-        missing = [blob for blob in blobs if blob not in there]
-        layout.prepare(missing)
-        self.job.operation.copy(missing, end.source, layout, present=present)
+        self.job.announce(graph)
+        self.job.fill(layout, graph.blobs, end.source)
         for document in graph.documents:
             layout.put(document.raw)
-        if tag is None:
-            layout.tag(graph.root, self.tagged.tag or "latest")
-        else:
-            layout.add(graph.root)
+        for documents in referrers.values():
+            for document in documents:
+                layout.add(document)
+        layout.tag(graph.root, self.tagged.tag or "latest")
         layout.flush()
+
+
+def _referring(target: Repository, subject: Digest, documents: list[Document]) -> Callable[[WorkerFlow], None]:
+    return lambda flow: target.refer(subject, documents, flow=flow)
 
 
 def find_end(job: Job, what: Reference | Tagged) -> End:

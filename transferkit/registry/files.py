@@ -12,7 +12,7 @@ from transferkit.content.descriptor import OCTET_STREAM, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Flow
 from transferkit.content.manifest import OCI_MANIFEST, Manifest
-from transferkit.content.title import TITLE, check_title
+from transferkit.content.title import TITLE, check_title, check_titles
 from transferkit.errors import BlobNotFoundError, SourceError
 from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.file_body import FileBody
@@ -42,7 +42,7 @@ class FileSet:
             InvalidNameError: the title is no relative path of a file.
         """
         check_title(title)
-        hasher = Digest(f"sha256:{64 * '0'}").hasher()
+        hasher = Digest.of(b"").hasher()
         try:
             fd = self.disk.open(path)
         except OSError as error:
@@ -83,7 +83,11 @@ class FileSet:
         return body
 
     def manifest(self, artifact_type: str | None, annotations: Mapping[str, str]) -> Manifest:
-        """Return the manifest of an artifact that has the files, in their order, as layers."""
+        """Return the manifest of an artifact that has the files, in their order, as layers.
+
+        InvalidNameError: two files have one title.
+        """
+        check_titles(tuple(self.layers))
         config = {"mediaType": EMPTY_TYPE, "digest": Digest.of(EMPTY_CONFIG), "size": len(EMPTY_CONFIG)}
         document = {
             "schemaVersion": 2,

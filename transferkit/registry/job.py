@@ -1,35 +1,55 @@
-"""What one call of a registry's works with: its operation, and how it finds and reads what names stand for."""
+"""What one call of a registry's works with: its operation, and how it finds, reads and moves what names stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
-from transferkit.content.interfaces import Fetcher
+from transferkit.content.interfaces import Fetcher, Ingester
 from transferkit.content.manifest import Manifest
-from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidNameError
-from transferkit.names import Reference, is_ollama_host
+from transferkit.errors import BlobNotFoundError, InvalidNameError, ManifestNotFoundError
+from transferkit.names import Reference
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
 from transferkit.remote.repository import Repository
-from transferkit.report import Report
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 
-_AGAIN = 3  # times that blobs which a registry has lost are sent
+# Seconds before the blobs that a registry does not find are sent again: it may take a moment to see what it has
+# confirmed (image-registry#220).
+_SETTLING = (0.0, 0.2, 0.8)
+
+
+class Store(Ingester, Protocol):
+    """A store on disk that is filled."""
+
+    def prepare(self, descriptors: Iterable[Descriptor]) -> None:
+        """Make it, and see that these will fit."""
+
+    def knows(self, descriptor: Descriptor) -> bool:
+        """Tell whether it has a blob, which was verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call. One thread's."""
+    """One call. One thread's. What ``held`` holds is let go of when all workers have ended."""
 
     operation: Operation
     sites: Sites
     options: TransferOptions
+    held: ExitStack
+
+    def hold(self, make: Callable[[WorkerFlow], AbstractContextManager[object]]) -> None:
+        """Enter a context until the end of the call, in a worker: there, a wait for it can be cancelled."""
+        self.operation.call(lambda flow: self.held.enter_context(make(flow)))
+
+    # -- what names stand for
 
     def site(self, reference: Reference) -> Site:
         """Return where a reference leads to."""
@@ -39,62 +59,50 @@ class Job:
 
     def document(self, site: Site, reference: Reference) -> Document:
         """Fetch what a reference stands for; its digest, where it has one, is that of the bytes."""
-        digest = reference.digest
-        if digest is None:
-            return self._fetch(site.repository, reference.name.tag)
-        if is_ollama_host(reference.name.host):  # a manifest is a blob there, and found by its digest as such
-            return self.operation.call(lambda flow: site.repository.fetch_manifest(digest, flow=flow, as_blob=True))
-        return self._fetch(site.repository, digest)
-
-    def _fetch(self, repository: Repository, reference: str) -> Document:
-        return self.operation.call(lambda flow: repository.fetch_manifest(reference, flow=flow))
+        try:
+            return self._fetch(site, reference.digest or reference.name.tag)
+        except ManifestNotFoundError as error:
+            raise ManifestNotFoundError(f'model "{reference}" not found: {error}') from error
 
     def by_digest(self, site: Site, digest: Digest) -> Document:
         """Fetch the manifest or index of a digest."""
-        return self._fetch(site.repository, digest)
+        return self._fetch(site, digest)
+
+    def _fetch(self, site: Site, reference: str) -> Document:
+        return self.operation.call(lambda flow: site.repository.fetch_manifest(reference, flow=flow))
 
     def graph(self, site: Site, root: Document, wanted: str) -> Graph:
         """Return all that a document leads to, fetched by digest."""
-        return collect(root, lambda descriptor: self._fetch(site.repository, descriptor.digest), wanted)
+        return collect(root, lambda descriptor: self._fetch(site, descriptor.digest), wanted)
 
-    def push(self, graph: Graph, source: Fetcher, target: Repository, tag: str, *, mount: str | None = None) -> Report:
-        """Push the blobs of a graph, then its documents by their digests, and its root under ``tag`` at last.
+    # -- moving
 
-        ``mount`` is a repository of the same registry that may have them. What the registry has lost by then is sent
-        once more.
-        """
-        blobs = [with_source(blob, mount) for blob in graph.blobs]
-        report = self.operation.copy(blobs, source, target)
-        for document in graph.documents:
-            reference = tag if document is graph.root else document.digest
-            for attempt in range(_AGAIN):
-                try:
-                    self.operation.call(_pushing(target, document, reference))
-                    break
-                except BlobNotFoundError:
-                    if attempt == _AGAIN - 1 or not isinstance(document, Manifest):
-                        raise
-                    self.operation.copy(list(document.blobs), source, target)
-        return report
+    def announce(self, graph: Graph) -> None:
+        """Tell the trace what will be moved: the layers in their order, then the configs."""
+        self.operation.announce(tuple(dict.fromkeys([*graph.layers, *graph.configs])))
 
+    def fill(self, store: Store, blobs: Sequence[Descriptor], source: Fetcher) -> None:
+        """Bring blobs into a store on disk; those that it knows are left."""
+        present = [blob for blob in blobs if store.knows(blob)]
+        there = set(present)
+        missing = [blob for blob in blobs if blob not in there]
+        store.prepare(missing)
+        self.operation.copy(missing, source, store, present=present)
 
-def with_source(descriptor: Descriptor, source: str | None) -> Descriptor:
-    """Return a descriptor that may be mounted from ``source``."""
-    if source is None:
-        return descriptor
-    return Descriptor(descriptor.digest, descriptor.size, media_type=descriptor.media_type, source=source)
+    def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
+        """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""
+        self.operation.copy([replace(blob, source=mount) for blob in blobs], source, target)
 
-
-def _pushing(target: Repository, document: Document, reference: str) -> Callable[[WorkerFlow], Digest]:
-    return lambda flow: target.push_manifest(document.raw, reference, media_type=document.media_type, flow=flow)
-
-
-def layers_of(documents: Sequence[Document]) -> Iterator[Descriptor]:
-    """Yield the layers of all manifests among some documents."""
-    return chain.from_iterable(document.layers for document in documents if isinstance(document, Manifest))
-
-
-def check_layers(graph: Graph) -> None:
-    """Refuse what has nothing to pull: a manifest without layers, as Ollama's client does."""
-    if not any(layers_of(graph.documents)):
-        raise InvalidManifestError("invalid manifest: no layers")
+    def push(self, document: Document, source: Fetcher, target: Repository, reference: str) -> None:
+        """Push a document whose blobs are there; those that the registry has lost by then are sent once more."""
+        push = partial(target.push_manifest, document.raw, reference, media_type=document.media_type)
+        for wait in _SETTLING:
+            try:
+                self.operation.call(lambda flow: push(flow=flow))
+                return
+            except BlobNotFoundError:
+                if not isinstance(document, Manifest):
+                    raise
+            self.operation.call(partial(WorkerFlow.wait, seconds=wait))
+            self.operation.copy(list(document.blobs), source, target)
+        self.operation.call(lambda flow: push(flow=flow))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transferkit.content.graph import Graph
+from transferkit.content.interfaces import Fetcher
 from transferkit.errors import SourceError
 from transferkit.names import Name, Reference
 from transferkit.registry.files import Files, FileSet, titled
 from transferkit.registry.job import Job
+from transferkit.remote.repository import Repository
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.uploads import UploadNotes
+from transferkit.transfer.flow import WorkerFlow
 
 
 def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: Reference) -> None:
@@ -23,13 +27,17 @@ def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: R
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise SourceError(f"{problems[0]}{more}; nothing was sent", errno=problems[0].errno) from problems[0]
-    site = job.site(target)
     is_same = source.host.lower() == target.name.host.lower() and source.repository != target.name.repository
-    job.push(graph, cache, site.repository, target.name.tag, mount=source.repository if is_same else None)
+    _push(job, cache, graph, cache, target, source.repository if is_same else None)
 
 
 def push_files(
-    job: Job, files: Files, target: Reference, artifact_type: str | None, annotations: Mapping[str, str]
+    job: Job,
+    cache: DiskCache,
+    files: Files,
+    target: Reference,
+    artifact_type: str | None,
+    annotations: Mapping[str, str],
 ) -> Graph:
     """Push files as the layers of an artifact, and return that."""
     listed = titled(files)
@@ -37,13 +45,30 @@ def push_files(
         raise SourceError("there are no files to push")
     contents = FileSet()
 
-    def hash_all(flow: object) -> None:
+    def hash_all(flow: WorkerFlow) -> None:
         contents.clear()
         for title, path in listed:
-            contents.add(title, path, flow)  # type: ignore[arg-type]  # the flow of a worker
+            contents.add(title, path, flow)
 
     job.operation.call(hash_all)
     manifest = contents.manifest(artifact_type, annotations)
     graph = Graph(manifest, (manifest,))
-    job.push(graph, contents, job.site(target).repository, target.name.tag)
+    _push(job, cache, graph, contents, target, None)
     return graph
+
+
+def _push(job: Job, cache: DiskCache, graph: Graph, source: Fetcher, target: Reference, mount: str | None) -> None:
+    repository = _noted(job, cache, job.site(target).repository)
+    job.announce(graph)
+    job.send(graph.blobs, source, repository, mount=mount)
+    for document in graph.documents:
+        job.push(document, source, repository, target.name.tag if document is graph.root else document.digest)
+
+
+def _noted(job: Job, cache: DiskCache, repository: Repository) -> Repository:
+    """Return a repository to which a later push goes on with the uploads that this one leaves unfinished."""
+    client, options = repository.client, job.options
+    place = f"{client.base_url} {repository.name}"
+    notes = UploadNotes(cache.blobs.path, place, threshold=options.resume_threshold)
+    job.held.callback(notes.close)
+    return Repository(client, repository.name, part_size=options.part_size, notes=notes)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from transferkit.arguments import check, shown
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.interfaces import Closing
-from transferkit.content.manifest import Manifest, parse
-from transferkit.errors import ConnectError, InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.content.manifest import Manifest
+from transferkit.errors import ConnectError, InvalidManifestError, InvalidNameError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
-from transferkit.registry import copying, pulling, pushing
+from transferkit.registry import copying, local, pulling, pushing, repairing
 from transferkit.registry.call import Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
@@ -65,15 +67,17 @@ class Registry(Closing):
         offline: bool | None = None,
         executor: Callable[[int], Executor] = WORKERS,
     ) -> None:
-        self.cache = cache if isinstance(cache, DiskCache) else DiskCache(cache)
-        self.mask = mask if isinstance(mask, Name) else Name.parse(mask)
+        check(session=session, auth=auth, token=token, get_token=get_token, options=options, hosts=hosts)
         self.options = options or TransferOptions()
+        self.cache = cache if isinstance(cache, DiskCache) else self._cache(cache)
+        self.mask = mask if isinstance(mask, Name) else Name.parse(mask)
         self.offline = os.environ.get("TRANSFERKIT_OFFLINE", "") not in ("", "0") if offline is None else offline
         self._executor = executor
         self._hosts = Hosts(
             session,
             connections=(self.options.concurrency or WORKERS_DOWN) + 1,
             options=self.options.transport,
+            stall_timeout=self.options.stall_timeout,
             hosts=hosts,
             auth=auth,
             token=token,
@@ -81,23 +85,36 @@ class Registry(Closing):
         )
         self._sites = Sites(self._hosts, self.options)
 
+    def _cache(self, path: str | os.PathLike[str] | None) -> DiskCache:
+        options = self.options
+        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
+        threshold = min(options.resume_threshold, options.chunk_threshold + 1)
+        return DiskCache(path, resume_threshold=threshold, rehash=options.rehash_existing)
+
     def close(self) -> None:
         """Close the connections, and write what is known of the cache."""
         self._hosts.close()
         self.cache.close()
 
     @contextmanager
-    def _job(self, call: Call, workers: int = 1) -> Iterator[Job]:
-        with Operation(
-            concurrency=min(self.options.concurrency or workers, workers),
-            options=self.options,
-            progress=call.progress,
-            trace=call.trace,
-            cancellation=call.cancel,
-            executor=self._executor,
-            logger=call.logger,
-        ) as operation:
-            yield Job(operation, self._sites, self.options)
+    def _job(self, call: Call, about: Reference | None = None, workers: int = 1) -> Iterator[Job]:
+        """Begin the job of a call that is ``about`` something; most of them need one worker."""
+        name = about.name if about else None
+        with (
+            ExitStack() as held,
+            shown(call.progress, name.model if name else "copy", ()) as progress,
+            Operation(
+                host=name.host if name else "the registry",
+                concurrency=min(self.options.concurrency or workers, workers),
+                options=self.options,
+                progress=progress,
+                trace=call.trace,
+                cancellation=call.cancel,
+                executor=self._executor,
+                logger=call.logger,
+            ) as operation,
+        ):
+            yield Job(operation, self._sites, self.options, held)
 
     def _reference(self, name: str) -> Reference:
         return Reference.parse(name, self.mask)
@@ -114,30 +131,13 @@ class Registry(Closing):
         """
         reference = self._reference(name)
         if self.offline:
-            return self._local(reference)
-        with self._job(Call(**call)) as job:
+            return local.resolve(self.cache, reference)
+        with self._job(Call(**call), reference) as job:
             return job.document(job.site(reference), reference)
 
     def resolve_local(self, name: str) -> Document:
         """Return what a name stands for in the cache, without a request. ManifestNotFoundError: it is not there."""
-        return self._local(self._reference(name))
-
-    def _local(self, reference: Reference) -> Document:
-        if reference.digest is None:
-            return parse(self.cache.manifest(reference.name))
-        raw = self._linked(reference.name)
-        if raw is not None and Digest.of(raw, reference.digest.algorithm) == reference.digest:
-            return parse(raw)
-        try:
-            return parse(self.cache.read(reference.digest))
-        except LookupError as error:
-            raise ManifestNotFoundError(f'model "{reference}" not found in {self.cache.root}') from error
-
-    def _linked(self, name: Name) -> bytes | None:
-        try:
-            return self.cache.manifest(name) if name.model else None
-        except ManifestNotFoundError:
-            return None
+        return local.resolve(self.cache, self._reference(name))
 
     # -- moving
 
@@ -153,13 +153,13 @@ class Registry(Closing):
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
         """
-        reference, wanted = self._reference(name), platform or local_platform()
+        check(platform=platform)
+        reference, wanted, arguments = self._reference(name), platform or local_platform(), Call(**call)
         if self.offline:
-            root = self._local(reference)
-            graph = pulling.local_graph(self.cache, root, wanted)
-            pulling.check_complete(self.cache, graph, name)
+            graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
+            local.check_complete(self.cache, graph, name)
         else:
-            with self._job(Call(**call), WORKERS_DOWN) as job:
+            with self._job(arguments, reference, WORKERS_DOWN) as job:
                 graph = pulling.pull(job, self.cache, reference, wanted)
         return graph.chosen(wanted)
 
@@ -183,15 +183,16 @@ class Registry(Closing):
             ManifestNotFoundError: the cache has no such model.
             TransferKitError, CancelledError: as for ``upload``.
         """
+        check(source=source, files=files, artifact_type=artifact_type, annotations=annotations)
         target = self._reference(name)
         self._check_online(f"push {target}")
         if target.digest is not None:
             raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
-        with self._job(Call(**call), WORKERS_UP) as job:
+        with self._job(Call(**call), target, WORKERS_UP) as job:
             if files is not None:
-                return pushing.push_files(job, files, target, artifact_type, annotations or {}).root
+                return pushing.push_files(job, self.cache, files, target, artifact_type, annotations or {}).root
             origin = self._reference(source or name)
-            graph = pulling.local_graph(self.cache, self._local(origin), ALL)
+            graph = local.graph_of(self.cache, local.resolve(self.cache, origin), ALL)
             pushing.push_model(job, self.cache, graph, origin.name, target)
             return graph.root
 
@@ -206,7 +207,8 @@ class Registry(Closing):
     ) -> Document:
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
 
-        All of an index is copied, or what is for ``platform``; with ``referrers`` also what refers to it (signatures).
+        All of an index is copied, or the manifest for ``platform``; with ``referrers`` also what refers to it
+        (signatures).
         What the target has is left, so a copy that was interrupted is completed by the next. Either end may be a tag in
         an image layout on disk: ``OCILayout(path).at("v1")``.
 
@@ -217,7 +219,8 @@ class Registry(Closing):
         destination = target if isinstance(target, Tagged) else self._reference(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
-        with self._job(Call(**call), WORKERS_UP) as job:
+        about = next((end for end in (destination, origin) if isinstance(end, Reference)), None)
+        with self._job(Call(**call), about, WORKERS_UP) as job:
             return copying.copy(job, origin, destination, platform, referrers=referrers)
 
     def export(
@@ -238,6 +241,7 @@ class Registry(Closing):
             InvalidNameError: a title leads out of the directory; nothing was written.
             TransferKitError, CancelledError: as for ``pull``.
         """
+        check(only=only)
         manifest = self.pull(name, platform=platform, **call)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{name} is an index of several; export one of its platforms")
@@ -257,7 +261,7 @@ class Registry(Closing):
         if self.offline:
             same = (reference.name.host.lower(), reference.name.repository.lower())
             return [n.tag for n in self.cache.links() if (n.host.lower(), n.repository.lower()) == same]
-        with self._job(Call(**call)) as job:
+        with self._job(Call(**call), reference) as job:
             site = job.site(reference)
             return job.operation.call(lambda flow: list(site.repository.tags(flow=flow)))
 
@@ -265,7 +269,7 @@ class Registry(Closing):
         """Return the manifests that refer to a model (signatures, lists of parts), by default of every type."""
         reference = self._reference(name)
         self._check_online(f"ask what refers to {reference}")
-        with self._job(Call(**call)) as job:
+        with self._job(Call(**call), reference) as job:
             site = job.site(reference)
             digest = reference.digest or job.document(site, reference).digest
             found = job.operation.call(lambda flow: list(site.repository.referrers(digest, flow=flow)))
@@ -273,14 +277,13 @@ class Registry(Closing):
 
     def plan(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Plan:
         """Tell what ``pull`` would move, for the requests of manifests alone."""
+        check(platform=platform)
         reference, wanted = self._reference(name), platform or local_platform()
-        with self._job(Call(**call)) as job:
-            if self.offline:
-                graph = pulling.local_graph(self.cache, self._local(reference), wanted)
-            else:
-                site = job.site(reference)
-                graph = job.graph(site, job.document(site, reference), wanted)
-        return self.cache.plan(graph.blobs)
+        if self.offline:
+            return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
+        with self._job(Call(**call), reference) as job:
+            site = job.site(reference)
+            return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
 
     def repair(self, name: str | None = None, **call: Unpack[Arguments]) -> list[Digest]:
         """Hash what is in the cache, of one model or of all, fetch what is wrong or missing, and return that.
@@ -292,16 +295,16 @@ class Registry(Closing):
         """
         names = self.cache.links() if name is None else [self._reference(name).name]
         arguments = Call(**call)
-        wrong = self.cache.verify(names, progress=arguments.progress, cancel=arguments.cancel)
+        with shown(arguments.progress, "verify", ()) as progress:
+            wrong = self.cache.verify(names, progress=progress, cancel=arguments.cancel)
         bad = {entry.digest for entry in wrong}
         healed: dict[Digest, None] = {}
         for model in names:
-            graph = pulling.local_graph(self.cache, parse(self.cache.manifest(model)), ALL)
-            needed = [*self.cache.missing(graph.blobs), *(blob for blob in graph.blobs if blob.digest in bad)]
-            if needed:
-                with self._job(arguments, WORKERS_DOWN) as job:
-                    pulling.repair(job, self.cache, Reference("https", model, has_scheme=False), graph, wrong)
-            healed.update(dict.fromkeys(blob.digest for blob in needed))
+            about = Reference("https", model, has_scheme=False)
+            begin = partial(self._job, arguments, about, WORKERS_DOWN)
+            mended = repairing.repair(self.cache, about, bad, begin)
+            healed.update(dict.fromkeys(mended))
+            bad.difference_update(mended)
         return list(healed)
 
     def _check_online(self, what: str) -> None:

@@ -1,11 +1,15 @@
-"""What a repository has: its tags, and the manifests that refer to another one, page by page."""
+"""What a repository has: its tags, and the manifests that refer to another one, page by page; and how these get in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
+from transferkit.content.graph import Document
 from transferkit.content.interfaces import Flow
 from transferkit.content.manifest import OCI_INDEX, Index
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
@@ -54,6 +58,30 @@ def referrers(endpoint: Endpoint, digest: Digest, flow: Flow) -> Iterator[Descri
             return
         if isinstance(index, Index):
             yield from dict.fromkeys(index.manifests)
+
+
+def refer(endpoint: Endpoint, subject: Digest, documents: Sequence[Document], flow: Flow) -> None:
+    """Enter manifests into the index of a registry that has no list of referrers; one that has, lists them itself.
+
+    Source: OCI distribution specification v1.1, "Pushing manifests with subject", and "Referrers tag schema".
+    """
+    known = {descriptor.digest for descriptor in referrers(endpoint, subject, flow)}
+    fresh = [document for document in documents if document.digest not in known]
+    if not fresh:
+        return
+    entries: list[dict[str, Any]] = []
+    with suppress(NotFoundError):
+        there = manifests.fetch(endpoint, subject.file_name, flow)
+        entries = there.json()["manifests"] if isinstance(there, Index) else []
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*entries, *map(_entry, fresh)]}
+    manifests.push(endpoint, json.dumps(index).encode(), subject.file_name, media_type=OCI_INDEX, flow=flow)
+
+
+def _entry(document: Document) -> dict[str, Any]:
+    content = document.json()
+    kind = content.get("artifactType") or (content.get("config") or {}).get("mediaType")
+    entry = {"mediaType": document.media_type, "digest": document.digest, "size": len(document.raw)}
+    return {**entry, **({"artifactType": kind} if kind else {}), "annotations": document.annotations}
 
 
 def _pages(endpoint: Endpoint, url: str, flow: Flow, accept: str = "application/json") -> Iterator[bytes]:

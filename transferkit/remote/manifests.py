@@ -14,7 +14,7 @@ from transferkit.errors import (
     ReadError,
     RegistryError,
 )
-from transferkit.names import check_reference
+from transferkit.names import OLLAMA, check_reference
 from transferkit.protocol import routes
 from transferkit.protocol.upload import announced
 from transferkit.remote.body import encoded, encoding_of
@@ -26,17 +26,15 @@ from transferkit.transport.response import Response
 _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 
 
-def fetch(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = False) -> Manifest | Index:
+def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
     """Fetch the manifest of a tag or a digest, held to that and to the digest that the registry announces.
-
-    ``as_blob``: from where blobs are, as Ollama's registry has it for manifests that are pinned by a digest.
 
     Raises:
         ManifestNotFoundError, DigestMismatchError, InvalidManifestError: there is none, it is another, it is malformed.
         ProtocolError: it is encoded, or longer than 4 MiB.
     """
     reference = check_reference(reference, endpoint.grammar)
-    response, raw = _get(endpoint, reference, flow, as_blob=as_blob)
+    response, raw = _get(endpoint, reference, flow)
     try:
         _check(raw, reference, announced(response.headers))
         return parse(raw, media_type=response.headers.get("content-type", "").partition(";")[0].strip())
@@ -46,8 +44,10 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = Fal
         raise
 
 
-def _get(endpoint: Endpoint, reference: str, flow: Flow, *, as_blob: bool = False) -> tuple[Response, bytes]:
-    url = endpoint.blobs + reference if as_blob else routes.manifest(endpoint.name, reference)
+def _get(endpoint: Endpoint, reference: str, flow: Flow) -> tuple[Response, bytes]:
+    url = routes.manifest(endpoint.name, reference)
+    if isinstance(reference, Digest) and endpoint.grammar is OLLAMA:
+        url = endpoint.blobs + reference  # a manifest is a blob there, and found by its digest as such
     missing = ManifestNotFoundError
     request = endpoint.read(method="GET", url=url, ok=WHOLE, headers=_ACCEPT, subject=reference, missing=missing)
     with endpoint.client.send(request, flow) as response:

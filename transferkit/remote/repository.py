@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -121,10 +121,10 @@ class Repository:
                     session = upload.session(again.args[0])
         return session
 
-    def fetch_manifest(self, reference: str, *, flow: Flow, as_blob: bool = False) -> Manifest | Index:
-        """Fetch the manifest of a tag or digest, verified; ``as_blob``: a digest, from where the blobs are."""
+    def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
+        """Fetch the manifest of a tag or digest, verified."""
         with self.client.cleaned():
-            return manifests.fetch(self._endpoint, reference, flow, as_blob=as_blob)
+            return manifests.fetch(self._endpoint, reference, flow)
 
     def tags(self, *, flow: Flow) -> Iterator[str]:
         """Yield the tags of the repository, page by page."""
@@ -135,6 +135,11 @@ class Repository:
         """Yield the manifests that name ``digest`` as their subject."""
         with self.client.cleaned():
             yield from listing.referrers(self._endpoint, digest, flow)
+
+    def refer(self, subject: Digest, documents: Sequence[Manifest | Index], *, flow: Flow) -> None:
+        """See that the repository lists manifests that were pushed, and have ``subject`` as theirs."""
+        with self.client.cleaned():
+            listing.refer(self._endpoint, subject, documents, flow)
 
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""

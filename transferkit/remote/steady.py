@@ -49,7 +49,7 @@ class SteadyBody(Closing):
                 count = self._body_at(self._at).readinto(buffer[: size - self._at])
                 if count:
                     break
-                short = f"{self._descriptor.digest.short}: the source ended {size - self._at} bytes early"
+                short = f"{self._descriptor.digest.short}: incomplete: received {self._at}/{size} bytes"
                 raise SizeMismatchError(short, retryable=True)
             except TransferKitError as error:
                 self._flow.check()  # what was cut is for the whole attempt

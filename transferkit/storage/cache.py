@@ -18,7 +18,13 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Flow, Ingest
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError, StorageError
+from transferkit.errors import (
+    BlobNotFoundError,
+    InvalidManifestError,
+    ManifestNotFoundError,
+    StorageError,
+    TransferKitError,
+)
 from transferkit.names import DEFAULT_MASK, Name
 from transferkit.report import Plan
 from transferkit.storage.directory import Directory
@@ -179,6 +185,13 @@ class DiskCache:
         if any(store.blobs.exists(descriptor, flow=flow) for store in self.shared):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted pulls have left, in bytes."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
 
     def _store_of(self, descriptor: Descriptor) -> Directory:
         return next((store.blobs for store in (self, *self.shared) if store.blobs.has(descriptor)), self.blobs)

@@ -48,7 +48,7 @@ class FileIngest:
         wanted, disk, durable = self.descriptor, self._disk, self._index.durable
         digest = wanted.digest
         if in_place != wanted.size:
-            raise SizeMismatchError(f"{digest.short}: {in_place} bytes arrived, {wanted.size} were expected")
+            raise SizeMismatchError(f"{digest.short}: incomplete: received {in_place}/{wanted.size} bytes")
         if not digest.matches(self._hasher):
             found = f"{digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
             raise DigestMismatchError(f"{digest.short}: the content that arrived has the digest {found}")

@@ -24,6 +24,7 @@ from transferkit.errors import (
     ManifestNotFoundError,
     SourceError,
     StorageError,
+    TransferKitError,
 )
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors
@@ -128,6 +129,13 @@ class OCILayout:
         self._writable()
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted copies have left, in bytes."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
 
     def _make(self, algorithm: str) -> None:
         folder = f"{self.blobs.path}/{algorithm}"

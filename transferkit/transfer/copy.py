@@ -239,7 +239,8 @@ class Copy:
                 self.scheduler.notify()
             pump(body, unit, flow)
         if unit.at < unit.end:
-            raise ReadError(f"{descriptor.digest.short}: the body ended {unit.end - unit.at} bytes early")
+            received = f"received {unit.at - unit.start}/{unit.end - unit.start} bytes of a chunk"
+            raise ReadError(f"{descriptor.digest.short}: incomplete: {received}")
         if unit.hasher is not None and not self._check_chunk(unit, flow):
             raise DigestMismatchError(f"{descriptor.digest.short}: the chunk {wanted} has another digest")
 

@@ -82,6 +82,10 @@ class Operation:
         self._waits.end()
         return results[0]
 
+    def announce(self, descriptors: Sequence[Descriptor]) -> None:
+        """Tell the trace what will be copied."""
+        Outcomes(self._trace, self._logger).announced(descriptors)
+
     def copy(
         self,
         descriptors: Sequence[Descriptor],
@@ -119,6 +123,7 @@ class Operation:
             waits=self._waits,
         )
         tick = partial(outcomes.tick, flows)
+        outcomes.found(present)
         tick(always=True)
         self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
         self._waits.end()

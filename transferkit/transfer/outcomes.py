@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome
@@ -61,6 +61,14 @@ class Outcomes:
             event(*arguments)
         except Exception:
             self.logger.warning("the trace raised; the transfer goes on", exc_info=True)
+
+    def announced(self, descriptors: Sequence[Descriptor]) -> None:
+        self._tell(self._trace.announced, descriptors)
+
+    def found(self, descriptors: Iterable[Descriptor]) -> None:
+        """Take in that blobs were at the target before."""
+        for descriptor in descriptors if type(self._trace) is not Trace else ():
+            self._tell(self._trace.cached, descriptor)
 
     def started(self, descriptor: Descriptor) -> None:
         if type(self._trace) is not Trace:

@@ -107,9 +107,9 @@ def stream(source: Fetcher, target: Ingester, descriptor: Descriptor, flow: Work
                 is_longer = pump(body, span, flow)
             if is_longer or span.at < span.end:
                 # Where nobody has said how long it would be, an early end may be a connection that was cut.
+                what = "more than was announced" if is_longer else "incomplete"
                 raise SizeMismatchError(
-                    f"{descriptor.digest.short}: {'more than ' * is_longer}{span.at} bytes arrived, "
-                    f"{span.end} were expected",
+                    f"{descriptor.digest.short}: {what}: received {span.at}/{span.end} bytes",
                     retryable=body.length is None and not is_longer,
                 )
         ingest.commit(flow)

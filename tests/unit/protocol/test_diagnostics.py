@@ -230,6 +230,8 @@ def test_retry_after_never_raises_and_is_a_time_to_wait(value: str | None, now: 
         (505, ServerError, False),
         (522, ServerError, True),
         (599, ServerError, True),
+        (600, RegistryError, False),
+        (999, RegistryError, False),
     ],
 )
 def test_a_status_decides_the_exception_and_whether_to_try_again(
@@ -249,6 +251,30 @@ def test_a_manifest_of_unknown_blobs_names_them(status: int) -> None:
     assert "sha256:ab" in str(error)
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_some_registries_call_the_blobs_of_a_manifest_unknown_blobs(status: int) -> None:
+    body = b'{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
+    assert type(refused(status, method="PUT", url=MANIFEST, body=body)) is BlobNotFoundError
+    assert type(refused(status, method="PUT", url=UPLOAD, body=body)) is not BlobNotFoundError
+
+
+@pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "manifest_unknown", "Manifest_Unknown"])
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 500, 999])
+def test_an_unknown_manifest_is_one_whatever_the_status_and_the_case(status: int, code: str) -> None:
+    error = refused(status, url=MANIFEST, body=json.dumps({"errors": [{"code": code, "message": "m"}]}).encode())
+    assert type(error) is ManifestNotFoundError
+    assert str(error) == f"GET {MANIFEST}: registry responded with status {status}: code {code}: m"
+
+
+def test_ollamas_own_words() -> None:
+    """From Ollama's own tests: a status that is none, and a code with its message."""
+    url = "https://example.com/v2/library/BOOM/manifests/latest"
+    boom = refused(999, url=url, body=b'{"error": "boom"}')
+    assert str(boom) == f"GET {url}: registry responded with status 999: boom"
+    coded = refused(400, url=url, body=b'{"errors": [{"code": "X", "message": "message"}]}')
+    assert str(coded) == f"GET {url}: registry responded with status 400: code X: message"
+
+
 @pytest.mark.parametrize("kind", [BlobNotFoundError, ManifestNotFoundError, NotFoundError])
 @pytest.mark.parametrize("url", [BLOB, MANIFEST, UPLOAD, "https://cdn.example.com/data/1?X-Signature=secret"])
 def test_a_404_is_what_was_asked_for_whatever_its_url_looks_like(url: str, kind: type[NotFoundError]) -> None:
@@ -261,7 +287,7 @@ def test_a_404_is_what_was_asked_for_whatever_its_url_looks_like(url: str, kind:
 def test_a_digest_that_stands_in_the_url_is_not_said_twice() -> None:
     url = f"https://registry.example.com/v2/a/blobs/sha256:{64 * 'a'}"
     error = refused(500, method="GET", url=url, subject="sha256:aaaaaaaaaaaa")
-    assert str(error) == f"GET {url} answered 500"
+    assert str(error) == f"GET {url}: registry responded with status 500"
 
 
 def test_a_refusal_says_what_where_and_why() -> None:
@@ -273,20 +299,22 @@ def test_a_refusal_says_what_where_and_why() -> None:
         subject="sha256:aaaaaaaaaaaa",
     )
     assert str(error) == (
-        "sha256:aaaaaaaaaaaa: HEAD https://registry.example.com/v2/a/blobs/1 answered 403 (DENIED: not yours)"
+        "sha256:aaaaaaaaaaaa: HEAD https://registry.example.com/v2/a/blobs/1: "
+        "registry responded with status 403: code DENIED: not yours"
     )
     assert (error.method, error.url) == ("HEAD", "https://registry.example.com/v2/a/blobs/1")
     assert (error.code, error.message, error.detail) == ("DENIED", "not yours", '{"a": 1}')
 
 
 def test_a_refusal_without_words_is_short() -> None:
-    assert str(refused(500, url="https://r/v2/")) == "GET https://r/v2/ answered 500"
-    assert str(refused(500, url="https://r/v2/", body=b"oops")) == "GET https://r/v2/ answered 500 (oops)"
+    assert str(refused(500, url="https://r/v2/")) == "GET https://r/v2/: registry responded with status 500"
+    oops = refused(500, url="https://r/v2/", body=b"oops")
+    assert str(oops) == "GET https://r/v2/: registry responded with status 500: oops"
 
 
 def test_a_401_says_how_to_pass_credentials() -> None:
     assert str(refused(401, url="https://r/v2/")) == (
-        "GET https://r/v2/ answered 401; pass auth=, token= or get_token="
+        "GET https://r/v2/: registry responded with status 401; pass auth=, token= or get_token="
     )
 
 
@@ -321,7 +349,8 @@ def test_a_wait_that_is_too_long_is_named_with_the_option() -> None:
     error = refused(503, url="https://r/v2/", headers={"retry-after": "3600"})
     assert type(error) is ServerError
     assert str(error) == (
-        "GET https://r/v2/ answered 503; it asks to come back in 3600 s, more than RetryOptions(max_retry_after=300)"
+        "GET https://r/v2/: registry responded with status 503; it asks to come back in 3600 s, more than "
+        "RetryOptions(max_retry_after=300)"
     )
 
 

@@ -71,9 +71,9 @@ def test_a_server_without_ranges_sends_it_all(repository_of: Any, flow: Flow) ->
         (answer(200, b"<p>", {"Content-Type": "text/html"}), SizeMismatchError, "a page of a proxy or of a login"),
         (chunked(b"<p>", headers={"Content-Type": "text/html"}), ProtocolError, "sent a page"),
         (answer(200, DATA[:9], {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
-        (answer(404), BlobNotFoundError, "answered 404"),
-        (answer(401), RegistryError, "answered 401"),
-        (answer(413), RegistryError, "answered 413"),
+        (answer(404), BlobNotFoundError, "responded with status 404"),
+        (answer(401), RegistryError, "responded with status 401"),
+        (answer(413), RegistryError, "responded with status 413"),
     ],
 )
 def test_what_is_not_the_part_is_refused_for_good(
@@ -91,7 +91,7 @@ def test_what_is_not_the_part_is_refused_for_good(
 # What says no more than that the range is not to be had: the bytes may be, as one stream.
 NO_RANGE = [
     *(
-        (answer(status), f"answered {status}")
+        (answer(status), f"responded with status {status}")
         for status in (202, 204, 226, 300, 400, 401, 403, 404, 405, 413, 501, 505)
     ),
     (answer(416), r"refuses the bytes 100-299 of 1024 \(416\)"),
@@ -180,7 +180,7 @@ def test_a_range_that_keeps_failing_is_done_without(repository_of: Any, flow: Fl
 
 def test_what_is_refused_without_a_range_too_is_told_as_it_is(repository_of: Any, flow: Flow) -> None:
     with scripted_server(lambda _: answer(403)) as server:
-        with pytest.raises(DeniedError, match="answered 403") as caught:
+        with pytest.raises(DeniedError, match="responded with status 403") as caught:
             repository_of(server.url).fetch_range(BLOB, PART, flow=flow)
         assert len(server.requests) == 2
     assert not caught.value.retryable

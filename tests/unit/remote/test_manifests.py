@@ -66,7 +66,7 @@ def test_what_is_announced_counts_only_where_it_can_be_compared(repository_of: A
 @pytest.mark.parametrize(
     ("reference", "reply", "error", "text"),
     [
-        ("latest", answer(404), ManifestNotFoundError, "answered 404"),
+        ("latest", answer(404), ManifestNotFoundError, "responded with status 404"),
         ("latest", answer(200, RAW, {"Docker-Content-Digest": OTHER}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),
         (OTHER, answer(200, RAW), DigestMismatchError, "has the digest sha256:398978c14b2f, not sha256:bbbbbbbbbbbb"),
         (OTHER, answer(200, RAW, {"Docker-Content-Digest": DIGEST}), DigestMismatchError, "not sha256:bbbbbbbbbbbb"),

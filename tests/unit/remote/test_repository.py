@@ -85,15 +85,15 @@ def test_where_the_rest_is_not_to_be_had_everything_is_asked_for(repository_of: 
 @pytest.mark.parametrize(
     ("offset", "reply", "error", "text"),
     [
-        (0, answer(404), BlobNotFoundError, "answered 404"),
-        (0, answer(403), DeniedError, "answered 403"),
-        (0, answer(206, DATA, {"Content-Range": "bytes 0-1023/1024"}), RegistryError, "answered 206"),
+        (0, answer(404), BlobNotFoundError, "responded with status 404"),
+        (0, answer(403), DeniedError, "responded with status 403"),
+        (0, answer(206, DATA, {"Content-Range": "bytes 0-1023/1024"}), RegistryError, "responded with status 206"),
         (0, answer(200, DATA[:9]), SizeMismatchError, "announces 9 bytes, expected 1024"),
         (0, answer(200, b"<p>", {"Content-Type": "text/html"}), SizeMismatchError, "a page of a proxy"),
         (0, chunked(b"<p>", headers={"Content-Type": "text/html"}), ProtocolError, "sent a page"),
         (0, answer(200, DATA[:9], {"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding 'gzip'"),
-        (9, answer(404), BlobNotFoundError, "answered 404"),
-        (9, answer(401), UnauthorizedError, "answered 401"),
+        (9, answer(404), BlobNotFoundError, "responded with status 404"),
+        (9, answer(401), UnauthorizedError, "responded with status 401"),
     ],
 )
 def test_what_is_not_the_blob_is_refused(

@@ -102,7 +102,7 @@ def test_what_is_not_there_and_who_cannot_say_are_a_no(repository_of: Any, flow:
 def test_a_refusal_is_an_error_but_before_an_upload(repository_of: Any, flow: Flow, status: int) -> None:
     with scripted_server([said(status), said(status)]) as server:
         repository = repository_of(server.url)
-        with pytest.raises(RegistryError, match=f"answered {status}"):
+        with pytest.raises(RegistryError, match=f"responded with status {status}"):
             repository.exists(BLOB, flow=flow)
         assert Endpoint(repository.client, WHERE).exists(BLOB, flow, uploading=True) is False
 
@@ -114,5 +114,5 @@ def test_a_refusal_is_an_error_but_before_an_upload(repository_of: Any, flow: Fl
 def test_trouble_is_an_error_always(repository_of: Any, flow: Flow, status: int, headers: dict[str, str]) -> None:
     with scripted_server([said(status, **headers)]) as server:
         endpoint = Endpoint(repository_of(server.url).client, WHERE)
-        with pytest.raises(RegistryError, match=f"answered {status}"):
+        with pytest.raises(RegistryError, match=f"responded with status {status}"):
             endpoint.exists(BLOB, flow, uploading=True)

@@ -243,7 +243,7 @@ def test_a_commit_that_is_refused_for_good_is_told(
     repository_of: Any, flow: Flow, status: int, error: type[TransferKitError], head: bytes
 ) -> None:
     with scripted_server([ABSENT, begun(), answer(status), head]) as server:
-        with pytest.raises(error, match=f"PUT .* answered {status}"):
+        with pytest.raises(error, match=f"PUT .*: registry responded with status {status}"):
             push(repository_of(server.url), flow)
     assert flow.counter.position == 0
 

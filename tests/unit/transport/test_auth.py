@@ -171,7 +171,7 @@ def test_a_token_service_whose_token_is_refused_is_not_asked_for_ever() -> None:
         return answer(401, headers={"WWW-Authenticate": 'Bearer realm="/token"'})
 
     with scripted_server(step) as server, client_of(server) as client:
-        with pytest.raises(UnauthorizedError, match="answered 401"):
+        with pytest.raises(UnauthorizedError, match="responded with status 401"):
             get(client)
         assert ["/x", "/token", "/x", "/token", "/x"] == [each.target.partition("?")[0] for each in server.requests]
 

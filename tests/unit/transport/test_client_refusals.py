@@ -92,7 +92,7 @@ def test_a_date_to_come_back_at_is_held_against_the_injected_clock() -> None:
     "said", [truncated(b"hel", 5, status=500), answer(500, b"\xff" * 100_000), answer(500, b"<html>")]
 )
 def test_a_refusal_is_one_whatever_its_body_is(said: Any) -> None:
-    with scripted_server([said]) as server, pytest.raises(ServerError, match="answered 500"):
+    with scripted_server([said]) as server, pytest.raises(ServerError, match="responded with status 500"):
         fetched(server)
 
 

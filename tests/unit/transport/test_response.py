@@ -130,7 +130,7 @@ def test_a_rest_is_waited_for_no_longer_than_a_silence_may_last(lane: Lane, rest
     with scripted_server(script) as server, client_of(server, stall_timeout=0.1, **lane) as client:
         began = time.monotonic()
         get(client).finish()
-        with pytest.raises(DeniedError, match="answered 403"):
+        with pytest.raises(DeniedError, match="responded with status 403"):
             get(client)
         assert time.monotonic() - began < 5
 

@@ -1,0 +1,59 @@
+"""What the cache alone knows of a name: no request is sent from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.graph import Document, Graph, collect
+from transferkit.content.manifest import parse
+from transferkit.errors import BlobNotFoundError, IncompleteError, ManifestNotFoundError, TransferKitError
+from transferkit.names import Reference
+from transferkit.registry.pulling import linked
+from transferkit.storage.cache import DiskCache
+
+
+def resolve(cache: DiskCache, reference: Reference) -> Document:
+    """Return what a reference stands for. ManifestNotFoundError: it is not in the cache."""
+    if reference.digest is None:
+        return parse(cache.manifest(reference.name))
+    raw = linked(cache, reference.name)
+    if raw is not None and Digest.of(raw, reference.digest.algorithm) == reference.digest:
+        return parse(raw)
+    try:
+        return parse(cache.read(reference.digest))
+    except LookupError as error:
+        raise ManifestNotFoundError(f'model "{reference}" not found in {cache.root}') from error
+
+
+def graph_of(cache: DiskCache, root: Document, wanted: str) -> Graph:
+    """Return what a document leads to. ManifestNotFoundError: a manifest of it is not in the cache."""
+    return collect(root, loader(cache), wanted)
+
+
+def loader(cache: DiskCache) -> Callable[[Descriptor], Document]:
+    """Return what loads the documents of an index from the cache."""
+
+    def load(descriptor: Descriptor) -> Document:
+        try:
+            return parse(cache.read(descriptor.digest))
+        except BlobNotFoundError as error:
+            what = f"the manifest for {descriptor.platform}" if descriptor.platform else "a manifest"
+            text = f'{what} of an index is not in the cache: {error}; pull it with platform="all"'
+            raise ManifestNotFoundError(text) from error
+
+    return load
+
+
+def check_complete(cache: DiskCache, graph: Graph, name: str) -> None:
+    """Raise IncompleteError, with each blob that is missing, where a model is not whole in the cache."""
+    missing = cache.missing(graph.blobs)
+    if missing:
+        failures: dict[str, TransferKitError] = {
+            blob.digest: BlobNotFoundError(f"{blob.digest} is not in {cache.root}") for blob in missing
+        }
+        listed = ", ".join(blob.digest.short for blob in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        size = sum(blob.size for blob in missing)
+        raise IncompleteError(f"{name} is incomplete: {size} bytes are missing, of {listed}{more}", failures=failures)
