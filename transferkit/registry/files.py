@@ -13,7 +13,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Flow
 from transferkit.content.manifest import OCI_MANIFEST, Manifest
 from transferkit.content.title import TITLE, check_title, check_titles
-from transferkit.errors import BlobNotFoundError, SourceError
+from transferkit.errors import BlobNotFoundError, SourceError, StorageError, TransferKitError
 from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.file_body import FileBody
 from transferkit.transport.request import BytesBody
@@ -81,6 +81,9 @@ class FileSet:
             raise
         body.offset = offset
         return body
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return isinstance(error, StorageError)  # without one of the files there is no artifact
 
     def manifest(self, artifact_type: str | None, annotations: Mapping[str, str]) -> Manifest:
         """Return the manifest of an artifact that has the files, in their order, as layers.

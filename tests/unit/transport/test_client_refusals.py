@@ -49,7 +49,9 @@ def test_a_refusal_is_an_exception_that_says_what_was_asked_for(
 ) -> None:
     body = b'{"errors":[{"code":"NAME","message":"words"}]}'
     with scripted_server([answer(status, body)]) as server, client_of(server) as client:
-        with pytest.raises(kind, match=r"v1: GET http://.*/x: registry responded with status \d+: code NAME: words") as caught:
+        with pytest.raises(
+            kind, match=r"v1: GET http://.*/x: registry responded with status \d+: code NAME: words"
+        ) as caught:
             send(
                 client,
                 "GET",
