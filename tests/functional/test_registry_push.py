@@ -312,7 +312,7 @@ def test_a_title_that_leads_elsewhere_is_refused_and_nothing_written(registry, t
 
 @pytest.mark.parametrize("titles", [["a", "A"], ["a", "a/b"], ["x", "x"]])
 def test_two_files_in_one_place_are_refused(registry, tmp_path, titles):
-    with pytest.raises(tk.InvalidNameError, match="would be one file|is a file and a folder"):
+    with pytest.raises(tk.InvalidNameError, match=r"would be one file|is a file and a folder"):
         exported(registry, tmp_path, titles)
     assert not (tmp_path / "out").exists()
 

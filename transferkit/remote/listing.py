@@ -43,14 +43,17 @@ def referrers(endpoint: Endpoint, digest: Digest, flow: Flow) -> Iterator[Descri
     A registry that has no such list keeps an index under the tag ``sha256-<hex>``, which clients write.
     """
     seen: set[Digest] = set()
+    has_list = False
     try:
         for page in _pages(endpoint, f"/v2/{endpoint.name}/referrers/{digest}", flow, accept=OCI_INDEX):
-            for descriptor in read_referrers(page):
+            found = read_referrers(page)
+            has_list = True
+            for descriptor in found:
                 if descriptor.digest not in seen:
                     seen.add(descriptor.digest)
                     yield descriptor
     except (NotFoundError, RegistryError, ProtocolError) as error:
-        if seen or error.retryable:
+        if has_list or error.retryable:
             raise
         try:
             index = manifests.fetch(endpoint, digest.file_name, flow)

@@ -68,14 +68,23 @@ class SteadyBody(Closing):
     def _body_at(self, offset: int) -> Body:
         """Return the body whose next byte is at ``offset``."""
         if self._body is None:
-            self._body = body = self._source.fetch(self._descriptor, offset=offset, flow=self._flow)
-            skip = offset - body.offset
-            while skip:  # the source has no ranges
-                count = body.readinto(self._flow.buffer[:skip])
-                if not count:
-                    raise SizeMismatchError(f"{self._descriptor.digest.short}: the source became shorter")
-                skip -= count
+            # Whoever reads this body has the beginning of a block in the buffer of the flow, which a request uses too.
+            kept = bytes(self._flow.buffer)
+            try:
+                self._body = self._source.fetch(self._descriptor, offset=offset, flow=self._flow)
+                self._skip(self._body, offset - self._body.offset)
+            finally:
+                self._flow.buffer[:] = kept
         return self._body
+
+    def _skip(self, body: Body, count: int) -> None:
+        """Read what is known already: the source has no ranges."""
+        while count:
+            read = body.readinto(self._flow.buffer[:count])
+            if not read:
+                text = f"{self._descriptor.digest.short}: the source ended before where it had been"
+                raise SizeMismatchError(text, retryable=True)
+            count -= read
 
     def close(self) -> None:
         body, self._body = self._body, None
