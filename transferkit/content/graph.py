@@ -19,7 +19,7 @@ Document = Manifest | Index
 Load = Callable[[Descriptor], Document | None]
 
 ALL = "all"  # in place of a platform: every manifest of an index
-_DEEPEST = 8  # indexes in indexes; a digest cannot lead back to itself, but a registry may be patient
+DEEPEST = 8  # indexes in indexes; a digest cannot lead back to itself, but a registry may be patient
 _MOST = 4096  # documents that one manifest may lead to
 MOST_BYTES = 64 * 1024 * 1024  # that they have together: they are kept in memory
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}
@@ -88,7 +88,7 @@ def collect(root: Document, load: Load, wanted: str = ALL) -> Graph:
     def visit(document: Document, depth: int) -> None:
         nonlocal size
         size += len(document.raw)
-        if depth > _DEEPEST or len(found) >= _MOST or size > MOST_BYTES:
+        if depth > DEEPEST or len(found) >= _MOST or size > MOST_BYTES:
             raise InvalidManifestError(f"the index {root.digest.short} leads to more than anybody can mean")
         if isinstance(document, Index):
             for descriptor in choose(document, wanted):

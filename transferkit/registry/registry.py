@@ -304,7 +304,6 @@ class Registry(Closing):
             begin = partial(self._job, arguments, about, WORKERS_DOWN)
             mended = repairing.repair(self.cache, about, bad, begin)
             healed.update(dict.fromkeys(mended))
-            bad.difference_update(mended)
         return list(healed)
 
     def _check_online(self, what: str) -> None:

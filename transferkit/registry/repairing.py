@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.graph import ALL, Document, Graph, collect, local_platform
+from transferkit.content.graph import ALL, DEEPEST, Document, Graph, collect, local_platform
 from transferkit.content.manifest import parse
 from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError
 from transferkit.names import Reference
@@ -36,16 +36,24 @@ def repair(cache: DiskCache, reference: Reference, bad: set[Digest], begin: Begi
     here = _here(cache, root, bad, wrong.append)
     if not wrong and root.digest not in bad and not _needed(cache, here, bad):
         return []
+    mended: list[Digest] = []
     with begin() as job:
         site = job.site(reference)
         job.hold(lambda flow: cache.lock(name, flow))
-        graph = _here(cache, root, bad, lambda digest: job.by_digest(site, digest))
-        return _mend(job, cache, site, graph, bad)
+        for _ in range(DEEPEST):
+            graph = _here(cache, root, bad, lambda digest: job.by_digest(site, digest))
+            documents = [document.digest for document in graph.documents if document.digest in bad]
+            mended += documents + _mend(job, cache, site, graph, bad)
+            bad.difference_update(mended)
+            if not documents:
+                break
+            # Of what a damaged manifest names, nobody has hashed anything.
+            bad.update(entry.digest for entry in cache.verify([name]))
+    return mended
 
 
 def _mend(job: Job, cache: DiskCache, site: Site, graph: Graph, bad: set[Digest]) -> list[Digest]:
     job.hold(lambda flow: cache.pinned(graph.digests))
-    documents = [document.digest for document in graph.documents if document.digest in bad]
     needed = _needed(cache, graph, bad)
     for blob in needed:
         if blob.digest in bad:
@@ -54,7 +62,7 @@ def _mend(job: Job, cache: DiskCache, site: Site, graph: Graph, bad: set[Digest]
     for document in graph.documents:
         keep(cache, document)
     cache.blobs.flush()
-    return [*(blob.digest for blob in needed), *documents]
+    return [blob.digest for blob in needed]
 
 
 def _needed(cache: DiskCache, graph: Graph, bad: set[Digest]) -> list[Descriptor]:
