@@ -12,8 +12,8 @@ BLOB = Descriptor("sha256:" + 64 * "a", 10)
 def test_the_default_hears_everything_and_does_nothing() -> None:
     error = SlowError("slow")
     told = [NULL_TRACE.started(BLOB), NULL_TRACE.cached(BLOB), NULL_TRACE.healed(BLOB, error, 5)]
-    told += [NULL_TRACE.failed(BLOB, error), NULL_TRACE.done(BLOB)]
-    assert [None] * 5 == told
+    told += [NULL_TRACE.failed(BLOB, error), NULL_TRACE.done(BLOB), NULL_TRACE.announced([BLOB])]
+    assert [None] * 6 == told
 
 
 def test_a_trace_overrides_what_it_wants_to_hear_of() -> None:

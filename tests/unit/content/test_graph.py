@@ -8,7 +8,7 @@ import pytest
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import ALL, Document, choose, collect, local_platform
-from transferkit.content.manifest import Index, Manifest, parse
+from transferkit.content.manifest import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Index, Manifest, parse
 from transferkit.errors import InvalidManifestError
 
 A, B, C = (f"sha256:{64 * digit}" for digit in "abc")
@@ -114,3 +114,65 @@ def test_this_machine_has_a_platform() -> None:
     assert system
     assert architecture
     assert Manifest(b'{"layers": []}').blobs == ()
+
+
+def test_what_is_left_out_is_not_there(store: Store) -> None:
+    one, two = store.manifest(A), store.manifest(B)
+    index = store.index((one, None), (two, None))
+    graph = collect(index, lambda entry: store.load(entry) if entry.digest == two.digest else None)
+    assert graph.documents == (two, index)
+
+
+@pytest.mark.parametrize("change", [{"size": 1}, {"size": 10**6}])
+def test_a_manifest_of_another_size_than_the_index_says_is_refused(store: Store, change: dict[str, object]) -> None:
+    index = store.add(manifests=[{**entry(store.manifest(A), None), **change}])
+    with pytest.raises(InvalidManifestError, match="bytes, and the index says"):
+        collect(index, store.load)
+
+
+@pytest.mark.parametrize("said", [OCI_INDEX, DOCKER_INDEX])
+def test_a_manifest_that_the_index_calls_an_index_is_refused(store: Store, said: str) -> None:
+    index = store.add(manifests=[{**entry(store.manifest(A), None), "mediaType": said}])
+    with pytest.raises(InvalidManifestError, match="is a manifest, and its index calls it"):
+        collect(index, store.load)
+
+
+def test_an_index_that_the_index_calls_a_manifest_is_refused(store: Store) -> None:
+    index = store.add(manifests=[{**entry(store.index(), None), "mediaType": OCI_MANIFEST}])
+    with pytest.raises(InvalidManifestError, match="is an index, and its index calls it"):
+        collect(index, store.load)
+
+
+def test_two_manifests_that_contradict_each_other_are_refused(store: Store) -> None:
+    one = store.manifest(A, C)
+    two = store.add(layers=[{"digest": C, "size": 2}])
+    with pytest.raises(InvalidManifestError, match=r"contradict each other: .* with 1 and with 2 bytes"):
+        collect(store.index((one, None), (two, None)), store.load)
+
+
+def test_documents_are_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (store.add(layers=[], annotations={"x": 4000 * letter}) for letter in "ab")
+    index = store.index((one, None), (two, None))
+    assert len(collect(index, store.load).documents) == 3
+    monkeypatch.setattr("transferkit.content.graph.MOST_BYTES", 8000)
+    with pytest.raises(InvalidManifestError, match="more than anybody"):
+        collect(index, store.load)
+
+
+def test_what_refers_to_it_comes_after_it(store: Store) -> None:
+    model, signature = store.manifest(A, B), store.manifest(C)
+    other = store.index((signature, None), (model, None))
+    graph = collect(model, store.load)
+    joined = graph.with_referrers([collect(signature, store.load), collect(other, store.load)])
+    assert (joined.root, joined.documents) == (model, (model, signature, other))
+    assert [blob.digest for blob in joined.blobs] == [A, C, B]
+    assert joined.digests == [A, C, B, model.digest, signature.digest, other.digest]
+    assert ([layer.digest for layer in joined.layers], [blob.digest for blob in joined.configs]) == ([B], [A, C])
+
+
+def test_what_was_chosen_is_the_manifest_or_the_index(store: Store) -> None:
+    one = store.manifest(A)
+    index = store.index((one, "linux/amd64"))
+    assert collect(index, store.load, "linux/amd64").chosen("linux/amd64") is one
+    assert collect(index, store.load, ALL).chosen(ALL) is index
+    assert collect(one, store.load, "linux/amd64").chosen("linux/amd64") is one

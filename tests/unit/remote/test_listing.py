@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.remote.rig import WHERE, Flow
 from transferkit.content.digest import Digest
+from transferkit.content.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.remote import listing
 from transferkit.remote.endpoint import Endpoint
@@ -91,4 +92,49 @@ def test_without_list_and_tag_there_are_none(referrers_of: Any) -> None:
 
 def test_trouble_is_not_none(referrers_of: Any) -> None:
     with scripted_server([answer(500)]) as server, pytest.raises(RegistryError):
+        referrers_of(server)
+
+
+# -- entering them
+
+
+MANIFEST = Manifest(b'{"layers": [], "artifactType": "application/vnd.example", "annotations": {"a": "b"}}')
+PLAIN = Manifest(b'{"layers": [], "config": {"mediaType": "m", "digest": "' + B.encode() + b'", "size": 5}}')
+
+
+def refer(repository_of: Any, flow: Flow, answers: list[bytes], *documents: Manifest) -> list[tuple[str, str, bytes]]:
+    with scripted_server(answers) as server:
+        listing.refer(Endpoint(repository_of(server.url).client, WHERE), A, documents, flow)
+        return [(request.method, request.target, request.body) for request in server.requests]
+
+
+def test_a_registry_with_a_list_enters_them_itself(repository_of: Any, flow: Flow) -> None:
+    asked = refer(repository_of, flow, [answer(200, index(MANIFEST.digest))], MANIFEST)
+    assert asked == [("GET", f"/v2/{WHERE}/referrers/{A}", b"")]
+
+
+@pytest.mark.parametrize("known", [[], [B]])
+def test_without_a_list_they_are_entered_under_a_tag(repository_of: Any, flow: Flow, known: list[str]) -> None:
+    there = answer(200, index(*known)) if known else answer(404)
+    asked = refer(repository_of, flow, [answer(404), there, there, answer(201)], MANIFEST, PLAIN)
+    tag = f"/v2/{WHERE}/manifests/sha256-{64 * 'a'}"
+    expected = [("GET", f"/v2/{WHERE}/referrers/{A}"), ("GET", tag), ("GET", tag), ("PUT", tag)]
+    assert [each[:2] for each in asked] == expected
+    document = json.loads(asked[-1][2])
+    assert (document["schemaVersion"], document["mediaType"]) == (2, OCI_INDEX)
+    *others, first, second = document["manifests"]
+    assert others == [{"mediaType": "m", "digest": digest, "size": 5} for digest in known]
+    assert first == {
+        "mediaType": OCI_MANIFEST,
+        "digest": MANIFEST.digest,
+        "size": len(MANIFEST.raw),
+        "artifactType": "application/vnd.example",
+        "annotations": {"a": "b"},
+    }
+    assert (second["digest"], second["artifactType"]) == (PLAIN.digest, "m")
+
+
+def test_a_list_that_has_begun_and_does_not_end_is_no_reason_for_the_tag(referrers_of: Any) -> None:
+    page = answer(200, index(), {"Link": '<http://127.0.0.1:9/next>; rel="next"'})
+    with scripted_server([page]) as server, pytest.raises(ProtocolError, match="elsewhere; refused"):
         referrers_of(server)

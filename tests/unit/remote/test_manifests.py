@@ -18,7 +18,11 @@ from transferkit.errors import (
     ServerError,
     TransferKitError,
 )
+from transferkit.options import TransportOptions
+from transferkit.remote.repository import Repository
 from transferkit.testing import answer, scripted_server
+from transferkit.transport.client import Client
+from transferkit.transport.hosts import Hosts
 
 RAW = b'{"schemaVersion": 2, "layers": []}'
 # printf '{"schemaVersion": 2, "layers": []}' | sha256sum
@@ -152,3 +156,15 @@ def test_what_cannot_be_pushed_is_refused_before_any_request(repository_of: Any,
         repository.push_manifest(RAW, OTHER, media_type=OCI_MANIFEST, flow=flow)
     with pytest.raises(InvalidManifestError, match="4194305 bytes"):
         repository.push_manifest(bytes(4 * 1024 * 1024 + 1), "v1", media_type=OCI_MANIFEST, flow=flow)
+
+
+@pytest.mark.parametrize(("reference", "kind"), [(DIGEST, "blobs"), ("latest", "manifests")])
+def test_ollamas_registry_has_pinned_manifests_where_the_blobs_are(flow: Flow, reference: str, kind: str) -> None:
+    with scripted_server([answer(200, RAW)]) as server, Hosts(options=options_of(server)) as hosts:
+        repository = Repository(Client(server.url, hosts), WHERE)
+        assert repository.fetch_manifest(reference, flow=flow).raw == RAW
+        assert server.requests[0].target == f"/v2/{WHERE}/{kind}/{reference}"
+
+
+def options_of(server: Any) -> TransportOptions:
+    return TransportOptions(ollama_hosts=frozenset({server.url.removeprefix("http://")}))

@@ -192,3 +192,24 @@ def test_a_worker_is_four_calls_away_from_its_source_and_its_target(memory):
         "fetch_range": ["work", "_copy_chunk", "run", "_fetch_chunk"],
         "push": ["work", "_copy_whole", "run", "_push"],
     }
+
+
+def test_what_is_announced_and_what_is_there_is_told_to_the_trace(memory, make):
+    data, blob = memory.make_blob(100)
+    _, there = memory.make_blob(77, seed=1)
+    told = []
+
+    class Events(tk.Trace):
+        def announced(self, descriptors):
+            told.append(("announced", *descriptors))
+
+        def cached(self, descriptor):
+            told.append(("cached", descriptor))
+
+        def done(self, descriptor):
+            told.append(("done", descriptor))
+
+    with make(trace=Events()) as operation:
+        operation.announce([blob, there])
+        operation.copy([blob], memory.Source({blob.digest: data}), memory.Target(), present=[there])
+    assert [("announced", blob, there), ("cached", there), ("done", blob)] == told
