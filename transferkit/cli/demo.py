@@ -1,64 +1,75 @@
-"""The demo: real bytes, to an embedded registry and back, every one of them compared."""
+"""The demo: real bytes by name, to an embedded registry and back into a cache, every one of them compared."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from transferkit.bulk import download, fetch_manifest, upload
-from transferkit.content.descriptor import Blob
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import OCI_MANIFEST
-from transferkit.errors import SourceError, VerificationError
-from transferkit.render.bars import progress_bar
-from transferkit.report import Report, human_bytes
+from transferkit.content.title import check_title
+from transferkit.errors import InvalidNameError, SourceError, VerificationError
+from transferkit.registry.registry import Registry
+from transferkit.report import human_bytes
 from transferkit.testing.registry import running_registry
 
-REPOSITORY = "demo/model"
 _BLOCK = 1024 * 1024
 
 
 def run(paths: list[Path], *, tensors: int, large: int) -> None:
     """Move the files under ``paths``, or a generated model; ``VerificationError`` where not every byte came back."""
     with tempfile.TemporaryDirectory(prefix="transferkit-demo-") as folder:
-        outbox, inbox = Path(folder, "out"), Path(folder, "in")
-        outbox.mkdir()
-        files = _files(paths) if paths else _generate(Path(folder, "model"), tensors, large)
-        blobs = [_stage(file, outbox) for file in files]
-        if not blobs:
+        files = dict(_titled(_files(paths) if paths else _generate(Path(folder, "model"), tensors, large)))
+        if not files:
             raise SourceError(f"there are no files in {', '.join(map(str, paths))}")
-        distinct = {blob.digest: blob for blob in blobs}
-        total = sum(blob.size for blob in distinct.values())
-        click.echo(f"{len(blobs)} files, {len(distinct)} distinct blobs, {human_bytes(total)}")
-        with running_registry() as registry:
-            click.echo(f"a registry listens on {registry.url}")
-            with progress_bar("push", total) as progress:
-                pushed = upload(
-                    blobs,
-                    outbox,
-                    base_url=registry.url,
-                    repository=REPOSITORY,
-                    manifest=_manifest(blobs),
-                    manifest_ref="latest",
-                    progress=progress,
-                )
-            _tell("pushed", pushed)
-            layers = fetch_manifest("latest", base_url=registry.url, repository=REPOSITORY).layers
-            registry.log.clear()
-            with progress_bar("pull", total) as progress:
-                pulled = download(layers, inbox, base_url=registry.url, repository=REPOSITORY, progress=progress)
-            _tell("pulled", pulled)
-            click.echo(f"requests: {len(registry.log)} for {len(distinct)} blobs")
-        wrong = [path for digest, path in pulled.paths.items() if _digest(path) != digest]
-    if wrong:
-        raise VerificationError(f"{len(wrong)} files are wrong: {', '.join(wrong[:3])}")
-    click.echo(f"verified {len(pulled.paths)} files, {human_bytes(total)}: every byte is in place")
+        digests = {title: _digest(file) for title, file in files.items()}
+        with running_registry() as server, Registry(cache=Path(folder, "cache")) as registry:
+            click.echo(f"a registry listens on {server.url}")
+            name = f"{server.url.removeprefix('http://')}/demo/model:v1"
+            click.echo(f'push("{name}", files=...)')
+            manifest = _timed("pushed", lambda: registry.push(name, files=files, progress=True).layers)
+            server.log.clear()
+            click.echo(f'pull("{name}")')
+            layers = _timed("pulled", lambda: registry.pull(name, progress=True).layers)
+            click.echo(f"requests: {len(server.log)} for {len({layer.digest for layer in manifest})} blobs")
+            click.echo(f"the first file is {registry.cache.path(layers[0].digest)}")
+            wrong = [layer for layer in layers if _digest(registry.cache.path(layer.digest)) != layer.digest]
+    if wrong or [layer.digest for layer in layers] != list(digests.values()):
+        raise VerificationError(f"{len(wrong)} files are wrong, or another model came back")
+    click.echo(f"verified {len(layers)} files, {_size(layers)}: every byte is in place")
+
+
+def _titled(files: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Give each file a title: its path, where that may be one, after a number that tells them apart."""
+    for number, file in enumerate(files):
+        title = f"{number:05}"
+        with suppress(InvalidNameError):
+            title = check_title(f"{title}/{file.name}")
+        yield title, file
+
+
+def _timed(verb: str, move: Callable[[], tuple[Descriptor, ...]]) -> tuple[Descriptor, ...]:
+    began = time.monotonic()
+    layers = move()
+    seconds = time.monotonic() - began
+    distinct = {layer.digest: layer.size for layer in layers}
+    size = sum(distinct.values())
+    click.echo(
+        f"{verb} {len(layers)} files, {len(distinct)} distinct blobs, {human_bytes(size)} in {seconds:.2f} s: "
+        f"{len(distinct) / seconds:.0f} blobs/s, {human_bytes(size / seconds)}/s"
+    )
+    return layers
+
+
+def _size(layers: Iterable[Descriptor]) -> str:
+    return human_bytes(sum({layer.digest: layer.size for layer in layers}.values()))
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -83,34 +94,12 @@ def _generate(folder: Path, tensors: int, large: int) -> Iterator[Path]:
     yield path
 
 
-def _stage(file: Path, outbox: Path) -> Blob:
-    """Put a file into the outbox under the name of its content, without copying it where the disk allows."""
-    try:
-        digest = _digest(file)
-        target = outbox / digest.file_name
-        if not target.exists():
-            target.symlink_to(file.resolve())
-        return Blob(digest, file.stat().st_size)
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror}", errno=error.errno) from error
-
-
 def _digest(file: Path | str) -> Digest:
     hasher = hashlib.sha256()
-    with open(file, "rb") as opened:
-        while block := opened.read(_BLOCK):
-            hasher.update(block)
+    try:
+        with open(file, "rb") as opened:
+            while block := opened.read(_BLOCK):
+                hasher.update(block)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}", errno=error.errno) from error
     return Digest(f"sha256:{hasher.hexdigest()}")
-
-
-def _manifest(blobs: list[Blob]) -> bytes:
-    layers = [{"mediaType": "application/octet-stream", "digest": blob.digest, "size": blob.size} for blob in blobs]
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": layers[0], "layers": layers}).encode()
-
-
-def _tell(verb: str, report: Report) -> None:
-    rate = report.blobs / report.seconds if report.seconds else 0.0
-    click.echo(
-        f"{verb} {report.blobs} blobs, {human_bytes(report.bytes)} in {report.seconds:.2f} s: "
-        f"{rate:.0f} blobs/s, {human_bytes(report.rate)}/s"
-    )

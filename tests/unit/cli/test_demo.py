@@ -12,15 +12,19 @@ import transferkit as tk
 from transferkit.cli import demo as demo_command
 from transferkit.cli import main
 from transferkit.cli.demo import run
+from transferkit.registry import Registry
 
 
 def test_the_demo_moves_a_generated_model():
     done = CliRunner().invoke(main, ["demo", "--tensors", "30", "--large", "2"])
 
     assert 0 == done.exit_code, done.output
-    assert "31 files, 31 distinct blobs" in done.output
-    assert "requests: 31 for 31 blobs" in done.output
+    assert "pushed 31 files, 31 distinct blobs" in done.output
+    assert "pulled 31 files, 31 distinct blobs" in done.output
+    assert "requests: 33 for 31 blobs" in done.output  # the manifest, and the empty config
     assert "verified 31 files" in done.output
+    assert 'pull("127.0.0.1:' in done.output
+    assert "/cache/blobs/sha256-" in done.output
 
 
 def test_the_demo_moves_real_files_of_a_folder(tmp_path):
@@ -32,8 +36,15 @@ def test_the_demo_moves_real_files_of_a_folder(tmp_path):
     done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path)])
 
     assert 0 == done.exit_code, done.output
-    assert "3 files, 2 distinct blobs, 6 B" in done.output
-    assert "verified 2 files, 6 B: every byte is in place" in done.output
+    assert "pushed 3 files, 2 distinct blobs, 6 B" in done.output
+    assert "verified 3 files, 6 B: every byte is in place" in done.output
+
+
+def test_a_name_that_is_none_elsewhere_is_moved_as_well(tmp_path):
+    (tmp_path / "a:b").write_bytes(b"one")
+    done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path / "a:b")])
+    assert 0 == done.exit_code, done.output
+    assert "verified 1 files" in done.output
 
 
 def test_a_folder_without_files_is_a_sentence(tmp_path):
@@ -57,12 +68,14 @@ def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
 
 
 def test_a_wrong_byte_is_exit_code_1(monkeypatch):
-    def damaging(blobs, folder, **keywords):
-        report = tk.download(blobs, folder, **keywords)
-        Path(next(iter(report.paths.values()))).write_bytes(b"another one")
-        return report
+    pull = Registry.pull
 
-    monkeypatch.setattr("transferkit.cli.demo.download", damaging)
+    def damaging(registry, name, **keywords):
+        manifest = pull(registry, name, **keywords)
+        Path(registry.cache.path(manifest.layers[0].digest)).write_bytes(b"another one")
+        return manifest
+
+    monkeypatch.setattr(Registry, "pull", damaging)
     done = CliRunner().invoke(main, ["demo", "--tensors", "2", "--large", "0"])
 
     assert 1 == done.exit_code
