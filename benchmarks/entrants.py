@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,10 @@ def skopeo(job: Job, scratch: Path) -> list[str]:
     """skopeo copies images: the blobs are the layers of one, which the registry has under the tag ``v1``."""
     remote = f"docker://{job.host}/{job.repository}:v1"
     command = ["skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests"]
-    if job.action == "download":
+    if job.action == "copy":
+        target = f"docker://{job.target.partition('://')[2]}/{job.repository}:v1"
+        return [*command, "--src-tls-verify=false", "--dest-tls-verify=false", remote, target]
+    if job.action in ("download", "pull"):
         return [*command, "--src-tls-verify=false", remote, f"dir:{job.folder}"]
     image = scratch / "image"
     if not image.exists():
@@ -98,6 +102,14 @@ def skopeo(job: Job, scratch: Path) -> list[str]:
         for hexdigest, _ in job.blobs:
             (image / hexdigest).symlink_to(job.path(hexdigest))
     return [*command, "--dest-tls-verify=false", f"dir:{image}", remote]
+
+
+def sha256sum(job: Job, scratch: Path) -> list[str]:
+    """sha256sum, as many at once as there are cores."""
+    names = "".join(f"{job.source}/sha256-{hexdigest}\n" for hexdigest, _ in job.blobs)
+    listing = scratch / "files.txt"
+    listing.write_text(names)
+    return ["xargs", "-a", str(listing), "-P", str(os.cpu_count() or 1), "-n", "1", "sha256sum"]
 
 
 def image_of(job: Job) -> tuple[bytes, bytes]:
@@ -132,6 +144,7 @@ ALL = {
         Contestant(name="oras", kind="other", command=script("oras_py"), package="oras"),
         Contestant(name="python-dxf", kind="other", command=script("dxf_client"), package="python-dxf"),
         Contestant(name="skopeo", kind="other", command=skopeo, program="skopeo"),
+        Contestant(name="sha256sum", kind="other", command=sha256sum, program="sha256sum", outputs=False),
         Contestant(name="bare sockets", kind="floor", command=script("floor_sockets")),
         Contestant(name="import requests", kind="floor", command=script("floor_import"), outputs=False),
         Contestant(name="SHA-256 alone", kind="floor", command=script("floor_hash"), outputs=False),

@@ -20,12 +20,16 @@ _DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sock
 # Who has one connection waits for the time limit where that is the slow one: one of them is enough to show it.
 _HEAL = (OURS, "requests, threads", "aria2c")
 _LIMITED = (OURS, EARLIER, "aria2c, retrying")
+_COPY = (OURS, "skopeo")
+_PULL_BY_NAME = (OURS, "oras", "skopeo")
+_VERIFY = (OURS, "sha256sum", "SHA-256 alone")
 _WHERE = {
     "cdn": "loopback with 20 ms and 40 MB/s a connection",
     "pinned": "loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first",
     "limited-1": "one connection at once, of 1 MB/s",
     "limited-2": "two connections at once, of 1 MB/s",
     "registry": "docker-registry",
+    "none": "files in memory",
 }
 
 
@@ -34,7 +38,7 @@ class RowSpec:
     name: str
     workload: Workload
     server: str
-    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2`` or ``registry``."""
+    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``."""
     contestants: tuple[str, ...] = _FILES
     action: str = "download"
     threads: int = 16
@@ -89,6 +93,14 @@ def _rows() -> list[RowSpec]:
                     floor=16,
                 )
             )
+    for name in ("small", "medium", "large"):
+        workload = WORKLOADS[name]
+        rows.append(
+            RowSpec(name=f"copy-{name}", workload=workload, server="registry", action="copy", contestants=_COPY)
+        )
+    real, large = WORKLOADS["real"], WORKLOADS["large"]
+    rows.append(RowSpec(name="pull-real", workload=real, server="registry", action="pull", contestants=_PULL_BY_NAME))
+    rows.append(RowSpec(name="verify-large", workload=large, server="none", action="verify", contestants=_VERIFY))
     for name in ("small", "large"):
         workload = WORKLOADS[name]
         rows.append(RowSpec(name=f"disk-{name}", workload=workload, server="loopback", contestants=_DISK, on_disk=True))

@@ -128,7 +128,7 @@ class _Place:
 
     def __init__(self, runner: Runner, spec: RowSpec, dataset: Dataset) -> None:
         self.runner, self.spec, self.dataset = runner, spec, dataset
-        self.counts_apart = spec.server == "registry"
+        self.counts_apart = spec.server == "registry" and spec.action != "copy"
         # Else the second contestant would find every blob there, or the slow connection gone.
         self._anew = spec.server == "pinned" or spec.action == "upload"
         self._stack = ExitStack()
@@ -181,7 +181,9 @@ class _Place:
         """Start a server that has seen nothing."""
         kind, folder = self.spec.server, self.runner.folder("server")
         try:
-            if kind == "registry":
+            if kind == "none":
+                yield Server("")
+            elif kind == "registry":
                 with servers.registry(folder) as server:
                     yield server
             else:
@@ -194,10 +196,13 @@ class _Place:
         scratch = self.runner.folder("scratch")
         uploads = self.spec.action == "upload"
         folder = self.dataset.folder if uploads else self.runner.folder("to", on_disk=self.spec.on_disk)
+        target = ExitStack()
         try:
-            command = contestant.command(
-                self._job(server.url, server.ca, folder, floor=contestant.kind == "floor"), scratch
-            )
+            job = self._job(server.url, server.ca, folder, floor=contestant.kind == "floor")
+            if self.spec.action == "copy":
+                checked = target.enter_context(self._started())
+                job = replace(job, target=checked.url)
+            command = contestant.command(job, scratch)
             home = self.runner.home(contestant)
             env = measure.environment(ca=server.ca, scratch=scratch, home=home)
             if self.spec.on_disk:
@@ -211,6 +216,7 @@ class _Place:
                 return replace(run, status=WRONG, note=note)
             return run
         finally:
+            target.close()
             shutil.rmtree(scratch, ignore_errors=True)
             if not uploads:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -228,8 +234,11 @@ class _Place:
         )
 
     def _problems(self, server: Server, folder: Path) -> list[str]:
-        if self.spec.action == "download":
-            return data.problems(self.dataset, lambda h: _first(folder / f"sha256-{h}", folder / h))
+        if self.spec.action not in ("upload", "copy"):
+            places = (folder, folder / "blobs")
+            return data.problems(
+                self.dataset, lambda h: _first(*(place / name for place in places for name in (f"sha256-{h}", h)))
+            )
         assert server.storage is not None
         storage = server.storage / "blobs/sha256"
         layers = server.storage / f"repositories/bench/{self.dataset.folder.name}/_layers/sha256"

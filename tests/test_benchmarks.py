@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def test_a_row_says_what_it_moves_and_from_where() -> None:
         return ROWS[name].title(scale)
 
     assert "5,000 blobs of 16 KiB, download, loopback, to a disk" == title("disk-small", 1.0)
+    assert "2 blobs of 1 GiB, verify, files in memory" == title("verify-large", 1.0)
+    assert "400 blobs of 1 MiB, copy, docker-registry" == title("copy-medium", 1.0)
     assert "400 blobs of 1 MiB, upload, docker-registry" == title("registry-medium-upload", 1.0)
     assert "1 blob of 512 MiB, download, loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first" == title(
         "heal-one", 1.0
@@ -98,6 +101,8 @@ def test_a_contestant_is_told_its_job_on_its_command_line(tmp_path: Path) -> Non
     )
 
     assert job == parse(job.arguments())
+    copy = replace(job, action="copy", target="http://127.0.0.1:2", ca=None)
+    assert copy == parse(copy.arguments())
 
 
 # -- on real servers
@@ -162,6 +167,33 @@ def test_an_upload_is_verified_in_the_storage_of_the_registry(tmp_path: Path) ->
     (row,) = found.rows
     assert set(contestants) == {entry.contestant for entry in row.entries} | set(row.left_out)
     assert {OK} == {run.status for entry in row.entries for run in entry.runs}
+
+
+@pytest.mark.integration
+def test_copies_pulls_and_checks_by_name_are_verified(tmp_path: Path) -> None:
+    need(docker_registry=shutil.which("docker-registry"), skopeo=shutil.which("skopeo"))
+
+    names = ["copy-small", "verify-large"]
+
+    found, _ = benchmark(tmp_path, "--rows", ",".join(names), "--size", "0.002")
+
+    assert names == [row.name for row in found.rows]
+    assert [{OURS, "skopeo"}, {OURS, "sha256sum", "SHA-256 alone"}] == [
+        {entry.contestant for entry in row.entries} for row in found.rows
+    ]
+    assert {OK} == {run.status for row in found.rows for entry in row.entries for run in entry.runs}
+
+
+@pytest.mark.integration
+def test_a_pull_by_name_is_verified(tmp_path: Path) -> None:
+    need(docker_registry=shutil.which("docker-registry"))
+    spec = replace(ROWS["pull-real"], workload=data.Workload("made", 5, 1000))
+    runner = Runner(work=tmp_path, disk=tmp_path, runs=1, only=frozenset({OURS, "oras", "skopeo"}))
+
+    row = runner.row(spec)
+
+    assert {OK} == {run.status for entry in row.entries for run in entry.runs}
+    assert OURS in {entry.contestant for entry in row.entries}
 
 
 @pytest.mark.integration

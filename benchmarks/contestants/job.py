@@ -17,7 +17,7 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     action: str
-    """``download`` or ``upload``."""
+    """``download``, ``upload``, ``pull`` (by name, what has the tag ``v1``), ``copy`` (to ``target``) or ``verify``."""
     list_file: Path
     """A line ``<hex> <size>`` for each blob."""
     url: str
@@ -28,6 +28,8 @@ class Job:
     """The files themselves, for who only wants to hash them."""
     threads: int
     ca: Path | None = None
+    target: str = ""
+    """The URL of the registry that a copy goes to."""
 
     @property
     def blobs(self) -> list[tuple[str, int]]:
@@ -50,12 +52,13 @@ class Job:
             *("--list", str(self.list_file), "--url", self.url, "--repository", self.repository),
             *("--folder", str(self.folder), "--source", str(self.source), "--threads", str(self.threads)),
         ]
-        return [*result, "--ca", str(self.ca)] if self.ca else result
+        result += ["--ca", str(self.ca)] if self.ca else []
+        return [*result, "--target", self.target] if self.target else result
 
 
 def parse(arguments: Sequence[str] | None = None) -> Job:
     parser = argparse.ArgumentParser()
-    parser.add_argument("action", choices=("download", "upload"))
+    parser.add_argument("action", choices=("download", "upload", "pull", "copy", "verify"))
     parser.add_argument("--list", dest="list_file", type=Path, required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--repository", required=True)
@@ -63,6 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> Job:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--ca", type=Path)
+    parser.add_argument("--target", default="")
     return Job(**vars(parser.parse_args(arguments)))
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         files = [f"{job.path(hexdigest)}:application/octet-stream" for hexdigest, _ in job.blobs]
         client.push(target, files=files, disable_path_validation=True)
 
-    run(download if job.action == "download" else upload)
+    run(upload if job.action == "upload" else download)
 
 
 if __name__ == "__main__":

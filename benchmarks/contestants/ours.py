@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 import transferkit as tk
 import transferkit.bulk  # with what it needs, before the time runs
-from benchmarks.contestants.job import parse, run
+from benchmarks.contestants.job import Job, parse, run
 
 
 def main(**keywords: Any) -> None:
     """Do the job; ``keywords`` are what a variant of this contestant adds to the call."""
     job = parse()
+    if job.action in ("pull", "copy", "verify"):
+        run(_by_name(job))
+        return
     blobs = [tk.Blob(f"sha256:{hexdigest}", size) for hexdigest, size in job.blobs]
     call = tk.download if job.action == "download" else tk.upload
     run(lambda: call(blobs, job.folder, base_url=job.url, repository=job.repository, **keywords))
+
+
+def _by_name(job: Job) -> Callable[[], object]:
+    """Return what does a job of the registry client, with what it needs."""
+    from transferkit.registry import Registry
+
+    registry = Registry(cache=job.folder)
+    name = f"{job.url}/{job.repository}:v1"
+    if job.action == "pull":
+        return lambda: registry.pull(name)
+    if job.action == "copy":
+        return lambda: registry.copy(name, f"{job.target}/{job.repository}:v1")
+    os.mkdir(job.folder / "blobs")
+    for hexdigest, _ in job.blobs:
+        os.link(job.source / f"sha256-{hexdigest}", job.folder / "blobs" / f"sha256-{hexdigest}")
+    return lambda: _verify(registry)
+
+
+def _verify(registry: Any) -> None:
+    wrong = registry.cache.verify()
+    if wrong:
+        raise ValueError(f"{len(wrong)} blobs are wrong")
 
 
 if __name__ == "__main__":
