@@ -26,11 +26,13 @@ from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers, select_proxy
 
+from transferkit.content.graph import local_platform
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.errors import ProtocolError
 from transferkit.forks import importing
-from transferkit.options import USER_AGENT, HostOptions, TransportOptions
+from transferkit.options import OLLAMA_AGENT, USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
+from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
@@ -53,7 +55,8 @@ class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
+    ``auth`` go to the registry's own origin alone, and nowhere where that is ``bare``: a mirror, which nobody needs to
+    trust. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
     ``headers`` is what every request says; ``patience`` the seconds that a short body may take which the job can do
     without.
     """
@@ -65,20 +68,34 @@ class Exchange:
         *,
         patience: float = 10.0,
         hosts: Mapping[str, HostOptions] | None = None,
+        bare: bool = False,
     ) -> None:
         self.options = options
+        self._bare = bare
         self._patience = patience
         self._hosts = hosts or {}
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         _import_socks(session)
-        self._lanes: dict[tuple[Origin, bool], Lane] = {}
+        self._lanes: dict[tuple[Origin, bool, bool], Lane] = {}
 
     @property
     def has_credentials(self) -> bool:
         """Whether the session has credentials of its own for the registry."""
-        return self._session.auth is not None or "Authorization" in self._session.headers
+        session = self._session
+        return not self._bare and (session.auth is not None or "Authorization" in session.headers)
+
+    def said_to(self, origin: Origin) -> Mapping[str, str]:
+        """Return what every request to ``origin`` says; to Ollama's registry in the form that it knows of clients."""
+        if self.options.user_agent == USER_AGENT and is_ollama(origin, self.options.ollama_hosts):
+            return {**self.headers, "User-Agent": ollama_agent()}
+        return self.headers
+
+    def is_private(self, origin: Origin) -> bool:
+        """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
+        lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
+        return any(lane.pool is not None and lane.pool.addresses.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
         """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
@@ -102,11 +119,12 @@ class Exchange:
         """
         assert request.origin is not None
         flow.check()
-        lane = self._lanes.get((request.origin, request.trusted))
+        key = request.origin, request.trusted, request.public_only
+        lane = self._lanes.get(key)
         if lane is None:
             for oldest in list(self._lanes)[: 1 - _LANES]:
                 self._lanes.pop(oldest, None)
-            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
+            lane = self._lanes[key] = self._find_lane(*key, flow)
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter = lane.adapter
@@ -114,20 +132,21 @@ class Exchange:
             return adapter.exchange(request, lane, flow)
         return send_by_session(self._session, request, lane, flow)
 
-    def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
+    def _find_lane(self, origin: Origin, trusted: bool, public_only: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
+        carries = trusted and not self._bare
         # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
-        given = self._hosts.get(origin.netloc) or self._hosts.get(origin.host) or HostOptions()
+        given = next((self._hosts[name] for name in origin.names if name in self._hosts), HostOptions())
         verify = False if given.insecure else given.ca_bundle or merged["verify"]
         proxies = dict(merged["proxies"] if given.proxies is None else given.proxies)
-        cert = given.client_cert or merged["cert"]
+        cert = given.client_cert or (merged["cert"] if carries else None)
         proxy = select_proxy(url, proxies)
         # An ``auth`` that is no pair of texts signs a PreparedRequest; cookies depend on the path. Which adapter a path
         # has is for the session to say, where one is mounted for a part of the origin.
         auth: Any = session.auth or ("", "")
         is_pair = isinstance(auth, tuple) and [type(part) for part in auth] == [str, str]
-        is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
+        is_plain = (not carries or (is_pair and not session.cookies)) and not any(
             prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
         )
         forwarded = proxy is not None and proxy.lower().startswith("http") and origin.scheme == "http"
@@ -137,15 +156,24 @@ class Exchange:
             proxy_from=_proxy_from(session, url, proxy) if proxy else "",
             connect_timeout=self.options.connect_timeout,
             patience=self._patience,
+            carries=carries,
+            public_only=public_only and proxy is None,  # a proxy finds the address by itself
             settings={"verify": verify, "cert": cert if trusted else None, "proxies": proxies},
-            headers=_merge(_headers_of(session, forwarded=forwarded, is_plain=is_plain), given.headers)
-            if trusted
-            else {},
+            headers=_merge(
+                _headers_of(session, forwarded=forwarded, is_plain=is_plain) if carries else {},
+                given.headers if trusted else {},
+            ),
             is_plain=is_plain,
         )
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
+
+
+def ollama_agent() -> str:
+    """Return our name in the form of Ollama's client: its registry tells clients that it does not know to upgrade."""
+    system, _, machine = local_platform().partition("/")
+    return f"{OLLAMA_AGENT} ({machine} {system}) Go/go1.25 {USER_AGENT}"
 
 
 def _import_socks(session: requests.Session) -> None:
@@ -182,7 +210,8 @@ def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, s
     """Return the fields of both; what a request says itself wins, but for our default name."""
     merged = CaseInsensitiveDict(ours)
     for name, text in theirs.items():
-        if merged.get(name) in (None, USER_AGENT):
+        said = merged.get(name)
+        if said in (None, USER_AGENT) or said.startswith(OLLAMA_AGENT):
             merged[name] = text
     return dict(merged.items())
 
@@ -206,7 +235,7 @@ def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
 def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
     """Send one request by the ordinary lane, as ``Exchange.send`` does."""
     body = request.body
-    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
+    theirs = lane.carries and "authorization" not in {name.lower() for name in request.headers}
     with foreign_errors(flow, lane):
         # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
         prepared: Any = requests.Request(
@@ -214,7 +243,7 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
             request.url,
             headers=dict(request.headers),
             auth=session.auth if theirs else None,
-            cookies=session.cookies if request.trusted and len(session.cookies) else None,
+            cookies=session.cookies if lane.carries and len(session.cookies) else None,
         ).prepare()
         prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
         prepared.register_hook("response", _hide_location)

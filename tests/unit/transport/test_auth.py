@@ -18,9 +18,9 @@ from transferkit.protocol.challenge import AuthChallenge
 from transferkit.testing import Pause, answer, scripted_server
 from transferkit.testing.scripted import RawRequest, ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.auth import bearer, read_token
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
+from transferkit.transport.tokens import bearer, read_token
 
 SCOPE = "repository:library/model:pull"
 USER = ("user", "pass:word")
