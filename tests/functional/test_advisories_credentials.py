@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from pathlib import Path
 
 import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import transferkit as tk
 from transferkit.options import HostOptions
 from transferkit.registry import Registry
 from transferkit.testing import answer
+from transferkit.testing.registry import running_registry
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 REPOSITORY = "library/model"
@@ -117,6 +122,90 @@ def test_ghsa_vh4v_2xq2_g5cg_what_the_machine_keeps_does_not_follow_a_redirect(n
     assert "authorization" not in request.headers
 
 
+def test_cve_2025_51471_a_key_signs_nothing_for_a_realm_elsewhere(names, serve, tmp_path):
+    """Ollama signed for whatever realm a registry named."""
+    key = tmp_path / "key"
+    private = Ed25519PrivateKey.generate()
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+
+    def script(request):
+        if "/token" in request.target:
+            return TOKEN
+        if request.headers.get("authorization") == "Bearer issued":
+            return content_of(request)
+        realm = f"http://evil.example:{server.port}/token"
+        return answer(401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}",service="s"'})
+
+    server = serve(script)
+    host = f"registry.example:{server.port}"
+    with Registry(cache=tmp_path / "c", hosts={host: HostOptions(ollama_key=key)}) as client:
+        client.pull(f"http://{host}/{REPOSITORY}:v1")
+
+    assert [("/token?service=s&scope=repository%3Alibrary%2Fmodel%3Apull", None)] == [
+        (request.target, request.headers.get("authorization")) for request in seen(server, "evil.example")
+    ]
+
+
+# -- lists in pages
+
+
+@pytest.mark.parametrize("host", ["evil.example", "10.0.0.1", "169.254.169.254"])
+def test_ghsa_h7vf_4x9w_h99v_the_next_page_is_on_the_registry_itself(names, serve, docker, tmp_path, host):
+    link = {"Link": '<http://{host}:{port}/v2/library/model/tags/list?last=a>; rel="next"'}
+
+    def script(request):
+        return answer(
+            200, b'{"tags": ["a"]}', {name: text.format(host=host, port=server.port) for name, text in link.items()}
+        )
+
+    server = serve(script)
+    with Registry(cache=tmp_path / "c", token="token-secret") as client, pytest.raises(tk.ProtocolError):
+        client.tags(f"http://registry.example:{server.port}/{REPOSITORY}")
+
+    assert ["registry.example"] == names
+
+
+@pytest.mark.parametrize("kind", ["the same", "ever another"])
+def test_ghsa_298f_872v_2rcx_a_list_has_an_end(serve, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("transferkit.remote.listing.MAX_PAGES", 20)
+
+    def script(request):
+        last = len(server.requests) if kind == "ever another" else 0
+        link = f'</v2/library/model/tags/list?last={last}>; rel="next"'
+        return answer(200, b'{"tags": ["a"]}', {"Link": link})
+
+    server = serve(script)
+    with Registry(cache=tmp_path / "c") as client, pytest.raises(tk.ProtocolError):
+        client.tags(f"{server.url}/{REPOSITORY}")
+
+    assert len(server.requests) == (20 if kind == "ever another" else 2)
+
+
+def test_ghsa_298f_872v_2rcx_referrers_in_a_circle_are_each_copied_once(serve, tmp_path):
+    """Two manifests that refer to each other, and to themselves."""
+    documents = {}
+    for name in "abc":
+        raw = json.dumps({**json.loads(MANIFEST), "annotations": {"name": name}}).encode()
+        documents["sha256:" + hashlib.sha256(raw).hexdigest()] = raw
+
+    def source(request):
+        last = request.target.rpartition("/")[2]
+        if "/referrers/" in request.target:
+            entries = [{"mediaType": "m", "digest": each, "size": len(documents[each])} for each in documents]
+            return answer(200, json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+        if "/manifests/" in request.target:
+            return answer(200, documents.get(last) or next(iter(documents.values())))
+        return answer(200, b"hello")
+
+    server = serve(source)
+    with running_registry() as target, Registry(cache=tmp_path / "c") as client:
+        client.copy(f"{server.url}/{REPOSITORY}:v1", f"{target.url}/{REPOSITORY}:v1", referrers=True)
+        for digest, raw in documents.items():
+            assert raw == tk.fetch_manifest(digest, base_url=target.url, repository=REPOSITORY).raw
+
+    assert 3 == sum("/referrers/" in request.target for request in server.requests)
+
+
 # -- mirrors, which nobody needs to trust
 
 
@@ -160,8 +249,6 @@ def test_cve_2026_33540_a_mirror_sees_nothing_of_the_session(serve, tmp_path, se
 
 @pytest.fixture
 def session_with_secrets():
-    import requests
-
     with requests.Session() as session:
         session.auth = ("alice", "session-secret")
         session.headers["X-Api-Key"] = "header-secret"
