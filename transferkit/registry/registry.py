@@ -78,6 +78,7 @@ class Registry(Closing):
             auth=auth,
             token=token,
             get_token=get_token,
+            offline=self.offline,
         )
         self._sites = Sites(self._hosts, self.options)
 

@@ -15,6 +15,7 @@ from functools import partial
 import requests
 
 from transferkit.content.interfaces import Closing
+from transferkit.errors import ConnectError
 from transferkit.names import API_HOSTS
 from transferkit.options import HostOptions, TransportOptions, check_hosts
 from transferkit.protocol.origin import Origin
@@ -43,7 +44,7 @@ class Hosts(Closing):
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
     keeps ``connections`` idle ones an origin at most. ``stall_timeout`` (seconds), ``auth``, ``token`` and
     ``get_token`` are those of ``download``; without them a registry that challenges is shown what the machine has for
-    it, and one of Ollama's what a key signs. ``hosts`` has what holds for single hosts.
+    it, and one of Ollama's what a key signs. ``hosts`` has what holds for single hosts. ``offline``: none is spoken to.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Hosts(Closing):
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
+        offline: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._offline = offline
         self._own: requests.Session | None = None
         if session is None:
             session = self._own = requests.Session()
@@ -97,7 +100,14 @@ class Hosts(Closing):
 
         ``insecure``: its certificate is not looked at, by those who ask for it so; nothing else is shared with them.
         ``mirror``: it stands for another registry, and sees nothing that is not for its host alone.
+
+        Raises:
+            ConnectError: nobody is to be spoken to.
         """
+        if self._offline:
+            raise ConnectError(
+                f"{origin} is not asked: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False
+            )
         with self._lock:
             host = self._hosts.get((origin, insecure, mirror))
             if host is None:
