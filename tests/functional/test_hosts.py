@@ -198,7 +198,7 @@ def test_a_host_is_named_in_any_case_with_its_port_or_without(names, serve, tmp_
         ({"": HostOptions()}, ValueError, "named host or host:port"),
         ({"registry.example": {"insecure": True}}, TypeError, "'registry.example' has dict"),
         ({5: HostOptions()}, TypeError, "maps hosts to HostOptions"),
-        (["registry.example"], TypeError, "is no list"),
+        (["registry.example"], TypeError, "hosts"),
     ],
 )
 def test_hosts_that_are_none_are_refused_at_once(tmp_path, hosts, error, says):
