@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from transferkit.content.digest import Digest, digest_to_path
     from transferkit.content.manifest import Index, Manifest
     from transferkit.errors import *
-    from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+    from transferkit.names import Name, Reference
+    from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
+    from transferkit.registry import Registry, copy, pull, push
     from transferkit.report import Plan, Report
     from transferkit.storage.partials import PartialFile, discard, partials
     from transferkit.trace import Trace
@@ -36,8 +38,10 @@ _HOMES = {
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),
-    "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
+    "names": ("Name", "Reference"),
+    "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
+    "registry": ("Registry", "copy", "pull", "push"),
     "report": ("Plan", "Report"),
     "storage.partials": ("PartialFile", "discard", "partials"),
     "trace": ("Trace",),
@@ -56,6 +60,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "HostOptions",
     "IncompleteError",
     "Index",
     "InvalidDescriptorError",
@@ -64,6 +69,7 @@ __all__ = [
     "InvalidNameError",
     "Manifest",
     "ManifestNotFoundError",
+    "Name",
     "NotFoundError",
     "OutOfSpaceError",
     "PartialFile",
@@ -72,6 +78,8 @@ __all__ = [
     "ProtocolError",
     "RateLimitedError",
     "ReadError",
+    "Reference",
+    "Registry",
     "RegistryError",
     "Report",
     "RetriesExhaustedError",
@@ -92,12 +100,15 @@ __all__ = [
     "VerificationError",
     "WriteError",
     "__version__",
+    "copy",
     "digest_to_path",
     "discard",
     "download",
     "fetch_manifest",
     "partials",
     "plan",
+    "pull",
+    "push",
     "upload",
 ]
 
