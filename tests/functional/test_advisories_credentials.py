@@ -274,7 +274,8 @@ def test_cve_2026_33540_a_mirror_is_shown_what_the_machine_keeps_for_it(serve, d
 # -- what is said of one host
 
 
-def test_ghsa_h3wm_jjqf_8jm2_the_certificate_of_a_host_is_for_it_alone(names, serve_tls, authority, tmp_path):
+@pytest.mark.parametrize("named", ["registry.example:{port}", "registry.example"])
+def test_ghsa_h3wm_jjqf_8jm2_the_certificate_of_a_host_is_for_it_alone(names, serve_tls, authority, tmp_path, named):
     """Neither for the storage, nor for a token service, nor for another port of its own."""
     elsewhere = serve_tls(lambda request: TOKEN if "/token" in request.target else answer(200, b"hello"))
 
@@ -292,8 +293,10 @@ def test_ghsa_h3wm_jjqf_8jm2_the_certificate_of_a_host_is_for_it_alone(names, se
         ca_bundle=authority.bundle, client_cert=authority.client_certificate, headers={"X-Key": "header-secret"}
     )
     trust = HostOptions(ca_bundle=authority.bundle)
-    others = {f"{name}.example:{elsewhere.port}": trust for name in ("registry", "storage")}
-    with Registry(cache=tmp_path / "c", hosts={host: options, **others}) as client:
+    others = {f"storage.example:{elsewhere.port}": trust}
+    if named != "registry.example":
+        others[f"registry.example:{elsewhere.port}"] = trust
+    with Registry(cache=tmp_path / "c", hosts={named.format(port=server.port): options, **others}) as client:
         client.pull(f"{host}/{REPOSITORY}:v1")
 
     assert ({True}, {False}) == (set(server.certificates), set(elsewhere.certificates))
