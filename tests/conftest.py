@@ -71,6 +71,18 @@ def _transport(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _nobodys_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The credentials of whoever runs the tests are none of theirs."""
+    for name in ("TRANSFERKIT_TOKEN", "TRANSFERKIT_USERNAME", "TRANSFERKIT_PASSWORD", "TRANSFERKIT_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    empty = tmp_path_factory.getbasetemp() / "no-credentials"
+    monkeypatch.setenv("DOCKER_CONFIG", str(empty))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(empty))
+
+
+@pytest.fixture(autouse=True)
 def _no_thread_left() -> Iterator[None]:
     """No call of this library leaves a thread behind."""
     before = {thread.ident for thread in threading.enumerate()}

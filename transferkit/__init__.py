@@ -16,14 +16,16 @@ from transferkit._version import __version__
 from transferkit.forks import importing
 
 if TYPE_CHECKING:
-    from transferkit.bulk import digest_to_path, download, fetch_manifest, plan, upload
+    from transferkit.bulk import download, fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
-    from transferkit.content.digest import Digest
+    from transferkit.content.digest import Digest, digest_to_path
     from transferkit.content.manifest import Index, Manifest
     from transferkit.errors import *
-    from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+    from transferkit.names import Name, Reference
+    from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
+    from transferkit.registry import Registry, copy, pull, push
     from transferkit.report import Plan, Report
     from transferkit.storage.partials import PartialFile, discard, partials
     from transferkit.trace import Trace
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
 
 # The module of each public name; those that are not here are exceptions.
 _HOMES = {
-    "bulk": ("digest_to_path", "download", "fetch_manifest", "plan", "upload"),
+    "bulk": ("download", "fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
-    "content.digest": ("Digest",),
+    "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),
-    "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
+    "names": ("Name", "Reference"),
+    "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
+    "registry": ("Registry", "copy", "pull", "push"),
     "report": ("Plan", "Report"),
     "storage.partials": ("PartialFile", "discard", "partials"),
     "trace": ("Trace",),
@@ -56,6 +60,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "HostOptions",
     "IncompleteError",
     "Index",
     "InvalidDescriptorError",
@@ -64,6 +69,7 @@ __all__ = [
     "InvalidNameError",
     "Manifest",
     "ManifestNotFoundError",
+    "Name",
     "NotFoundError",
     "OutOfSpaceError",
     "PartialFile",
@@ -72,6 +78,8 @@ __all__ = [
     "ProtocolError",
     "RateLimitedError",
     "ReadError",
+    "Reference",
+    "Registry",
     "RegistryError",
     "Report",
     "RetriesExhaustedError",
@@ -92,12 +100,15 @@ __all__ = [
     "VerificationError",
     "WriteError",
     "__version__",
+    "copy",
     "digest_to_path",
     "discard",
     "download",
     "fetch_manifest",
     "partials",
     "plan",
+    "pull",
+    "push",
     "upload",
 ]
 

@@ -18,6 +18,8 @@ from transferkit.errors import InvalidDigestError, InvalidNameError
 # The specification's advice: host and name together in 255 characters. No component outgrows a file name then.
 _MAX_REPOSITORY = 255
 OLLAMA_HOSTS = ("ollama.ai", "ollama.com")  # and what is below them
+# Docker Hub's name in references is not that of its API.
+API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _SHOWN = 200  # characters of a rejected text that an error repeats
 
 

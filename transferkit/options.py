@@ -6,6 +6,7 @@ name. Knows no other module of the library.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import index
@@ -15,6 +16,7 @@ from transferkit._version import __version__
 
 MIB = 1024 * 1024
 USER_AGENT = f"transferkit/{__version__}"
+OLLAMA_AGENT = "ollama/0.13.0"  # the release whose dialect is spoken to Ollama's registry
 MOST = 7 * 24 * 3600  # seconds of a time limit: what the system can be asked for ends somewhere
 
 
@@ -102,6 +104,9 @@ class HostOptions:
     """Proxies by scheme, as ``requests`` has them; an empty mapping for none."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Header fields of each request to it."""
+    ollama_key: str | None = None
+    """The private key (a file in OpenSSH's format) that its token service knows. Ollama's own registry is shown
+    ``~/.ollama/id_ed25519`` by default."""
     mirrors: tuple[str, ...] = ()
     """Base URLs of registries with the same repositories, asked before it, in this order. They need not be trusted."""
 
@@ -109,9 +114,33 @@ class HostOptions:
         _check(self, "http, https or None", lambda value: value in (None, "http", "https"), "scheme")
         _check(self, "a tuple of URLs", lambda value: not isinstance(value, str), "mirrors")
         object.__setattr__(self, "mirrors", tuple(self.mirrors))
+        paths = (self.ca_bundle, self.ollama_key, *_pair(self.client_cert))
+        if not all(path is None or isinstance(path, (str, os.PathLike)) for path in paths):
+            raise TypeError("HostOptions.ca_bundle, client_cert and ollama_key are paths of files")
         for name, text in self.headers.items():
             if any(c in f"{name}{text}" for c in "\r\n\0") or not name:
                 raise ValueError("HostOptions.headers are names and texts of one line each")
+
+
+def _pair(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def check_hosts(hosts: Mapping[str, HostOptions] | None) -> dict[str, HostOptions]:
+    """Return what holds for single hosts, by their names in lower case.
+
+    Raises:
+        TypeError: it is no mapping, or has something else than ``HostOptions``.
+        ValueError: a name is a URL, and no ``host`` or ``host:port``.
+    """
+    if not isinstance(hosts or {}, Mapping):
+        raise TypeError(f"hosts maps hosts to HostOptions, and is no {type(hosts).__name__}")
+    for host, given in (hosts or {}).items():
+        if not isinstance(host, str) or not isinstance(given, HostOptions):
+            raise TypeError(f"hosts maps hosts to HostOptions; {host!r} has {type(given).__name__}")
+        if "/" in host or not host:
+            raise ValueError(f"hosts are named host or host:port, without scheme and path, not {host[:200]!r}")
+    return {host.lower(): given for host, given in (hosts or {}).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ ggcr #2296
 ggcr #2328
 ggcr #2227
 ggcr #2250
+CVE-2026-85180
 CVE-2026-49349
 regclient 1a80807
 regclient 39de02d

@@ -233,7 +233,9 @@ def answers(process: subprocess.Popen[bytes], port: int, *, tls: bool) -> bool:
             try:
                 connection.request("GET", "/v2/")
                 connection.getresponse().read()
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+                    return process.poll() is None  # it is up, and wants a client certificate
                 time.sleep(0.02)
             else:
                 return process.poll() is None

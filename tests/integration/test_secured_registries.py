@@ -40,6 +40,7 @@ WHERE = "library/model"
 PULL, PUSH = f"repository:{WHERE}:pull", f"repository:{WHERE}:pull,push"
 USER = ("alice", "s3cret:with colon")
 WRONG = ("alice", "not-the-p4ssword")
+IDENTITY = "identity-token"
 
 AssertStored = Callable[[Path, list[tk.Blob]], None]
 
@@ -139,6 +140,10 @@ class TokenService:
     def __call__(self, request: RawRequest) -> bytes:
         query = parse_qs(urlsplit(request.target).query)
         authorization = request.headers.get("authorization")
+        if request.method == "POST":  # an identity token, which stands for the user here
+            query = parse_qs(request.body.decode())
+            query["scope"] = " ".join(query["scope"]).split()
+            authorization = basic(*USER) if query["refresh_token"] == [IDENTITY] else "Basic wrong"
         with self.lock:
             self.asked.append(sorted(map(in_order, query.get("scope", []))))
             self.authorizations.add(authorization)
@@ -449,3 +454,106 @@ def test_a_certificate_that_does_not_verify_is_final_and_the_error_names_the_bun
             assert "REQUESTS_CA_BUNDLE" in str(caught.value)
     assert contents(tmp_path / "new") == {}
     assert tls_registry.blobs() == {}
+
+
+# --- What the machine has -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def docker_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
+    """``docker_login(config)`` leaves Docker's config.json as ``docker login`` does."""
+    (tmp_path / "docker").mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+    def write(config: dict[str, Any]) -> None:
+        (tmp_path / "docker" / "config.json").write_text(json.dumps(config))
+
+    return write
+
+
+def round_trip(url: str, blobs: list[tk.Blob], folder: Path, assert_stored: AssertStored) -> None:
+    tk.upload(blobs, folder / "src", base_url=url, repository=WHERE)
+    tk.download(blobs, folder / "new", base_url=url, repository=WHERE)
+    assert_stored(folder / "new", blobs)
+
+
+def test_who_has_logged_in_with_docker_needs_no_arguments(
+    guarded_registry: Any, docker_login: Any, make_blobs: Any, assert_stored: AssertStored, tmp_path: Path
+) -> None:
+    blobs = make_blobs(tmp_path / "src", [1, 20_000])
+    docker_login({"auths": {guarded_registry.authority: {"auth": basic(*USER)[6:]}}})
+    round_trip(guarded_registry.url, blobs, tmp_path, assert_stored)
+
+
+def test_a_helper_that_speaks_dockers_protocol_is_asked(
+    guarded_registry: Any,
+    docker_login: Any,
+    make_blobs: Any,
+    assert_stored: AssertStored,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blobs = make_blobs(tmp_path / "src", [1, 20_000])
+    answer = json.dumps({"ServerURL": guarded_registry.authority, "Username": USER[0], "Secret": USER[1]})
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "docker-credential-test"
+    program.write_text(f"#!/bin/sh\n[ $1 = get ] && [ $(cat) = {guarded_registry.authority} ] && echo '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    docker_login({"credsStore": "test"})
+    round_trip(guarded_registry.url, blobs, tmp_path, assert_stored)
+
+
+def test_an_identity_token_brings_tokens_that_docker_registry_takes(
+    run_token_registry: Any, docker_login: Any, make_blobs: Any, assert_stored: AssertStored, tmp_path: Path
+) -> None:
+    blobs = make_blobs(tmp_path / "src", [1, 20_000])
+    with run_token_registry() as (registry, service):
+        docker_login({"auths": {registry.authority: {"identitytoken": IDENTITY}}})
+        round_trip(registry.url, blobs, tmp_path, assert_stored)
+        assert service.asked == [[PUSH], [PULL]]
+
+
+# --- What is said of one host -------------------------------------------------------------------------------------
+
+
+def test_a_registry_that_wants_a_client_certificate(
+    run_docker_registry: Any, certificate_authority: trustme.CA, bundle: str, tmp_path: Path
+) -> None:
+    certificate = certificate_authority.issue_cert("127.0.0.1")
+    paths = {name: str(tmp_path / f"{name}.pem") for name in ("chain", "key", "mine", "both")}
+    certificate.cert_chain_pems[0].write_to_path(paths["chain"])
+    certificate.private_key_pem.write_to_path(paths["key"])
+    own = certificate_authority.issue_cert("me@example.org")
+    own.private_key_and_cert_chain_pem.write_to_path(paths["both"])
+    tls = {"certificate": paths["chain"], "key": paths["key"], "clientcas": [bundle]}
+    (tmp_path / "a.bin").write_bytes(b"content" * 1000)
+    with run_docker_registry(tmp_path / "server", http={"tls": tls}) as running:
+        name = f"{running.authority}/{WHERE}:v1"
+        mine = tk.HostOptions(ca_bundle=bundle, client_cert=paths["both"])
+        with tk.Registry(cache=tmp_path / "one", hosts={running.authority: mine}) as registry:
+            registry.push(name, files=[tmp_path / "a.bin"])
+            registry.pull(name)
+            assert registry.export(name, tmp_path / "out").keys() == {"a.bin"}
+        options = tk.TransferOptions(retry=tk.RetryOptions(attempts=1, patience=0))
+        nobody = {running.authority: tk.HostOptions(ca_bundle=bundle)}
+        with tk.Registry(cache=tmp_path / "two", hosts=nobody, options=options) as registry:
+            with pytest.raises(tk.TransportError):
+                registry.resolve(name)
+    assert (tmp_path / "out" / "a.bin").read_bytes() == b"content" * 1000
+
+
+def test_a_mirror_that_pulls_through(run_docker_registry: Any, recording_proxy: Any, tmp_path: Path) -> None:
+    """docker-registry as a cache of another one, which is asked for the manifest alone."""
+    (tmp_path / "a.bin").write_bytes(b"content" * 1000)
+    with run_docker_registry(tmp_path / "origin") as origin, recording_proxy(origin.url) as seen:
+        proxy = {"remoteurl": origin.url}
+        with run_docker_registry(tmp_path / "mirror", proxy=proxy, storage={"delete": None}) as mirror:
+            host = seen.url.partition("://")[2]
+            given = {host: tk.HostOptions(mirrors=(mirror.url,), scheme="http")}
+            with tk.Registry(cache=tmp_path / "cache", hosts=given) as registry:
+                registry.push(f"http://{origin.authority}/{WHERE}:v1", files=[tmp_path / "a.bin"])
+                registry.pull(f"{host}/{WHERE}:v1")
+                registry.export(f"{host}/{WHERE}:v1", tmp_path / "out")
+            assert not [request for request in seen.requests if "/blobs/" in request.target]
+    assert (tmp_path / "out" / "a.bin").read_bytes() == b"content" * 1000

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from transferkit._version import __version__
-from transferkit.options import RetryOptions, TransferOptions, TransportOptions
+from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions, check_hosts
 
 
 def test_defaults_are_as_documented() -> None:
@@ -151,3 +151,17 @@ def test_a_value_of_another_type_is_a_type_error_that_says_what_is_taken(kind: A
 def test_the_refusal_of_a_type_says_which_one_is_taken() -> None:
     with pytest.raises(TypeError, match=r"^TransferOptions\.chunk_size is at least 1 \(int \| None\), not 8000000\.0$"):
         TransferOptions(chunk_size=8e6)  # type: ignore[arg-type]
+
+
+def test_hosts_are_named_in_lower_case() -> None:
+    options = HostOptions(insecure=True)
+    assert {"a.example:5000": options} == check_hosts({"A.Example:5000": options})
+    assert {} == check_hosts(None)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "error"), [({"http://a": HostOptions()}, ValueError), ({"a": None}, TypeError), ("a.example", TypeError)]
+)
+def test_hosts_that_are_none(hosts: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="hosts"):
+        check_hosts(hosts)

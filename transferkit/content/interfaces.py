@@ -189,7 +189,7 @@ class Ingest(Protocol):
         """Read what was written unverified into ``hasher``. StorageError: it cannot be read."""
 
     def follow(self, flow: Flow, notify: Notify | None = None) -> None:
-        """Hash what is in place next to what is hashed, unless another thread does; ``notify`` as ``offset`` grows."""
+        """Hash what is in place next to what is hashed, unless another thread does; ``notify`` as it goes on."""
 
     def restart(self) -> None:
         """Throw away what is in place, and go on from the first byte. Nobody else is at it meanwhile."""

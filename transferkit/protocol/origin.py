@@ -8,7 +8,7 @@ and a ``Content-Location``. Each of them comes here. The rules:
    certificate.
 3. A host that is a literal address which the public Internet does not route (``protocol.addresses``) is refused, unless
    the registry itself is a private literal or ``localhost``, or the host is the registry's own, or ``storage_hosts``
-   names it.
+   names it. A name that leads to such an address is refused by who connects (``must_be_public``).
 4. Ten hops at most; no user name in a URL.
 """
 
@@ -73,7 +73,12 @@ class Origin:
 
     def in_hosts(self, hosts: frozenset[str]) -> bool:
         """Tell whether ``hosts`` names this one, as ``host`` or ``host:port``; with brackets or without for IPv6."""
-        return not hosts.isdisjoint((self.host, self._bracketed, f"{self._bracketed}:{self.port}"))
+        return not hosts.isdisjoint(self.names)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """How a user may name its host: the most specific way first."""
+        return f"{self._bracketed}:{self.port}", self._bracketed, self.host
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}"
@@ -117,6 +122,17 @@ def check_step(registry: Origin, url: str, *, previous: Origin, allowed: frozens
     option = f"TransportOptions(storage_hosts={{{origin.netloc!r}}})"
     text = f"{registry.host} sends us to the {kind} address {origin.netloc}; refused"
     raise ProtocolError(f"{text}. If that is right, allow it with {option}")
+
+
+def must_be_public(registry: Origin, origin: Origin, allowed: frozenset[str] = frozenset()) -> bool:
+    """Tell whether ``origin``, where ``registry`` leads to, is a name that may lead to no private address.
+
+    A name passes ``check_step``; its addresses are judged by who connects (CVE-2026-85180). Of a registry that is at a
+    private address itself, however it is named, nobody is asked this.
+    """
+    if origin.host == registry.host or origin.in_hosts(allowed):
+        return False
+    return kind_of(origin.host) == "name" and kind_of(registry.host) != "private"
 
 
 # Registries whose token service has another name: the pairs that everybody meets.

@@ -82,6 +82,7 @@ class Registry(Closing):
             auth=auth,
             token=token,
             get_token=get_token,
+            offline=self.offline,
         )
         self._sites = Sites(self._hosts, self.options)
 
@@ -148,8 +149,8 @@ class Registry(Closing):
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
 
         Raises:
-            InvalidNameError, ManifestNotFoundError, InvalidManifestError, DigestMismatchError: as for ``resolve``; also
-                for a manifest without layers, and for an index that has nothing for the platform.
+            InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
+            InvalidManifestError: it is malformed, has no layers, or is an index that has nothing for the platform.
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
         """

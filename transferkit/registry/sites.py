@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from transferkit.content.interfaces import Flow
 from transferkit.errors import CertificateError, ConnectError, TransferKitError
-from transferkit.names import Name, Reference
-from transferkit.options import HostOptions, TransferOptions
+from transferkit.names import API_HOSTS, Name, Reference
+from transferkit.options import TransferOptions
 from transferkit.remote.mirrors import MirroredRepository
 from transferkit.remote.repository import Repository
 from transferkit.transport.client import Client
@@ -18,9 +18,6 @@ from transferkit.transport.hosts import Hosts
 from transferkit.transport.request import Request
 
 logger = logging.getLogger(__name__)
-
-# Docker Hub's name in references is not that of its API.
-_APIS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +40,18 @@ class Sites:
     def find(self, reference: Reference, flow: Flow) -> Site:
         """Return the site of a reference; a host of this machine whose scheme nobody has said is asked for it once."""
         name = reference.name
-        host = _APIS.get(name.host.lower(), name.host)
-        given = self._hosts.given.get(host.lower()) or HostOptions()
+        host = API_HOSTS.get(name.host.lower(), name.host)
+        given = self._hosts.options_of(f"https://{host}")
         insecure = reference.scheme == "https+insecure"
         scheme = "https" if insecure else reference.scheme
         if not reference.has_scheme:
             scheme = given.scheme or self._schemes.get(host) or self._ask_scheme(host, flow)
         registry = self._repository(f"{scheme}://{host}", name, insecure=insecure)
-        mirrors = [self._repository(url, name) for url in given.mirrors]
+        mirrors = [self._repository(url, name, mirror=True) for url in given.mirrors]
         return Site(registry, MirroredRepository(mirrors, registry) if mirrors else registry)
 
-    def _repository(self, base_url: str, name: Name, *, insecure: bool = False) -> Repository:
-        client = Client(base_url, self._hosts, retry=self._options.retry, insecure=insecure)
+    def _repository(self, base_url: str, name: Name, *, insecure: bool = False, mirror: bool = False) -> Repository:
+        client = Client(base_url, self._hosts, retry=self._options.retry, insecure=insecure, mirror=mirror)
         return Repository(client, name.repository, part_size=self._options.part_size)
 
     def _ask_scheme(self, host: str, flow: Flow) -> str:

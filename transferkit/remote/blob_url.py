@@ -87,7 +87,13 @@ class BlobURL:
             headers["If-Match"] = target.etag
         url = self._home if target is None else target.url
         return self.endpoint.read(
-            method="GET", url=url, ok=_OK, headers=headers, subject=self.subject, missing=BlobNotFoundError
+            method="GET",
+            url=url,
+            ok=_OK,
+            headers=headers,
+            subject=self.subject,
+            missing=BlobNotFoundError,
+            is_content=True,
         )
 
     def _found(self, response: Response) -> Target:

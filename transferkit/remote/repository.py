@@ -56,6 +56,7 @@ class Repository:
             headers={"Range": f"bytes={offset}-"} if offset else {},
             subject=descriptor.digest.short,
             missing=errors.BlobNotFoundError,
+            is_content=True,
         )
         try:
             response = self.client.send(request, flow)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from transferkit.content.chunk import Chunk, Ranges
+from transferkit.content.chunk import MIN_CHUNK, Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Flow, Notify
@@ -199,7 +199,8 @@ class Partial(FileIngest):
             count = self._read(buffer[: until - self.offset], self.offset)
             self._hasher.update(buffer[:count])
             self.offset += count
-            if notify is not None:
+            # Once for what may be a chunk: who waits looks at all blobs, and takes the interpreter for it.
+            if notify is not None and self.offset // MIN_CHUNK > (self.offset - count) // MIN_CHUNK:
                 notify()
 
     def _frontier(self) -> int:

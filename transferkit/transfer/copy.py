@@ -155,7 +155,7 @@ class Copy:
         flow.counter.set_position(ingest.in_place + ingest.unverified)
         self.scheduler.opened(blob)
         try:
-            ingest.follow(flow, self.scheduler.notify)
+            ingest.follow(flow, self.scheduler.hashed)
             if isinstance(self._source, ChunkLister) and not blob.again:
                 self._list_attempts.run(self._read_list, blob, flow)
         except RetriesExhaustedError as error:
@@ -203,7 +203,7 @@ class Copy:
             if unit.at == unit.end:
                 self.speeds.record(unit.end - unit.start, time.monotonic() - began)
                 flow.next_attempt()  # a cut that came after the last byte is nobody's
-                unit.ingest.follow(flow, self.scheduler.notify)
+                unit.ingest.follow(flow, self.scheduler.hashed)
         except TransferKitError as error:
             self._fail(blob, error)
         finally:

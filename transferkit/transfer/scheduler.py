@@ -84,6 +84,11 @@ class Scheduler:
             self._active.remove(blob)
             self._news.notify_all()
 
+    def hashed(self) -> None:
+        """Wake one of those that wait: the hasher of a blob has moved on, by a chunk at most."""
+        with self._news:
+            self._news.notify()
+
     def notify(self) -> None:
         """Wake who waits: there are chunks to be had."""
         with self._news:

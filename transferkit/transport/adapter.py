@@ -85,8 +85,10 @@ class PooledAdapter(HTTPAdapter):
             is_used = connection is not None
             if connection is None:
                 with foreign_errors(flow, lane, connecting=True):
-                    connection = pool.new(flow, lane.connect_timeout, tunnel=lane.tunnel)
+                    connection = pool.new(flow, lane.connect_timeout, tunnel=lane.tunnel, public_only=lane.public_only)
             try:
+                if lane.public_only:
+                    connection.check_public()
                 return http11.converse(connection, head, request, lane, flow)
             except http11.StaleConnection as error:
                 # Closed by the server while it was idle, and nothing of a response came: that is no failure of the

@@ -17,6 +17,8 @@ from itertools import zip_longest
 from typing import Any
 
 from transferkit.content.interfaces import Flow
+from transferkit.errors import ProtocolError
+from transferkit.protocol.addresses import kind_of
 from transferkit.transport.sockets import WRITE, closed_on_error, new_poll
 
 STAGGER = 0.25  # seconds between two attempts: the recommendation of RFC 8305, section 5
@@ -46,6 +48,36 @@ class Addresses:
     def answered(self, info: Info) -> None:
         """Take in that this address has answered."""
         self._best = info[4]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the address that answered last is one that the public Internet does not route."""
+        return self._best is not None and is_private(self._best)
+
+
+def is_private(address: Any) -> bool:
+    """Tell whether an address of ``getaddrinfo`` is one that the public Internet does not route."""
+    return kind_of(str(address[0])) != "public"
+
+
+def public_ones(host: str, infos: list[Info]) -> list[Info]:
+    """Return the addresses of ``host`` that are public.
+
+    Raises:
+        ProtocolError: there is none; the message says which option allows the others.
+    """
+    found = [info for info in infos if not is_private(info[4])]
+    if infos and not found:
+        raise refused(host, infos[0][4])
+    return found
+
+
+def refused(host: str, address: Any) -> ProtocolError:
+    """Return the refusal to connect to a private address where a public registry has led to a name."""
+    return ProtocolError(
+        f"a public registry sends us to {host}, which is at the private address {address[0]}; refused. If that is "
+        f"right, allow it with TransportOptions(storage_hosts={{{host!r}}})"
+    )
 
 
 def _by_turns(found: Iterable[Any]) -> list[Info]:

@@ -1,41 +1,34 @@
 """Authentication, in one place: challenges in, an ``Authorization`` header for the registry's own origin out.
 
-Knows the token dance and who may see which secret. Tokens are kept per scope, and the cache itself lets one thread
-fetch while the others wait, so no caller can forget to.
+Knows whose credentials are shown: what the user has given, else what the machine has (``transport.credentials``), else
+an Ollama key. Tokens are kept per scope, and the cache itself lets one thread fetch while the others wait, so no caller
+can forget to.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
-from urllib.parse import urlencode
+from typing import Protocol, TypeAlias
 
 from transferkit.content.interfaces import Flow
-from transferkit.errors import ProtocolError, UnauthorizedError
-from transferkit.protocol.challenge import AuthChallenge, merge_scopes, parse_all
-from transferkit.protocol.diagnostics import read_retry_after
-from transferkit.protocol.origin import Origin, check_step, join, may_see_credentials, redact, target_of
+from transferkit.errors import UnauthorizedError
+from transferkit.protocol.challenge import AuthChallenge, parse_all
+from transferkit.protocol.origin import Origin
+from transferkit.transport.credentials import Credential, StoredCredentials
 from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.flight import SingleFlight
-from transferkit.transport.request import Request
-from transferkit.transport.response import Response
 from transferkit.transport.secrets import parts_of_header
-
-logger = logging.getLogger(__name__)
+from transferkit.transport.signing import KeyFile
+from transferkit.transport.tokens import ADVICE, Issued, TokenService, bearer
 
 Pair: TypeAlias = "tuple[str, str]"
 Auth: TypeAlias = "Pair | Callable[[str], Pair | None] | Credentials"
 GetToken: TypeAlias = "Callable[[AuthChallenge], str]"
 
-MAX_TOKEN_ANSWER = 64 * 1024
-_LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
-_EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
 _REFUSED = 60.0  # seconds for which a refusal of user name and password stands
 
 
@@ -52,6 +45,8 @@ class _Token:
     ends: float
     challenge: str
     """What it answers: how the next one is had."""
+    blame: str = ""
+    """What to do where it is refused."""
 
 
 @dataclass(eq=False, repr=False)
@@ -64,6 +59,10 @@ class Authorizer:
     auth: Auth | None = None
     token: str | None = None
     get_token: GetToken | None = None
+    stored: StoredCredentials | None = None
+    """Those of the machine, where the user has given none; a registry that challenges is shown them."""
+    key: KeyFile | None = None
+    """The key for a registry of Ollama's kind."""
     led_by: Origin | None = None
     """Who has led to this registry, where that is not the user: it is asked for anonymous tokens alone."""
     max_retry_after: float = math.inf
@@ -73,9 +72,11 @@ class Authorizer:
     def __post_init__(self) -> None:
         self._given = bearer(self.token) if self.token is not None else None
         self._tokens: dict[str, _Token] = {}
-        self._refusals: dict[str, tuple[Pair, float, UnauthorizedError]] = {}
-        self._pairs: set[Pair] = set()
+        self._refusals: dict[str, tuple[Credential, float, UnauthorizedError]] = {}
+        self._shown: set[Credential] = set()
+        self._problems: list[str] = []
         self._flights: dict[str, SingleFlight] = {}
+        self._service = TokenService(self.registry, self.exchange, self.led_by, self.max_retry_after, self.clock)
 
     def header(self, scope: str, flow: Flow) -> str | None:
         """Return the ``Authorization`` for a request that needs ``scope``; ``None`` while none is known to be wanted.
@@ -86,6 +87,12 @@ class Authorizer:
         if self.clock() < token.ends:
             return token.header
         return self.after(token.challenge, scope, token.header, flow)
+
+    def signed(self) -> str | None:
+        """Return the ``Authorization`` that an Ollama key makes by itself, where there is one for this registry."""
+        if self.key is None or (self.exchange.has_credentials and not self.key.is_given):
+            return None
+        return self.key.header()
 
     def after(self, challenge: str, scope: str, rejected: str | None, flow: Flow) -> str | None:
         """Return a new ``Authorization`` after a 401 with this challenge, ``None`` where there is no other to be had.
@@ -100,144 +107,98 @@ class Authorizer:
             token = self._tokens.get(scope)
             if token is not None and token.header != rejected:
                 return token.header  # another thread was here first
-            header, ends = self._fetch(challenge, scope, flow)
-            if header is None or (header == rejected and ends == math.inf):
+            issued = self._fetch(challenge, scope, flow)
+            if issued is None or (issued.header == rejected and issued.ends == math.inf):
                 return None
-            self._tokens[scope] = _Token(header, ends, challenge)
-            return header
+            self._tokens[scope] = _Token(issued.header, issued.ends, challenge, issued.blame)
+            return issued.header
 
     def blame(self, sent: str | None) -> str:
         """Return what to do about a 401 to a request that had ``sent`` as its ``Authorization``: whose was refused."""
         if sent is None:
             if self.exchange.has_credentials:
                 return "it refused the credentials of the session (its auth, or its Authorization header)"
-            return "pass auth=, token= or get_token="
+            return self._advice()
         if sent == self._given:
             return "it refused the token of token="
-        if sent.startswith("Basic "):
-            return "it refused the user name and password of auth="
-        if self.get_token is not None:
-            return "it refused the token that get_token= brought"
-        if self.auth is None:
-            return "a token for anybody is not enough; pass auth=, token= or get_token="
-        return "it refused the token that the user name and password of auth= brought"
+        for token in tuple(self._tokens.values()):
+            if token.header == sent:
+                return token.blame
+        return self._advice() if self.key is None else self.key.blame("made")
 
     def secrets(self) -> Iterator[str]:
         """Yield what was sent as a secret, or may have been."""
         sent = [self._given, *(token.header for token in tuple(self._tokens.values()))]
-        sent += [basic(*pair) for pair in tuple(self._pairs)]
+        for each in tuple(self._shown):
+            yield from filter(None, (each.identity_token, each.registry_token))
+            if each.password:
+                sent.append(basic(each.user, each.password))
+        if self.key is not None:
+            sent += self.key.sent
         for header in filter(None, sent):
             yield from parts_of_header(header)
 
-    def _fetch(self, challenge: str, scope: str, flow: Flow) -> tuple[str | None, float]:
+    def _advice(self) -> str:
+        """Return what to do where nobody has credentials, and where they were looked for."""
+        if self.stored is None or self.exchange.has_credentials:
+            return ADVICE
+        problems = [*self._problems, *([self.key.problem] if self.key is not None and self.key.problem else [])]
+        return "; ".join([ADVICE, f"there are none in {self.stored.searched}", *problems])
+
+    def _fetch(self, challenge: str, scope: str, flow: Flow) -> Issued | None:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
         by_scheme = {each.scheme: each for each in reversed(parse_all(challenge))}
         wanted = by_scheme.get("bearer")
         if wanted is not None and self.get_token is not None:
-            return bearer(self.get_token(wanted)), math.inf
+            return Issued(bearer(self.get_token(wanted)), math.inf, "it refused the token that get_token= brought")
         if wanted is None and "basic" not in by_scheme:
-            return None, math.inf
-        pair = self._pair(scope)
-        if wanted is not None and wanted.realm and (pair is not None or self._given is None):
-            return self._dance(wanted, scope, pair, flow)
-        return basic(*pair) if "basic" in by_scheme and pair is not None else None, math.inf
+            return None
+        credential = self._credential(scope, flow)
+        if wanted is not None and credential is not None and credential.registry_token:
+            return Issued(bearer(credential.registry_token), math.inf, f"it refused the {credential.what}")
+        if wanted is not None and wanted.realm and (credential is not None or self._given is None):
+            return self._ask(wanted, scope, credential, flow)
+        if "basic" in by_scheme and credential is not None and credential.is_pair:
+            header = basic(credential.user, credential.password)
+            return Issued(header, math.inf, f"it refused the {credential.what}")
+        return None
 
-    def _pair(self, scope: str) -> Pair | None:
-        """Return user name and password for what ``scope`` names, if there are any."""
+    def _ask(self, challenge: AuthChallenge, scope: str, credential: Credential | None, flow: Flow) -> Issued:
+        """Ask the token service of a challenge, but for what it has refused a moment ago."""
+        refused, until, refusal = self._refusals.get(scope, (None, 0.0, None))
+        if refusal is not None and refused == credential and self.clock() < until:
+            raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
+        try:
+            return self._service.ask(challenge, scope, credential, self.key, self._advice(), flow)
+        except UnauthorizedError as error:
+            if credential is not None and not error.retryable:
+                self._refusals[scope] = credential, self.clock() + _REFUSED, copy.copy(error)
+            raise
+
+    def _credential(self, scope: str, flow: Flow) -> Credential | None:
+        """Return the credential for what ``scope`` names, if there is one."""
         kind, _, rest = scope.partition(":")
         auth, host = self.auth, self.registry.netloc
-        if auth is None or isinstance(auth, tuple):
-            pair = auth
-        elif callable(auth):
-            pair = auth(host)
+        repository = rest.partition(":")[0] if kind == "repository" else ""
+        if auth is None:
+            found = self._stored(host, repository, flow)
         else:
-            pair = auth.for_(host, rest.partition(":")[0] if kind == "repository" else "")
-        if pair is not None and (len(pair) != 2 or not all(isinstance(part, str) for part in pair)):
-            raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
-        if pair is not None:
-            self._pairs.add(pair)
-        return pair
+            if isinstance(auth, tuple):
+                pair: Pair | None = auth
+            else:
+                pair = auth(host) if callable(auth) else auth.for_(host, repository)
+            if pair is None:
+                return None
+            if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+                raise UnauthorizedError("auth is (user, password), or a function that returns that or None")
+            found = Credential("auth=", *pair)
+        if found is not None:
+            self._shown.add(found)
+        return found
 
-    def _dance(self, challenge: AuthChallenge, scope: str, pair: Pair | None, flow: Flow) -> tuple[str, float]:
-        """Ask the token service of a challenge; with the user's name and password only where it may see them."""
-        refused, until, refusal = self._refusals.get(scope, (None, 0.0, None))
-        if refusal is not None and refused == pair and self.clock() < until:
-            raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
-        options = self.exchange.options
-        realm = join(f"{self.registry}/", challenge.realm)
-        # Who may see the password may be asked, also at a private address.
-        allowed = options.storage_hosts | options.token_realms
-        origin = check_step(self.registry, realm, previous=self.registry, allowed=allowed)
-        trusted = may_see_credentials(self.registry, origin, options.token_realms)
-        # What is asked of a registry abroad, only that knows.
-        wanted = scope.split() if self.led_by is None else []
-        url, scopes = realm.partition("#")[0], merge_scopes(*challenge.scopes, *wanted)
-        # An empty list takes no part in the query.
-        query = urlencode({"service": challenge.service or [], "scope": scopes}, doseq=True)
-        if query:
-            url += f"{'&' if '?' in url else '?'}{query}"
-        request = Request(
-            method="GET",
-            url=url,
-            ok=(),
-            headers={**self.exchange.headers, **({"Authorization": basic(*pair)} if pair and trusted else {})},
-            timeout=options.response_timeout,
-            origin=origin,
-            target=target_of(url),
-            trusted=origin == self.registry and self.led_by is None,
-        )
-        began = self.clock()
-        with self.exchange.send(request, flow) as response:
-            if response.status != 200:
-                error = self._refused(response, origin, pair is not None, trusted)
-                if pair is not None and not error.retryable:
-                    self._refusals[scope] = pair, self.clock() + _REFUSED, copy.copy(error)
-                raise error
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise ProtocolError(f"the token service {origin} sent an encoded answer")
-            text, lifetime = read_token(response.read(MAX_TOKEN_ANSWER), str(origin))
-        logger.debug("a token of %s for %s, %.0f s", redact(realm), scope[:200], lifetime)
-        return bearer(text), began + lifetime * (1 - _EARLY)
-
-    def _refused(self, response: Response, origin: Origin, has_credentials: bool, trusted: bool) -> UnauthorizedError:
-        status = response.status
-        text = f"the token service {origin} of {self.registry.netloc} answered {status}"
-        is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
-        wait = read_retry_after(response.headers.get("retry-after"), now=time.time()) if is_trouble else None
-        is_final = not is_trouble or (wait or 0.0) > self.max_retry_after
-        if is_trouble and is_final:
-            text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after)"
-        elif not is_trouble and has_credentials and not trusted:
-            text += (
-                "; user name and password were not sent to it, because it is on another host than the registry. If "
-                f"that is right, allow it with TransportOptions(token_realms={{{origin.netloc!r}}})"
-            )
-        elif not is_trouble and has_credentials:
-            text += "; it refused the user name and password of auth="
-        elif not is_trouble and self.led_by is not None:
-            text += f"; {self.led_by.netloc} leads there, and credentials for it are not sent to another host"
-        elif not is_trouble:
-            text += "; pass auth=, token= or get_token="
-        return UnauthorizedError(text, url=str(origin), status=status, retry_after=wait, retryable=not is_final)
-
-
-def read_token(raw: bytes, origin: str) -> tuple[str, float]:
-    """Return the token in a token service's answer, and how many seconds it is good for."""
-    try:
-        data: Any = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"the token service {origin} sent an answer that is not JSON") from error
-    text = (data.get("token") or data.get("access_token")) if isinstance(data, dict) else None
-    if not isinstance(text, str) or not text:
-        raise ProtocolError(f"the token service {origin} sent an answer without a token")
-    lifetime = data.get("expires_in")
-    if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not 0 < lifetime < 10**9:
-        lifetime = _LIFETIME
-    return text, float(lifetime)
-
-
-def bearer(token: str) -> str:
-    """Return the header of a token; one that could smuggle in another header is refused."""
-    if not isinstance(token, str) or not token or not all("!" <= c <= "~" for c in token):
-        raise ProtocolError("a token is a text of printable ASCII characters without blanks; this one is not")
-    return f"Bearer {token}"
+    def _stored(self, host: str, repository: str, flow: Flow) -> Credential | None:
+        """Return the credential that the machine has, where the session has none."""
+        if self.stored is None or self.exchange.has_credentials:
+            return None
+        found, self._problems = self.stored.find(host, repository, flow)
+        return found

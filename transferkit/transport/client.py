@@ -13,7 +13,7 @@ from transferkit.errors import ProtocolError, TransferKitError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
 from transferkit.protocol.challenge import parse_all
-from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, redact, target_of
+from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, must_be_public, redact, target_of
 from transferkit.protocol.routes import EXPIRED, check_base_url
 from transferkit.transport.auth import Authorizer
 from transferkit.transport.hosts import Hosts
@@ -66,6 +66,7 @@ class Client:
         *,
         retry: RetryOptions | None = None,
         insecure: bool = False,
+        mirror: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.base_url = check_base_url(base_url)
@@ -75,8 +76,9 @@ class Client:
         # Absolute URLs that were asked for, whose queries may be signatures: a peer may repeat them.
         self._signed: deque[str] = deque(maxlen=_SIGNED)
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
-        self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure)
+        self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure, mirror=mirror)
         self._exchange = self.host.exchange
+        self._said = self._exchange.said_to(self.origin)
         self._wall_clock = wall_clock
         self._prefix = target_of(self.base_url).rstrip("/")
 
@@ -110,7 +112,8 @@ class Client:
                     hops += 1
                     outgoing = self._redirected(request, outgoing, response, hops, flow)
                 else:
-                    raise self._refusal(outgoing, response)
+                    # The status alone says enough.
+                    raise self._refusal(outgoing, response, response.rest(diagnostics.MAX_ERROR_BODY))
                 if request.body is not None:
                     request.body.rewind()
             return response
@@ -122,11 +125,11 @@ class Client:
         self, authorizer: Authorizer, scope: str, outgoing: Request, response: Response, flow: Flow
     ) -> Request:
         """Return the request with an answer to its challenge; raise the refusal where there is none."""
-        refusal = self._refusal(outgoing, response)
+        body = response.rest(diagnostics.MAX_ERROR_BODY)
         challenge, rejected = response.headers.get("www-authenticate", ""), outgoing.headers.get("Authorization")
         fresh = authorizer.after(challenge, scope, rejected, flow)
         if fresh is None:
-            raise refusal
+            raise self._refusal(outgoing, response, body)
         return outgoing._replace(headers={**outgoing.headers, "Authorization": fresh})
 
     def _addressed(self, request: Request, flow: Flow) -> Request:
@@ -134,13 +137,18 @@ class Client:
         if request.url.startswith("/"):
             # Our own path, on the registry: nothing of it needs to be taken apart.
             url, origin, target = self.base_url + request.url, self.origin, self._prefix + request.url
+            said, public_only = self._said, False
         else:
             url, origin, target = request.url, Origin.of(request.url), target_of(request.url)
+            said, public_only = self._exchange.said_to(origin), self._must_be_public(origin)
             self._signed.append(url)
         trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
-        fields = {**self._exchange.headers, **request.headers}
+        fields = {**said, **request.headers}
         if trusted:
-            authorization = self.host.authorizer.header(request.scope, flow)
+            authorizer = self.host.authorizer
+            authorization = authorizer.header(request.scope, flow)
+            if authorization is None and authorizer.key is not None and not request.is_content:
+                authorization = authorizer.signed()
             if authorization is not None:
                 fields["Authorization"] = authorization
         elif origin in self._hosts.strangers:
@@ -157,7 +165,13 @@ class Client:
             origin=origin,
             target=target,
             trusted=trusted,
+            public_only=public_only,
         )
+
+    def _must_be_public(self, origin: Origin) -> bool:
+        """Tell whether no private address may be connected to at ``origin``, which the registry leads to."""
+        must = must_be_public(self.origin, origin, self.options.storage_hosts)
+        return must and not self._exchange.is_private(self.origin)
 
     def _for_stranger(self, request: Request, origin: Origin, flow: Flow) -> dict[str, str]:
         """Return the field with the anonymous token of an origin abroad, for a request that only reads."""
@@ -188,11 +202,18 @@ class Client:
         headers = outgoing.headers
         if not trusted:
             headers = {name: text for name, text in headers.items() if name != "Authorization"}
+            headers["User-Agent"] = self._exchange.said_to(following)["User-Agent"]
             headers.update(self._for_stranger(request, following, flow))
-        return outgoing._replace(url=url, origin=following, target=target_of(url), trusted=trusted, headers=headers)
+        return outgoing._replace(
+            url=url,
+            origin=following,
+            target=target_of(url),
+            trusted=trusted,
+            headers=headers,
+            public_only=self._must_be_public(following),
+        )
 
-    def _refusal(self, outgoing: Request, response: Response) -> TransferKitError:
-        body = response.rest(diagnostics.MAX_ERROR_BODY)  # the status alone says enough
+    def _refusal(self, outgoing: Request, response: Response, body: bytes) -> TransferKitError:
         return diagnostics.refusal(
             method=outgoing.method,
             url=outgoing.url,

@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
-from transferkit.transport.addresses import Addresses, Info, race
+from transferkit.transport.addresses import Addresses, Info, is_private, public_ones, race, refused
 from transferkit.transport.sockets import (
     READ,
     abort_of,
@@ -49,6 +49,10 @@ class WakeableConnection(HTTPConnection):
     """What its pool knows of the addresses of the host; there where ``flow`` is."""
     abort: Abort
     """Wakes whoever is blocked on it; there once it stands."""
+    public_only = False
+    """Whether it may be made to public addresses alone."""
+    address: Any = None
+    """Where it leads to, as ``getaddrinfo`` has it."""
     over_tls = False
     is_kernels = True
     """Whether the kernel's own time limit holds for its socket, and the kernel may send a file on it."""
@@ -84,10 +88,19 @@ class WakeableConnection(HTTPConnection):
                     sock.bind(self.source_address)
             return sock
 
-        known = self.addresses.resolve(self._dns_host.strip("[]"), self.port, allowed_gai_family())
+        host = self._dns_host.strip("[]")
+        known = self.addresses.resolve(host, self.port, allowed_gai_family())
+        if self.public_only:
+            known = public_ones(host, known)
         sock, info = race(known, make, cast(float, self.timeout), flow)
         self.addresses.answered(info)
+        self.address = info[4]
         return sock
+
+    def check_public(self) -> None:
+        """Raise ProtocolError where it leads to a private address: it was made for somebody else."""
+        if self.address is not None and is_private(self.address):
+            raise refused(self._dns_host.strip("[]"), self.address)
 
     def connect(self) -> None:
         try:
@@ -281,9 +294,11 @@ class WakeablePool(HTTPConnectionPool):
         except (queue.Full, AttributeError):
             connection.close()
 
-    def new(self, flow: Flow, timeout: float, *, tunnel: bool) -> WakeableConnection:
-        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT."""
+    def new(self, flow: Flow, timeout: float, *, tunnel: bool, public_only: bool = False) -> WakeableConnection:
+        """Make a connection for ``flow``; each step may take ``timeout`` seconds. ``tunnel``: by CONNECT;
+        ``public_only``: to public addresses alone."""
         connection = cast(WakeableConnection, self._new_conn())
+        connection.public_only = public_only
         connection.flow, connection.timeout, connection.addresses = flow, timeout, self.addresses
         with closed_on_error(connection):
             self._prepare_proxy(connection) if tunnel else connection.connect()

@@ -48,6 +48,16 @@ class Credential:
     registry_token: str = field(default="", repr=False)
     """A token that goes to the registry as it is."""
 
+    @property
+    def is_pair(self) -> bool:
+        return not (self.identity_token or self.registry_token)
+
+    @property
+    def what(self) -> str:
+        """What it is, and where it is from, as an error names it."""
+        kind = "identity token" if self.identity_token else "token" if self.registry_token else "user name and password"
+        return f"{kind} of {self.found}"
+
 
 class StoredCredentials:
     """The credentials of this machine, first found, first taken. Thread-safe.
@@ -55,28 +65,38 @@ class StoredCredentials:
     ``TRANSFERKIT_TOKEN``, or ``TRANSFERKIT_USERNAME`` with ``TRANSFERKIT_PASSWORD``; ``DOCKER_AUTH_CONFIG``;
     ``REGISTRY_AUTH_FILE``; Docker's ``config.json``; podman's ``auth.json``. In a file the entry of the longest prefix
     of the repository counts; helpers of a host come before a store for all, and both before what the file holds itself.
+    ``for_hosts_alone``: what is for whatever registry is asked, as the first two are, is left out.
     """
 
     def __init__(
         self,
         environment: Mapping[str, str] | None = None,
         *,
+        for_hosts_alone: bool = False,
         timeout: float = _HELPER_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment = os.environ if environment is None else environment
+        self._for_hosts_alone = for_hosts_alone
         self._timeout = timeout
         self._clock = clock
         self._kept: dict[tuple[str, str], tuple[float, Credential | None, str]] = {}
+        self._said: set[str] = set()
 
     def find(self, host: str, repository: str, flow: Flow | None = None) -> tuple[Credential | None, list[str]]:
         """Return the credential for a repository of ``host``, and what was wrong where it might have been found."""
         problems: list[str] = []
+        try:
+            return self._find(host, repository, problems, flow), problems
+        finally:
+            self._warn(host, problems)
+
+    def _find(self, host: str, repository: str, problems: list[str], flow: Flow | None) -> Credential | None:
         get = self._environment.get
-        if token := get("TRANSFERKIT_TOKEN"):
-            return Credential("TRANSFERKIT_TOKEN", registry_token=token), problems
-        if (user := get("TRANSFERKIT_USERNAME")) is not None:
-            return Credential("TRANSFERKIT_USERNAME", user, get("TRANSFERKIT_PASSWORD", "")), problems
+        if not self._for_hosts_alone and (token := get("TRANSFERKIT_TOKEN")):
+            return Credential("TRANSFERKIT_TOKEN", registry_token=token)
+        if not self._for_hosts_alone and (user := get("TRANSFERKIT_USERNAME")) is not None:
+            return Credential("TRANSFERKIT_USERNAME", user, get("TRANSFERKIT_PASSWORD", ""))
         for label, text in self._files(problems):
             try:
                 config = json.loads(text) if text.strip() else {}
@@ -87,24 +107,37 @@ class StoredCredentials:
                 problems.append(f"{label} cannot be read: {error}")
                 continue
             if found is not None:
-                return found, problems
+                return found
+        return None
+
+    @property
+    def searched(self) -> str:
+        """Where credentials are looked for, as an error names it."""
+        inline = ["DOCKER_AUTH_CONFIG"] if self._environment.get("DOCKER_AUTH_CONFIG") else []
+        general = [] if self._for_hosts_alone else ["TRANSFERKIT_TOKEN", "TRANSFERKIT_USERNAME"]
+        return ", ".join([*general, *inline, *map(str, self._paths())])
+
+    def _warn(self, host: str, problems: list[str]) -> None:
+        """Say each problem once."""
         for problem in problems:
-            logger.warning("credentials of %s: %s", host, problem)
-        return None, problems
+            if problem not in self._said:
+                self._said.add(problem)
+                logger.warning("credentials of %s: %s", host, problem)
+
+    def _paths(self) -> list[Path]:
+        get = self._environment.get
+        home = Path(get("HOME") or os.path.expanduser("~"))
+        docker = Path(get("DOCKER_CONFIG") or home / ".docker")
+        named = [Path(path)] if (path := get("REGISTRY_AUTH_FILE")) else []
+        runtime = [Path(folder, "containers", "auth.json")] if (folder := get("XDG_RUNTIME_DIR")) else []
+        podman = Path(get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json"
+        return [*named, docker / "config.json", *runtime, podman]
 
     def _files(self, problems: list[str]) -> Iterator[tuple[str, str]]:
         """Yield the files that there are, as what an error calls them and their text."""
-        get = self._environment.get
-        home = Path(get("HOME") or os.path.expanduser("~"))
-        if inline := get("DOCKER_AUTH_CONFIG"):
+        if inline := self._environment.get("DOCKER_AUTH_CONFIG"):
             yield "DOCKER_AUTH_CONFIG", inline[:_MAX_FILE]
-        docker = Path(get("DOCKER_CONFIG") or home / ".docker")
-        paths = [Path(get("REGISTRY_AUTH_FILE", "")), docker / "config.json"] if get("REGISTRY_AUTH_FILE") else []
-        paths = paths or [docker / "config.json"]
-        if runtime := get("XDG_RUNTIME_DIR"):
-            paths.append(Path(runtime, "containers", "auth.json"))
-        paths.append(Path(get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json")
-        for path in paths:
+        for path in self._paths():
             try:
                 with path.open(encoding="utf-8") as file:
                     yield str(path), file.read(_MAX_FILE)

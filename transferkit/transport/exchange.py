@@ -3,41 +3,36 @@
 The fast lane is taken where the session has a ``PooledAdapter`` for the URL and nobody stands between: the session's
 ``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, and what the session says about
 credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``: mocks, tracers, subclasses, and
-adapters that are not ours. Below a ``PooledAdapter`` the wire is the fast lane's all the same; a foreign adapter hides
-its sockets until it has a response. Knows no redirects and no tokens.
+adapters that are not ours; ``ordinary`` has that lane. Knows no redirects and no tokens.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import os
-import socket
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
-from functools import partial
+from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies_environment
 
 import requests
-import urllib3
 from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers, select_proxy
 
-from transferkit.content.interfaces import Abort, Flow
-from transferkit.errors import ProtocolError
+from transferkit.content.graph import local_platform
+from transferkit.content.interfaces import Flow
 from transferkit.forks import importing
-from transferkit.options import USER_AGENT, HostOptions, TransportOptions
+from transferkit.options import OLLAMA_AGENT, USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
+from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
-from transferkit.transport.http11 import visible
+from transferkit.transport.ordinary import send_by_session
 from transferkit.transport.request import Lane, Request
-from transferkit.transport.response import NO_BODY, Response
+from transferkit.transport.response import Response
 from transferkit.transport.secrets import parts_of_header, parts_of_proxy
-from transferkit.transport.sockets import abort_of, alarm, closed_on_error, nobody
 
 _LANES = 64  # origins that are remembered; a registry may redirect each blob to another one
 # Every request of the client has these, where they make sense; what is said to a proxy, the registry does not hear.
@@ -53,7 +48,8 @@ class Exchange:
     """Sends requests to any origin through one session. Thread-safe.
 
     A session of the user's keeps its adapters, proxies, CA bundle and client certificate; its headers, cookies and
-    ``auth`` go to the registry's own origin alone. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
+    ``auth`` go to the registry's own origin alone, and nowhere where that is ``bare``: a mirror, which nobody needs to
+    trust. ``hosts`` has what holds for single hosts (``host``, ``host:port``).
     ``headers`` is what every request says; ``patience`` the seconds that a short body may take which the job can do
     without.
     """
@@ -65,20 +61,34 @@ class Exchange:
         *,
         patience: float = 10.0,
         hosts: Mapping[str, HostOptions] | None = None,
+        bare: bool = False,
     ) -> None:
         self.options = options
+        self._bare = bare
         self._patience = patience
         self._hosts = hosts or {}
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
         self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = session
         _import_socks(session)
-        self._lanes: dict[tuple[Origin, bool], Lane] = {}
+        self._lanes: dict[tuple[Origin, bool, bool], Lane] = {}
 
     @property
     def has_credentials(self) -> bool:
         """Whether the session has credentials of its own for the registry."""
-        return self._session.auth is not None or "Authorization" in self._session.headers
+        session = self._session
+        return not self._bare and (session.auth is not None or "Authorization" in session.headers)
+
+    def said_to(self, origin: Origin) -> Mapping[str, str]:
+        """Return what every request to ``origin`` says; to Ollama's registry in the form that it knows of clients."""
+        if self.options.user_agent == USER_AGENT and is_ollama(origin, self.options.ollama_hosts):
+            return {**self.headers, "User-Agent": ollama_agent()}
+        return self.headers
+
+    def is_private(self, origin: Origin) -> bool:
+        """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
+        lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
+        return any(lane.pool is not None and lane.pool.addresses.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
         """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
@@ -102,11 +112,12 @@ class Exchange:
         """
         assert request.origin is not None
         flow.check()
-        lane = self._lanes.get((request.origin, request.trusted))
+        key = request.origin, request.trusted, request.public_only
+        lane = self._lanes.get(key)
         if lane is None:
             for oldest in list(self._lanes)[: 1 - _LANES]:
                 self._lanes.pop(oldest, None)
-            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
+            lane = self._lanes[key] = self._find_lane(*key, flow)
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter = lane.adapter
@@ -114,20 +125,21 @@ class Exchange:
             return adapter.exchange(request, lane, flow)
         return send_by_session(self._session, request, lane, flow)
 
-    def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
+    def _find_lane(self, origin: Origin, trusted: bool, public_only: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
+        carries = trusted and not self._bare
         # The session's verify is said again: else REQUESTS_CA_BUNDLE would win over a bundle that the user set.
         merged: Any = session.merge_environment_settings(url, {}, None, session.verify, None)
-        given = self._hosts.get(origin.netloc) or self._hosts.get(origin.host) or HostOptions()
+        given = next((self._hosts[name] for name in origin.names if name in self._hosts), HostOptions())
         verify = False if given.insecure else given.ca_bundle or merged["verify"]
         proxies = dict(merged["proxies"] if given.proxies is None else given.proxies)
-        cert = given.client_cert or merged["cert"]
+        cert = given.client_cert or (merged["cert"] if carries else None)
         proxy = select_proxy(url, proxies)
         # An ``auth`` that is no pair of texts signs a PreparedRequest; cookies depend on the path. Which adapter a path
         # has is for the session to say, where one is mounted for a part of the origin.
         auth: Any = session.auth or ("", "")
         is_pair = isinstance(auth, tuple) and [type(part) for part in auth] == [str, str]
-        is_plain = (not trusted or (is_pair and not session.cookies)) and not any(
+        is_plain = (not carries or (is_pair and not session.cookies)) and not any(
             prefix.lower().startswith(url) and prefix.lower() != url for prefix in session.adapters
         )
         forwarded = proxy is not None and proxy.lower().startswith("http") and origin.scheme == "http"
@@ -137,15 +149,24 @@ class Exchange:
             proxy_from=_proxy_from(session, url, proxy) if proxy else "",
             connect_timeout=self.options.connect_timeout,
             patience=self._patience,
+            carries=carries,
+            public_only=public_only and proxy is None,  # a proxy finds the address by itself
             settings={"verify": verify, "cert": cert if trusted else None, "proxies": proxies},
-            headers=_merge(_headers_of(session, forwarded=forwarded, is_plain=is_plain), given.headers)
-            if trusted
-            else {},
+            headers=_merge(
+                _headers_of(session, forwarded=forwarded, is_plain=is_plain) if carries else {},
+                given.headers if trusted else {},
+            ),
             is_plain=is_plain,
         )
         with foreign_errors(flow, lane):
             adapter = session.get_adapter(url)
             return adapter.lane(lane, origin) if isinstance(adapter, PooledAdapter) else lane
+
+
+def ollama_agent() -> str:
+    """Return our name in the form of Ollama's client: its registry tells clients that it does not know to upgrade."""
+    system, _, machine = local_platform().partition("/")
+    return f"{OLLAMA_AGENT} ({machine} {system}) Go/go1.25 {USER_AGENT}"
 
 
 def _import_socks(session: requests.Session) -> None:
@@ -182,7 +203,8 @@ def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, s
     """Return the fields of both; what a request says itself wins, but for our default name."""
     merged = CaseInsensitiveDict(ours)
     for name, text in theirs.items():
-        if merged.get(name) in (None, USER_AGENT):
+        said = merged.get(name)
+        if said in (None, USER_AGENT) or said.startswith(OLLAMA_AGENT):
             merged[name] = text
     return dict(merged.items())
 
@@ -201,137 +223,3 @@ def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
         and "get_adapter" not in session.__dict__
         and "send" not in adapter.__dict__
     )
-
-
-def send_by_session(session: requests.Session, request: Request, lane: Lane, flow: Flow) -> Response:
-    """Send one request by the ordinary lane, as ``Exchange.send`` does."""
-    body = request.body
-    theirs = request.trusted and "authorization" not in {name.lower() for name in request.headers}
-    with foreign_errors(flow, lane):
-        # Not Session.prepare_request: with trust_env it would replace an Authorization of ours by one from ~/.netrc.
-        prepared: Any = requests.Request(
-            request.method,
-            request.url,
-            headers=dict(request.headers),
-            auth=session.auth if theirs else None,
-            cookies=session.cookies if request.trusted and len(session.cookies) else None,
-        ).prepare()
-        prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
-        prepared.register_hook("response", _hide_location)
-    if lane.adapter is not None:
-        # The adapter looks for it: a pool that sends this request alone, by the fast lane.
-        prepared.pool = types.SimpleNamespace(urlopen=partial(_exchange, lane.adapter, request, lane, flow))
-    # Closed on every way out: the error would keep the file open that it was sent from.
-    with body or nullcontext(), foreign_errors(flow, lane, body=body):
-        if body is not None:
-            prepared.headers["Content-Length"] = str(body.length)
-            prepared.body = body if body.length else None  # urllib3 takes any iterable
-        timeouts = lane.connect_timeout, request.timeout
-        # Until there is a response, an adapter that is not ours hides what could be woken.
-        flow.attach(nobody)
-        try:
-            response: Any = session.send(
-                prepared, stream=True, timeout=timeouts, allow_redirects=False, **lane.settings
-            )
-        finally:
-            flow.detach(nobody)
-    if isinstance(response.raw, _Shown) and response.raw.ours is not None:
-        ours, response.raw.ours = response.raw.ours, None
-        return ours
-    if getattr(response, "location", None) is not None:
-        response.headers["Location"] = response.location
-    return SessionResponse(response, request, lane, flow)
-
-
-def _hide_location(response: Any, **_: Any) -> None:
-    """Have ``Session.send`` leave a redirect alone: it would read, and decode, all of its body."""
-    response.location = response.headers.pop("Location", None)
-
-
-def _exchange(
-    adapter: PooledAdapter, request: Request, lane: Lane, flow: Flow, *, headers: Mapping[str, str], **_: Any
-) -> urllib3.HTTPResponse:
-    # The fields of the prepared request: a tracer, a cookie jar or an ``auth`` may add some. None goes twice.
-    said = {line.partition(":")[0].lower() for line in lane.fields.splitlines()}
-    if request.body is not None:
-        said.add("content-length")  # it comes with the body
-    fields = {name: text for name, text in headers.items() if name.lower() not in said}
-    return _Shown(adapter.exchange(request._replace(headers=fields), lane, flow))
-
-
-class _Shown(urllib3.HTTPResponse):
-    """A response of ours as a ``requests`` session sees it: status and fields, without its body."""
-
-    def __init__(self, response: Response) -> None:
-        self.ours: Response | None = response
-        fields, status = response.headers, response.status
-        super().__init__(io.BytesIO(), fields, status, version=11, preload_content=False, enforce_content_length=False)
-
-    def close(self) -> None:
-        self.release_conn()
-        super().close()
-
-    def release_conn(self) -> None:
-        """Close the response where nobody will read it: an ``auth`` has answered a challenge by another request."""
-        if self.ours is not None:
-            self.ours.close()
-
-
-class SessionResponse(Response):
-    """A response of requests'."""
-
-    __slots__ = ("_abort", "_response")
-
-    def __init__(self, response: requests.Response, request: Request, lane: Lane, flow: Flow) -> None:
-        headers = {name.lower(): text for name, text in response.headers.items()}
-        super().__init__(response.status_code, headers, None, request, lane, flow)
-        self._response = response
-        self._abort: Abort | None = None
-        with closed_on_error(self):
-            if request.method == "HEAD" or self.status in NO_BODY:
-                self.length = 0  # whatever it announces
-            elif "content-length" in headers and "transfer-encoding" not in headers:
-                # urllib3 joins a repeated field with a comma: "5, 5" is one length said twice, "5, 6" is two.
-                announced = headers["content-length"]
-                text, *others = {part.strip() for part in announced.split(",")}
-                if others or not (text.isascii() and text.isdigit()):
-                    raise ProtocolError(f"{self.origin} sent an answer with the Content-Length {announced[:60]!r}")
-                self.length = int(text)
-            # A foreign adapter hides its connection, and urllib3's response knows the socket.
-            sock = getattr(getattr(response.raw, "_sock_shutdown", None), "__self__", None)
-            if isinstance(sock, socket.socket):
-                self._abort = abort_of(sock)
-                flow.attach(self._abort)
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        with foreign_errors(self._flow, self._lane):
-            data: bytes = self._response.raw.read1(len(buffer))
-        self._flow.check()
-        count = len(data)
-        if not count:
-            self._detach()
-        if count > len(buffer):
-            raise ProtocolError(f"{self.origin} sent an encoded body")
-        buffer[:count] = data
-        return count
-
-    def peek(self, limit: int, *, partly: bool = False) -> bytes:
-        if self._abort is None or self.length == 0:
-            return super().peek(limit, partly=partly)
-        # http.client reads the line before a chunk, and a trailer, to their ends, however slowly they come; and one
-        # read may block for as long as the head may.
-        try:
-            with alarm(self.timeout, self._abort):
-                return super().peek(limit, partly=partly)
-        except TimeoutError:
-            self._flow.check()
-            raise self._overdue() from None
-
-    def _detach(self) -> None:
-        if self._abort is not None:
-            self._flow.detach(self._abort)
-            self._abort = None
-
-    def close(self) -> None:
-        self._detach()
-        self._response.close()

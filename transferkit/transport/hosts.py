@@ -15,11 +15,17 @@ from functools import partial
 import requests
 
 from transferkit.content.interfaces import Closing
-from transferkit.options import HostOptions, TransportOptions
+from transferkit.errors import ConnectError
+from transferkit.names import API_HOSTS
+from transferkit.options import HostOptions, TransportOptions, check_hosts
 from transferkit.protocol.origin import Origin
+from transferkit.protocol.routes import check_base_url
+from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.auth import Auth, Authorizer, GetToken
+from transferkit.transport.credentials import StoredCredentials
 from transferkit.transport.exchange import Exchange
+from transferkit.transport.signing import KeyFile
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +43,8 @@ class Hosts(Closing):
 
     ``session`` is the user's, who closes it himself; by default there is one of our own, with a ``PooledAdapter`` that
     keeps ``connections`` idle ones an origin at most. ``stall_timeout`` (seconds), ``auth``, ``token`` and
-    ``get_token`` are those of ``download``; ``hosts`` has what holds for single hosts.
+    ``get_token`` are those of ``download``; without them a registry that challenges is shown what the machine has for
+    it, and one of Ollama's what a key signs. ``hosts`` has what holds for single hosts. ``offline``: none is spoken to.
     """
 
     def __init__(
@@ -51,8 +58,10 @@ class Hosts(Closing):
         auth: Auth | None = None,
         token: str | None = None,
         get_token: GetToken | None = None,
+        offline: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._offline = offline
         self._own: requests.Session | None = None
         if session is None:
             session = self._own = requests.Session()
@@ -61,38 +70,75 @@ class Hosts(Closing):
             session.mount("https://", adapter)
             session.mount("http://", adapter)
         self.options = options or TransportOptions()
-        self.given = {host.lower(): given for host, given in (hosts or {}).items()}
+        self._given = {API_HOSTS.get(host, host): given for host, given in check_hosts(hosts).items()}
         self._exchange = partial(Exchange, session, self.options, patience=stall_timeout)
-        self._authorizer = partial(Authorizer, auth=auth, token=token, get_token=get_token, clock=clock)
-        self._hosts: dict[tuple[Origin, bool], Host] = {}
-        self._ordinary = self._exchange(hosts=self.given)
+        self._is_given = auth is not None or token is not None or get_token is not None
+        self._clock = clock
+        stored = None if self._is_given else StoredCredentials()
+        self._authorizer = partial(Authorizer, auth=auth, token=token, get_token=get_token, stored=stored, clock=clock)
+        # Nobody needs to trust a mirror: it is shown what is for its host alone.
+        by_host = None if isinstance(auth, tuple) else auth
+        mirrored = None if self._is_given else StoredCredentials(for_hosts_alone=True)
+        self._mirroring = partial(Authorizer, auth=by_host, stored=mirrored, clock=clock)
+        self._hosts: dict[tuple[Origin, bool, bool], Host] = {}
+        self._ordinary = self._exchange(hosts=self._given)
         self.strangers: dict[Origin, Authorizer] = {}
         """The origins that registries have led to and that want tokens of their own."""
         self._lock = threading.Lock()
 
-    def at(self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False) -> Host:
+    def options_of(self, url: str) -> HostOptions:
+        """Return what holds for the host of a base URL. InvalidNameError: it is none."""
+        return self._options_at(Origin.of(check_base_url(url)))
+
+    def _options_at(self, origin: Origin) -> HostOptions:
+        return next((self._given[name] for name in origin.names if name in self._given), HostOptions())
+
+    def at(
+        self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False, mirror: bool = False
+    ) -> Host:
         """Return the host at ``origin``; of the clients that share it, the first says how long it may have us wait.
 
         ``insecure``: its certificate is not looked at, by those who ask for it so; nothing else is shared with them.
+        ``mirror``: it stands for another registry, and sees nothing that is not for its host alone.
+
+        Raises:
+            ConnectError: nobody is to be spoken to.
         """
+        if self._offline:
+            raise ConnectError(
+                f"{origin} is not asked: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False
+            )
         with self._lock:
-            host = self._hosts.get((origin, insecure))
+            host = self._hosts.get((origin, insecure, mirror))
             if host is None:
-                exchange = self._ordinary
-                if insecure:
-                    given = self.given.get(origin.netloc) or self.given.get(origin.host) or HostOptions()
-                    exchange = self._exchange(hosts={**self.given, origin.netloc: replace(given, insecure=True)})
-                authorizer = self._authorizer(origin, exchange=exchange, max_retry_after=max_retry_after)
-                host = self._hosts[origin, insecure] = Host(exchange, authorizer)
+                exchange, authorizer = self._ordinary, self._mirroring if mirror else self._authorizer
+                if insecure or mirror:
+                    given = replace(self._options_at(origin), insecure=True) if insecure else self._options_at(origin)
+                    exchange = self._exchange(hosts={**self._given, origin.names[0]: given}, bare=mirror)
+                key = self._key_of(origin)
+                if key is not None and key.is_given:  # what is said of one host beats what is said of all
+                    authorizer = partial(Authorizer, clock=self._clock)
+                found = authorizer(origin, exchange, key=key, max_retry_after=max_retry_after)
+                host = self._hosts[origin, insecure, mirror] = Host(exchange, found)
             return host
+
+    def _key_of(self, origin: Origin) -> KeyFile | None:
+        """Return the key for a registry: one that was given for it, or that of the machine.
+
+        What a key signs by itself is good at ollama.com, for whoever sees it: by default only that is shown one, and
+        only over TLS.
+        """
+        if path := self._options_at(origin).ollama_key:
+            return KeyFile(path, is_given=True)
+        if self._is_given or not is_ollama(origin, self.options.ollama_hosts):
+            return None
+        return KeyFile(makes_tokens=origin.scheme == "https" and is_ollama(origin))
 
     def stranger(self, origin: Origin, led_by: Origin) -> Authorizer:
         """Return who gets anonymous tokens for an origin that ``led_by`` leads to: nothing of the user's goes there."""
         with self._lock:
             if origin not in self.strangers:
-                self.strangers[origin] = Authorizer(
-                    origin, self._ordinary, led_by=led_by, clock=self._authorizer.keywords["clock"]
-                )
+                self.strangers[origin] = Authorizer(origin, self._ordinary, led_by=led_by, clock=self._clock)
             return self.strangers[origin]
 
     def close(self) -> None:

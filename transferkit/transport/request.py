@@ -45,6 +45,8 @@ class Request(NamedTuple):
     """What is asked for, as an error names it: a short digest, a tag."""
     missing: type[NotFoundError] = NotFoundError
     """What a 404 means."""
+    is_content: bool = False
+    """Whether it asks for the bytes of a blob: Ollama's registry is shown no signature with those."""
     anonymous: bool = False
     """Send nothing of the user's, even to the registry's own origin: to a URL that is signed."""
     origin: Origin | None = None
@@ -53,6 +55,8 @@ class Request(NamedTuple):
     """Path and query, byte for byte."""
     trusted: bool = False
     """Whether ``origin`` is the registry's own: what a session says about credentials holds there alone."""
+    public_only: bool = False
+    """Whether ``origin`` is a name that may lead to no private address: a public registry leads there."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {redact(self.url)}>"
@@ -72,6 +76,10 @@ class Lane:
     """Seconds that a new connection may take."""
     patience: float = 10.0
     """Seconds that a body may take which the job can do without."""
+    carries: bool = False
+    """Whether the session's own ``auth`` and cookies go along."""
+    public_only: bool = False
+    """Whether no private address is connected to."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``verify``, ``cert`` and ``proxies``, from the session and the environment."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -187,6 +195,20 @@ class RequestBody(Closing):
             self._flow.moved(extent.sent)
         body.confirm()
         return end - at
+
+
+class FormBody(RequestBody):
+    """A short body that is no content: it counts for nothing, and nobody watches it."""
+
+    def __init__(self, data: bytes, flow: Flow) -> None:
+        super().__init__(len(data), lambda: BytesBody(data), flow)
+        self._data = memoryview(data)
+
+    def rewind(self) -> None:
+        """Nothing was counted."""
+
+    def _pieces(self, by_kernel: bool) -> Generator[Any, None, None]:
+        yield self._data
 
 
 class BytesBody(Closing):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -19,6 +21,8 @@ from transferkit.errors import UnauthorizedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_KEY = "~/.ollama/id_ed25519"
 _SITE = "https://ollama.com"
@@ -93,3 +97,62 @@ class OllamaKey:
 
     def __repr__(self) -> str:
         return f"<OllamaKey {self.public[-12:]}>"
+
+
+class KeyFile:
+    """A key that is read when a registry of Ollama's kind is first spoken to. Thread-safe.
+
+    ``is_given``: the user has named it, so it must be there; else a machine without it, or without the package
+    ``cryptography``, does without. ``makes_tokens``: the tokens that it makes by itself are good at ollama.com for
+    whoever sees them, so not every registry is shown one; what a token service is sent is good for that one alone.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] = DEFAULT_KEY, *, is_given: bool = False, makes_tokens: bool = True
+    ) -> None:
+        self.path = os.fspath(path)
+        self.is_given = is_given
+        self.makes_tokens = makes_tokens
+        self.problem = ""
+        """Why there is no key, where one was expected."""
+        self.sent: deque[str] = deque(maxlen=8)
+        """What went out, as secrets."""
+        self._key: OllamaKey | None = None
+        self._is_read = False
+
+    def load(self) -> OllamaKey | None:
+        """Return the key; ``None``: there is none. UnauthorizedError: it was given, and cannot be used."""
+        if not self._is_read:
+            if self.is_given or os.path.exists(os.path.expanduser(self.path)):
+                try:
+                    self._key = OllamaKey.load(self.path)
+                except UnauthorizedError as error:
+                    if self.is_given:
+                        raise
+                    self.problem = str(error)
+                    logger.warning("requests to Ollama's registry are not signed: %s", error)
+            self._is_read = True
+        return self._key
+
+    def header(self) -> str | None:
+        """Return the ``Authorization`` that the key makes by itself, if it may be shown."""
+        key = self.load() if self.makes_tokens else None
+        if key is None:
+            return None
+        token = f"Bearer {key.token()}"
+        if token not in self.sent:
+            self.sent.append(token)
+        return token
+
+    def sign(self, realm: str, service: str, scopes: list[str]) -> tuple[str, str] | None:
+        """Return what :meth:`OllamaKey.sign` does, if there is a key."""
+        key = self.load()
+        if key is None:
+            return None
+        url, authorization = key.sign(realm, service, scopes)
+        self.sent.append(authorization)
+        return url, authorization
+
+    def blame(self, how: str) -> str:
+        """Return what to do where a token is refused that the key made, or brought."""
+        return f"it refused the token that the key {self.path} {how}; add its public half to your account at {_SITE}"

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import ProtocolError
-from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, may_see_credentials, redact
+from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, may_see_credentials, must_be_public, redact
 
 REGISTRY = Origin("https", "registry.example.com", 443)
 PLAIN = Origin("http", "registry.example.com", 80)
@@ -477,3 +477,36 @@ def test_a_chain_of_hops_has_an_end() -> None:
 )
 def test_a_location_may_be_relative(location: str, expected: str) -> None:
     assert join("https://r:5000/v2/a/uploads/1?_state=a", location) == expected
+
+
+# -- names that lead to addresses
+
+
+@pytest.mark.parametrize(
+    ("registry", "url", "allowed", "expected"),
+    [
+        ("https://registry.example.com", "https://storage.example.com", set(), True),
+        ("https://8.8.8.8", "https://storage.example.com", set(), True),
+        ("https://registry.example.com", "https://registry.example.com:444", set(), False),  # its own host
+        ("https://registry.example.com", "https://storage.example.com", {"storage.example.com"}, False),
+        ("https://registry.example.com", "https://storage.example.com", {"storage.example.com:443"}, False),
+        ("https://registry.example.com", "https://storage.example.com", {"storage.example.com:444"}, True),
+        ("https://registry.example.com", "https://8.8.8.8", set(), False),  # check_step has judged it
+        ("http://10.0.0.1", "http://storage.example.com", set(), False),
+        ("http://localhost:5000", "http://storage.example.com", set(), False),
+    ],
+)
+def test_a_name_elsewhere_has_to_be_public(registry: str, url: str, allowed: set[str], expected: bool) -> None:
+    assert must_be_public(Origin.of(registry), Origin.of(url), frozenset(allowed)) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("https://a.example", ("a.example:443", "a.example", "a.example")),
+        ("http://a.example:5000", ("a.example:5000", "a.example", "a.example")),
+        ("https://[::1]:5000", ("[::1]:5000", "[::1]", "::1")),
+    ],
+)
+def test_a_host_has_several_names(url: str, names: tuple[str, str, str]) -> None:
+    assert names == Origin.of(url).names

@@ -227,13 +227,14 @@ def test_a_file_of_another_size_is_not_stored_although_all_that_was_written_is_h
     assert 0 == open_partial_and_close(tmp_path)
 
 
-def test_who_waits_for_the_hasher_is_told_at_each_step(tmp_path):
+def test_who_waits_for_the_hasher_is_told_at_each_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr("transferkit.storage.partial.MIN_CHUNK", 4 * PIECE)
     partial = open_partial(tmp_path)
     put(partial, PIECE, SIZE)
     put(partial, 0, PIECE)
     offsets: list[int] = []
     partial.follow(WorkerFlow(buffer=PIECE), lambda: offsets.append(partial.offset))
-    assert [*range(2 * PIECE, SIZE, PIECE), SIZE] == offsets
+    assert [4 * PIECE, 8 * PIECE, 12 * PIECE, 16 * PIECE] == offsets
     partial.keep()
 
 

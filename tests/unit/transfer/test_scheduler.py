@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 
 import pytest
@@ -124,6 +125,29 @@ def test_a_worker_waits_for_chunks_and_is_woken(scheduler, blobs, memory):
     begin(scheduler, memory, large)
     thread.join(10)
     assert isinstance(taken[0], ChunkUnit)
+
+
+def test_where_a_hasher_moves_on_one_worker_is_woken(scheduler, blobs, memory):
+    _, large = blobs
+    for _ in range(4):
+        scheduler.take(0)
+    begin(scheduler, memory, large, is_open=False)
+    taken: list[object] = []
+    threads = [threading.Thread(target=lambda: taken.append(scheduler.take(0))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(scheduler._news._waiters) < 2:
+        time.sleep(0.001)
+    large.list_ended()
+    large.leave()
+    large.become(State.OPEN)
+    scheduler.hashed()
+    threads[0].join(0.5)
+    threads[1].join(0.1)
+    assert 1 == len(taken)
+    scheduler.stop()
+    for thread in threads:
+        thread.join(10)
 
 
 def test_a_chunk_that_comes_while_a_worker_goes_to_wait_is_not_missed(scheduler, blobs, memory, monkeypatch):

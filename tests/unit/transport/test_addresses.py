@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.unit.transport.rig import HELLO, LIMIT, ask, client_of, sockets
-from transferkit.errors import CancelledError, TransportTimeout
+from transferkit.errors import CancelledError, ProtocolError, TransportTimeout
 from transferkit.testing import Close, scripted_server
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.addresses import STAGGER, Addresses, Info, race
+from transferkit.transport.addresses import STAGGER, Addresses, Info, public_ones, race
 
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 
@@ -170,3 +170,23 @@ def test_a_cancel_ends_it_and_closes_all() -> None:
         with pytest.raises(CancelledError, match="now"):
             race([info("127.0.0.1", dead)], make, LIMIT, flow)
         assert before == sockets()
+
+
+# -- public and private ones
+
+
+def test_private_addresses_are_left_out_where_nobody_may_go_there() -> None:
+    found = [info("10.0.0.1"), info("8.8.8.8"), info("fe80::1%eth0", family=INET6), info("2606:4700::1", family=INET6)]
+    assert [found[1], found[3]] == public_ones("a.example", found)
+    with pytest.raises(ProtocolError, match=r"a\.example, which is at the private address 10\.0\.0\.1; refused"):
+        public_ones("a.example", found[:1])
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [("10.0.0.1", True), ("8.8.8.8", False), ("::1", True), ("64:ff9b::808:808", False)]
+)
+def test_which_kind_of_address_answered_is_known(host: str, expected: bool) -> None:
+    addresses = Addresses()
+    assert not addresses.is_private
+    addresses.answered(info(host))
+    assert addresses.is_private is expected

@@ -18,7 +18,6 @@ from transferkit.protocol.challenge import AuthChallenge
 from transferkit.testing import Pause, answer, scripted_server
 from transferkit.testing.scripted import RawRequest, ScriptedServer
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.auth import bearer, read_token
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
 
@@ -147,12 +146,6 @@ def test_a_token_is_renewed_when_three_quarters_of_its_life_are_over() -> None:
         guard.now += 1.0
         get(client)
         assert [2, 1] == [len(guard.asked), guard.refused]  # nothing was sent with the old one
-
-
-@pytest.mark.parametrize("lifetime", [0, -5, True, "60", None, 10**9])
-def test_a_lifetime_that_makes_no_sense_is_60_seconds(lifetime: object) -> None:
-    raw = json.dumps({"token": "abc", "expires_in": lifetime}).encode()
-    assert ("abc", 60.0) == read_token(raw, "https://auth.example")
 
 
 def test_a_token_that_is_refused_early_is_renewed_once() -> None:
@@ -284,33 +277,6 @@ def test_a_fixed_token_is_sent_first_and_its_refusal_is_final() -> None:
 
 
 # -- what is not believed
-
-
-@pytest.mark.parametrize("text", ["", "two words", "a\r\nX: y", "t\u00f6ken", "a\x7f", None, 3])
-def test_a_token_that_could_smuggle_a_header_is_refused(text: Any) -> None:
-    with pytest.raises(ProtocolError, match="printable ASCII"):
-        bearer(text)
-
-
-@pytest.mark.parametrize(
-    ("raw", "says"),
-    [
-        (b"", "not JSON"),
-        (b"<html>", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "without a token"),
-        (b"{}", "without a token"),
-        (b'{"token": ""}', "without a token"),
-        (b'{"token": 3}', "without a token"),
-    ],
-)
-def test_an_answer_without_a_token_is_refused(raw: bytes, says: str) -> None:
-    with pytest.raises(ProtocolError, match=f"the token service https://auth.example sent an answer .*{says}"):
-        read_token(raw, "https://auth.example")
-
-
-def test_an_access_token_is_a_token() -> None:
-    assert ("abc", 300.0) == read_token(b'{"access_token": "abc", "expires_in": 300}', "https://auth.example")
 
 
 @pytest.mark.parametrize("challenge", ["", "Negotiate", 'Bearer realm=""', "Basic"])

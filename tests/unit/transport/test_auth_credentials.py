@@ -10,6 +10,7 @@ import requests
 from transferkit.errors import UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.origin import Origin
+from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.auth import Authorizer, _Token
 from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.request import Lane, Request
@@ -19,7 +20,8 @@ SCOPE = "repository:library/model:pull"
 
 def pair_of(auth: Any, host: str = "registry.example") -> tuple[str, str] | None:
     exchange = Exchange(requests.Session(), TransportOptions())
-    return Authorizer(Origin.of(f"https://{host}"), exchange, auth=auth)._pair(SCOPE)
+    found = Authorizer(Origin.of(f"https://{host}"), exchange, auth=auth)._credential(SCOPE, WorkerFlow())
+    return found and (found.user, found.password)
 
 
 def test_a_pair_is_the_same_for_every_repository() -> None:

@@ -235,6 +235,48 @@ def test_a_file_that_is_malformed_is_named_and_the_next_one_read(machine: Any, c
     assert machine.find().user == "podman"
 
 
+def test_what_is_for_whoever_asks_may_be_left_out(machine: Any) -> None:
+    """A mirror is shown what stands under its own name, and nothing else."""
+    machine.environment |= {"TRANSFERKIT_TOKEN": "t", "TRANSFERKIT_USERNAME": "u"}
+    machine.write(".docker/config.json", {"auths": {HOST: auth("file")}})
+    assert machine.find(for_hosts_alone=True).user == "file"
+    assert machine.find(host="mirror.example", for_hosts_alone=True) is None
+
+
+def test_where_credentials_are_looked_for(machine: Any) -> None:
+    home, environment = machine.home, machine.environment
+    general = "TRANSFERKIT_TOKEN, TRANSFERKIT_USERNAME"
+    files = f"{home}/.docker/config.json, {home}/.config/containers/auth.json"
+    assert StoredCredentials(environment).searched == f"{general}, {files}"
+    assert StoredCredentials(environment, for_hosts_alone=True).searched == files
+    environment |= {"DOCKER_AUTH_CONFIG": "{}", "REGISTRY_AUTH_FILE": "/a.json", "XDG_RUNTIME_DIR": "/run"}
+    files = f"/a.json, {home}/.docker/config.json, /run/containers/auth.json, {home}/.config/containers/auth.json"
+    assert StoredCredentials(environment).searched == f"{general}, DOCKER_AUTH_CONFIG, {files}"
+
+
+def test_a_problem_is_warned_of_once(machine: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where something was found elsewhere: many scopes are asked for."""
+    machine.write(".docker/config.json", "{")
+    machine.write(".config/containers/auth.json", {"auths": {HOST: auth("podman")}})
+    stored = StoredCredentials(machine.environment)
+    for _ in range(3):
+        found, problems = stored.find(HOST, "a/b")
+        assert (found and found.user, len(problems)) == ("podman", 1)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("credential", "what", "is_pair"),
+    [
+        (Credential("x", "u", "p"), "user name and password of x", True),
+        (Credential("x", identity_token="t"), "identity token of x", False),
+        (Credential("x", registry_token="t"), "token of x", False),
+    ],
+)
+def test_a_credential_says_what_it_is(credential: Credential, what: str, is_pair: bool) -> None:
+    assert (credential.what, credential.is_pair) == (what, is_pair)
+
+
 def test_no_secret_stands_in_a_repr() -> None:
     for name in ("password", "identity_token", "registry_token"):
         assert SECRET not in repr(Credential("x", **{name: SECRET}))

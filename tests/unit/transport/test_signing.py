@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from transferkit.errors import UnauthorizedError
-from transferkit.transport.signing import OllamaKey
+from transferkit.transport.signing import KeyFile, OllamaKey
 
 VECTOR = json.loads((Path(__file__).parents[2] / "vectors" / "ollama_token.json").read_text())
 KEY = Ed25519PrivateKey.from_private_bytes(VECTOR["ed25519_seed_ascii"].encode())
@@ -72,3 +72,45 @@ def test_nothing_of_the_private_half_stands_in_a_repr() -> None:
     key = OllamaKey(KEY)
     assert VECTOR["ed25519_seed_ascii"] not in repr(key)
     assert repr(key) == f"<OllamaKey {key.public[-12:]}>"
+
+
+# -- key files
+
+
+def test_a_key_of_the_machine_need_not_be_there(tmp_path: Path) -> None:
+    key = KeyFile(tmp_path / "missing")
+    assert (key.load(), key.header(), key.sign("https://a.example/t", "s", []), key.problem) == (None, None, None, "")
+
+
+def test_a_key_of_the_machine_that_is_broken_is_warned_of_and_done_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "key").write_text("nonsense")
+    key = KeyFile(tmp_path / "key")
+    assert [key.load(), key.load()] == [None, None]
+    assert "is no key in OpenSSH's format" in key.problem
+    assert len(caplog.records) == 1
+
+
+def test_a_key_that_was_given_must_be_right(tmp_path: Path) -> None:
+    key = KeyFile(tmp_path / "missing", is_given=True)
+    for _ in range(2):
+        with pytest.raises(UnauthorizedError, match="missing cannot be read"):
+            key.header()
+
+
+def test_a_key_that_makes_no_tokens_signs_for_token_services(tmp_path: Path) -> None:
+    key = KeyFile(write(tmp_path), makes_tokens=False)
+    assert key.header() is None
+    signed = key.sign("https://a.example/t", "s", [])
+    assert signed is not None
+    assert signed[0].startswith("https://a.example/t?nonce=")
+    assert list(key.sent) == [signed[1]]
+
+
+def test_what_a_key_sends_is_known_as_a_secret(tmp_path: Path) -> None:
+    key = KeyFile(write(tmp_path))
+    header = key.header()
+    assert header is not None
+    assert header.startswith("Bearer ")
+    assert header in key.sent
