@@ -157,6 +157,15 @@ class Directory:
         """Take in that a file was found to be right; ``status`` is that of the file under its final name."""
         self._index.add(digest, status, durable=False)
 
+    def forget(self, digest: Digest) -> None:
+        """Take in that a file was found to be wrong, whatever was known of it."""
+        self._index.forget(digest)
+
+    def check_place(self) -> None:
+        """See that the folder is not a symbolic link, where links are not followed; StorageError: it is one."""
+        if not self._follow_links and os.path.islink(self.path):
+            raise StorageError(f"{self.path} is a symbolic link, which is not followed; remove it", errno=errno.ELOOP)
+
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file; of one that is not known to be verified, what lies before ``offset`` is hashed first."""
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
@@ -249,6 +258,7 @@ class Directory:
 
     def _make_unfinished(self) -> bool:
         """Make ``.partial``, and tell whether it was not there."""
+        self.check_place()
         missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
         with disk_errors("making the folder", self.unfinished):
             self.disk.make_folder(self.unfinished)
