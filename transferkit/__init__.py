@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.report import Plan, Report
+    from transferkit.storage.cache import DiskCache
+    from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
     from transferkit.trace import Trace
     from transferkit.transport.adapter import PooledAdapter
@@ -39,6 +41,8 @@ _HOMES = {
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "report": ("Plan", "Report"),
+    "storage.cache": ("DiskCache",),
+    "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
     "trace": ("Trace",),
     "transport.adapter": ("PooledAdapter",),
@@ -56,6 +60,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "DiskCache",
     "IncompleteError",
     "Index",
     "InvalidDescriptorError",
@@ -65,6 +70,7 @@ __all__ = [
     "Manifest",
     "ManifestNotFoundError",
     "NotFoundError",
+    "OCILayout",
     "OutOfSpaceError",
     "PartialFile",
     "Plan",
