@@ -6,10 +6,11 @@ in ``blobs/.partial``. A manifest gets its name last, when each of its blobs has
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
 from transferkit.storage.verifying import Entry, Progress, verify
 
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
@@ -221,19 +223,18 @@ class DiskCache(Stack):
     @contextmanager
     def lock(self, name: Name, flow: Flow) -> Iterator[None]:
         """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
-        try:
-            folder = self.open_unfinished()
-        except StorageError:  # it can only be read: nobody pulls anything
+        with ExitStack() as stack:
+            try:
+                folder = self.open_unfinished()
+                lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
+                stack.callback(lock.release)
+                lock.acquire(flow, partial(_growth, folder.path))
+                if lock.is_held:  # else it is another one's file
+                    stack.callback(lock.remove)
+            except StorageError as error:
+                if error.errno not in _READ_ONLY:  # there nobody pulls anything
+                    raise
             yield
-            return
-        lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
-        try:
-            lock.acquire(flow, partial(_growth, folder.path))
-            yield
-        finally:
-            if lock.is_held:  # else it is another one's file
-                lock.remove()
-            lock.release()
 
     def verify(
         self,
