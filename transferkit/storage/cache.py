@@ -32,7 +32,8 @@ from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
 from transferkit.storage.verifying import Entry, Progress, verify
 
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Where there can be no lock of a name: in a store that can only be read, and in one that is pruned at this moment.
+_NO_LOCK = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
@@ -232,7 +233,7 @@ class DiskCache(Stack):
                 if lock.is_held:  # else it is another one's file
                     stack.callback(lock.remove)
             except StorageError as error:
-                if error.errno not in _READ_ONLY:  # there nobody pulls anything
+                if error.errno not in _NO_LOCK:
                     raise
             yield
 

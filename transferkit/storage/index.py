@@ -7,6 +7,7 @@ size and the time can survive while the data reads as zeros. A line that does no
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -99,9 +100,9 @@ class VerifiedIndex:
             self.disk.make_folder(self._path)
             with OpenFolder(self._path, self.disk) as unfinished:
                 self._size = self.disk.append(unfinished.at(NAME), "".join(rows).encode("ascii"), unfinished.fd)
-        except StorageError:
-            raise
         except OSError as error:
+            if isinstance(error, StorageError) and error.errno != errno.ENOENT:
+                raise
             if not can_do_without("append", error):
                 raise storage_error(error, "writing the index", f"{self._path}/{NAME}") from error
             logger.debug("the index %s/%s cannot be written: %s", self._path, NAME, error.strerror)

@@ -5,6 +5,7 @@ They are ``flock``'s, which end with their process. A soft lock would have to be
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from transferkit.content.interfaces import Flow
+from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, can_do_without, close_quietly, disk_errors, is_named
 from transferkit.storage.folder import OpenFolder
 
@@ -159,11 +161,15 @@ def brief_lock(
     lock = BlobLock(folder, name)
     until = clock() + BRIEF
     try:
-        while not lock.attempt():
-            if clock() >= until:
-                logger.warning("%s is locked for too long, and not waited for any more", lock.path)
-                break
-            sleep(_SOON)
+        try:
+            while not lock.attempt():
+                if clock() >= until:
+                    logger.warning("%s is locked for too long, and not waited for any more", lock.path)
+                    break
+                sleep(_SOON)
+        except StorageError as error:
+            if error.errno != errno.ENOENT:  # somebody has just removed the folder, and what was locked in it
+                raise
         yield
     finally:
         if lock.is_held:

@@ -7,6 +7,7 @@ that begins finds a blob, and it stays, or finds that it has gone.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors
+from transferkit.storage.disk import disk_errors, storage_error
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import BlobLock, brief_lock
 
@@ -61,16 +62,23 @@ class Pins:
         if not os.path.lexists(self._directory.unfinished):
             return found
         folder = self._directory.open_unfinished()
-        with disk_errors("reading", folder.path):
+        names: set[str] = set()
+        with disk_errors("reading", folder.path), suppress(FileNotFoundError):
             names = {match[1] for match in map(_NAME.match, os.listdir(folder.path)) if match}
         for name in names:
             lock = BlobLock(folder, f"{name}.lock")
             try:
-                with disk_errors("reading", f"{folder.path}/{name}"), suppress(FileNotFoundError):
-                    if lock.attempt() and (lock.is_held or self._age(folder, name) > _DAY):
-                        _remove(folder, name, lock)
-                    else:
-                        found.update(_digests(folder.disk.read_file(folder.at(name), _LONGEST, folder.fd)))
+                if lock.attempt() and (lock.is_held or self._age(folder, name) > _DAY):
+                    _remove(folder, name, lock)
+                else:
+                    found.update(_digests(folder.disk.read_file(folder.at(name), _LONGEST, folder.fd)))
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # its process has just ended
+                    raise (
+                        error
+                        if isinstance(error, StorageError)
+                        else storage_error(error, "reading", f"{folder.path}/{name}")
+                    ) from error
             finally:
                 lock.release()
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import time
@@ -40,7 +41,7 @@ def store_content(
         StorageError: the disk refused.
     """
     if not isinstance(content, bytes):
-        return _write(directory, content, wanted, durable=durable)
+        return _write_again(directory, content, wanted, durable=durable)
     descriptor = Descriptor(Digest.of(content, wanted.algorithm if wanted else "sha256"), len(content))
     is_known = directory.knows(descriptor) and wanted in (None, descriptor.digest)
     if is_known:
@@ -48,11 +49,23 @@ def store_content(
             if clock() - directory.disk.lstat(directory.blob_path(descriptor.digest)).st_mtime < _YOUNG:
                 return descriptor
     try:
-        return _write(directory, io.BytesIO(content), wanted, durable=durable)
+        return _write_again(directory, io.BytesIO(content), wanted, durable=durable)
     except StorageError:
         if not is_known:
             raise
         return descriptor  # in a store that can only be read, nobody collects anything
+
+
+def _write_again(directory: Directory, content: BinaryIO, wanted: Digest | None, *, durable: bool) -> Descriptor:
+    """Write content; once more where somebody has removed the folder of what is unfinished, as Ollama does."""
+    begin = content.tell() if content.seekable() else None
+    try:
+        return _write(directory, content, wanted, durable=durable)
+    except StorageError as error:
+        if begin is None or error.errno != errno.ENOENT:
+            raise
+        content.seek(begin)
+        return _write(directory, content, wanted, durable=durable)
 
 
 def _write(directory: Directory, content: BinaryIO, wanted: Digest | None, *, durable: bool) -> Descriptor:
@@ -110,7 +123,7 @@ def take_away(directory: Directory, descriptor: Descriptor) -> None:
 
 
 def _salvage(directory: Directory, descriptor: Descriptor) -> bool:
-    """Make a partial file of a blob's file; ``False``: somebody fetches it already."""
+    """Make a partial file of a blob's file; ``False``: it cannot be one, as somebody fetches it already."""
     disk, name, final = directory.disk, descriptor.digest.file_name, directory.blob_path(descriptor.digest)
     folder = directory.open_unfinished()
     lock = BlobLock(folder, f"{name}.lock")
@@ -127,5 +140,9 @@ def _salvage(directory: Directory, descriptor: Descriptor) -> bool:
             disk.rename(final, folder.at(name), None, into=folder.fd)
         lock.remove()
         return True
+    except StorageError as error:
+        if error.errno != errno.ENOENT:  # somebody has just removed the folder of what is unfinished
+            raise
+        return False
     finally:
         lock.release()
