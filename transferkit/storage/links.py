@@ -19,7 +19,7 @@ from transferkit.storage.folder import OpenFolder
 
 _DEEPEST = 12  # folders: host, parts of a namespace, model
 _SCANNED = 64 * 1024 * 1024  # bytes of a file that are looked through for what it names, however malformed it is
-_RACES = 10  # times that a folder is made which somebody else removes, as it is empty
+_RACES = 100  # times that a folder is made which somebody else removes, as it is empty
 
 
 class Links:
@@ -137,9 +137,11 @@ class Links:
                 with self._open(folders, make=True) as fd, disk_errors("writing", f"{self.path}/{path}"):
                     partial.place(raw, temporary, file, into=fd, sync=self._disk.fsync if durable else None)
                 break
-            except (StorageError, FileNotFoundError) as error:
-                if error.errno != errno.ENOENT or attempt == _RACES - 1:
+            except OSError as error:
+                if error.errno != errno.ENOENT:
                     raise
+                if attempt == _RACES - 1:
+                    raise storage_error(error, "writing", f"{self.path}/{path}") from error
         if durable:
             self._sync(*(folders[:depth] for depth in range(len(folders) + 1)))
             with disk_errors("syncing", self._root):

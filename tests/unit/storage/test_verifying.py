@@ -243,5 +243,5 @@ def test_processors_are_those_that_this_process_may_use(monkeypatch):
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "blobs").write_bytes(b"a file")
-    with pytest.raises(tk.StorageError, match="reading .*blobs failed"):
+    with pytest.raises(tk.StorageError, match=r"reading .*blobs failed"):
         DiskCache(tmp_path).verify()
