@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, copy, pull, push
     from transferkit.report import Plan, Report
+    from transferkit.storage.cache import DiskCache
+    from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
     from transferkit.trace import Trace
     from transferkit.transport.adapter import PooledAdapter
@@ -43,6 +45,8 @@ _HOMES = {
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "copy", "pull", "push"),
     "report": ("Plan", "Report"),
+    "storage.cache": ("DiskCache",),
+    "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
     "trace": ("Trace",),
     "transport.adapter": ("PooledAdapter",),
@@ -60,6 +64,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "DiskCache",
     "HostOptions",
     "IncompleteError",
     "Index",
@@ -71,6 +76,7 @@ __all__ = [
     "ManifestNotFoundError",
     "Name",
     "NotFoundError",
+    "OCILayout",
     "OutOfSpaceError",
     "PartialFile",
     "Plan",

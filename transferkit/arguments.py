@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
@@ -141,7 +141,14 @@ def directory_of(path: Path, options: TransferOptions) -> Directory:
     )
 
 
-def check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
+class Checked(Protocol):
+    """A source on disk."""
+
+    def check_source(self, descriptor: Descriptor) -> None:
+        """See that a blob can be read, and has the right size; ``SourceError`` where not."""
+
+
+def check_sources(source: Checked, descriptors: list[Descriptor]) -> None:
     """See that all files that are to be sent are there; ``SourceError`` names the first one that is not."""
     problems: list[SourceError] = []
     for descriptor in descriptors:

@@ -366,7 +366,7 @@ def test_a_store_that_can_only_be_read_is_enough_for_what_is_there(registry, tmp
     before = sorted(os.walk(tmp_path / "c"))
 
     class ReadOnly(DiskCache):
-        def _open(self):
+        def open_unfinished(self):
             raise tk.StorageError("read-only file system", errno=30)
 
     with Registry(cache=ReadOnly(tmp_path / "c"), options=models.IMPATIENT) as registries:

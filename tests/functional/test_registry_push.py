@@ -81,7 +81,7 @@ def test_all_blobs_are_looked_for_before_the_first_request(registry, tmp_path):
         for content in model.layers:
             os.unlink(registries.cache.path(digest_of(content)))
         registry.log.clear()
-        with pytest.raises(tk.SourceError, match=r"\(and 1 more\); nothing was sent"):
+        with pytest.raises(tk.SourceError, match=r"\(and 1 more files\); nothing was sent"):
             registries.push(name_in(registry, "me/copy"), source=name_in(registry))
     assert 0 == len(registry.log)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from transferkit.arguments import check_sources
 from transferkit.content.graph import Graph
 from transferkit.content.interfaces import Fetcher
 from transferkit.errors import SourceError
@@ -18,15 +19,7 @@ from transferkit.transfer.flow import WorkerFlow
 
 def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: Reference) -> None:
     """Push a model of the cache; where its own repository is on the same registry, blobs are mounted from there."""
-    problems = []
-    for blob in graph.blobs:
-        try:
-            cache.check_source(blob)
-        except SourceError as error:
-            problems.append(error)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise SourceError(f"{problems[0]}{more}; nothing was sent", errno=problems[0].errno) from problems[0]
+    check_sources(cache, graph.blobs)
     is_same = source.host.lower() == target.name.host.lower() and source.repository != target.name.repository
     _push(job, cache, graph, cache, target, source.repository if is_same else None)
 

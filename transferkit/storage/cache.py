@@ -6,40 +6,37 @@ in ``blobs/.partial``. A manifest gets its name last, when each of its blobs has
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import BinaryIO
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Flow, Ingest
-from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import (
-    BlobNotFoundError,
-    InvalidManifestError,
-    ManifestNotFoundError,
-    StorageError,
-    TransferKitError,
-)
+from transferkit.content.interfaces import Flow
+from transferkit.content.manifest import Index, Manifest, parse
+from transferkit.errors import BlobNotFoundError, ManifestNotFoundError, SourceError, StorageError
 from transferkit.names import DEFAULT_MASK, Name
-from transferkit.report import Plan
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.disk import Disk, close_quietly, is_file
 from transferkit.storage.folder import OpenFolder
+from transferkit.storage.garbage import GRACE, Garbage, reachable
 from transferkit.storage.links import Links
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.pins import Pins
+from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
-from transferkit.storage.verifying import Entry, verify
+from transferkit.storage.verifying import Entry, Progress, verify
 
+# Where there can be no lock of a name: in a store that can only be read, and in one that is pruned at this moment.
+_NO_LOCK = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
-GRACE = 3600.0  # seconds for which a blob that no manifest names is left alone: Ollama's, too
 
 
 def default_cache() -> str:
@@ -54,14 +51,22 @@ def default_cache() -> str:
     theirs = os.path.expanduser("~/.ollama/models")
     if os.path.isdir(theirs):
         return theirs
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "transferkit")
+    base = os.environ.get("XDG_CACHE_HOME", "")  # one that is not absolute is to be ignored, says its specification
+    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "transferkit")
 
 
-class DiskCache:
-    """A store of models: blobs by their digests, manifests by their names.
+class DiskCache(Stack):
+    """A store of models: blobs by their digests, manifests by their names. Thread-safe, and safe next to other
+    processes, Ollama among them. A store that can only be read can be read.
 
-    ``path`` is by default :func:`default_cache`. ``shared`` are stores that are read where this one lacks something,
-    and never written. Thread-safe, and safe next to other processes. A store that can only be read can be read.
+    ``path`` is by default :func:`default_cache`. ``shared`` are stores, or their paths, that are read where this one
+    lacks something, and never written to. Blobs of ``resume_threshold`` bytes and more are continued after a break;
+    with ``rehash`` no earlier run is believed; ``durable``: what was stored survives a power cut.
+
+    >>> import tempfile
+    >>> cache = DiskCache(tempfile.mkdtemp())
+    >>> cache.put(b"hello").digest.short
+    'sha256:2cf24dba5fb0'
     """
 
     def __init__(
@@ -73,12 +78,11 @@ class DiskCache:
         rehash: bool = False,
         durable: bool = True,
         disk: Disk | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.root = os.path.abspath(os.path.expanduser(os.fspath(path or default_cache())))
-        self.shared = tuple(each if isinstance(each, DiskCache) else DiskCache(each, disk=disk) for each in shared)
         self.disk = disk or Disk()
-        self._durable = durable
-        self.blobs = Directory(
+        blobs = Directory(
             f"{self.root}/blobs",
             resume_threshold=resume_threshold,
             rehash=rehash,
@@ -87,141 +91,92 @@ class DiskCache:
             keep=True,
             disk=self.disk,
         )
+        below = [each if isinstance(each, DiskCache) else DiskCache(each, disk=disk) for each in shared]
+        self._shared: tuple[DiskCache, ...] = tuple(store for each in below for store in each._stores)
+        super().__init__(blobs, [store.blobs for store in self._shared])
+        self._durable = durable
+        self._clock = clock
         self._links = Links(self.root, self.disk)
-        self._pins = Pins(self.blobs)
+        self._pins = Pins(self.blobs, clock)
+        self._garbage = Garbage(self.blobs, self._links, self._pins, clock)
 
-    # -- blobs
+    @property
+    def _stores(self) -> tuple[DiskCache, ...]:
+        return (self, *self._shared)  # never kept: who holds himself keeps his folder open
 
-    def path(self, digest: str) -> str:
-        """Return where the content of ``digest`` is, or would be. InvalidDigestError: it is none."""
-        checked = Digest(digest)
-        for store in (self, *self.shared):
-            path = store.blobs.blob_path(checked)
-            if os.path.lexists(path):
-                return path
-        return self.blobs.blob_path(checked)
+    # -- what comes from this machine
 
-    def get(self, digest: str) -> Entry:
-        """Return a blob's entry; BlobNotFoundError: it is not here. Whether it is right, ``verify`` says."""
-        path = self.path(digest)
-        with suppress(OSError):
-            status = self.disk.lstat(path)
-            if is_file(status):
-                return Entry(Digest(digest), status.st_size, status.st_mtime, path)
-        raise BlobNotFoundError(f"{Digest(digest).short} is not in {self.root}")
+    def open_unfinished(self) -> OpenFolder:
+        """Return the folder of what is unfinished; a store that is made for it is marked as a cache."""
+        is_new = not os.path.lexists(self.blobs.path) and not os.path.lexists(self._links.path)
+        folder = super().open_unfinished()
+        if is_new and not os.path.lexists(f"{self.root}/{TAG}"):
+            with suppress(OSError):
+                folder.place(_TAG_TEXT, f"{TAG}.{os.urandom(8).hex()}", f"{self.root}/{TAG}")
+        return folder
 
     def put(self, content: bytes | BinaryIO, digest: str | None = None) -> Descriptor:
-        """Store content, and return what it is; it appears whole or not at all.
+        """Store content, and return what it is; it appears whole or not at all, and ``gc`` leaves it for its grace.
 
         Raises:
             DigestMismatchError: it is not the content of ``digest``.
             StorageError: the disk refused.
         """
-        self._open()
-        return store_content(self.blobs, content, None if digest is None else Digest(digest), durable=self._durable)
+        if isinstance(content, bytearray | memoryview):
+            content = bytes(content)
+        if not isinstance(content, bytes) and not hasattr(content, "read"):
+            raise TypeError(f"content is bytes, or a file that is open for reading bytes, not {type(content).__name__}")
+        wanted = None if digest is None else Digest(digest)
+        with suppress(StorageError):
+            self.open_unfinished()  # else it says so when it is stored
+        return store_content(self.blobs, content, wanted, durable=self._durable, clock=self._clock)
 
     def import_file(self, path: str | os.PathLike[str]) -> Descriptor:
-        """Store a copy of a file, and return what it is. StorageError: it cannot be read, or the disk refused."""
-        with disk_errors("reading", os.fspath(path)):
-            file = open(path, "rb")  # noqa: SIM115 - closed below
-        with file:
-            return self.put(file)
+        """Store a copy of a file, and return what it is.
 
-    def read(self, digest: Digest) -> bytes:
-        """Return the content of a small blob, verified. BlobNotFoundError: it is not here, or is not what it should."""
-        path = self.path(digest)
-        with suppress(OSError):
-            raw = self.disk.read_file(path, MAX_MANIFEST + 1)
-            if Digest.of(raw, digest.algorithm) == digest:
-                return raw
-        raise BlobNotFoundError(f"{digest.short} is not in {self.root}, or has other content")
-
-    def entries(self) -> list[Entry]:
-        """Return all blobs of this store, sorted by digest; what is no blob is left out."""
-        found: list[Entry] = []
-        with suppress(OSError), os.scandir(self.blobs.path) as files:
-            for file in files:
-                with suppress(OSError, ValueError):
-                    if file.is_file(follow_symlinks=False):
-                        status = file.stat(follow_symlinks=False)
-                        digest = Digest.from_file_name(file.name)
-                        found.append(Entry(digest, status.st_size, status.st_mtime, file.path))
-        return sorted(found, key=lambda entry: entry.digest)
-
-    # -- a source and a target
-
-    def prepare(self, descriptors: Iterable[Descriptor]) -> None:
-        """Make the store, and see that these blobs will fit; as ``Directory.prepare`` has it."""
-        missing = [blob for blob in descriptors if not any(store.blobs.has(blob) for store in self.shared)]
-        if missing:
-            self._open()
-        self.blobs.prepare(missing)
-
-    def _open(self) -> OpenFolder:
-        """Return the folder of what is unfinished; a store that is made for it is marked as a cache."""
-        is_new = not os.path.isdir(self.root)
-        folder = self.blobs.open_unfinished()
-        if is_new:
-            with suppress(OSError):
-                self.disk.append(f"{self.root}/{TAG}", _TAG_TEXT)
-        return folder
-
-    def knows(self, descriptor: Descriptor) -> bool:
-        """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
-        return any(store.blobs.knows(descriptor) for store in (self, *self.shared))
-
-    def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the content is here; what nobody has verified is hashed first."""
-        return any(store.blobs.exists(descriptor, flow=flow) for store in (self, *self.shared))
-
-    def check_source(self, descriptor: Descriptor) -> None:
-        """See that a blob that is to be sent can be read and has the right size; ``SourceError`` where not."""
-        self._store_of(descriptor).check_source(descriptor)
-
-    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        return self._store_of(descriptor).fetch(descriptor, offset=offset, flow=flow)
-
-    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
-        if any(store.blobs.exists(descriptor, flow=flow) for store in self.shared):
-            return None
-        return self.blobs.ingest(descriptor, flow=flow)
-
-    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return what interrupted pulls have left, in bytes."""
-        return self.blobs.received(descriptors)
-
-    def concerns_all(self, error: TransferKitError) -> bool:
-        return self.blobs.concerns_all(error)
-
-    def _store_of(self, descriptor: Descriptor) -> Directory:
-        return next((store.blobs for store in (self, *self.shared) if store.blobs.has(descriptor)), self.blobs)
-
-    def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
-        """Return those of some blobs that are not here; one ``stat`` each."""
-        return [blob for blob in descriptors if not any(store.blobs.has(blob) for store in (self, *self.shared))]
+        Raises:
+            SourceError: it is missing, or none, or cannot be read.
+            StorageError: the disk refused.
+        """
+        path, fd = os.fspath(path), -1
+        try:
+            try:
+                fd = self.disk.open(path)
+                if not is_file(self.disk.fstat(fd)):
+                    raise SourceError(f"{path} is not a file")
+            except OSError as error:
+                if isinstance(error, SourceError):
+                    raise
+                raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                return self.put(file)
+        finally:
+            close_quietly(self.disk, fd)
 
     # -- names
 
     def links(self) -> list[Name]:
-        """Return the names of all models, sorted; a manifest that is malformed hides no other one."""
-        names = dict.fromkeys(self._links.names())
-        for store in self.shared:
-            names.update(dict.fromkeys(store.links()))
-        return list(names)
+        """Return the names of all models, sorted, those of shared stores too; what is malformed hides no other one."""
+        names = dict.fromkeys(name for store in self._stores for name in store._links.names())
+        return sorted(names, key=lambda name: name.path)
 
     def manifest(self, name: str | Name) -> bytes:
-        """Return the bytes of a name's manifest; ManifestNotFoundError: there is none."""
-        name = _name(name)
-        for store in (self, *self.shared):
-            with suppress(ManifestNotFoundError):
+        """Return the bytes of a name's manifest; ManifestNotFoundError: there is none, or one that cannot be one."""
+        name, reason = _name(name), None
+        for store in self._stores:
+            try:
                 return store._links.read(name)
-        raise ManifestNotFoundError(f'model "{name}" not found in {self.root}')
+            except ManifestNotFoundError as error:
+                reason = reason or error
+        raise reason or ManifestNotFoundError(f'model "{name}" not found in {self.root}')
 
     def resolve(self, name: str | Name) -> Digest:
         """Return the digest of a name's manifest, which is a blob as well: one that was edited by hand becomes one."""
         raw = self.manifest(name)
         digest = Digest.of(raw)
-        if not any(store.blobs.has(Descriptor(digest, len(raw))) for store in (self, *self.shared)):
+        try:
+            self.read(digest)
+        except BlobNotFoundError:
             with suppress(StorageError):  # a store that can only be read
                 self.put(raw)
         return digest
@@ -231,121 +186,96 @@ class DiskCache:
         return parse(self.manifest(name))
 
     def link(self, name: str | Name, manifest: str | bytes) -> Digest:
-        """Give a manifest, which is a blob here or the bytes of one, a name. The last step of a pull."""
+        """Give a manifest, which is a blob here or the bytes of one, a name: the last step of a pull.
+
+        Where it has that name already, nothing is touched. Raises BlobNotFoundError: there is no such blob.
+        """
         name = _name(name)
         raw = manifest if isinstance(manifest, bytes) else self.read(Digest(manifest))
         digest = self.put(raw).digest if isinstance(manifest, bytes) else Digest(manifest)
-        self._links.write(name, raw, self._open(), durable=self._durable)
+        with suppress(ManifestNotFoundError, StorageError):
+            if self._links.read(name) == raw:
+                return digest
+        self._links.write(name, raw, self.open_unfinished, durable=self._durable)
         return digest
 
     def unlink(self, name: str | Name) -> bool:
-        """Remove a name; its blobs stay until ``gc``. ``False``: there was none."""
-        return self._links.remove(_name(name))
+        """Remove a name; its blobs stay until ``gc``. ``False``: this store has none."""
+        return self._links.remove(_name(name), durable=self._durable)
 
     # -- what is kept, and what is not
 
-    @contextmanager
-    def pinned(self, digests: Collection[Digest]) -> Iterator[None]:
+    def pinned(self, digests: Collection[Digest]) -> AbstractContextManager[None]:
         """Keep blobs from ``gc``, of other processes too, for as long as the context lasts."""
-        with self._pins.holding(digests):
-            yield
-
-    def referenced(self, names: Iterable[Name] | None = None) -> set[Digest]:
-        """Return the digests of all that names lead to, manifests included; by default those of this store."""
-        found: set[Digest] = set()
-        for name in self._links.names() if names is None else names:
-            with suppress(ManifestNotFoundError, StorageError):
-                self._add_references(self._links.read(name), found)
-        return found
-
-    def _add_references(self, raw: bytes, found: set[Digest]) -> None:
-        digest = Digest.of(raw)
-        if digest in found:
-            return
-        found.add(digest)
-        try:
-            document = parse(raw)
-        except InvalidManifestError:
-            return
-        if isinstance(document, Manifest):
-            found.update(blob.digest for blob in document.blobs)
-            return
-        for entry in document.manifests:
-            with suppress(BlobNotFoundError):
-                self._add_references(self.read(entry.digest), found)
-            found.add(entry.digest)
+        return self._pins.holding(digests)
 
     def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> list[Entry]:
-        """Remove blobs that no manifest names, and return them.
+        """Remove the blobs of this store that no manifest of it names, and return them.
 
         Those that were written within ``grace`` seconds, and those that a running pull needs, stay.
+
+        Raises:
+            StorageError: a manifest cannot be read, so nobody can tell; or a blob cannot be removed.
         """
-        before = time.time() - grace
-        candidates = [entry for entry in self.entries() if entry.time < before]
-        kept = self.referenced() | self._pins.held()
-        removed = [entry for entry in candidates if entry.digest not in kept]
-        for entry in removed if not dry_run else ():
-            with disk_errors("removing", entry.path), suppress(FileNotFoundError):
-                self.disk.unlink(entry.path)
-        return removed
+        if dry_run or not os.path.lexists(self.blobs.path):
+            return self._garbage.find(grace)
+        return self._garbage.remove(grace)
 
     @contextmanager
     def lock(self, name: Name, flow: Flow) -> Iterator[None]:
         """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
-        try:
-            folder = self._open()
-        except StorageError:  # it can only be read: nobody pulls anything
+        with ExitStack() as stack:
+            try:
+                folder = self.open_unfinished()
+                lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
+                stack.callback(lock.release)
+                lock.acquire(flow, partial(_growth, folder.path))
+                if lock.is_held:  # else it is another one's file
+                    stack.callback(lock.remove)
+            except StorageError as error:
+                if error.errno not in _NO_LOCK:
+                    raise
             yield
-            return
-        lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
-        try:
-            lock.acquire(flow, partial(_growth, folder.path))
-            yield
-        finally:
-            lock.remove()
-            lock.release()
 
     def verify(
         self,
         names: Iterable[str | Name] | None = None,
         *,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress | None = None,
         cancel: Cancellation | None = None,
     ) -> list[Entry]:
         """Hash the blobs of this store, or of some names in it, on all processors; return those that are wrong.
 
-        ``progress(completed, total)`` gets bytes, and is called from this thread. What is right is remembered.
+        ``progress(completed, total)`` gets bytes, and is called from this thread. What is right is remembered, and what
+        is wrong is not taken for right any more.
+
+        Raises:
+            ManifestNotFoundError: there is no such name.
+            CancelledError: ``cancel`` was triggered.
+            StorageError: a blob cannot be looked at.
         """
-        entries = self.entries()
-        if names is not None:
-            wanted = self.referenced(map(_name, names))
-            entries = [entry for entry in entries if entry.digest in wanted]
-        return verify(self.blobs, entries, progress=progress, cancel=cancel)
+        found = verify(self.blobs, self._entries(names), progress=progress, cancel=cancel)
+        self.blobs.flush()
+        return found
+
+    def _entries(self, names: Iterable[str | Name] | None) -> list[Entry]:
+        if names is None:
+            return self.entries()
+        wanted = reachable([self.manifest(name) for name in names], self._read_if_there)
+        return [entry for entry in self.entries() if entry.digest in wanted]
+
+    def _read_if_there(self, digest: Digest) -> bytes:
+        with suppress(BlobNotFoundError):
+            return self.read(digest)
+        return b""
 
     def take_away(self, descriptor: Descriptor) -> None:
         """Take away a blob that ``verify`` found wrong, as far as it cannot be used again."""
         take_away(self.blobs, descriptor)
 
-    def plan(self, descriptors: Sequence[Descriptor]) -> Plan:
-        """Tell what it takes to bring some blobs here; what nobody has verified counts as being here."""
-        missing = self.missing(descriptors)
-        received = self.blobs.received(missing)
-        needed, free = self.blobs.room_for(missing)
-        return Plan(
-            blobs=len(descriptors),
-            present=len(descriptors) - len(missing),
-            bytes=sum(blob.size - received.get(blob.digest, 0) for blob in missing),
-            needed=needed,
-            free=free,
-        )
-
-    def size(self) -> int:
-        """Return how many bytes the blobs of this store have."""
-        return sum(entry.size for entry in self.entries())
-
-    def close(self) -> None:
-        """Write what is known to be verified. Never raises."""
-        self.blobs.close()
+    def size(self, name: str | Name | None = None) -> int:
+        """Return how many bytes the blobs of this store have, or those of them that a name leads to."""
+        return sum(entry.size for entry in self._entries(None if name is None else [name]))
 
     def __repr__(self) -> str:
         return f"<DiskCache {self.root}>"
@@ -354,9 +284,10 @@ class DiskCache:
 def _growth(folder: str) -> object:
     """Tell how far somebody is who fills a store: what changes while bytes arrive."""
     with suppress(OSError), os.scandir(folder) as files:
-        return [(file.name, file.stat().st_mtime_ns) for file in files]
+        return [(file.name, file.stat(follow_symlinks=False).st_mtime_ns) for file in files]
     return None
 
 
 def _name(name: str | Name) -> Name:
-    return name if isinstance(name, Name) else Name.parse(name).merge(DEFAULT_MASK)
+    """Return a name that is complete, and whose parts may be names of folders; InvalidNameError: it is none."""
+    return Name.from_path((name if isinstance(name, Name) else Name.parse(name).merge(DEFAULT_MASK)).path)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import suppress
 
+from transferkit.content.digest import Digest
 from transferkit.storage.disk import Disk, close_quietly, is_named
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import EXCLUSIVE, is_granted
@@ -18,7 +19,14 @@ LIMIT = 64 * 1024 * 1024  # bytes of an index that are read at most: its newest 
 _ROW = re.compile(r"^2 (sha\d+):([0-9a-f]+) \d+ \d+ \d+ \d+ (\S+)$", re.ASCII | re.MULTILINE)
 
 
-def compact(folder: str, unfinished: OpenFolder, name: str, size: int, boots: Container[str | None]) -> None:
+def compact(
+    folder: str,
+    unfinished: OpenFolder,
+    name: str,
+    size: int,
+    boots: Container[str | None],
+    names: Callable[[Digest], str],
+) -> None:
     """Write the index of a folder anew, where its ``size`` says that most of it is of no use; ``OSError``.
 
     Others may append meanwhile: what they add to the old file before the new one has its name goes over as well. One
@@ -27,7 +35,7 @@ def compact(folder: str, unfinished: OpenFolder, name: str, size: int, boots: Co
     """
     if size < SMALLEST:
         return
-    there = set(os.listdir(folder))
+    there = _files(folder)
     if size < LINE * len(there):
         return
     disk = unfinished.disk
@@ -43,7 +51,7 @@ def compact(folder: str, unfinished: OpenFolder, name: str, size: int, boots: Co
         rows = {
             match[2]: match[0]
             for match in _ROW.finditer(old.decode("ascii", "replace"))
-            if f"{match[1]}-{match[2]}" in there and match[3] in boots
+            if match[3] in boots and _name(match, names) in there
         }
         unfinished.replace(name, "".join(f"{row}\n" for row in rows.values()).encode("ascii"))
         added = _read(disk, fd, start + len(old))
@@ -51,6 +59,25 @@ def compact(folder: str, unfinished: OpenFolder, name: str, size: int, boots: Co
             disk.append(unfinished.at(name), added, unfinished.fd)
     finally:
         close_quietly(disk, fd)
+
+
+def _files(folder: str) -> set[str]:
+    """Return the names of the files in a folder, and in its folders: a layout has one for each algorithm."""
+    found: set[str] = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name == ".partial" or not entry.is_dir(follow_symlinks=False):
+                found.add(entry.name)
+            else:
+                found.update(f"{entry.name}/{name}" for name in os.listdir(entry.path))
+    return found
+
+
+def _name(match: re.Match[str], names: Callable[[Digest], str]) -> str | None:
+    try:
+        return names(Digest(f"{match[1]}:{match[2]}"))
+    except ValueError:
+        return None
 
 
 def _read(disk: Disk, fd: int, start: int) -> bytes:

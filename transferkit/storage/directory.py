@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import stat
 import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, suppress
@@ -27,16 +26,16 @@ from transferkit.storage.disk import (
     is_file,
     remove_quietly,
     storage_error,
-    sync_folder,
 )
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import FLAT, VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.journal import Journal
-from transferkit.storage.lock import BlobLock, share
+from transferkit.storage.lock import BlobLock
 from transferkit.storage.pace import Pace
 from transferkit.storage.partial import Partial
+from transferkit.storage.unfinished import make_unfinished
 
 _GONE = (errno.ENOENT, errno.ESTALE)  # what is said of files in a folder that was removed, here and on NFS
 
@@ -157,6 +156,15 @@ class Directory:
         """Take in that a file was found to be right; ``status`` is that of the file under its final name."""
         self._index.add(digest, status, durable=False)
 
+    def forget(self, digest: Digest) -> None:
+        """Take in that a file was found to be wrong, whatever was known of it."""
+        self._index.forget(digest)
+
+    def check_place(self) -> None:
+        """See that the folder is not a symbolic link, where links are not followed; StorageError: it is one."""
+        if not self._follow_links and os.path.islink(self.path):
+            raise StorageError(f"{self.path} is a symbolic link, which is not followed; remove it", errno=errno.ELOOP)
+
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file; of one that is not known to be verified, what lies before ``offset`` is hashed first."""
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
@@ -237,34 +245,10 @@ class Directory:
         with self._opening:
             folder = self._folder
             if folder is None or folder is gone:
-                is_new = self._make_unfinished()
-                with ExitStack() as stack:
-                    folder = stack.enter_context(OpenFolder(self.unfinished, self.disk))
-                    if is_new:
-                        self._set_mode(folder)
-                    share(folder)
-                    stack.pop_all()
+                self.check_place()
+                folder = make_unfinished(self.path, self.unfinished, self.disk, durable=self._index.durable)
                 self._folder = folder
             return folder
-
-    def _make_unfinished(self) -> bool:
-        """Make ``.partial``, and tell whether it was not there."""
-        missing = [path for path in (Path(self.unfinished), *Path(self.unfinished).parents) if not os.path.isdir(path)]
-        with disk_errors("making the folder", self.unfinished):
-            self.disk.make_folder(self.unfinished)
-            for path in missing if self._index.durable else ():
-                sync_folder(self.disk, str(path.parent))
-        return bool(missing)
-
-    def _set_mode(self, folder: OpenFolder) -> None:
-        """Let whoever may write to a shared folder write to ``.partial``, too."""
-        with disk_errors("setting the mode of", self.unfinished):
-            try:
-                mode = stat.S_IMODE(os.stat(self.path).st_mode)
-                self.disk.set_mode(self.unfinished if folder.fd is None else folder.fd, mode)
-            except OSError as error:
-                if not can_do_without("set_mode", error):
-                    raise
 
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
         """Return what interrupted downloads have left, in bytes, which the next one will not fetch again."""

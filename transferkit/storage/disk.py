@@ -182,7 +182,7 @@ class Disk:
     def make_folder(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
-    def make_folder_in(self, name: str, folder: int) -> None:
+    def make_folder_in(self, name: str, folder: int | None = None) -> None:
         os.mkdir(name, dir_fd=folder)
 
     def remove_folder(self, name: str, folder: int) -> None:

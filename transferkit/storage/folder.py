@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from functools import partial
 
 from transferkit.content.interfaces import Closing
 from transferkit.errors import StorageError
@@ -60,20 +62,32 @@ class OpenFolder(Closing):
 
         ``durable``: after a power cut it is one or the other.
         """
-        disk, fd = self.disk, self.fd
-        temporary = self.at(f"{name}.new")  # always the same: kill -9 leaves one, and no more
-        remove_quietly(disk, temporary, fd)
-        file = disk.create(temporary, fd)
+        temporary = f"{name}.new"  # always the same: kill -9 leaves one, and no more
+        remove_quietly(self.disk, self.at(temporary), self.fd)
+        self.place(data, temporary, self.at(name), sync=partial(sync, self.disk) if durable else None)
+
+    def place(
+        self,
+        data: bytes,
+        temporary: str,
+        target: str,
+        *,
+        into: int | None = None,
+        sync: Callable[[int], object] | None = None,
+    ) -> None:
+        """Write a file in here, ``sync`` it, and rename it to ``target``: a path, or a name in the folder ``into``."""
+        disk, at, fd = self.disk, self.at(temporary), self.fd
+        file = disk.create(at, fd)
         try:
             try:
                 disk.pwrite(file, memoryview(data), 0)
-                if durable:
-                    sync(disk, file)
+                if sync is not None:
+                    sync(file)
             finally:
                 disk.close(file)
-            disk.rename(temporary, self.at(name), fd)
+            disk.rename(at, target, fd, **({} if into is None else {"into": into}))
         except BaseException:
-            remove_quietly(disk, temporary, fd)
+            remove_quietly(disk, at, fd)
             raise
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ size and the time can survive while the data reads as zeros. A line that does no
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ NAME = "verified"
 ROW = re.compile(r"^2 (\S+) (\d+ \d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
 FLAT: Callable[[Digest], str] = attrgetter("file_name")  # of a folder that has all blobs, as Ollama's store
 _DURABLE = "-"
+_NEVER = "0 0 0 0"  # what no file is
 _BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of 5,000 small blobs
 
 
@@ -82,6 +84,12 @@ class VerifiedIndex:
         if len(self._fresh) >= _BATCH:
             self._flush()
 
+    def forget(self, digest: Digest) -> None:
+        """Remember no more that a file was verified: it was found to be wrong."""
+        with self._lock:
+            self._rows.pop(digest, None)
+            self._fresh.append(f"2 {digest} {_NEVER} {_DURABLE}\n")
+
     def _flush(self) -> None:
         """Write what is remembered so far; what cannot be written is hashed again some day."""
         with self._lock:
@@ -92,9 +100,9 @@ class VerifiedIndex:
             self.disk.make_folder(self._path)
             with OpenFolder(self._path, self.disk) as unfinished:
                 self._size = self.disk.append(unfinished.at(NAME), "".join(rows).encode("ascii"), unfinished.fd)
-        except StorageError:
-            raise
         except OSError as error:
+            if isinstance(error, StorageError) and error.errno != errno.ENOENT:
+                raise
             if not can_do_without("append", error):
                 raise storage_error(error, "writing the index", f"{self._path}/{NAME}") from error
             logger.debug("the index %s/%s cannot be written: %s", self._path, NAME, error.strerror)
@@ -108,7 +116,7 @@ class VerifiedIndex:
         size, self._size = self._size, 0
         if size:
             with suppress(OSError), OpenFolder(self._path, self.disk) as unfinished:
-                compact(self.folder, unfinished, NAME, size, (_DURABLE, self._boot))
+                compact(self.folder, unfinished, NAME, size, (_DURABLE, self._boot), self._names)
 
 
 def version(status: os.stat_result) -> str:

@@ -5,19 +5,20 @@ Source: OCI image specification v1.1, image-layout.md. What is read is bounded (
 
 from __future__ import annotations
 
-import json
+import errno
 import os
-import tarfile
-from collections.abc import Callable, Iterable
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import BinaryIO
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Digest
+from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.content.graph import Document
-from transferkit.content.interfaces import Body, Flow, Ingest
-from transferkit.content.manifest import MAX_MANIFEST, Index, parse
+from transferkit.content.interfaces import Body, Closing, Flow, Ingest
+from transferkit.content.manifest import MAX_MANIFEST, parse
 from transferkit.errors import (
     BlobNotFoundError,
     InvalidManifestError,
@@ -26,15 +27,14 @@ from transferkit.errors import (
     StorageError,
     TransferKitError,
 )
+from transferkit.storage import layout_index
+from transferkit.storage.archive import Archive, Part, write_archive
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors
-from transferkit.storage.file_body import FileBody
+from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.lock import brief_lock
 from transferkit.storage.storing import store_content
 
-REF_NAME = "org.opencontainers.image.ref.name"
-_VERSION = {"imageLayoutVersion": "1.0.0"}
-_MAX_INDEX = 4 * 1024 * 1024  # bytes of index.json
-_MAX_MEMBERS = 100_000  # of a tar file
+_INDEX, _VERSION = "index.json", "oci-layout"
 
 
 def _name(digest: Digest) -> str:
@@ -49,11 +49,11 @@ class Tagged:
     tag: str | None = None
 
 
-class OCILayout:
-    """An image layout in a folder, as a source and a target. Thread-safe; several processes may add blobs, and one at
-    a time tags.
+class OCILayout(Closing):
+    """An OCI image layout, as a source and a target. Thread-safe; several processes may fill and tag one folder.
 
-    A tar file is read where ``path`` is one; it is written by :meth:`pack`.
+    ``path`` is a folder, or a tar file where it is one or ends with ``.tar``. What is stored in a tar file is kept in
+    ``<path>.partial`` until :meth:`flush` writes the file anew, whole; one process at a time does that.
 
     >>> import tempfile
     >>> OCILayout(tempfile.mkdtemp()).tags()
@@ -69,90 +69,114 @@ class OCILayout:
         disk: Disk | None = None,
     ) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.disk = disk or Disk()
+        is_there = os.path.isfile(self.path)
+        self._is_tar = is_there or (self.path.endswith(".tar") and not os.path.isdir(self.path))
+        self._folder = f"{self.path}.partial" if self._is_tar else self.path
+        self._archive = Archive(self.path, self.disk) if is_there else None
+        self._right: set[Descriptor] = set()  # what was found to be right in the archive
+        self._changing = threading.Lock()
+        self._durable = durable
         self.blobs = Directory(
-            f"{self.path}/blobs",
+            f"{self._folder}/blobs",
             resume_threshold=resume_threshold,
             durable=durable,
             follow_links=False,
             names=_name,
             keep=True,
-            disk=disk,
+            disk=self.disk,
         )
-        self._durable = durable
-        self._members: dict[str, tuple[int, int]] | None = None
-        if os.path.isfile(self.path):
-            self._members = _members(self.path)
 
     # -- blobs
 
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make the layout, and see that these blobs will fit; as ``Directory.prepare`` has it."""
-        self._writable()
-        missing = list(descriptors)
+        missing = [blob for blob in descriptors if not self._is_archived(blob)]
         for algorithm in {"sha256", *(descriptor.digest.algorithm for descriptor in missing)}:
             self._make(algorithm)
-        if not os.path.exists(f"{self.path}/oci-layout"):
-            self._replace("oci-layout", json.dumps(_VERSION).encode())
+        if not os.path.lexists(f"{self._folder}/{_VERSION}"):
+            self._replace(_VERSION, layout_index.VERSION)
         self.blobs.prepare(missing)
 
+    def _make(self, algorithm: str) -> None:
+        """Make the folder of an algorithm; a link in its place leads nowhere."""
+        folder = f"{self.blobs.path}/{algorithm}"
+        for path in (self._folder, folder) if self._is_tar else (folder,):
+            if os.path.islink(path):
+                raise StorageError(f"{path} is a symbolic link, which is not followed; remove it", errno=errno.ELOOP)
+        if not os.path.isdir(folder):
+            self.blobs.check_place()
+            with disk_errors("making the layout", self._folder):
+                self.disk.make_folder(folder)
+
+    def _is_archived(self, blob: Descriptor) -> bool:
+        part = self._archive.parts.get(_path(blob.digest)) if self._archive is not None else None
+        return part is not None and part.size == blob.size
+
     def knows(self, descriptor: Descriptor) -> bool:
-        return self._members is None and self.blobs.knows(descriptor)
+        """Tell whether the content is here and was verified by an earlier run, or in the tar file by this one."""
+        return descriptor in self._right or self.blobs.knows(descriptor)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the content is here; of a tar file, whether it has a member of that name and size."""
-        if self._members is None:
-            return self.blobs.exists(descriptor, flow=flow)
-        return self._member(descriptor.digest)[1] == descriptor.size
+        """Tell whether the content is here; what nobody has verified is hashed first."""
+        if descriptor in self._right or self.blobs.exists(descriptor, flow=flow):
+            return True
+        if self._archive is None or not self._is_archived(descriptor):
+            return False
+        with suppress(SourceError), self._archive.fetch(descriptor, _path(descriptor.digest), flow=flow) as body:
+            while body.readinto(flow.buffer):
+                flow.check()
+            self._right.add(descriptor)
+        return descriptor in self._right
 
     def check_source(self, descriptor: Descriptor) -> None:
-        if self._members is None:
+        """See that a blob that is to be sent can be read and has the right size; ``SourceError`` where not."""
+        if not self._is_archived(descriptor):
             self.blobs.check_source(descriptor)
-        elif self._member(descriptor.digest)[1] != descriptor.size:
-            raise SourceError(f"{self.path} does not have {descriptor.digest.short} with {descriptor.size} bytes")
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        if self._members is None:
-            return self.blobs.fetch(descriptor, offset=offset, flow=flow)
-        start, size = self._member(descriptor.digest)
-        if size != descriptor.size:
-            raise SourceError(f"{self.path} has {size} bytes of {descriptor.digest.short}, not {descriptor.size}")
-        body = FileBody(descriptor, self.path, self.blobs.disk, start=start)
-        try:
-            body.seek(offset, flow=flow)
-        except BaseException:
-            body.close()
-            raise
-        body.offset = offset
-        return body
-
-    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
-        self._writable()
-        self._make(descriptor.digest.algorithm)
-        return self.blobs.ingest(descriptor, flow=flow)
+        if self._archive is not None and not self.blobs.has(descriptor):
+            return self._archive.fetch(descriptor, _path(descriptor.digest), offset=offset, flow=flow)
+        return self.blobs.fetch(descriptor, offset=offset, flow=flow)
 
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return what interrupted copies have left, in bytes."""
+        """Return how many bytes an interrupted transfer has left of some blobs."""
         return self.blobs.received(descriptors)
 
     def concerns_all(self, error: TransferKitError) -> bool:
         return self.blobs.concerns_all(error)
 
-    def _make(self, algorithm: str) -> None:
-        folder = f"{self.blobs.path}/{algorithm}"
-        if not os.path.isdir(folder):
-            with disk_errors("making the layout", self.path):
-                self.blobs.disk.make_folder(folder)
+    def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
+        if self._is_archived(descriptor) and self.exists(descriptor, flow=flow):
+            return None
+        self._make(descriptor.digest.algorithm)
+        return self.blobs.ingest(descriptor, flow=flow)
+
+    def put(self, content: bytes | BinaryIO) -> Descriptor:
+        """Store content, and return what it is."""
+        self.prepare(())
+        return store_content(self.blobs, content, durable=self._durable)
 
     def read(self, digest: Digest) -> bytes:
         """Return the content of a small blob, verified. BlobNotFoundError: it is not here, or is not what it should."""
-        with suppress(OSError, BlobNotFoundError):
-            if self._members is None:
-                raw = self.blobs.disk.read_file(self.blobs.blob_path(digest), MAX_MANIFEST + 1)
-            else:
-                raw = self._read_member(_path(digest), MAX_MANIFEST)
-            if Digest.of(raw, digest.algorithm) == digest:
+        with suppress(StorageError):
+            raw = self._read(_path(digest), MAX_MANIFEST)
+            if raw is not None and Digest.of(raw, digest.algorithm) == digest:
                 return raw
         raise BlobNotFoundError(f"{digest.short} is not in {self.path}, or has other content")
+
+    def _read(self, name: str, limit: int) -> bytes | None:
+        """Return the content of a file of the layout, ``None``: there is none.
+
+        Raises:
+            StorageError: it is longer than ``limit`` bytes, or cannot be read.
+        """
+        with disk_errors("reading", f"{self._folder}/{name}"), suppress(FileNotFoundError):
+            raw = self.disk.read_file(f"{self._folder}/{name}", limit + 1)
+            if len(raw) > limit:
+                raise StorageError(f"{self._folder}/{name} is longer than {limit} bytes")
+            return raw
+        return None if self._archive is None else self._archive.read(name, limit)
 
     # -- names
 
@@ -160,147 +184,105 @@ class OCILayout:
         """Return the source or target of a copy that is called ``tag`` in here."""
         return Tagged(self, tag)
 
-    def load(self, digest: Digest) -> Document:
-        """Return a manifest or index by its digest. ManifestNotFoundError: it is not here."""
-        try:
-            return parse(self.read(digest))
-        except BlobNotFoundError as error:
-            raise ManifestNotFoundError(str(error)) from error
-
-    def referrers(self, digest: Digest) -> list[Digest]:
-        """Return the manifests in ``index.json`` that name ``digest`` as their subject."""
-        found = []
-        for entry in self._entries():
-            described = Digest(entry["digest"])
-            with suppress(ManifestNotFoundError, InvalidManifestError):
-                subject = self.load(described).json().get("subject")
-                if isinstance(subject, dict) and subject.get("digest") == digest:
-                    found.append(described)
-        return found
-
     def tags(self) -> list[str]:
         """Return the names that the layout gives to manifests."""
-        return [name for entry in self._entries() if isinstance(name := _annotation(entry), str)]
+        return [name for entry in self._entries() if (name := layout_index.name_of(entry)) is not None]
 
     def document(self, tag: str | None = None) -> Document:
-        """Return the manifest or index of a tag; without one, the only one that there is.
+        """Return the manifest or index of a tag or a digest; without one, the only one that there is.
 
         Raises:
             ManifestNotFoundError: there is none, or several to choose from.
             InvalidManifestError: ``index.json`` or the manifest is malformed.
         """
-        entries = self._entries()
-        found = [entry for entry in entries if tag is None or tag in (_annotation(entry), entry.get("digest"))]
-        if len(found) != 1:
-            there = ", ".join(self.tags()) or f"{len(entries)} manifests without names"
-            raise ManifestNotFoundError(
-                f"{self.path} has no manifest {tag or 'that stands alone'}; it has {there[:300]}"
-            )
-        (described,) = Index(json.dumps({"schemaVersion": 2, "manifests": found}).encode()).manifests
-        return parse(self.read(described.digest), media_type=described.media_type)
+        return self.load(*layout_index.choose(self._entries(), tag, self.path))
+
+    def load(self, digest: Digest, media_type: str = "") -> Document:
+        """Return a manifest or index by its digest. ManifestNotFoundError: it is not here."""
+        try:
+            return parse(self.read(digest), media_type=media_type)
+        except BlobNotFoundError as error:
+            raise ManifestNotFoundError(str(error)) from error
+
+    def referrers(self, digest: Digest) -> list[Digest]:
+        """Return the manifests in ``index.json`` that name ``digest`` as their subject."""
+        found: dict[Digest, None] = {}
+        for entry in self._entries():
+            with suppress(ManifestNotFoundError, InvalidManifestError):
+                subject = self.load(Digest(entry["digest"])).json().get("subject")
+                if isinstance(subject, dict) and subject.get("digest") == digest:
+                    found[Digest(entry["digest"])] = None
+        return list(found)
 
     def tag(self, document: Document, tag: str) -> None:
         """Give a document, which is stored as well, a name, and take that from another one."""
-        self._enter(document, {"annotations": {REF_NAME: tag}}, lambda entry: _annotation(entry) == tag)
+        self._enter(document, tag)
 
     def add(self, document: Document) -> None:
         """Enter a document, which is stored as well, without a name."""
-        self._enter(document, {}, lambda entry: entry.get("digest") == document.digest and _annotation(entry) is None)
+        self._enter(document, None)
 
-    def _enter(self, document: Document, more: dict[str, Any], replaces: Callable[[dict[str, Any]], bool]) -> None:
+    def _enter(self, document: Document, name: str | None) -> None:
         self.put(document.raw)
-        described = {"mediaType": document.media_type, "digest": document.digest, "size": len(document.raw), **more}
-        entries = [entry for entry in self._entries() if not replaces(entry)]
-        index = {"schemaVersion": 2, "manifests": [*entries, described]}
-        self._replace("index.json", json.dumps(index).encode())
+        with brief_lock(self.blobs.open_unfinished(), f"{_INDEX}.lock"), self._changing:
+            entries = layout_index.with_document(self._entries(), document, name)
+            self._replace(_INDEX, layout_index.text_of(entries))
 
-    def put(self, content: bytes) -> Descriptor:
-        """Store content, and return what it is."""
-        self.prepare(())
-        return store_content(self.blobs, content, None, durable=self._durable)
-
-    def _entries(self) -> list[dict[str, Any]]:
+    def _entries(self) -> list[layout_index.Entry]:
         try:
-            if self._members is None:
-                raw = self.blobs.disk.read_file(f"{self.path}/index.json", _MAX_INDEX + 1)
-            else:
-                raw = self._read_member("index.json", _MAX_INDEX)
-        except (FileNotFoundError, BlobNotFoundError):
-            return []
-        except OSError as error:
-            raise StorageError(f"{self.path}/index.json cannot be read: {error.strerror}", errno=error.errno) from error
-        if len(raw) > _MAX_INDEX:
-            raise InvalidManifestError(f"{self.path}/index.json is longer than {_MAX_INDEX} bytes")
-        Index(raw)  # checks what is in it
-        manifests: list[dict[str, Any]] = json.loads(raw)["manifests"]
-        return manifests
+            layout_index.check_version(self._read(_VERSION, 4096), self.path)
+            raw = self._read(_INDEX, layout_index.MAX_INDEX)
+        except StorageError as error:
+            if error.errno is not None:
+                raise
+            raise InvalidManifestError(str(error)) from error
+        return layout_index.entries_of(raw)
 
     def _replace(self, name: str, data: bytes) -> None:
-        disk, folder = self.blobs.disk, self.blobs.open_unfinished()
-        temporary = f"{name}.{os.urandom(8).hex()}"
-        with disk_errors("writing", f"{self.path}/{name}"):
-            fd = disk.create(folder.at(temporary), folder.fd)
-            try:
-                disk.pwrite(fd, memoryview(data), 0)
-                if self._durable:
-                    disk.fsync(fd)
-            finally:
-                disk.close(fd)
-            disk.rename(folder.at(temporary), f"{self.path}/{name}", folder.fd)
-
-    def flush(self) -> None:
-        """Write down what is known to be verified."""
-        if self._members is None:
-            self.blobs.flush()
-
-    def close(self) -> None:
-        if self._members is None:
-            self.blobs.close()
+        folder, target = self.blobs.open_unfinished(), f"{self._folder}/{name}"
+        with disk_errors("writing", target):
+            sync = self.disk.fsync if self._durable else None
+            folder.place(data, f"{name}.{os.urandom(8).hex()}", target, sync=sync)
 
     # -- tar files
 
     def pack(self, path: str | os.PathLike[str]) -> None:
         """Write the layout as a tar file, whole or not at all; the same content gives the same bytes."""
-        target = os.path.abspath(os.fspath(path))
-        temporary = f"{target}.{os.urandom(8).hex()}"
-        with disk_errors("writing", target):
-            try:
-                with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-                    for name in self._files():
-                        info = tarfile.TarInfo(name)
-                        info.size, info.mode = os.path.getsize(f"{self.path}/{name}"), 0o644
-                        with open(f"{self.path}/{name}", "rb") as file:
-                            tar.addfile(info, file)
-                os.replace(temporary, target)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary)
-                raise
+        write_archive(os.path.abspath(os.fspath(path)), self._parts(), self.disk, durable=self._durable)
 
-    def _files(self) -> list[str]:
-        names = [name for name in ("oci-layout", "index.json") if os.path.isfile(f"{self.path}/{name}")]
-        for algorithm in ("sha256", "sha512"):
+    def _parts(self) -> list[Part]:
+        """Return what belongs to the layout, in a fixed order: that of the folder, and of the tar file the rest."""
+        parts = dict(self._archive.parts) if self._archive is not None else {}
+        parts.update((part.name, part) for part in self._stored())
+        ours = {name: part for name, part in parts.items() if name in (_VERSION, _INDEX) or _is_blob(name)}
+        return [ours[name] for name in sorted(ours, key=lambda name: (name != _VERSION, name != _INDEX, name))]
+
+    def _stored(self) -> Iterator[Part]:
+        names = [_VERSION, _INDEX]
+        for algorithm in HEX_LENGTHS:
             with suppress(FileNotFoundError):
-                names += [f"blobs/{algorithm}/{name}" for name in sorted(os.listdir(f"{self.blobs.path}/{algorithm}"))]
-        return names
+                names += [f"blobs/{algorithm}/{name}" for name in os.listdir(f"{self.blobs.path}/{algorithm}")]
+        for name in names:
+            path = f"{self._folder}/{name}"
+            with suppress(FileNotFoundError):
+                status = self.disk.lstat(path)
+                if is_file(status):
+                    yield Part(name, path, 0, status.st_size)
 
-    def _writable(self) -> None:
-        if self._members is not None:
-            raise StorageError(f"{self.path} is a tar file, which is read alone; write a folder, and pack() that")
+    def flush(self) -> None:
+        """Write down what is known to be verified, and a tar file anew, where something came to it."""
+        self.blobs.flush()
+        with self._changing:
+            if self._is_tar and os.path.lexists(f"{self._folder}/{_INDEX}"):
+                self.pack(self.path)
+                self.blobs.close()
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._archive = Archive(self.path, self.disk)
 
-    def _member(self, digest: Digest) -> tuple[int, int]:
-        found = (self._members or {}).get(_path(digest))
-        if found is None:
-            raise BlobNotFoundError(f"{digest.short} is not in {self.path}")
-        return found
-
-    def _read_member(self, name: str, limit: int) -> bytes:
-        start, size = (self._members or {}).get(name, (0, -1))
-        if not 0 <= size <= limit:
-            raise BlobNotFoundError(f"{self.path} has no {name}, or one of more than {limit} bytes")
-        with open(self.path, "rb") as file:
-            file.seek(start)
-            return file.read(size)
+    def close(self) -> None:
+        """As ``flush``; the layout can be used again."""
+        self.flush()
+        self.blobs.close()
 
     def __repr__(self) -> str:
         return f"<OCILayout {self.path}>"
@@ -310,21 +292,9 @@ def _path(digest: Digest) -> str:
     return f"blobs/{_name(digest)}"
 
 
-def _annotation(entry: dict[str, Any]) -> Any:
-    annotations = entry.get("annotations")
-    return annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-
-
-def _members(path: str) -> dict[str, tuple[int, int]]:
-    """Return where the plain files in a tar file begin, and how long they are."""
-    found: dict[str, tuple[int, int]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    found[member.name.removeprefix("./")] = member.offset_data, member.size
-                if len(found) > _MAX_MEMBERS:
-                    raise InvalidManifestError(f"{path} has more than {_MAX_MEMBERS} files")
-    except (OSError, tarfile.TarError) as error:
-        raise StorageError(f"{path} cannot be read as a tar file that is not compressed: {error}") from error
-    return found
+def _is_blob(name: str) -> bool:
+    """Tell whether a file is a blob by its name: what else lies around in a layout is not packed."""
+    with suppress(ValueError):
+        folder, algorithm, hexdigest = name.split("/")
+        return folder == "blobs" and bool(Digest(f"{algorithm}:{hexdigest}"))
+    return False

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import InvalidNameError, ManifestNotFoundError, StorageError
 from transferkit.names import Name
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, sync_folder
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, storage_error, sync_folder
 from transferkit.storage.folder import OpenFolder
 
 _DEEPEST = 12  # folders: host, parts of a namespace, model
+_SCANNED = 64 * 1024 * 1024  # bytes of a file that are looked through for what it names, however malformed it is
+_RACES = 100  # times that a folder is made which somebody else removes, as it is empty
 
 
 class Links:
@@ -25,42 +27,70 @@ class Links:
 
     def __init__(self, root: str, disk: Disk) -> None:
         self.path = f"{root}/manifests"
+        self._root = root
         self._disk = disk
 
     def names(self) -> list[Name]:
         """Return the names of all manifests, sorted as paths; what is no name of one is left out."""
-        return [name for name, _ in self._walk()]
-
-    def _walk(self) -> Iterator[tuple[Name, str]]:
-        for path in sorted(self._files("", self.path, 0)):
+        found: dict[Name, None] = {}
+        for path in self._files(strict=False):
             with suppress(InvalidNameError):
-                yield Name.from_path(path), path
+                found.setdefault(Name.from_path(path))
+        return list(found)
 
-    def _files(self, prefix: str, folder: str, depth: int) -> Iterator[str]:
-        if depth > _DEEPEST:
-            return
-        entries: list[os.DirEntry[str]] = []
-        with suppress(OSError), os.scandir(folder) as found:
-            entries = list(found)
-        for entry in entries:
+    def contents(self) -> Iterator[bytes]:
+        """Yield what is in each file, be it a manifest or not, under whatever name.
+
+        Raises:
+            StorageError: something cannot be read, or a link may lead to more.
+        """
+        for path in self._files(strict=True):
+            with suppress(FileNotFoundError):
+                yield self._read(path, _SCANNED)
+
+    def _files(self, *, strict: bool) -> list[str]:
+        """Return the paths of all files, sorted; unless ``strict``, without what cannot be read."""
+        return sorted(self._below("", 0, strict))
+
+    def _below(self, prefix: str, depth: int, strict: bool) -> Iterator[str]:
+        for entry in self._scan(prefix, strict) if depth <= _DEEPEST else ():
             if entry.is_dir(follow_symlinks=False):
-                yield from self._files(f"{prefix}{entry.name}/", entry.path, depth + 1)
+                yield from self._below(f"{prefix}{entry.name}/", depth + 1, strict)
             elif entry.is_file(follow_symlinks=False):
                 yield prefix + entry.name
+            elif strict and entry.is_symlink():
+                raise _link(entry.path)
 
-    def find(self, name: Name) -> str | None:
-        """Return the path of a name's manifest below ``path``: the first one that is equal without regard to case."""
-        return next(self._matching("", self.path, name.path.lower().split("/")), None)
+    def _scan(self, prefix: str, strict: bool = False) -> list[os.DirEntry[str]]:
+        """Return what is in a folder, sorted."""
+        folder = f"{self.path}/{prefix}"[:-1] if prefix else self.path
+        try:
+            if os.path.islink(folder):
+                raise _link(folder)
+            with os.scandir(folder) as found:
+                return sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            if not strict:
+                return []
+            raise error if isinstance(error, StorageError) else storage_error(error, "reading", folder) from error
 
-    def _matching(self, prefix: str, folder: str, parts: list[str]) -> Iterator[str]:
-        entries: list[os.DirEntry[str]] = []
-        with suppress(OSError), os.scandir(folder) as found:
-            entries = sorted((e for e in found if e.name.lower() == parts[0]), key=lambda entry: entry.name)
-        for entry in entries:
+    def find(self, name: Name) -> list[str]:
+        """Return the paths of a name's manifests below ``path``: those that are equal without regard to case, sorted.
+
+        The first one is what the name stands for.
+        """
+        return list(self._matching("", name.path.lower().split("/")))
+
+    def _matching(self, prefix: str, parts: list[str]) -> Iterator[str]:
+        for entry in self._scan(prefix):
+            if entry.name.lower() != parts[0]:
+                continue
             if len(parts) == 1 and entry.is_file(follow_symlinks=False):
                 yield prefix + entry.name
             elif len(parts) > 1 and entry.is_dir(follow_symlinks=False):
-                yield from self._matching(f"{prefix}{entry.name}/", entry.path, parts[1:])
+                yield from self._matching(f"{prefix}{entry.name}/", parts[1:])
 
     def read(self, name: Name) -> bytes:
         """Return the bytes of a manifest.
@@ -69,89 +99,110 @@ class Links:
             ManifestNotFoundError: there is none, or an empty one; or it is over 4 MiB.
             StorageError: it cannot be read.
         """
-        path = self.find(name)
-        if path is None:
-            raise ManifestNotFoundError(f'model "{name}" not found in {self.path}')
-        folder, _, file = path.rpartition("/")
-        with self._open(folder.split("/")) as fd, disk_errors("reading", f"{self.path}/{path}"):
-            try:
-                raw = self._disk.read_file(file, MAX_MANIFEST + 1, fd)
-            except FileNotFoundError as error:
-                raise ManifestNotFoundError(f'model "{name}" not found in {self.path}') from error
+        path, raw = next(iter(self.find(name)), None), None
+        if path is not None:
+            with suppress(FileNotFoundError):
+                raw = self._read(path, MAX_MANIFEST + 1)
+        if raw is None:
+            raise ManifestNotFoundError(f'model "{name}" not found in {self._root}')
         if not 0 < len(raw) <= MAX_MANIFEST:
-            raise ManifestNotFoundError(f"{self.path}/{path} is {'empty' if not raw else 'too long for a manifest'}")
+            problem = f"has more than {MAX_MANIFEST} bytes" if raw else "is empty"
+            raise ManifestNotFoundError(f'model "{name}" not found: {self.path}/{path} {problem}; pull it again')
         return raw
 
-    def write(self, name: Name, raw: bytes, partial: OpenFolder, *, durable: bool) -> None:
-        """Give a manifest its name, atomically; where it has that already, nothing is touched."""
-        path = self.find(name) or name.path
-        with suppress(ManifestNotFoundError, StorageError):
-            if self.read(name) == raw:
-                return
+    def _read(self, path: str, limit: int) -> bytes:
+        """Return the last ``limit`` bytes of a file, or less; ``FileNotFoundError``: it has gone."""
         *folders, file = path.split("/")
-        disk, temporary = self._disk, f"manifest.{os.urandom(8).hex()}"
-        with self._open(folders, make=True) as fd, disk_errors("writing", f"{self.path}/{path}"):
-            new = disk.create(partial.at(temporary), partial.fd)
+        with self._open(folders) as fd:
             try:
-                try:
-                    disk.pwrite(new, memoryview(raw), 0)
-                    if durable:
-                        disk.fsync(new)
-                finally:
-                    disk.close(new)
-                disk.rename(partial.at(temporary), file, partial.fd, into=fd)
-            except BaseException:
-                with suppress(OSError):
-                    partial.remove(temporary)
-                raise
-        if durable:
-            for depth in range(len(folders) + 1):
-                with disk_errors("syncing", self.path):
-                    sync_folder(disk, "/".join((self.path, *folders[:depth])))
-
-    def remove(self, name: Name) -> bool:
-        """Remove a name, and the folders that are empty without it; ``False``: there was none."""
-        path = self.find(name)
-        if path is None:
-            return False
-        *folders, file = path.split("/")
-        with self._open(folders) as fd, disk_errors("removing", f"{self.path}/{path}"):
-            try:
-                self._disk.unlink(file, fd)
+                return self._disk.read_file(file, limit, fd)
             except FileNotFoundError:
-                return False
-        while folders:
-            last = folders.pop()
-            with suppress(OSError, StorageError), self._open(folders) as fd:
-                self._disk.remove_folder(last, fd)
-        return True
+                raise
+            except OSError as error:
+                raise storage_error(error, "reading", f"{self.path}/{path}") from error
+
+    def write(self, name: Name, raw: bytes, unfinished: Callable[[], OpenFolder], *, durable: bool) -> None:
+        """Give a manifest its name, atomically; ``unfinished`` returns the folder in which its file is made.
+
+        Raises:
+            StorageError: the disk refused, or a link or a file is in the place of a folder.
+        """
+        path = next(iter(self.find(name)), name.path)
+        *folders, file = path.split("/")
+        for attempt in range(_RACES):
+            partial = unfinished()
+            # As a small blob that is unfinished is called: ``discard`` knows it.
+            temporary = f"sha256-{64 * '0'}.{os.urandom(8).hex()}"
+            try:
+                with self._open(folders, make=True) as fd, disk_errors("writing", f"{self.path}/{path}"):
+                    partial.place(raw, temporary, file, into=fd, sync=self._disk.fsync if durable else None)
+                break
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                if attempt == _RACES - 1:
+                    raise storage_error(error, "writing", f"{self.path}/{path}") from error
+        if durable:
+            self._sync(*(folders[:depth] for depth in range(len(folders) + 1)))
+            with disk_errors("syncing", self._root):
+                sync_folder(self._disk, self._root)
+
+    def remove(self, name: Name, *, durable: bool) -> bool:
+        """Remove a name, and the folders that are empty without it; ``False``: there was none."""
+        is_there = False
+        for path in self.find(name):
+            *folders, file = path.split("/")
+            with suppress(FileNotFoundError), self._open(folders) as fd:
+                with disk_errors("removing", f"{self.path}/{path}"), suppress(FileNotFoundError):
+                    self._disk.unlink(file, fd)
+                    is_there = True
+            if durable:
+                self._sync(folders)  # or after a power cut it names blobs that were removed meanwhile
+            while folders:
+                last = folders.pop()
+                with suppress(OSError), self._open(folders) as fd:
+                    self._disk.remove_folder(last, fd)
+        return is_there
+
+    def _sync(self, *folders: list[str]) -> None:
+        for parts in folders:
+            with disk_errors("syncing", self.path), suppress(FileNotFoundError):
+                sync_folder(self._disk, "/".join((self.path, *parts)))
 
     @contextmanager
     def _open(self, folders: list[str], *, make: bool = False) -> Iterator[int]:
-        """Open a folder below ``path``, step by step; ``make`` what is missing. StorageError: a link is in the way."""
+        """Open a folder below ``path``, step by step; ``make`` what is missing.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: a link is in the way, or the disk refused.
+        """
         disk, fd, at = self._disk, -1, self.path
         try:
-            with disk_errors("opening the folder", self.path):
+            try:
                 if make:
-                    disk.make_folder(self.path)
+                    disk.make_folder(self._root)
+                    _make(disk, self.path)
                 fd = disk.open_folder(self.path)
-            for part in folders:
-                at = f"{at}/{part}"
-                with disk_errors("opening the folder", at):
+                for part in folders:
+                    at = f"{at}/{part}"
                     if make:
-                        with suppress(FileExistsError):
-                            disk.make_folder_in(part, fd)
+                        _make(disk, part, fd)
                     before, fd = fd, disk.open_folder(part, fd)
                     close_quietly(disk, before)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise _link(at) if os.path.islink(at) else storage_error(error, "opening the folder", at) from error
             yield fd
         finally:
             close_quietly(disk, fd)
 
-    def check(self, name: Name) -> str | None:
-        """Return what is wrong with the file of a name, ``None``: nothing."""
-        path = f"{self.path}/{self.find(name)}"
-        try:
-            status = os.lstat(path)
-        except OSError as error:
-            return error.strerror or errno.errorcode.get(error.errno or 0, "?")
-        return None if is_file(status) and status.st_size else "it is empty or no file"
+
+def _make(disk: Disk, name: str, folder: int | None = None) -> None:
+    with suppress(FileExistsError):
+        disk.make_folder_in(name, folder)
+
+
+def _link(path: str) -> StorageError:
+    return StorageError(f"{path} is a symbolic link, which is not followed; remove it", errno=errno.ELOOP)

@@ -5,14 +5,16 @@ They are ``flock``'s, which end with their process. A soft lock would have to be
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from transferkit.content.interfaces import Flow
+from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, can_do_without, close_quietly, disk_errors, is_named
 from transferkit.storage.folder import OpenFolder
 
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 LOOK = 0.05  # seconds between two tries
 LONG = 5.0  # seconds after which a wait is worth a word
 PATIENCE = 300.0  # seconds without one more byte in the partial file, after which its holder is not waited for any more
+
+BRIEF = 30.0  # seconds after which a lock that is held for moments is not waited for any more
+_SOON = 0.005  # seconds between two tries at one of those
 
 _RACES = 10  # times that a lock is taken which others have removed
 _HOLDER = re.compile(rb"([0-9]{1,20}) ([A-Za-z0-9._-]{1,255})\n", re.ASCII)
@@ -139,6 +144,37 @@ class BlobLock:
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
+
+
+@contextmanager
+def brief_lock(
+    folder: OpenFolder,
+    name: str,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Hold a lock that everybody holds for moments only. Who does not get it within ``BRIEF`` seconds does without it.
+
+    StorageError: what stands in the place of its file cannot be opened.
+    """
+    lock = BlobLock(folder, name)
+    until = clock() + BRIEF
+    try:
+        try:
+            while not lock.attempt():
+                if clock() >= until:
+                    logger.warning("%s is locked for too long, and not waited for any more", lock.path)
+                    break
+                sleep(_SOON)
+        except StorageError as error:
+            if error.errno != errno.ENOENT:  # somebody has just removed the folder, and what was locked in it
+                raise
+        yield
+    finally:
+        if lock.is_held:
+            lock.remove()
+        lock.release()
 
 
 def share(folder: OpenFolder) -> None:

@@ -36,7 +36,7 @@ class Tree:
         with ExitStack() as stack, disk_errors("writing", path):
             disk.make_folder(self.unfinished)
             partial = self._opened(stack, self.unfinished)
-            place = self._opened(stack, self.path)
+            place = self._opened(stack, os.path.realpath(self.path))  # the user's own link is his choice
             for folder in folders:
                 with suppress(FileExistsError):
                     disk.make_folder_in(folder, place)

@@ -1,0 +1,85 @@
+"""What the manifests of a store lead to, and the removal of everything else.
+
+Nobody but this module removes what is right. It goes by the digests that stand in the texts of manifests, and not by
+what those mean: of a manifest that is malformed, of a later kind, or that only Ollama understands, the blobs stay.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+
+from transferkit.content.digest import Digest
+from transferkit.content.manifest import MAX_MANIFEST
+from transferkit.storage.directory import Directory
+from transferkit.storage.disk import disk_errors, is_file
+from transferkit.storage.links import Links
+from transferkit.storage.lock import brief_lock
+from transferkit.storage.pins import GATE, Pins
+from transferkit.storage.verifying import Entry, entries
+
+GRACE = 3600.0  # seconds for which a blob that no manifest names is left alone: Ollama's, too
+_BATCH = 64  # blobs that are removed while a pull that begins may have to wait
+
+_DIGEST = re.compile(rb"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})(?![0-9a-f])")
+
+
+def reachable(manifests: Iterable[bytes], read: Callable[[Digest], bytes]) -> set[Digest]:
+    """Return the digests of manifests and of all that they name; those of an index are read as well."""
+    found: set[Digest] = set()
+    opened: set[Digest] = set()
+    queue = list(manifests)
+    while queue:
+        raw = queue.pop()
+        named = {Digest(match.decode("ascii")) for match in _DIGEST.findall(raw)}
+        found |= {Digest.of(raw), *named}
+        if b'"manifests"' in raw:
+            queue += [read(digest) for digest in named - opened]
+            opened |= named
+    return found
+
+
+class Garbage:
+    """The blobs of one store that nothing leads to."""
+
+    def __init__(self, directory: Directory, links: Links, pins: Pins, clock: Callable[[], float] = time.time) -> None:
+        self._directory = directory
+        self._links = links
+        self._pins = pins
+        self._clock = clock
+
+    def find(self, grace: float) -> list[Entry]:
+        """Return them, without those that were written within ``grace`` seconds.
+
+        Raises:
+            StorageError: a manifest or a folder of manifests cannot be read, so nobody can tell.
+        """
+        before = self._clock() - grace
+        old = [entry for entry in entries(self._directory) if entry.time < before]
+        pinned = self._pins.held()  # first: where a pull ends in between, its manifest is there by then
+        kept = pinned | reachable(self._links.contents(), self._read)
+        return [entry for entry in old if entry.digest not in kept]
+
+    def remove(self, grace: float) -> list[Entry]:
+        """Remove them, and return what was removed; StorageError as for ``find``, or one cannot be removed."""
+        folder = self._directory.open_unfinished()
+        removed: list[Entry] = []
+        while True:
+            with brief_lock(folder, GATE):
+                found = self.find(grace)[:_BATCH]
+                for entry in found:
+                    with disk_errors("removing", entry.path):
+                        self._directory.disk.unlink(entry.path)
+                    removed.append(entry)
+            if len(found) < _BATCH:
+                return removed
+
+    def _read(self, digest: Digest) -> bytes:
+        """Return the text of a manifest that an index names; nothing where it is not here, as for other platforms."""
+        disk, path = self._directory.disk, self._directory.blob_path(digest)
+        with disk_errors("reading", path):
+            try:
+                return disk.read_file(path, MAX_MANIFEST) if is_file(disk.lstat(path)) else b""
+            except FileNotFoundError:
+                return b""
