@@ -1,14 +1,35 @@
-"""What every method of a registry takes besides its own arguments."""
+"""What every method of a registry takes besides its own arguments, and how a call begins."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from transferkit.arguments import Progress, check
+from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
+from transferkit.content.interfaces import Closing
+from transferkit.errors import ConnectError
+from transferkit.names import DEFAULT_MASK, Name, Reference
+from transferkit.options import HostOptions, TransferOptions
+from transferkit.registry.job import Job
+from transferkit.registry.sites import Sites
+from transferkit.storage.cache import DiskCache
 from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.operation import Operation
+from transferkit.transfer.threads import WORKERS
+from transferkit.transport.auth import Auth, GetToken
+from transferkit.transport.hosts import Hosts
+
+if TYPE_CHECKING:
+    import requests
+
+WORKERS_DOWN = 64
+WORKERS_UP = 32
 
 
 class Arguments(TypedDict, total=False):
@@ -31,3 +52,81 @@ class Call:
 
     def __post_init__(self) -> None:
         check(progress=self.progress, trace=self.trace, cancel=self.cancel, logger=self.logger)
+
+
+class Calls(Closing):
+    """What the calls of one registry client share: its cache, its hosts and its options. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        cache: DiskCache | str | os.PathLike[str] | None = None,
+        mask: Name | str = DEFAULT_MASK,
+        session: requests.Session | None = None,
+        auth: Auth | None = None,
+        token: str | None = None,
+        get_token: GetToken | None = None,
+        hosts: Mapping[str, HostOptions] | None = None,
+        options: TransferOptions | None = None,
+        offline: bool | None = None,
+        executor: Callable[[int], Executor] = WORKERS,
+    ) -> None:
+        check(session=session, auth=auth, token=token, get_token=get_token, options=options, hosts=hosts)
+        self.options = options or TransferOptions()
+        self.cache = cache if isinstance(cache, DiskCache) else self._cache(cache)
+        self.mask = mask if isinstance(mask, Name) else Name.parse(mask)
+        self.offline = os.environ.get("TRANSFERKIT_OFFLINE", "") not in ("", "0") if offline is None else offline
+        self._executor = executor
+        self._hosts = Hosts(
+            session,
+            connections=(self.options.concurrency or WORKERS_DOWN) + 1,
+            options=self.options.transport,
+            stall_timeout=self.options.stall_timeout,
+            hosts=hosts,
+            auth=auth,
+            token=token,
+            get_token=get_token,
+            offline=self.offline,
+        )
+        self._sites = Sites(self._hosts, self.options)
+
+    def _cache(self, path: str | os.PathLike[str] | None) -> DiskCache:
+        options = self.options
+        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
+        threshold = min(options.resume_threshold, options.chunk_threshold + 1)
+        return DiskCache(path, resume_threshold=threshold, rehash=options.rehash_existing)
+
+    def close(self) -> None:
+        """Close the connections, and write what is known of the cache."""
+        self._hosts.close()
+        self.cache.close()
+
+    @contextmanager
+    def _job(self, call: Call, about: Reference | None = None, workers: int = 1) -> Iterator[Job]:
+        """Begin the job of a call that is ``about`` something; most of them need one worker."""
+        name = about.name if about else None
+        with (
+            ExitStack() as held,
+            shown(call.progress, name.model if name else "copy", ()) as progress,
+            Operation(
+                host=name.host if name else "the registry",
+                concurrency=min(self.options.concurrency or workers, workers),
+                options=self.options,
+                progress=progress,
+                trace=call.trace,
+                cancellation=call.cancel,
+                executor=self._executor,
+                logger=call.logger,
+            ) as operation,
+        ):
+            yield Job(operation, self._sites, self.options, held)
+
+    def _reference(self, name: str) -> Reference:
+        return Reference.parse(name, self.mask)
+
+    def _check_online(self, what: str) -> None:
+        if self.offline:
+            raise ConnectError(f"cannot {what}: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} with {self.cache!r}>"

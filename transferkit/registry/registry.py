@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,34 +12,21 @@ from transferkit.arguments import check, shown
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
-from transferkit.content.interfaces import Closing
 from transferkit.content.manifest import Manifest
-from transferkit.errors import ConnectError, InvalidManifestError, InvalidNameError
-from transferkit.names import DEFAULT_MASK, Name, Reference
-from transferkit.options import HostOptions, TransferOptions
+from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.names import Reference
 from transferkit.registry import copying, local, pulling, pushing, repairing
-from transferkit.registry.call import Arguments, Call
+from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
-from transferkit.registry.job import Job
-from transferkit.registry.sites import Sites
 from transferkit.report import Plan
-from transferkit.storage.cache import DiskCache
 from transferkit.storage.layout import Tagged
-from transferkit.transfer.operation import Operation
-from transferkit.transfer.threads import WORKERS
-from transferkit.transport.auth import Auth, GetToken
-from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
-    import requests
     from typing_extensions import Unpack
 
-WORKERS_DOWN = 64
-WORKERS_UP = 32
 
-
-class Registry(Closing):
+class Registry(Calls):
     """Pulls, pushes and copies models by their names. A context manager; thread-safe, and usable after a fork.
 
     ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says
@@ -52,73 +38,6 @@ class Registry(Closing):
     >>> Registry(cache="/tmp/models").cache
     <DiskCache /tmp/models>
     """
-
-    def __init__(
-        self,
-        *,
-        cache: DiskCache | str | os.PathLike[str] | None = None,
-        mask: Name | str = DEFAULT_MASK,
-        session: requests.Session | None = None,
-        auth: Auth | None = None,
-        token: str | None = None,
-        get_token: GetToken | None = None,
-        hosts: Mapping[str, HostOptions] | None = None,
-        options: TransferOptions | None = None,
-        offline: bool | None = None,
-        executor: Callable[[int], Executor] = WORKERS,
-    ) -> None:
-        check(session=session, auth=auth, token=token, get_token=get_token, options=options, hosts=hosts)
-        self.options = options or TransferOptions()
-        self.cache = cache if isinstance(cache, DiskCache) else self._cache(cache)
-        self.mask = mask if isinstance(mask, Name) else Name.parse(mask)
-        self.offline = os.environ.get("TRANSFERKIT_OFFLINE", "") not in ("", "0") if offline is None else offline
-        self._executor = executor
-        self._hosts = Hosts(
-            session,
-            connections=(self.options.concurrency or WORKERS_DOWN) + 1,
-            options=self.options.transport,
-            stall_timeout=self.options.stall_timeout,
-            hosts=hosts,
-            auth=auth,
-            token=token,
-            get_token=get_token,
-            offline=self.offline,
-        )
-        self._sites = Sites(self._hosts, self.options)
-
-    def _cache(self, path: str | os.PathLike[str] | None) -> DiskCache:
-        options = self.options
-        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
-        threshold = min(options.resume_threshold, options.chunk_threshold + 1)
-        return DiskCache(path, resume_threshold=threshold, rehash=options.rehash_existing)
-
-    def close(self) -> None:
-        """Close the connections, and write what is known of the cache."""
-        self._hosts.close()
-        self.cache.close()
-
-    @contextmanager
-    def _job(self, call: Call, about: Reference | None = None, workers: int = 1) -> Iterator[Job]:
-        """Begin the job of a call that is ``about`` something; most of them need one worker."""
-        name = about.name if about else None
-        with (
-            ExitStack() as held,
-            shown(call.progress, name.model if name else "copy", ()) as progress,
-            Operation(
-                host=name.host if name else "the registry",
-                concurrency=min(self.options.concurrency or workers, workers),
-                options=self.options,
-                progress=progress,
-                trace=call.trace,
-                cancellation=call.cancel,
-                executor=self._executor,
-                logger=call.logger,
-            ) as operation,
-        ):
-            yield Job(operation, self._sites, self.options, held)
-
-    def _reference(self, name: str) -> Reference:
-        return Reference.parse(name, self.mask)
 
     # -- looking
 
@@ -296,9 +215,11 @@ class Registry(Closing):
         """
         names = self.cache.links() if name is None else [self._reference(name).name]
         arguments = Call(**call)
-        with shown(arguments.progress, "verify", ()) as progress:
-            wrong = self.cache.verify(names, progress=progress, cancel=arguments.cancel)
-        bad = {entry.digest for entry in wrong}
+        bad: set[Digest] = set()
+        with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
+            of = None if name is None else names
+            wrong = self.cache.verify(of, progress=progress, cancel=arguments.cancel)
+            bad.update(entry.digest for entry in wrong)
         healed: dict[Digest, None] = {}
         for model in names:
             about = Reference("https", model, has_scheme=False)
@@ -306,10 +227,3 @@ class Registry(Closing):
             mended = repairing.repair(self.cache, about, bad, begin)
             healed.update(dict.fromkeys(mended))
         return list(healed)
-
-    def _check_online(self, what: str) -> None:
-        if self.offline:
-            raise ConnectError(f"cannot {what}: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False)
-
-    def __repr__(self) -> str:
-        return f"<Registry with {self.cache!r}>"
