@@ -137,26 +137,18 @@ class Client:
             url, origin, target = request.url, Origin.of(request.url), target_of(request.url)
             self._signed.append(url)
         trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
-        fields = {**self._exchange.headers, **request.headers}
+        common = self._exchange.headers
+        fields = {**common, **request.headers} if request.headers else common
         if trusted:
             authorization = self.host.authorizer.header(request.scope, flow)
             if authorization is not None:
-                fields["Authorization"] = authorization
+                fields = {**fields, "Authorization": authorization}
         elif origin in self._hosts.strangers:
-            fields.update(self._for_stranger(request, origin, flow))
-        return Request(
-            method=request.method,
-            url=url,
-            ok=request.ok,
-            headers=fields,
-            body=request.body,
-            timeout=request.timeout or self.options.response_timeout,
-            subject=request.subject,
-            missing=request.missing,
-            origin=origin,
-            target=target,
-            trusted=trusted,
-        )
+            fields = {**fields, **self._for_stranger(request, origin, flow)}
+        timeout = request.timeout or self.options.response_timeout
+        said = request.method, url, request.ok, fields, request.body, timeout, "", request.subject, request.missing
+        # In the order of its fields: by their names it takes three times as long, for each blob.
+        return Request._make((*said, False, origin, target, trusted))
 
     def _for_stranger(self, request: Request, origin: Origin, flow: Flow) -> dict[str, str]:
         """Return the field with the anonymous token of an origin abroad, for a request that only reads."""

@@ -34,7 +34,7 @@ from transferkit.protocol.origin import Origin, redact
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.http11 import visible
-from transferkit.transport.request import Lane, Request
+from transferkit.transport.request import Fields, Lane, Request
 from transferkit.transport.response import NO_BODY, Response
 from transferkit.transport.secrets import parts_of_header, parts_of_proxy
 from transferkit.transport.sockets import abort_of, alarm, closed_on_error, nobody
@@ -61,10 +61,12 @@ class Exchange:
         self.options = options
         self._patience = patience
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
-        self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self.headers = Fields({"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"})
         self._session = session
         _import_socks(session)
         self._lanes: dict[tuple[Origin, bool], Lane] = {}
+        self._last: tuple[Origin | None, bool, Lane | None] = None, False, None
+        self._untouched: tuple[Any, ...] = ()
 
     @property
     def has_credentials(self) -> bool:
@@ -91,19 +93,37 @@ class Exchange:
         Raises:
             TransportError, ProtocolError: no response came, or none that HTTP knows.
         """
-        assert request.origin is not None
         flow.check()
-        lane = self._lanes.get((request.origin, request.trusted))
-        if lane is None:
-            for oldest in list(self._lanes)[: 1 - _LANES]:
-                self._lanes.pop(oldest, None)
-            lane = self._lanes[request.origin, request.trusted] = self._find_lane(request.origin, request.trusted, flow)
+        origin, trusted, lane = self._last
+        if lane is None or origin is not request.origin or trusted is not request.trusted:
+            lane = self._lane(request, flow)
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter = lane.adapter
-        if adapter is not None and lane.is_plain and _is_untouched(self._session, adapter):
+        if adapter is not None and lane.is_plain and self._is_untouched(adapter):
             return adapter.exchange(request, lane, flow)
         return send_by_session(self._session, request, lane, flow)
+
+    def _lane(self, request: Request, flow: Flow) -> Lane:
+        origin, trusted = request.origin, request.trusted
+        assert origin is not None
+        lane = self._lanes.get((origin, trusted))
+        if lane is None:
+            for oldest in list(self._lanes)[: 1 - _LANES]:
+                self._lanes.pop(oldest, None)
+            lane = self._lanes[origin, trusted] = self._find_lane(origin, trusted, flow)
+        self._last = origin, trusted, lane
+        return lane
+
+    def _is_untouched(self, adapter: PooledAdapter) -> bool:
+        """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
+        session = self._session
+        found = type(session).send, type(session).get_adapter, type(adapter).send
+        if found != self._untouched:
+            if not _are_theirs(*found):
+                return False
+            self._untouched = found
+        return not ("send" in session.__dict__ or "get_adapter" in session.__dict__ or "send" in adapter.__dict__)
 
     def _find_lane(self, origin: Origin, trusted: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
@@ -173,19 +193,13 @@ def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, s
     return dict(merged.items())
 
 
-def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
-    """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
-    send: Any = type(session).send
-    get_adapter: Any = type(session).get_adapter
-    adapter_send: Any = type(adapter).send
-    # By their globals: functools.wraps gives a wrapper the name and the module of what it wraps.
+def _are_theirs(send: Any, get_adapter: Any, adapter_send: Any) -> bool:
+    """Tell whether three methods are the libraries' own, by their globals: ``functools.wraps`` gives a wrapper the name
+    and the module of what it wraps."""
     return (
         type(send) is type(get_adapter) is type(adapter_send) is types.FunctionType
         and send.__globals__ is get_adapter.__globals__ is sessions.__dict__
         and adapter_send.__globals__ is adapters.__dict__
-        and "send" not in session.__dict__
-        and "get_adapter" not in session.__dict__
-        and "send" not in adapter.__dict__
     )
 
 

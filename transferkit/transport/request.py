@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
-from transferkit.errors import NotFoundError, ReadError
+from transferkit.errors import NotFoundError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin, redact
 
 if TYPE_CHECKING:
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 # for 26 KB/s of every connection.
 PIECE = 64 * 1024
 EXTENT = 1024 * 1024  # bytes that the kernel is asked to send at most; it takes what there is room for
+
+
+class Fields(dict[str, str]):
+    """Header fields that many requests have, with the ``lines`` that they are on the wire. Never changed."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        self.lines = lines_of(fields)
+
+
+def lines_of(fields: Mapping[str, str]) -> str:
+    """Return header fields as they go out; one that could be read as more than one is a ProtocolError."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    if lines.count("\n") != len(fields) or lines.count("\r") != len(fields):
+        raise ProtocolError("a header field holds a line break, and is not sent")
+    return lines
 
 
 class Request(NamedTuple):
