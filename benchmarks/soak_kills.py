@@ -2,33 +2,58 @@
 
 A download in chunks and an upload run in child processes, which get SIGKILL after a random time. After each kill every
 file under a final name has to be right; after one clean run at the end the bytes are right and nothing else is there.
-What the killed uploads have sent is compared with what was needed.
+An upload that is killed in its middle has the next process send what is missing, here and to docker-registry.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import tempfile
+import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import transferkit as tk
+from benchmarks import servers
 from benchmarks.soak_rig import MIB, PROCESSES, Say, WrongBytes, check_exactly, check_names, make_blobs
+from transferkit.content.descriptor import Descriptor
+from transferkit.storage.uploads import UploadNotes
+from transferkit.testing import FaultProxy, fault_proxy
 from transferkit.testing.registry import RunningRegistry, running_registry
 
 REPOSITORY = "library/soak"
 RATE = 40 * MIB  # bytes/s: a transfer takes some tenths of a second, so that most kills hit it
+EACH = 20  # kills: so often an upload is killed in its middle, to see what the next process sends
+MOST = 0.75  # of the blob, which the next process may send where half of it was there
 
 
-def transfer(what: str, url: str, repository: str, blob: tk.Blob, folder: str, part_size: int | None) -> None:
-    """What a child does."""
+def transfer(
+    what: str, url: str, repository: str, blob: tk.Blob, folder: str, part_size: int | None, notes: int = 0
+) -> None:
+    """What a child does; where it is to write ``notes`` on its upload, that is its end."""
+    if notes:
+        kill_after(notes)
     options = tk.TransferOptions(
         chunk_threshold=MIB, chunk_size=MIB // 4, resume_threshold=MIB, max_bandwidth=RATE, part_size=part_size
     )
     call = tk.download if what == "download" else tk.upload
     call([blob], folder, base_url=url, repository=repository, options=options)
+
+
+def kill_after(notes: int) -> None:
+    """Have this process killed once it has written so many notes: between two parts, when nothing is on its way."""
+    save, left = UploadNotes.save, iter(range(notes - 1))
+
+    def counted(self: UploadNotes, descriptor: Descriptor, note: dict[str, Any]) -> None:
+        save(self, descriptor, note)
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    UploadNotes.save = counted  # type: ignore[method-assign]  # in a child of this soak alone
 
 
 class Soak:
@@ -42,11 +67,14 @@ class Soak:
         self._folder = folder / "downloaded"
         (self._blob,) = make_blobs(self._source, self._rng, [size])
         self._name = tk.digest_to_path(self._blob.digest)
+        self._numbers = itertools.count()
 
-    def _start(self, what: str, repository: str, *, parts: bool = False) -> ForkServerProcess:
+    def _start(
+        self, what: str, repository: str, *, url: str = "", parts: bool = False, notes: int = 0
+    ) -> ForkServerProcess:
         folder = self._folder if what == "download" else self._source
         part_size = MIB if parts else None
-        arguments = (what, self._registry.url, repository, self._blob, str(folder), part_size)
+        arguments = (what, url or self._registry.url, repository, self._blob, str(folder), part_size, notes)
         child = PROCESSES.Process(target=transfer, args=arguments, daemon=True)
         child.start()
         return child
@@ -91,10 +119,45 @@ class Soak:
             finished += self._kill(self._start("upload", f"{REPOSITORY}{finished}", parts=number % 2 == 1))
             check_names(blobs)
             say(f"upload {number + 1} of {kills}: {finished} ended before their kill; {self._sent(finished)}")
+            if number % EACH == 0:
+                self.continues(self._registry.url, parts=False)
+                self.continues(self._registry.url, parts=True)
         self._end(self._start("upload", f"{REPOSITORY}-last"))
         check_names(blobs)
         if not (blobs / self._name).exists():
             raise WrongBytes("after a clean upload the blob is not there")
+
+    def continues(self, url: str, *, parts: bool, between: bool = False) -> int:
+        """Kill an upload in its middle, or ``between`` two parts; return how many bytes the next process sends.
+
+        Raises:
+            WrongBytes: they are about all of it again.
+        """
+        repository, size = f"{REPOSITORY}-middle-{next(self._numbers)}", self._blob.size
+        notes = size // MIB // 2 + 2 if between else 0  # the first one comes before the first part
+        with fault_proxy(url) as proxy:
+            child = self._start("upload", repository, url=proxy.url, parts=parts, notes=notes)
+            while child.exitcode is None and (between or _up(proxy) < size / 2):
+                time.sleep(0.002)
+            child.kill()
+            child.join()
+            if child.exitcode != -signal.SIGKILL:
+                raise WrongBytes(f"an upload ended with {child.exitcode} before its kill")
+            before = _up(proxy)
+            self._end(self._start("upload", repository, url=proxy.url, parts=parts))
+            again = _up(proxy) - before
+        if again > MOST * size:
+            raise WrongBytes(f"{again} bytes of {size} were sent after a kill, though half of them were there")
+        return again
+
+    def continues_elsewhere(self, folder: Path, say: Say) -> None:
+        """Do that between two parts to docker-registry, which ends a session that has got a part of a part."""
+        try:
+            with servers.registry(folder) as registry:
+                again = self.continues(registry.url, parts=True, between=True)
+            say(f"docker-registry: {again / MIB:.0f} MiB of {self._blob.size / MIB:.0f} were sent after a kill")
+        except servers.ServerError as error:
+            say(f"docker-registry: {error}")
 
     def _sent(self, finished: int) -> str:
         """Tell how much of what the registry took it would not have needed, had nothing been sent again."""
@@ -102,6 +165,10 @@ class Soak:
         needed = self._blob.size * finished
         again = max(0, received - needed - self._blob.size)
         return f"{received / MIB:.0f} MiB were sent for {needed / MIB:.0f}, {again / MIB:.0f} of them again"
+
+
+def _up(proxy: FaultProxy) -> int:
+    return sum(connection.up for connection in proxy.connections)
 
 
 def soak_kills(kills: int, *, seed: int, size: int, say: Say = lambda text: None) -> None:
@@ -115,3 +182,4 @@ def soak_kills(kills: int, *, seed: int, size: int, say: Say = lambda text: None
             run = Soak(Path(name), registry, seed=seed, size=size)
             run.downloads(kills, say)
             run.uploads(kills, say)
+            run.continues_elsewhere(Path(name, "docker-registry"), say)

@@ -6,7 +6,6 @@ import hashlib
 import multiprocessing
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -55,22 +54,14 @@ def check_names(folder: Path) -> None:
                 raise WrongBytes(f"{path} has the digest {found}")
 
 
-# The state of a private partial file, whose process was killed while it began: some hundred bytes, and no partial file
-# is beside it by which ``discard`` would find it.
-ORPHAN = re.compile(r"\.partial/sha256-[0-9a-f]{64}\.[0-9a-f]{16}\.json(\.new)?\Z")
-
-
-def check_exactly(folder: Path, blobs: Iterable[tk.Blob], *, but: re.Pattern[str] | None = None) -> None:
+def check_exactly(folder: Path, blobs: Iterable[tk.Blob]) -> None:
     """Hold a folder after a clean download to what was asked for: those blobs, right, and nothing unfinished.
-
-    Files that ``but`` matches may be there as well.
 
     Raises:
         WrongBytes: there is more or less, or it is another content.
     """
     check_names(folder)
-    names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    found = sorted(name for name in names if but is None or but.match(name) is None)
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     expected = sorted([".partial/verified", *(tk.digest_to_path(blob.digest) for blob in blobs)])
     if found != expected:
         raise WrongBytes(f"after a clean download there is {found}, and not {expected}")

@@ -16,10 +16,10 @@ from transferkit._version import __version__
 from transferkit.forks import importing
 
 if TYPE_CHECKING:
-    from transferkit.bulk import digest_to_path, download, fetch_manifest, plan, upload
+    from transferkit.bulk import download, fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
     from transferkit.content.descriptor import Blob, Descriptor
-    from transferkit.content.digest import Digest
+    from transferkit.content.digest import Digest, digest_to_path
     from transferkit.content.manifest import Index, Manifest
     from transferkit.errors import *
     from transferkit.options import RetryOptions, TransferOptions, TransportOptions
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 # The module of each public name; those that are not here are exceptions.
 _HOMES = {
-    "bulk": ("digest_to_path", "download", "fetch_manifest", "plan", "upload"),
+    "bulk": ("download", "fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "content.descriptor": ("Blob", "Descriptor"),
-    "content.digest": ("Digest",),
+    "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),
     "options": ("RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),

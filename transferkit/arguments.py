@@ -1,4 +1,4 @@
-"""What may be passed for the keywords of a call: a table, asked before anything is done.
+"""What may be passed for the keywords of a call, a table that is asked before anything is done; and what comes of them.
 
 Without it, a wrong type fails somewhere inside, late, or not at all. A message names the type of what was passed, never
 the value: it may be a password.
@@ -9,16 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.manifest import Index, Manifest
+from transferkit.errors import SourceError
 from transferkit.options import TransferOptions
 from transferkit.render.bars import progress_bar
+from transferkit.storage.directory import Directory
 from transferkit.trace import Trace
 from transferkit.transfer.outcomes import ProgressCallback
+from transferkit.transport.hosts import Hosts
 
+if TYPE_CHECKING:
+    import requests
+
+Path: TypeAlias = "str | os.PathLike[str]"
 Blobs: TypeAlias = "Iterable[Blob | Descriptor] | Manifest | Index"
 Progress: TypeAlias = "ProgressCallback | bool | None"
 
@@ -95,6 +103,45 @@ def shown(
     if progress is True:
         return progress_bar(label, sum(blob.size for blob in blobs))
     return nullcontext(None if progress is False else progress)
+
+
+def options_of(options: TransferOptions | None, user_agent: str | None, **keywords: Any) -> TransferOptions:
+    """Return the options of a call, whose keywords beat those that it was given."""
+    options = options or TransferOptions()
+    if user_agent is not None:
+        keywords["transport"] = replace(options.transport, user_agent=user_agent)
+    return replace(options, **{name: value for name, value in keywords.items() if value is not None})
+
+
+def hosts_of(options: TransferOptions, session: requests.Session | None, connections: int, **credentials: Any) -> Hosts:
+    """Return what a call knows of its hosts."""
+    timeout = options.stall_timeout
+    return Hosts(session, connections=connections, options=options.transport, stall_timeout=timeout, **credentials)
+
+
+def directory_of(path: Path, options: TransferOptions) -> Directory:
+    """Return the folder that a call fills."""
+    return Directory(
+        path,
+        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
+        resume_threshold=min(options.resume_threshold, options.chunk_threshold + 1),
+        rehash=options.rehash_existing,
+        durable=options.durable,
+    )
+
+
+def check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
+    """See that all files that are to be sent are there; ``SourceError`` names the first one that is not."""
+    problems: list[SourceError] = []
+    for descriptor in descriptors:
+        try:
+            source.check_source(descriptor)
+        except SourceError as error:
+            problems.append(error)
+    if problems:
+        first, *others = problems
+        more = f" (and {len(others)} more files)" if others else ""
+        raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first
 
 
 def _kind(value: object) -> str:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from transferkit.arguments import Blobs, Progress, check, descriptors_of, shown
+from transferkit.arguments import (
+    Blobs,
+    Path,
+    Progress,
+    check,
+    check_sources,
+    descriptors_of,
+    directory_of,
+    hosts_of,
+    options_of,
+    shown,
+)
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import Index, Manifest
-from transferkit.errors import BlobNotFoundError, SourceError
+from transferkit.errors import BlobNotFoundError
 from transferkit.names import check_reference
 from transferkit.options import TransferOptions
 from transferkit.remote import manifests
@@ -28,12 +38,9 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
-from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
-
-Path = str | os.PathLike[str]
 
 _SETTLING = (0.2, 0.4, 0.8)  # seconds between looks at blobs that a registry has confirmed, and does not find
 DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
@@ -79,7 +86,7 @@ def download(
         StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
         CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
 
-    >>> from transferkit import Blob
+    >>> from transferkit import Blob, digest_to_path
     >>> from transferkit.testing import running_registry
     >>> import hashlib, tempfile
     >>> digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
@@ -95,15 +102,15 @@ def download(
     check(dest_dir=dest_dir, progress=progress, auth=auth, token=token, get_token=get_token, session=session)
     check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, options=options)
     check(logger=logger, cancel=cancel, trace=trace)
-    options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
+    options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
-    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
+    with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
         with (
-            closing(_directory(dest_dir, options)) as target,
+            closing(directory_of(dest_dir, options)) as target,
             shown(progress, repository, descriptors) as callback,
             Operation(
                 host=str(source.client.origin),
@@ -163,18 +170,16 @@ def upload(
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, options=options)
     check(concurrency=concurrency, stall_timeout=stall_timeout, progress=progress, trace=trace)
     check(logger=logger, cancel=cancel)
-    options = _options(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
+    options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
     parsed = manifests.check(manifest, manifest_ref, manifest_media_type)
-    with _hosts(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        source, client = (
-            Directory(src_dir, rehash=options.rehash_existing),
-            Client(base_url, hosts, retry=options.retry),
-        )
+    with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
+        source = Directory(src_dir, rehash=options.rehash_existing)
+        client = Client(base_url, hosts, retry=options.retry)
         notes = UploadNotes(source.path, f"{client.base_url} {repository}", threshold=options.resume_threshold)
         target = Repository(client, repository, part_size=options.part_size, notes=notes)
-        _check_sources(source, descriptors)
+        check_sources(source, descriptors)
         with (
             closing(notes),
             shown(progress, repository, descriptors) as callback,
@@ -249,9 +254,9 @@ def fetch_manifest(
     """
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, cancel=cancel)
     check(options=options)
-    options = _options(options, user_agent)
+    options = options_of(options, user_agent)
     check_reference(reference)
-    with _hosts(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
+    with hosts_of(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = Repository(Client(base_url, hosts, retry=options.retry), repository)
         with Operation(host=str(source.client.origin), options=options, cancellation=cancel) as operation:
             return operation.call(lambda flow: source.fetch_manifest(reference, flow=flow))
@@ -276,7 +281,7 @@ def plan(
     check(dest_dir=dest_dir, cancel=cancel, options=options)
     options = options or TransferOptions()
     descriptors = descriptors_of(blobs)
-    target = _directory(dest_dir, options)
+    target = directory_of(dest_dir, options)
     with closing(target), Operation(options=options, cancellation=cancel) as operation:
         missing = operation.call(lambda flow: [d for d in descriptors if not target.exists(d, flow=flow)])
     needed, free = target.room_for(missing)
@@ -287,51 +292,3 @@ def plan(
         needed=needed,
         free=free,
     )
-
-
-def digest_to_path(digest: str) -> str:
-    """Return the file name of a blob: ``sha256-<hex>``.
-
-    Raises:
-        InvalidDigestError: ``digest`` is anything but a digest.
-
-    >>> digest_to_path("sha256:" + 64 * "a") == "sha256-" + 64 * "a"
-    True
-    """
-    return Digest(digest).file_name
-
-
-def _options(options: TransferOptions | None, user_agent: str | None, **keywords: Any) -> TransferOptions:
-    """Return the options of a call, whose keywords beat those that it was given."""
-    options = options or TransferOptions()
-    if user_agent is not None:
-        keywords["transport"] = replace(options.transport, user_agent=user_agent)
-    return replace(options, **{name: value for name, value in keywords.items() if value is not None})
-
-
-def _hosts(options: TransferOptions, session: requests.Session | None, connections: int, **credentials: Any) -> Hosts:
-    timeout = options.stall_timeout
-    return Hosts(session, connections=connections, options=options.transport, stall_timeout=timeout, **credentials)
-
-
-def _directory(path: Path, options: TransferOptions) -> Directory:
-    return Directory(
-        path,
-        # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
-        resume_threshold=min(options.resume_threshold, options.chunk_threshold + 1),
-        rehash=options.rehash_existing,
-        durable=options.durable,
-    )
-
-
-def _check_sources(source: Directory, descriptors: list[Descriptor]) -> None:
-    problems: list[SourceError] = []
-    for descriptor in descriptors:
-        try:
-            source.check_source(descriptor)
-        except SourceError as error:
-            problems.append(error)
-    if problems:
-        first, *others = problems
-        more = f" (and {len(others)} more files)" if others else ""
-        raise SourceError(f"{first}{more}; nothing was sent", errno=first.errno) from first

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 
 import pytest
 
 import transferkit as tk
 from benchmarks.soak_folder import Sharing, soak_folder
-from benchmarks.soak_kills import soak_kills
+from benchmarks.soak_kills import Soak, soak_kills
 from benchmarks.soak_network import has_struck, insist, soak_network
-from benchmarks.soak_rig import MIB, ORPHAN, Resources, WrongBytes, check_exactly, check_names, make_blobs
-from transferkit.testing import ConnectionRecord, Faults
+from benchmarks.soak_rig import MIB, Resources, WrongBytes, check_exactly, check_names, make_blobs
+from transferkit.testing import ConnectionRecord, Faults, running_registry
 
 
 @pytest.fixture
@@ -28,7 +29,30 @@ def test_transfers_that_are_killed_at_random_moments_end_right(seed):
 
     soak_kills(6, seed=seed, size=8 * MIB, say=told.append)
 
-    assert 12 == len(told)
+    assert 13 == len(told)
+    assert told[-1].startswith("docker-registry: ")
+
+
+@pytest.mark.parametrize(("parts", "between"), [(False, False), (True, False), (True, True)])
+def test_after_a_kill_the_next_process_sends_what_is_missing(tmp_path, seed, parts, between):
+    with running_registry(tmp_path / "registry") as registry:
+        soak = Soak(tmp_path, registry, seed=seed, size=8 * MIB)
+        assert soak.continues(registry.url, parts=parts, between=between) < 6 * MIB
+
+
+def test_an_upload_that_begins_anew_is_found(tmp_path, seed, monkeypatch):
+    """Each process forgets what the one before has noted."""
+    with running_registry(tmp_path / "registry") as registry:
+        soak = Soak(tmp_path, registry, seed=seed, size=8 * MIB)
+        start = soak._start
+
+        def forgetting(*arguments, **keywords):
+            shutil.rmtree(tmp_path / "source" / ".partial", ignore_errors=True)
+            return start(*arguments, **keywords)
+
+        monkeypatch.setattr(soak, "_start", forgetting)
+        with pytest.raises(WrongBytes, match="though half of them were there"):
+            soak.continues(registry.url, parts=True)
 
 
 def test_models_come_through_a_network_that_breaks_at_random(seed):
@@ -68,17 +92,6 @@ def test_what_is_left_behind_is_found(tmp_path, left):
     (tmp_path / left).touch()
 
     with pytest.raises(WrongBytes, match="after a clean download there is"):
-        check_exactly(tmp_path, blobs)
-
-
-def test_the_state_of_a_killed_process_alone_may_stay(tmp_path):
-    blobs = make_blobs(tmp_path, random.Random(1), [5])
-    (tmp_path / ".partial").mkdir()
-    for name in ("verified", f"sha256-{64 * '0'}.0123456789abcdef.json.new"):
-        (tmp_path / ".partial" / name).touch()
-
-    check_exactly(tmp_path, blobs, but=ORPHAN)
-    with pytest.raises(WrongBytes):
         check_exactly(tmp_path, blobs)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import transferkit as tk
+from benchmarks.soak_kills import Soak
 from transferkit.testing import Faults, fault_proxy
 
 pytestmark = pytest.mark.integration
@@ -84,3 +85,11 @@ def test_a_broken_connection_ends_in_the_right_bytes(
     assert report.retried == 1
     assert sent < 15 * MIB + blob.size + 100_000
     assert {digest: sha256_of(path) for digest, path in docker_registry.blobs().items()} == {blob.digest: blob.digest}
+
+
+def test_the_next_process_sends_what_kill_9_has_left(docker_registry: Any, registry: Any, tmp_path: Path) -> None:
+    """Between two parts: in the middle of one, this registry ends the session."""
+    soak = Soak(tmp_path, registry, seed=1, size=8 * MIB)
+    assert soak.continues(docker_registry.url, parts=True, between=True) < 4 * MIB
+    (blob,) = docker_registry.blobs().items()
+    assert sha256_of(blob[1]) == blob[0]

@@ -106,3 +106,15 @@ def _complaint(text: object) -> str:
     if len(rest) != length:
         return f"{shown} is not a digest: {algorithm} takes {length} hex digits, this has {len(rest)} characters"
     return f"{shown} is not a digest: only the lower-case hex digits 0-9 a-f may follow {algorithm}:"
+
+
+def digest_to_path(digest: str) -> str:
+    """Return the file name of a blob: ``sha256-<hex>``.
+
+    Raises:
+        InvalidDigestError: ``digest`` is anything but a digest.
+
+    >>> digest_to_path("sha256:" + 64 * "a") == "sha256-" + 64 * "a"
+    True
+    """
+    return Digest(digest).file_name

@@ -17,8 +17,9 @@ from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import BlobLock, is_idle
 
-# sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock
-_NAME = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?")
+# sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock. A state file
+# counts where the content is not beside it: the process was killed while it began or while it ended.
+_NAME = re.compile(r"(?P<name>(?P<blob>sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?)(\.json(\.new)?)?")
 
 UNTOUCHED = 3600.0  # seconds without a byte: a body that is silent is cut long before
 
@@ -43,7 +44,8 @@ def partials(dest_dir: str | os.PathLike[str]) -> list[PartialFile]:
         StorageError: the folder cannot be read.
     """
     with _opened(dest_dir) as folder:
-        return [] if folder is None else _partials(folder)
+        left = [] if folder is None else _left(folder)
+        return [partial for partial in left if not _is_state(partial)]
 
 
 def discard(
@@ -63,15 +65,15 @@ def discard(
     removed: list[PartialFile] = []
     with _opened(dest_dir) as folder:
         # First the list, then the look: who begins after that has files of other names.
-        found = _partials(folder) if folder is not None else []
+        found = _left(folder) if folder is not None else []
         least = older_than if folder is not None and is_idle(folder) else max(older_than, UNTOUCHED)
         for partial in found:
-            name = os.path.basename(partial.path)
-            is_large = name == partial.digest.file_name
-            if folder is None or (wanted is not None and partial.digest not in wanted):
+            match = _NAME.fullmatch(os.path.basename(partial.path))
+            if folder is None or match is None or (wanted is not None and partial.digest not in wanted):
                 continue
+            is_large = match["name"] == match["blob"]
             if partial.age >= older_than if is_large else partial.age >= least:
-                is_gone = _discard_large(folder, name, older_than) if is_large else _remove(folder, name)
+                is_gone = _discard_large(folder, match, older_than) if is_large else _remove(folder, match["name"])
                 removed += [partial] * is_gone
     return removed
 
@@ -89,11 +91,20 @@ def _opened(dest_dir: str | os.PathLike[str]) -> Iterator[OpenFolder | None]:
         yield folder
 
 
-def _partials(folder: OpenFolder) -> list[PartialFile]:
+def _left(folder: OpenFolder) -> list[PartialFile]:
+    """Return what is left in a folder, oldest first: of each blob the content, or its state where that is alone."""
     with disk_errors("reading", folder.path):
-        names = os.listdir(folder.path)
-    partials = (_look(folder, match) for match in map(_NAME.fullmatch, names) if match)
+        names = sorted(os.listdir(folder.path))
+    left: dict[str, re.Match[str]] = {}
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        left.setdefault(match["name"], match)  # in order: the content comes before its state
+    partials = (_look(folder, match) for match in left.values())
     return sorted(filter(None, partials), key=lambda partial: -partial.age)
+
+
+def _is_state(partial: PartialFile) -> bool:
+    """Tell whether nothing of the content is there to go on with."""
+    return partial.path.endswith((".json", ".json.new"))
 
 
 def _look(folder: OpenFolder, match: re.Match[str]) -> PartialFile | None:
@@ -101,24 +112,23 @@ def _look(folder: OpenFolder, match: re.Match[str]) -> PartialFile | None:
     with disk_errors("reading", path), suppress(FileNotFoundError):  # a running download has just finished with it
         status = folder.disk.lstat(folder.at(match[0]), folder.fd)
         if is_file(status):
-            digest = Digest.from_file_name(match[1])
+            digest = Digest.from_file_name(match["blob"])
             age = max(0.0, time.time() - status.st_mtime)
             return PartialFile(digest=digest, path=path, stored=status.st_blocks * 512, age=age)
     return None
 
 
-def _discard_large(folder: OpenFolder, name: str, older_than: float) -> bool:
+def _discard_large(folder: OpenFolder, match: re.Match[str], older_than: float) -> bool:
     """Remove a partial file, unless somebody fills it, or has just filled it."""
-    lock = BlobLock(folder, f"{name}.lock")
+    lock = BlobLock(folder, f"{match['name']}.lock")
     try:
-        match = _NAME.fullmatch(name)
-        if match is None or not lock.attempt():
+        if not lock.attempt():
             return False
         partial = _look(folder, match)
         if partial is not None and partial.age < older_than:
             return False
         if partial is not None:
-            _remove(folder, name)
+            _remove(folder, match["name"])
         lock.remove()  # last: who takes another one finds nothing that is about to be removed
         return partial is not None
     finally:

@@ -151,3 +151,14 @@ def test_what_is_no_range_is_not_added(start: int, end: int) -> None:
     with pytest.raises(InvalidDescriptorError):
         ranges.add(start, end)
     assert ranges.total == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [((0, 39), ["10-14", "20-29"]), ((12, 24), ["12-14", "20-24"]), ((22, 25), ["22-25"]), ((30, 39), [])],
+)
+def test_what_of_a_chunk_is_in_the_set(wanted: tuple[int, int], found: list[str]) -> None:
+    ranges = Ranges()
+    ranges.add(10, 14)
+    ranges.add(20, 29)
+    assert found == [str(chunk) for chunk in ranges.within(Chunk(*wanted))]

@@ -59,6 +59,34 @@ def test_all_that_belongs_to_a_partial_file_is_removed_and_its_lock_last(tmp_pat
     assert removed.index(f"{NAME}.json") < removed.index(f"{NAME}.lock")
 
 
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.{16 * 'a'}"])
+@pytest.mark.parametrize("endings", [[".json"], [".json.new"], [".json", ".json.new"]])
+def test_a_state_without_its_file_is_removed_and_is_nothing_to_go_on_with(tmp_path, name, endings):
+    """Its process was killed while it began, or just before its end."""
+    unfinished = touch(tmp_path, *(name + ending for ending in endings), "verified")
+    assert [] == partials(tmp_path)
+    assert [] == discard(tmp_path, older_than=60)
+    (removed,) = discard(tmp_path, older_than=0)
+    assert (BLOB.digest, f"{unfinished}/{name}{endings[0]}") == (removed.digest, removed.path)
+    assert ["verified"] == os.listdir(unfinished)
+
+
+@pytest.mark.parametrize("threshold", [1, 2**40])
+def test_a_download_that_has_just_begun_keeps_its_state(tmp_path, monkeypatch, threshold):
+    """The state of a large blob is there before its file."""
+    create, seen = Disk.create, []
+
+    def begin(disk: Disk, path: str, folder: int | None = None) -> int:
+        seen.append(discard(tmp_path, older_than=0))
+        return create(disk, path, folder)
+
+    monkeypatch.setattr(Disk, "create", begin)
+    store(Directory(tmp_path, resume_threshold=threshold), DATA)
+    assert is_stored(tmp_path)
+    assert seen
+    assert [[]] * len(seen) == seen
+
+
 def test_what_is_young_or_not_asked_for_stays(tmp_path):
     unfinished = touch(tmp_path, NAME)
     assert [] == discard(tmp_path, older_than=60)

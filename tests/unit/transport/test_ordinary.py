@@ -25,7 +25,7 @@ from transferkit.testing.scripted import RawRequest
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.client import Client
-from transferkit.transport.exchange import SessionResponse
+from transferkit.transport.ordinary import SessionResponse
 from transferkit.transport.response import Response, StreamResponse
 
 
