@@ -36,6 +36,7 @@ from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
+from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.auth import Auth, GetToken
 from transferkit.transport.client import Client
 
@@ -112,15 +113,7 @@ def download(
         with (
             closing(directory_of(dest_dir, options)) as target,
             shown(progress, repository, descriptors) as callback,
-            Operation(
-                host=str(source.client.origin),
-                concurrency=ceiling,
-                options=options,
-                progress=callback,
-                trace=trace,
-                cancellation=cancel,
-                logger=logger,
-            ) as operation,
+            _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
             present: list[Descriptor] = []
             missing: list[Descriptor] = []
@@ -144,8 +137,8 @@ def upload(
     token: str | None = None,
     get_token: GetToken | None = None,
     session: requests.Session | None = None,
-    user_agent: str | None = None,
     options: TransferOptions | None = None,
+    user_agent: str | None = None,
     concurrency: int | None = None,
     stall_timeout: float | None = None,
     progress: Progress = None,
@@ -183,15 +176,7 @@ def upload(
         with (
             closing(notes),
             shown(progress, repository, descriptors) as callback,
-            Operation(
-                host=str(target.client.origin),
-                concurrency=ceiling,
-                options=options,
-                progress=callback,
-                trace=trace,
-                cancellation=cancel,
-                logger=logger,
-            ) as operation,
+            _operation(target, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
             if parsed is not None:
@@ -199,6 +184,26 @@ def upload(
                 push = partial(target.push_manifest, parsed.raw, reference, media_type=parsed.media_type)
                 report = _push_manifest(push, operation, descriptors, source, target, report)
     return report
+
+
+def _operation(
+    remote: Repository,
+    ceiling: int,
+    options: TransferOptions,
+    progress: ProgressCallback | None,
+    trace: Trace,
+    cancel: Cancellation | None,
+    logger: logging.Logger | None,
+) -> Operation:
+    return Operation(
+        host=str(remote.client.origin),
+        concurrency=ceiling,
+        options=options,
+        progress=progress,
+        trace=trace,
+        cancellation=cancel,
+        logger=logger,
+    )
 
 
 def _push_manifest(

@@ -140,6 +140,10 @@ class Disk:
                 raise OSError(errno.EIO, "the file system took no more bytes")
             data, offset = data[count:], offset + count
 
+    def duplicate(self, fd: int) -> int:
+        """Return another descriptor of an open file."""
+        return os.dup(fd)
+
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
 

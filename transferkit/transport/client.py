@@ -143,30 +143,20 @@ class Client:
             said, public_only = self._exchange.said_to(origin), self._must_be_public(origin)
             self._signed.append(url)
         trusted = (origin is self.origin or origin == self.origin) and not request.anonymous
-        fields = {**said, **request.headers}
+        fields = {**said, **request.headers} if request.headers else said
         if trusted:
             authorizer = self.host.authorizer
             authorization = authorizer.header(request.scope, flow)
             if authorization is None and authorizer.key is not None and not request.is_content:
                 authorization = authorizer.signed()
             if authorization is not None:
-                fields["Authorization"] = authorization
+                fields = {**fields, "Authorization": authorization}
         elif origin in self._hosts.strangers:
-            fields.update(self._for_stranger(request, origin, flow))
-        return Request(
-            method=request.method,
-            url=url,
-            ok=request.ok,
-            headers=fields,
-            body=request.body,
-            timeout=request.timeout or self.options.response_timeout,
-            subject=request.subject,
-            missing=request.missing,
-            origin=origin,
-            target=target,
-            trusted=trusted,
-            public_only=public_only,
-        )
+            fields = {**fields, **self._for_stranger(request, origin, flow)}
+        timeout = request.timeout or self.options.response_timeout
+        asked = request.method, url, request.ok, fields, request.body, timeout, "", request.subject, request.missing
+        # In the order of its fields: by their names it takes three times as long, for each blob.
+        return Request._make((*asked, False, False, origin, target, trusted, public_only))
 
     def _must_be_public(self, origin: Origin) -> bool:
         """Tell whether no private address may be connected to at ``origin``, which the registry leads to."""

@@ -30,7 +30,7 @@ from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.ordinary import send_by_session
-from transferkit.transport.request import Lane, Request
+from transferkit.transport.request import Fields, Lane, Request
 from transferkit.transport.response import Response
 from transferkit.transport.secrets import parts_of_header, parts_of_proxy
 
@@ -68,10 +68,12 @@ class Exchange:
         self._patience = patience
         self._hosts = hosts or {}
         # identity: a blob is compared by its bytes, and a proxy that compresses it changes them.
-        self.headers = {"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self.headers = Fields({"User-Agent": options.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"})
         self._session = session
         _import_socks(session)
         self._lanes: dict[tuple[Origin, bool, bool], Lane] = {}
+        self._last: tuple[Origin | None, bool, bool, Lane | None] = None, False, False, None
+        self._untouched: tuple[Any, ...] = ()
 
     @property
     def has_credentials(self) -> bool:
@@ -82,7 +84,7 @@ class Exchange:
     def said_to(self, origin: Origin) -> Mapping[str, str]:
         """Return what every request to ``origin`` says; to Ollama's registry in the form that it knows of clients."""
         if self.options.user_agent == USER_AGENT and is_ollama(origin, self.options.ollama_hosts):
-            return {**self.headers, "User-Agent": ollama_agent()}
+            return Fields({**self.headers, "User-Agent": ollama_agent()})
         return self.headers
 
     def is_private(self, origin: Origin) -> bool:
@@ -110,20 +112,42 @@ class Exchange:
         Raises:
             TransportError, ProtocolError: no response came, or none that HTTP knows.
         """
-        assert request.origin is not None
         flow.check()
+        origin, trusted, public_only, lane = self._last
+        if (
+            lane is None
+            or origin is not request.origin
+            or trusted is not request.trusted
+            or public_only is not request.public_only
+        ):
+            lane = self._lane(request, flow)
+        if lane.headers:
+            request = request._replace(headers=_merge(lane.headers, request.headers))
+        adapter = lane.adapter
+        if adapter is not None and lane.is_plain and self._is_untouched(adapter):
+            return adapter.exchange(request, lane, flow)
+        return send_by_session(self._session, request, lane, flow)
+
+    def _lane(self, request: Request, flow: Flow) -> Lane:
+        assert request.origin is not None
         key = request.origin, request.trusted, request.public_only
         lane = self._lanes.get(key)
         if lane is None:
             for oldest in list(self._lanes)[: 1 - _LANES]:
                 self._lanes.pop(oldest, None)
             lane = self._lanes[key] = self._find_lane(*key, flow)
-        if lane.headers:
-            request = request._replace(headers=_merge(lane.headers, request.headers))
-        adapter = lane.adapter
-        if adapter is not None and lane.is_plain and _is_untouched(self._session, adapter):
-            return adapter.exchange(request, lane, flow)
-        return send_by_session(self._session, request, lane, flow)
+        self._last = *key, lane
+        return lane
+
+    def _is_untouched(self, adapter: PooledAdapter) -> bool:
+        """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
+        session = self._session
+        found = type(session).send, type(session).get_adapter, type(adapter).send
+        if found != self._untouched:
+            if not _are_theirs(*found):
+                return False
+            self._untouched = found
+        return not ("send" in session.__dict__ or "get_adapter" in session.__dict__ or "send" in adapter.__dict__)
 
     def _find_lane(self, origin: Origin, trusted: bool, public_only: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
@@ -209,17 +233,11 @@ def _merge(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Mapping[str, s
     return dict(merged.items())
 
 
-def _is_untouched(session: requests.Session, adapter: PooledAdapter) -> bool:
-    """Tell whether nobody has to see a ``PreparedRequest``: a mock, a tracer, a method of a subclass."""
-    send: Any = type(session).send
-    get_adapter: Any = type(session).get_adapter
-    adapter_send: Any = type(adapter).send
-    # By their globals: functools.wraps gives a wrapper the name and the module of what it wraps.
+def _are_theirs(send: Any, get_adapter: Any, adapter_send: Any) -> bool:
+    """Tell whether three methods are the libraries' own, by their globals: ``functools.wraps`` gives a wrapper the name
+    and the module of what it wraps."""
     return (
         type(send) is type(get_adapter) is type(adapter_send) is types.FunctionType
         and send.__globals__ is get_adapter.__globals__ is sessions.__dict__
         and adapter_send.__globals__ is adapters.__dict__
-        and "send" not in session.__dict__
-        and "get_adapter" not in session.__dict__
-        and "send" not in adapter.__dict__
     )

@@ -19,7 +19,7 @@ from transferkit.errors import ProtocolError, ReadError, TransferKitError, Trans
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
-from transferkit.transport.request import Extent, Lane, Request, RequestBody
+from transferkit.transport.request import Extent, Fields, Lane, Request, RequestBody, lines_of
 from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
 from transferkit.transport.sockets import READ, WRITE, new_poll
 
@@ -50,9 +50,8 @@ class StrayBytes(Exception):
 
 def head_of(request: Request, lane: Lane) -> bytes:
     """Return the head of a request; a header field that could be read as more than one is a ProtocolError."""
-    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-    if fields.count("\n") != len(request.headers) or fields.count("\r") != len(request.headers):
-        raise ProtocolError("a header field holds a line break, and is not sent")
+    headers = request.headers
+    fields = headers.lines if type(headers) is Fields else lines_of(headers)
     if request.body is not None:
         fields += f"Content-Length: {request.body.length}\r\n"
     try:

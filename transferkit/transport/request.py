@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
-from transferkit.errors import NotFoundError, ReadError
+from transferkit.errors import NotFoundError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin, redact
 
 if TYPE_CHECKING:
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 # for 26 KB/s of every connection.
 PIECE = 64 * 1024
 EXTENT = 1024 * 1024  # bytes that the kernel is asked to send at most; it takes what there is room for
+
+
+class Fields(dict[str, str]):
+    """Header fields that many requests have, with the ``lines`` that they are on the wire. Never changed."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        self.lines = lines_of(fields)
+
+
+def lines_of(fields: Mapping[str, str]) -> str:
+    """Return header fields as they go out; one that could be read as more than one is a ProtocolError."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    if lines.count("\n") != len(fields) or lines.count("\r") != len(fields):
+        raise ProtocolError("a header field holds a line break, and is not sent")
+    return lines
 
 
 class Request(NamedTuple):
@@ -111,15 +127,23 @@ class Extent:
 class RequestBody(Closing):
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    ``start`` is where in the content they begin; ``open_body`` opens it there. Each iteration begins at the first byte
-    again: a user's adapter may retry by itself. A context manager.
+    ``start`` is where in the content they begin; ``open_body`` opens it there. ``counted`` is where the flow's counter
+    stands before the first of them, by default there too. Each iteration begins at the first byte again: a user's
+    adapter may retry by itself. A context manager.
     """
 
     def __init__(
-        self, length: int, open_body: Callable[[], AbstractContextManager[Body]], flow: Flow, *, start: int = 0
+        self,
+        length: int,
+        open_body: Callable[[], AbstractContextManager[Body]],
+        flow: Flow,
+        *,
+        start: int = 0,
+        counted: int | None = None,
     ) -> None:
         self.length = length
         self.start = start
+        self.counted = start if counted is None else counted
         self.error: Exception | None = None
         self._open = open_body
         self._flow = flow
@@ -127,7 +151,7 @@ class RequestBody(Closing):
 
     def rewind(self) -> None:
         """Take back what was sent: the body starts again from its first byte."""
-        self._flow.counter.set_position(self.start)
+        self._flow.counter.set_position(self.counted)
 
     def close(self) -> None:
         """Let go of the content."""
