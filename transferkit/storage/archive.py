@@ -64,6 +64,8 @@ class Archive:
                 for number, member in enumerate(tar):
                     if number >= _MAX_MEMBERS:
                         raise InvalidManifestError(f"{path} has more than {_MAX_MEMBERS} files")
+                    if member.size < 0:
+                        raise tarfile.ReadError("a file of less than no bytes")
                     name = member.name.removeprefix("./")
                     self.parts.pop(name, None)  # what a link replaces is not there any more
                     if member.isreg() and not member.issparse():
