@@ -17,6 +17,7 @@ import transferkit as tk
 from tests.unit.storage.models import ReadOnlyDisk, index_of, manifest_of
 from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, store
 from transferkit.content.manifest import Index, Manifest
+from transferkit.storage.disk import Disk
 from transferkit.storage.layout import OCILayout, Tagged
 from transferkit.transfer.flow import WorkerFlow
 
@@ -211,6 +212,23 @@ def test_nobodys_tag_is_lost_where_several_processes_and_threads_tag_at_once(tmp
         assert (0, b"") == (process.returncode, said)
     assert {f"{name}{number}" for name in "abcd" for number in range(20)} == set(layout.tags())
     assert {"verified"} >= set(os.listdir(tmp_path / "blobs/.partial"))
+
+
+def test_who_tags_waits_for_another_process_that_tags(tmp_path):
+    class Slow(Disk):
+        def read_file(self, path, limit, folder=None):
+            data = super().read_file(path, limit, folder)
+            if path.endswith("index.json") and thread.ident is None:
+                thread.start()
+                thread.join(0.1)
+                assert thread.is_alive()
+            return data
+
+    fill(tmp_path)
+    thread = threading.Thread(target=OCILayout(tmp_path).tag, args=[MODEL, "theirs"])
+    OCILayout(tmp_path, disk=Slow()).tag(MODEL, "ours")
+    thread.join()
+    assert {"v1", "ours", "theirs"} == set(OCILayout(tmp_path).tags())
 
 
 def test_after_a_crash_at_any_call_of_tagging_the_old_or_the_new_index_is_there(tmp_path):
