@@ -226,6 +226,17 @@ def test_a_refusal_names_the_file_whose_credentials_were_refused(start, docker, 
     assert "pass-word" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_a_refusal_of_what_was_found_in_the_end_names_what_was_broken_before(start, docker, helper, tmp_path, scheme):
+    site = start("other", scheme=scheme)
+    helper("test", "exit 3")
+    path = docker({"credsStore": "test", "auths": {site.host: LEFT}})
+    with pytest.raises(tk.UnauthorizedError) as caught:
+        download(site, tmp_path / "d")
+    assert f"user name and password of {path}, entry {site.host}" in str(caught.value)
+    assert f"docker-credential-test failed (3); {path} names it" in str(caught.value)
+
+
 def test_a_refusal_says_where_credentials_were_looked_for(start, docker, tmp_path):
     site = start(BASIC, scheme="Basic")
     path = docker({})
