@@ -12,21 +12,13 @@ import pytest
 import requests
 
 import transferkit as tk
+from tests.functional.hello import HELLO, MANIFEST
 from transferkit.registry import Registry
 from transferkit.testing import answer
 
 pytestmark = pytest.mark.lanes
 
 REPOSITORY = "team/model"
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.example", "digest": HELLO, "size": 5},
-        "layers": [{"mediaType": "application/vnd.example", "digest": HELLO, "size": 5}],
-    }
-).encode()
 BASIC = "Basic " + base64.b64encode(b"alice:pass-word").decode()
 LEFT = {"auth": base64.b64encode(b"alice:pass-word").decode()}
 
