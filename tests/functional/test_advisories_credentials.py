@@ -13,21 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import transferkit as tk
+from tests.functional.hello import HELLO, MANIFEST
 from transferkit.options import HostOptions
 from transferkit.registry import Registry
 from transferkit.testing import answer
 from transferkit.testing.registry import running_registry
 
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 REPOSITORY = "library/model"
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.example", "digest": HELLO, "size": 5},
-        "layers": [{"mediaType": "application/vnd.example", "digest": HELLO, "size": 5}],
-    }
-).encode()
 TOKEN = answer(200, b'{"token": "issued"}')
 SECRETS = [
     {"identitytoken": "machine-secret"},

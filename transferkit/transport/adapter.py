@@ -165,7 +165,7 @@ class PooledAdapter(HTTPAdapter):
             if is_verified:
                 context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
             if certificate is not None:
-                what, hint = f"client certificate {certificate}", "see the session's cert"
+                what, hint = f"client certificate {certificate}", "see the session's cert, or HostOptions(client_cert)"
                 context.load_cert_chain(certificate, settings.get("key_file"))
         except OSError as error:
             raise _UnreadableError(f"the {what} cannot be read: {error.strerror or error}; {hint}") from error

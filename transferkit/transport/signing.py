@@ -11,8 +11,8 @@ import hashlib
 import logging
 import os
 import secrets
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_KEY = "~/.ollama/id_ed25519"
 _SITE = "https://ollama.com"
+_SENT = 8  # signatures that are remembered: those of requests under way
 _MAX_KEY = 16 * 1024  # bytes of a key file
 # What stands for the body in each signed text: of a request that has none.
 _NO_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
@@ -115,10 +116,11 @@ class KeyFile:
         self.makes_tokens = makes_tokens
         self.problem = ""
         """Why there is no key, where one was expected."""
-        self.sent: deque[str] = deque(maxlen=8)
-        """What went out, as secrets."""
+        self.sent: tuple[str, ...] = ()
+        """What went out lately, as secrets."""
         self._key: OllamaKey | None = None
         self._is_read = False
+        self._lock = threading.Lock()
 
     def load(self) -> OllamaKey | None:
         """Return the key; ``None``: there is none. UnauthorizedError: it was given, and cannot be used."""
@@ -141,7 +143,7 @@ class KeyFile:
             return None
         token = f"Bearer {key.token()}"
         if token not in self.sent:
-            self.sent.append(token)
+            self._note(token)
         return token
 
     def sign(self, realm: str, service: str, scopes: list[str]) -> tuple[str, str] | None:
@@ -150,8 +152,12 @@ class KeyFile:
         if key is None:
             return None
         url, authorization = key.sign(realm, service, scopes)
-        self.sent.append(authorization)
+        self._note(authorization)
         return url, authorization
+
+    def _note(self, secret: str) -> None:
+        with self._lock:
+            self.sent = (*self.sent[1 - _SENT :], secret)
 
     def blame(self, how: str) -> str:
         """Return what to do where a token is refused that the key made, or brought."""

@@ -70,7 +70,7 @@ class TokenService:
         advice: str,
         flow: Flow,
     ) -> Issued:
-        """Return a token that answers a challenge; ``advice`` is what an error says where nobody has credentials.
+        """Return a token that answers a challenge; ``advice`` is what a refusal says besides.
 
         Raises:
             UnauthorizedError: the token service refuses.
@@ -141,7 +141,7 @@ class TokenService:
             return f"a token for anybody is not enough; {advice}"
         if not is_trusted:
             return f"a token for anybody is not enough; {_unseen(credential, origin)}"
-        return f"it refused the token that the {credential.what} brought"
+        return "; ".join(filter(None, (f"it refused the token that the {credential.what} brought", advice)))
 
     def _refused(
         self, response: Response, origin: Origin, credential: Credential | None, is_trusted: bool, advice: str
@@ -156,7 +156,7 @@ class TokenService:
         elif not is_trouble and credential is not None and not is_trusted:
             text += f"; {_unseen(credential, origin)}"
         elif not is_trouble and credential is not None:
-            text += f"; it refused the {credential.what}"
+            text = "; ".join(filter(None, (text, f"it refused the {credential.what}", advice)))
         elif not is_trouble and self.led_by is not None:
             text += f"; {self.led_by.netloc} leads there, and credentials for it are not sent to another host"
         elif not is_trouble:
