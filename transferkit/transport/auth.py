@@ -161,6 +161,8 @@ class Authorizer:
         if "basic" in by_scheme and credential is not None and credential.is_pair:
             header = basic(credential.user, credential.password)
             return Issued(header, math.inf, "; ".join([f"it refused the {credential.what}", *self._problems]))
+        if credential is not None and self.auth is None:
+            self._problems = [*self._problems, f"the {credential.what} is no answer to what it asks for"]
         return None
 
     def _ask(self, challenge: AuthChallenge, scope: str, credential: Credential | None, flow: Flow) -> Issued:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from transferkit.errors import UnauthorizedError
+from transferkit.forks import importing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,8 +63,9 @@ class OllamaKey:
         """
         place = os.path.expanduser(os.fspath(path))
         try:
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-            from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+            with importing:
+                from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+                from cryptography.hazmat.primitives.serialization import load_ssh_private_key
         except ImportError as error:
             raise UnauthorizedError(
                 f"the key {place} takes the package cryptography: pip install 'transferkit[ollama]'", status=401
