@@ -124,7 +124,7 @@ class Authorizer:
         for token in tuple(self._tokens.values()):
             if token.header == sent:
                 return token.blame
-        return self._advice() if self.key is None else self.key.blame("made")
+        return self._advice() if self.key is None else self.key.blame("the token that the key {} made")
 
     def secrets(self) -> Iterator[str]:
         """Yield what was sent as a secret, or may have been."""

@@ -161,6 +161,6 @@ class KeyFile:
         with self._lock:
             self.sent = (*self.sent[1 - _SENT :], secret)
 
-    def blame(self, how: str) -> str:
-        """Return what to do where a token is refused that the key made, or brought."""
-        return f"it refused the token that the key {self.path} {how}; add its public half to your account at {_SITE}"
+    def blame(self, what: str) -> str:
+        """Return what to do where something of the key's is refused: ``what``, with its path for the braces."""
+        return f"it refused {what.format(self.path)}; add its public half to your account at {_SITE}"
