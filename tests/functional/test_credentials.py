@@ -229,6 +229,15 @@ def test_a_refusal_of_what_was_found_in_the_end_names_what_was_broken_before(sta
     assert f"docker-credential-test failed (3); {path} names it" in str(caught.value)
 
 
+def test_a_token_where_a_password_is_asked_for_is_named(start, tmp_path, monkeypatch):
+    site = start(BASIC, scheme="Basic")
+    monkeypatch.setenv("TRANSFERKIT_TOKEN", "mine-mine")
+    with pytest.raises(tk.UnauthorizedError) as caught:
+        download(site, tmp_path / "d")
+    assert "the token of TRANSFERKIT_TOKEN is no answer to what it asks for" in str(caught.value)
+    assert "mine-mine" not in str(caught.value)
+
+
 def test_a_refusal_says_where_credentials_were_looked_for(start, docker, tmp_path):
     site = start(BASIC, scheme="Basic")
     path = docker({})

@@ -276,8 +276,7 @@ def test_whatever_call_of_the_disk_fails_the_error_says_so(run, world, tmp_path,
     where = {"base_url": place.url, "options": DURABLE, "concurrency": 1}
     with rigs.nothing_left(), monkeypatch.context() as patch:
         disk = disks.FailingDisk(run.call, run.code, run.first)
-        for module in ("arguments", "bulk"):  # the folder that is filled, and the one that is read
-            patch.setattr(f"transferkit.{module}.Directory", functools.partial(Directory, disk=disk))
+        patch.setattr("transferkit.arguments.Directory", functools.partial(Directory, disk=disk))
         keywords = {**where, "progress": lambda *figures: calls.append(figures)}
         try:
             if run.direction == "down":

@@ -210,6 +210,15 @@ def test_a_challenge_of_the_registry_is_answered_with_a_signed_request(start, ho
     assert [("manifests", None), ("token", "signed"), ("manifests", "issued"), ("blobs", "issued")] == ollama.seen
 
 
+def test_a_token_service_that_does_not_know_the_key_is_told_with_it(start, home, tmp_path):
+    ollama, host = start(by_token_service=True)
+    with registry_of(host, tmp_path / "c") as registry, pytest.raises(tk.UnauthorizedError) as caught:
+        registry.pull(f"http://{host}/me/secret")
+    assert "answered 403; it refused what the key ~/.ollama/id_ed25519 signed; add its public half" in str(caught.value)
+    signature = ollama.server.requests[-1].headers["authorization"]
+    assert signature.rpartition(":")[2] not in repr(caught.value)
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_nothing_is_signed_for_another_host_or_port(start, serve, home, key, tmp_path, host):
     """CVE-2025-51471: Ollama signed for whatever realm a registry named."""

@@ -526,12 +526,13 @@ def test_a_session_that_is_gone_is_begun_again(make_blobs, source):
         assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
 
 
-def test_a_file_that_is_not_what_its_digest_says_is_not_committed(make_blobs, source):
+@pytest.mark.parametrize("wrong", [10, 5_000_000, -1])
+def test_a_file_that_is_not_what_its_digest_says_is_not_committed(make_blobs, source, wrong):
     with playing(way="redirect") as (registry, _):
-        blobs = make_blobs(source, [2_500_000])
+        blobs = make_blobs(source, [7_500_000])
         path = source / tk.digest_to_path(blobs[0].digest)
         data = bytearray(path.read_bytes())
-        data[10] ^= 1
+        data[wrong] ^= 1
         path.write_bytes(data)
         with pytest.raises(tk.SourceError):
             upload(registry, blobs, source)

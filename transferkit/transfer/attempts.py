@@ -78,6 +78,7 @@ class Attempts:
             attempt(flow)
         finally:
             flow.attempt = 0
+            flow.next_attempt()  # a cut that was meant for this one
 
     def _go_on(
         self, first: TransferKitError, attempt: Callable[[], T], flow: WorkerFlow, blob: Descriptor | None, start: int

@@ -24,8 +24,9 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import CertificateError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11
-from transferkit.transport.connections import POOLS, Idle, WakeablePool
+from transferkit.transport.connections import POOLS, WakeablePool
 from transferkit.transport.failures import foreign_errors
+from transferkit.transport.idle import Idle
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import Response
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from transferkit.errors import UnauthorizedError
+from transferkit.forks import importing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,8 +63,9 @@ class OllamaKey:
         """
         place = os.path.expanduser(os.fspath(path))
         try:
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-            from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+            with importing:
+                from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+                from cryptography.hazmat.primitives.serialization import load_ssh_private_key
         except ImportError as error:
             raise UnauthorizedError(
                 f"the key {place} takes the package cryptography: pip install 'transferkit[ollama]'", status=401
@@ -159,6 +161,6 @@ class KeyFile:
         with self._lock:
             self.sent = (*self.sent[1 - _SENT :], secret)
 
-    def blame(self, how: str) -> str:
-        """Return what to do where a token is refused that the key made, or brought."""
-        return f"it refused the token that the key {self.path} {how}; add its public half to your account at {_SITE}"
+    def blame(self, what: str) -> str:
+        """Return what to do where something of the key's is refused: ``what``, with its path for the braces."""
+        return f"it refused {what.format(self.path)}; add its public half to your account at {_SITE}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 
 from tests.unit.remote.rig import BLOB, DATA, Flow, Source
 from transferkit.content.interfaces import Outcome, Shared
+from transferkit.errors import SourceError
 from transferkit.options import TransportOptions
 from transferkit.remote import upload_ollama
 from transferkit.remote.body import BlobBody
 from transferkit.remote.repository import Repository
+from transferkit.remote.upload import Upload
 from transferkit.remote.upload_parts import AT_ONCE, PartsSession
 from transferkit.storage.directory import Directory
 from transferkit.testing import ScriptedServer, answer, scripted_server
@@ -68,6 +72,24 @@ def test_a_repository_says_how_many_workers_a_blob_keeps_busy(repository_of: Any
     assert repository_of("http://other.example").parts(descriptors) == len(sizes)
 
 
+@pytest.mark.parametrize("change", ["bytes", "time"])
+def test_what_others_have_sent_is_held_to_its_digest(
+    repository_of: Any, flow: Flow, tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / BLOB.digest.file_name
+    path.write_bytes(DATA[:-1] + b"x" if change == "bytes" else DATA)
+    uploads = repository_of("http://o.example")._uploads
+    with pytest.raises(SourceError, match="does not match" if change == "bytes" else "changed"):
+        with Upload(uploads, BLOB, Directory(tmp_path), flow) as upload:
+            content = upload.seek(10)
+            assert isinstance(content, Shared)
+            with content.part(0) as part:
+                assert part.readinto(memoryview(bytearray(2000))) == BLOB.size
+            if change == "time":
+                os.utime(path, (1, 1))
+            upload.prove()
+
+
 def led(server: ScriptedServer, storage: ScriptedServer) -> Any:
     """Return a script of a registry that leads two parts to the storage."""
     to = {"Location": f"{storage.url}/bucket"}
@@ -82,7 +104,7 @@ def led(server: ScriptedServer, storage: ScriptedServer) -> Any:
 
 @pytest.mark.parametrize("shares", [True, False])
 def test_without_others_a_worker_sends_all_parts_itself(
-    repository_of: Any, flow: Flow, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, shares: bool
+    repository_of: Any, flow: Flow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shares: bool
 ) -> None:
     monkeypatch.setattr(upload_ollama, "SMALLEST_PART", 512)
     (tmp_path / BLOB.digest.file_name).write_bytes(DATA)
