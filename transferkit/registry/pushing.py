@@ -25,7 +25,9 @@ def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: R
         raise SourceError(f"{problems[0]}{more}; nothing was sent", errno=problems[0].errno) from problems[0]
     site = job.site(target)
     is_same = source.host.lower() == target.name.host.lower() and source.repository != target.name.repository
-    job.push(graph, cache, site.repository, target.name.tag, mount=source.repository if is_same else None)
+    held = [*(blob.digest for blob in graph.blobs), *(document.digest for document in graph.documents)]
+    with cache.pinned(held):
+        job.push(graph, cache, site.repository, target.name.tag, mount=source.repository if is_same else None)
 
 
 def push_files(

@@ -65,9 +65,12 @@ class Registry(Closing):
         offline: bool | None = None,
         executor: Callable[[int], Executor] = WORKERS,
     ) -> None:
-        self.cache = cache if isinstance(cache, DiskCache) else DiskCache(cache)
+        self.options = options = options or TransferOptions()
+        if not isinstance(cache, DiskCache):
+            keeps = min(options.resume_threshold, options.chunk_threshold + 1)  # as ``download`` does
+            cache = DiskCache(cache, resume_threshold=keeps, rehash=options.rehash_existing)
+        self.cache = cache
         self.mask = mask if isinstance(mask, Name) else Name.parse(mask)
-        self.options = options or TransferOptions()
         self.offline = os.environ.get("TRANSFERKIT_OFFLINE", "") not in ("", "0") if offline is None else offline
         self._executor = executor
         self._hosts = Hosts(

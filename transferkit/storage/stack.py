@@ -9,7 +9,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Body, Closing, Flow, Ingest
 from transferkit.content.manifest import MAX_MANIFEST
-from transferkit.errors import BlobNotFoundError, StorageError
+from transferkit.errors import BlobNotFoundError, StorageError, TransferKitError
 from transferkit.report import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import is_file
@@ -94,6 +94,17 @@ class Stack(Closing):
         if any(store.exists(descriptor, flow=flow) for store in self.directories[1:]):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
+
+    @property
+    def resume_threshold(self) -> int:
+        return self.blobs.resume_threshold
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
 
     def _store_of(self, descriptor: Descriptor) -> Directory:
         return next((store for store in self.directories if store.has(descriptor)), self.blobs)
