@@ -32,18 +32,13 @@ class Part:
     size: int
 
 
-class _Forward(io.FileIO):
-    """A file that is read from its begin to its end, a little at a time: headers may ask for anything."""
+class _Bounded(io.FileIO):
+    """A file that is read a little at a time: a header may ask for anything."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return super().read(size)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if whence != os.SEEK_SET or offset < self.tell():
-            raise tarfile.ReadError("a header that leads back")
-        return super().seek(offset)
 
 
 class Archive:
@@ -60,10 +55,12 @@ class Archive:
         self.parts: dict[str, Part] = {}
         """By name; of several of one name the last, as for ``tar``."""
         try:
-            with _Forward(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for number, member in enumerate(tar):
                     if number >= _MAX_MEMBERS:
                         raise InvalidManifestError(f"{path} has more than {_MAX_MEMBERS} files")
+                    if member.size < 0:  # CVE-2025-8194: around it tarfile may go for ever
+                        raise tarfile.ReadError("a file of less than no bytes")
                     name = member.name.removeprefix("./")
                     self.parts.pop(name, None)  # what a link replaces is not there any more
                     if member.isreg() and not member.issparse():

@@ -152,6 +152,17 @@ class OCILayout(Closing):
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
 
+    @property
+    def resume_threshold(self) -> int:
+        return self.blobs.resume_threshold
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
+
     def put(self, content: bytes | BinaryIO) -> Descriptor:
         """Store content, and return what it is."""
         self.prepare(())

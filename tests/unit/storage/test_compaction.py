@@ -173,3 +173,20 @@ def test_torn_and_strange_lines_go(folder):
     assert known(folder) <= {1, 2, 3}
     assert {1, 3} <= known(folder)
     assert all(line.startswith("2 sha256:000") for line in (folder / ".partial" / "verified").read_text().splitlines())
+
+
+def test_of_a_layout_the_folders_of_its_algorithms_are_looked_through(tmp_path):
+    """Where ``verified`` names files by their digests, and they are called otherwise."""
+    (tmp_path / "sha256").mkdir()
+    (tmp_path / ".partial").mkdir()
+    index = VerifiedIndex(str(tmp_path), Disk(), names=lambda digest: f"{digest.algorithm}/{digest.hex}")
+    for number in range(1000):
+        file = tmp_path / "sha256" / digest(number % FILES).hex
+        file.write_bytes(b"x")
+        index.add(digest(number), file.stat(), durable=False)
+    file = tmp_path / "sha256" / digest(3).hex
+    index.add(digest(3), file.stat(), durable=False)
+    index.close()
+    assert size(tmp_path) < 5_000
+    again = VerifiedIndex(str(tmp_path), Disk(), names=lambda digest: f"{digest.algorithm}/{digest.hex}")
+    assert again.knows(digest(3), file.stat())

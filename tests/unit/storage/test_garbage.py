@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import transferkit as tk
 from tests.unit.storage.models import HOUR, add, digest_of, index_of, manifest_of
+from transferkit.storage import garbage as module
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
 from transferkit.storage.garbage import reachable
@@ -23,8 +25,6 @@ class Clock:
     """A clock that a test moves."""
 
     def __init__(self) -> None:
-        import time
-
         self.now = time.time()
 
     def __call__(self) -> float:
@@ -73,11 +73,20 @@ def test_after_an_unlink_only_what_nobody_else_needs_goes(cache, clock):
     assert other == cache.manifest("other")
 
 
-def test_many_are_collected_in_one_call(cache, clock):
-    for number in range(150):
+def test_many_are_collected_in_one_call_which_lets_others_have_their_turn(cache, clock, monkeypatch):
+    monkeypatch.setattr(module, "_MOMENT", -1.0)
+    for number in range(20):
         cache.put(b"%d" % number)
     clock.now += 2 * HOUR
-    assert 150 == len(cache.gc())
+    turns: list[int] = []
+
+    class Turn(Disk):
+        def lock(self, fd, operation):
+            turns.append(operation)
+            super().lock(fd, operation)
+
+    assert 20 == len(DiskCache(cache.root, disk=Turn(), clock=clock).gc())
+    assert 20 <= turns.count(2)
     assert [] == cache.entries()
 
 
@@ -181,29 +190,41 @@ def test_what_another_process_needs_stays_until_it_ends_however_it_does(cache, c
     assert {"verified"} >= set(os.listdir(cache.blobs.unfinished))
 
 
-def test_a_pull_that_begins_while_something_is_collected_waits_and_then_sees_what_is_there(tmp_path, clock):
+def collect_beside(root: Path, clock: Clock, other: threading.Thread) -> int:
+    """Collect, have a thread begin while the first blob is being removed, and return how many were removed."""
+
+    class Slow(Disk):
+        def unlink(self, path, folder=None):
+            if os.path.basename(path).startswith("sha256-") and other.ident is None:
+                other.start()
+                other.join(0.1)
+                assert other.is_alive()
+            super().unlink(path, folder)
+
+    removed = len(DiskCache(root, disk=Slow(), clock=clock).gc())
+    other.join()
+    return removed
+
+
+def test_a_pull_that_begins_while_something_is_collected_waits_and_then_sees_what_is_there(cache, clock):
     """Between the look for pins and the removal no pin is made: a blob is there for the whole pull, or is fetched."""
-    DiskCache(tmp_path).put(b"old")
+    cache.put(b"old")
     clock.now += 2 * HOUR
     seen: list[bool] = []
-    cache = DiskCache(tmp_path, clock=clock)
 
     def pull() -> None:
         with cache.pinned([digest_of(b"old")]):
             seen.append(os.path.exists(cache.path(digest_of(b"old"))))
 
-    class Slow(Disk):
-        def unlink(self, path, folder=None):
-            if os.path.basename(path).startswith("sha256-"):
-                thread.start()
-                thread.join(0.1)
-                assert thread.is_alive()
-            super().unlink(path, folder)
-
-    thread = threading.Thread(target=pull)
-    assert 1 == len(DiskCache(tmp_path, disk=Slow(), clock=clock).gc())
-    thread.join()
+    assert 1 == collect_beside(Path(cache.root), clock, threading.Thread(target=pull))
     assert [False] == seen
+
+
+def test_what_is_put_while_it_is_collected_is_there_afterwards(cache, clock):
+    cache.put(b"old")
+    clock.now += 2 * HOUR
+    assert 1 == collect_beside(Path(cache.root), clock, threading.Thread(target=cache.put, args=[b"old"]))
+    assert b"old" == cache.read(digest_of(b"old"))
 
 
 def test_what_is_put_again_is_young_again(cache, clock):

@@ -72,7 +72,7 @@ def test_writers_and_removers_do_not_disturb_each_other(tmp_path):
     def work(number: int) -> None:
         store = Store(tmp_path)
         try:
-            for _ in range(200):
+            for _ in range(60):
                 store.write(NAME, b"%d" % number)
                 store.links.remove(NAME, durable=False)
         except BaseException as error:

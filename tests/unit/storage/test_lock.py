@@ -14,7 +14,7 @@ import transferkit as tk
 from transferkit.storage import lock as module
 from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
-from transferkit.storage.lock import BlobLock, is_idle, share
+from transferkit.storage.lock import BlobLock, brief_lock, is_idle, share
 from transferkit.transfer.flow import WorkerFlow
 
 NAME = f"sha256-{64 * 'a'}.lock"
@@ -289,3 +289,46 @@ def test_where_locks_tell_nothing_no_folder_is_known_to_be_idle(tmp_path, monkey
     with OpenFolder(str(tmp_path), Disk()) as folder:
         share(folder)
         assert not is_idle(folder)
+
+
+# -- locks that everybody holds for moments
+
+
+def test_a_brief_lock_is_waited_for_and_leaves_nothing(tmp_path):
+    folder, waits = OpenFolder(str(tmp_path), Disk()), []
+    holder = BlobLock(folder, "gate")
+    assert holder.attempt()
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            holder.remove()
+            holder.release()
+
+    with brief_lock(folder, "gate", sleep=sleep):
+        assert not BlobLock(folder, "gate").attempt()
+    assert 3 == len(waits)
+    assert [] == os.listdir(tmp_path)
+
+
+def test_a_brief_lock_that_is_held_for_long_is_done_without_and_left_alone(tmp_path, caplog):
+    folder, now = OpenFolder(str(tmp_path), Disk()), [0.0]
+    holder = BlobLock(folder, "gate")
+    assert holder.attempt()
+    with brief_lock(folder, "gate", sleep=lambda _: now.append(now[-1] + 10), clock=lambda: now[-1]):
+        pass
+    assert [0.0, 10.0, 20.0, 30.0] == now
+    assert "not waited for any more" in caplog.text
+    assert not BlobLock(folder, "gate").attempt()
+    holder.release()
+
+
+def test_a_brief_lock_in_a_folder_that_has_just_gone_is_done_without(tmp_path):
+    (tmp_path / "gone").mkdir()
+    folder = OpenFolder(str(tmp_path / "gone"), Disk())
+    (tmp_path / "gone").rmdir()
+    with brief_lock(folder, "gate"):
+        pass
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(tk.StorageError, match="locking"), brief_lock(OpenFolder(str(tmp_path), Disk()), "link"):
+        pass

@@ -1,0 +1,106 @@
+"""Files by the names that others have chosen: whole or not at all, and never through a link or outside."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import transferkit as tk
+from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, store
+from transferkit.storage.directory import Directory
+from transferkit.storage.tree import Tree
+from transferkit.transfer.flow import WorkerFlow
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Directory:
+    directory = Directory(tmp_path / "blobs")
+    store(directory, DATA)
+    return directory
+
+
+def write(tree: Tree, title: str, blobs: Directory) -> str:
+    flow = WorkerFlow()
+    flow.counter.next_unit()
+    with blobs.fetch(descriptor_of(DATA), flow=flow) as body:
+        return tree.write(title, body, flow)
+
+
+def test_a_file_is_written_where_its_title_says(tmp_path, blobs):
+    tree = Tree(tmp_path / "out")
+    assert f"{tmp_path}/out/deep/er/file" == write(tree, "deep/er/file", blobs)
+    assert f"{tmp_path}/out/file" == write(tree, "file", blobs)
+    assert f"{tmp_path}/out/file" == write(tree, "file", blobs)  # in the place of the old one
+    assert DATA == (tmp_path / "out/deep/er/file").read_bytes() == (tmp_path / "out/file").read_bytes()
+    assert [] == os.listdir(tmp_path / "out/.partial")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert 0o666 & ~umask == stat.S_IMODE((tmp_path / "out/file").stat().st_mode)
+
+
+def test_the_top_may_be_a_link_of_the_users(tmp_path, blobs):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    write(Tree(tmp_path / "out"), "a/b", blobs)
+    assert DATA == (tmp_path / "real/a/b").read_bytes()
+
+
+@pytest.mark.parametrize("title", ["../x", "/etc/x", "a/../x", "", "C:\\x", "a//b", "CON", "a/b "])
+def test_a_title_that_leads_elsewhere_is_refused_before_anything_is_made(tmp_path, blobs, title):
+    with pytest.raises(tk.InvalidNameError):
+        write(Tree(tmp_path / "out"), title, blobs)
+    assert ["blobs"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["deep", "deep/er", ".partial"])
+def test_cve_2026_50162_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path, blobs, place):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out" / place).parent.mkdir(parents=True)
+    (tmp_path / "out" / place).symlink_to(tmp_path / "outside")
+    with pytest.raises(tk.StorageError, match="writing"):
+        write(Tree(tmp_path / "out"), "deep/er/file", blobs)
+    assert [] == os.listdir(tmp_path / "outside")
+
+
+def test_a_link_in_the_place_of_the_file_is_replaced(tmp_path, blobs):
+    (tmp_path / "precious").write_bytes(b"keep me")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/file").symlink_to(tmp_path / "precious")
+    write(Tree(tmp_path / "out"), "file", blobs)
+    assert not (tmp_path / "out/file").is_symlink()
+    assert b"keep me" == (tmp_path / "precious").read_bytes()
+
+
+def test_a_file_or_folder_in_the_way_is_an_error(tmp_path, blobs):
+    tree = Tree(tmp_path / "out")
+    write(tree, "file", blobs)
+    with pytest.raises(tk.StorageError, match="a part of the path is a file"):
+        write(tree, "file/below", blobs)
+    write(tree, "folder/below", blobs)
+    with pytest.raises(tk.StorageError, match=r"writing .*/out/folder failed"):
+        write(tree, "folder", blobs)
+
+
+@pytest.mark.parametrize(
+    "call", ["make_folder", "make_folder_in", "open_folder", "create", "pwrite", "close", "rename"]
+)
+def test_whatever_fails_no_part_of_a_file_is_left(tmp_path, blobs, call):
+    tree = Tree(tmp_path / "out", FailingDisk(lambda name, _, __: name == call, errno.ENOSPC))
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(tk.OutOfSpaceError, match=r"writing .*/deep/file|no space left writing"):
+        write(tree, "deep/file", blobs)
+    assert before == set(os.listdir("/proc/self/fd"))
+    assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_wrong_content_gets_no_name(tmp_path, blobs):
+    path = Path(blobs.blob_path(descriptor_of(DATA).digest))
+    path.write_bytes(bytes(len(DATA)))
+    with pytest.raises(tk.SourceError, match="does not match"):
+        write(Tree(tmp_path / "out"), "file", Directory(blobs.path))
+    assert [".partial"] == os.listdir(tmp_path / "out")
+    assert [] == os.listdir(tmp_path / "out/.partial")
