@@ -139,13 +139,6 @@ class OCILayout(Closing):
             return self._archive.fetch(descriptor, _path(descriptor.digest), offset=offset, flow=flow)
         return self.blobs.fetch(descriptor, offset=offset, flow=flow)
 
-    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return how many bytes an interrupted transfer has left of some blobs."""
-        return self.blobs.received(descriptors)
-
-    def concerns_all(self, error: TransferKitError) -> bool:
-        return self.blobs.concerns_all(error)
-
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         if self._is_archived(descriptor) and self.exists(descriptor, flow=flow):
             return None
