@@ -131,7 +131,7 @@ def hosts_of(options: TransferOptions, session: requests.Session | None, connect
 
 
 def directory_of(path: Path, options: TransferOptions) -> Directory:
-    """Return the folder that a call fills."""
+    """Return the folder that a call fills, or reads from."""
     return Directory(
         path,
         # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.

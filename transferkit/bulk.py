@@ -175,7 +175,7 @@ def upload(
     ceiling = options.concurrency or UPLOADS
     parsed = manifests.check(manifest, manifest_ref, manifest_media_type)
     with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        source = Directory(src_dir, rehash=options.rehash_existing)
+        source = directory_of(src_dir, options)
         client = Client(base_url, hosts, retry=options.retry)
         notes = UploadNotes(source.path, f"{client.base_url} {repository}", threshold=options.resume_threshold)
         target = Repository(client, repository, part_size=options.part_size, notes=notes)

@@ -100,7 +100,7 @@ class HostOptions:
     """Take whatever certificate it shows."""
     scheme: str | None = None
     """``http`` or ``https``, where a name has none. By default ``https``; of this machine, what answers."""
-    proxies: Mapping[str, str] | None = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
     """Proxies by scheme, as ``requests`` has them; an empty mapping for none."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Header fields of each request to it."""

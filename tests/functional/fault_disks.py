@@ -34,7 +34,7 @@ class FailingDisk(Disk):
         self._lock = threading.Lock()
         real = getattr(self, call)
 
-        def failing(*arguments):
+        def failing(*arguments, **keywords):
             with self._lock:
                 self._calls += 1
                 fails = self._calls >= first
@@ -43,7 +43,7 @@ class FailingDisk(Disk):
                 if call == "close":
                     real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
                 raise OSError(code, os.strerror(code))
-            return real(*arguments)
+            return real(*arguments, **keywords)
 
         setattr(self, call, failing)
 

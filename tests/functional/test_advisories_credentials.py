@@ -13,21 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import transferkit as tk
+from tests.functional.hello import HELLO, MANIFEST
 from transferkit.options import HostOptions
 from transferkit.registry import Registry
 from transferkit.testing import answer
 from transferkit.testing.registry import running_registry
 
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 REPOSITORY = "library/model"
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.example", "digest": HELLO, "size": 5},
-        "layers": [{"mediaType": "application/vnd.example", "digest": HELLO, "size": 5}],
-    }
-).encode()
 TOKEN = answer(200, b'{"token": "issued"}')
 SECRETS = [
     {"identitytoken": "machine-secret"},
@@ -354,10 +346,17 @@ def resolver(monkeypatch):
 
     def connect_ex(sock, address):
         table.connected.append(address[0])
+        peers[sock.fileno()] = address
         return real(sock, ("127.0.0.1", address[1]))
 
+    def connect(sock, address):
+        assert not connect_ex(sock, address)
+
+    peers = {}
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "getpeername", lambda sock: peers[sock.fileno()])
     return table
 
 
@@ -467,6 +466,30 @@ def test_cve_2026_85180_a_connection_that_somebody_else_made_is_not_used(serve, 
     assert isinstance(error, tk.ProtocolError)
     assert "which is at the private address 10.0.0.7" in str(error)
     assert 1 == len(storage.requests)
+
+
+@pytest.mark.parametrize("registry", [PUBLIC, "10.0.0.1"])
+def test_cve_2026_85180_connections_that_the_user_made_are_judged_too(serve, resolver, tmp_path, failure, registry):
+    """His session has the pool of the transfers: what he asked by hand is nobody else's way in, nor in the way."""
+    storage = serve(lambda request: answer(200, b"hello"))
+    moved = answer(302, b"", {"Location": f"http://inside.example:{storage.port}/x"})
+    server = serve(lambda request: moved if request.target.startswith("/v2/") else answer(200))
+    resolver.update({"registry.example": [registry], "inside.example": ["10.0.0.7"]})
+    options = tk.TransferOptions(retry=tk.RetryOptions(attempts=1, patience=0))
+    with requests.Session() as session:
+        session.mount("http://", tk.PooledAdapter())
+        for host, port in (("registry", server.port), ("inside", storage.port)):
+            assert 200 == session.get(f"http://{host}.example:{port}/").status_code
+        where = {"base_url": f"http://registry.example:{server.port}", "repository": REPOSITORY, "session": session}
+
+        def call():
+            return tk.download([tk.Blob(HELLO, 5)], tmp_path / "d", options=options, **where)
+
+        if registry == PUBLIC:
+            assert "which is at the private address" in str(failure(call))
+        else:
+            assert 5 == call().bytes
+    assert 1 + (registry != PUBLIC) == len(storage.requests)
 
 
 def test_cve_2026_85180_behind_a_proxy_the_proxy_finds_the_address(serve, resolver, tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ class ForeignDisk(Disk):
 
 def test_a_destination_that_is_not_writable(registry, tmp_path, monkeypatch):
     (tmp_path / "d" / ".partial").mkdir(parents=True)
-    monkeypatch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=ForeignDisk()))
+    monkeypatch.setattr("transferkit.arguments.Directory", functools.partial(Directory, disk=ForeignDisk()))
 
     with pytest.raises(tk.StorageError, match="check the permissions"):
         download(registry.url, [tk.Blob("sha256:" + GOOD, 5)], tmp_path / "d")
@@ -174,7 +174,7 @@ def test_a_folder_that_can_only_be_read_and_has_everything_is_enough(
     options = tk.TransferOptions(resume_threshold=100_000)
     if is_remembered:
         download(registry.url, blobs, folder, options=options)
-    monkeypatch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=ReadOnlyDisk()))
+    monkeypatch.setattr("transferkit.arguments.Directory", functools.partial(Directory, disk=ReadOnlyDisk()))
     report = download(registry.url, blobs, folder, options=options)
     assert (0, 2, 0) == (report.bytes, report.skipped, len(registry.log))
     assert is_remembered == (folder / ".partial").exists()

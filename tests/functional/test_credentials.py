@@ -12,21 +12,13 @@ import pytest
 import requests
 
 import transferkit as tk
+from tests.functional.hello import HELLO, MANIFEST
 from transferkit.registry import Registry
 from transferkit.testing import answer
 
 pytestmark = pytest.mark.lanes
 
 REPOSITORY = "team/model"
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.example", "digest": HELLO, "size": 5},
-        "layers": [{"mediaType": "application/vnd.example", "digest": HELLO, "size": 5}],
-    }
-).encode()
 BASIC = "Basic " + base64.b64encode(b"alice:pass-word").decode()
 LEFT = {"auth": base64.b64encode(b"alice:pass-word").decode()}
 
@@ -224,6 +216,26 @@ def test_a_refusal_names_the_file_whose_credentials_were_refused(start, docker, 
     what = f"the user name and password of {path}, entry {site.host}"
     assert f"it refused the token that {what} brought" in str(caught.value)
     assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_a_refusal_of_what_was_found_in_the_end_names_what_was_broken_before(start, docker, helper, tmp_path, scheme):
+    site = start("other", scheme=scheme)
+    helper("test", "exit 3")
+    path = docker({"credsStore": "test", "auths": {site.host: LEFT}})
+    with pytest.raises(tk.UnauthorizedError) as caught:
+        download(site, tmp_path / "d")
+    assert f"user name and password of {path}, entry {site.host}" in str(caught.value)
+    assert f"docker-credential-test failed (3); {path} names it" in str(caught.value)
+
+
+def test_a_token_where_a_password_is_asked_for_is_named(start, tmp_path, monkeypatch):
+    site = start(BASIC, scheme="Basic")
+    monkeypatch.setenv("TRANSFERKIT_TOKEN", "mine-mine")
+    with pytest.raises(tk.UnauthorizedError) as caught:
+        download(site, tmp_path / "d")
+    assert "the token of TRANSFERKIT_TOKEN is no answer to what it asks for" in str(caught.value)
+    assert "mine-mine" not in str(caught.value)
 
 
 def test_a_refusal_says_where_credentials_were_looked_for(start, docker, tmp_path):

@@ -252,7 +252,7 @@ def test_a_file_system_that_has_no_such_call_is_good_enough(run, world, tmp_path
     disk = disks.FailingDisk(run.call, run.code, run.first)
     with rigs.nothing_left(), monkeypatch.context() as patch:
         patch.setattr("transferkit.storage.pace.SYNC_EVERY", 400_000)
-        patch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=disk))
+        patch.setattr("transferkit.arguments.Directory", functools.partial(Directory, disk=disk))
         try:
             tk.download(blobs, folder, **where)
         except tk.TransferKitError as caught:
@@ -276,7 +276,7 @@ def test_whatever_call_of_the_disk_fails_the_error_says_so(run, world, tmp_path,
     where = {"base_url": place.url, "options": DURABLE, "concurrency": 1}
     with rigs.nothing_left(), monkeypatch.context() as patch:
         disk = disks.FailingDisk(run.call, run.code, run.first)
-        patch.setattr("transferkit.bulk.Directory", functools.partial(Directory, disk=disk))
+        patch.setattr("transferkit.arguments.Directory", functools.partial(Directory, disk=disk))
         keywords = {**where, "progress": lambda *figures: calls.append(figures)}
         try:
             if run.direction == "down":

@@ -84,6 +84,23 @@ def test_an_upload_to_ollama(make_blobs, tmp_path, ways):
     assert_described("One upload to Ollama's registry", way)
 
 
+def test_a_part_of_an_upload_to_ollama(make_blobs, tmp_path, ways, monkeypatch):
+    """Whoever sends it: the worker of the blob, or another one beside it."""
+    monkeypatch.setattr("transferkit.remote.upload_ollama.SMALLEST_PART", 500)
+    blobs = make_blobs(tmp_path / "there", [1500])
+    with scripted_server(lambda request: answer(200)) as storage:
+        to = {"Location": f"{storage.url}/bucket", "Docker-Upload-Location": "/session"}
+        parts = [answer(307, b"", to)] * 3
+        with scripted_server([answer(404), answer(202, b"", {"Location": "/session"}), *parts, answer(201)]) as server:
+            hosts = frozenset({f"127.0.0.1:{server.port}"})
+            options = tk.TransferOptions(transport=tk.TransportOptions(ollama_hosts=hosts))
+            tk.upload(blobs, tmp_path / "there", base_url=server.url, repository="a/b", options=options)
+
+    of_parts = [way for way in ways() if any(call.startswith("remote/upload_parts.py ") for call in way)]
+    assert of_parts
+    assert max(map(len, of_parts)) - 2 <= MOST
+
+
 def assert_described(title: str, way: tuple[str, ...]) -> None:
     assert (WORKER, HEAD) == (way[0], way[-1])
     assert list(way) == described(title)

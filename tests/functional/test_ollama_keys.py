@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -24,20 +23,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import transferkit as tk
+from tests.functional.hello import HELLO, manifest_of
 from transferkit.options import HostOptions
 from transferkit.registry import Registry
 from transferkit.testing import answer
 
 DATA = b"hello"
-HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-        "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": HELLO, "size": 5},
-        "layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": HELLO, "size": 5}],
-    }
-).encode()
+MANIFEST = manifest_of(
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.ollama.image.model",
+)
 # printf '' | sha256sum | cut -d' ' -f1 | tr -d '\n' | base64 -w0
 NO_BODY = "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NQ=="
 
@@ -212,6 +208,15 @@ def test_a_challenge_of_the_registry_is_answered_with_a_signed_request(start, ho
     with registry_of(host, tmp_path / "c") as registry:
         registry.pull(f"http://{host}/me/secret")
     assert [("manifests", None), ("token", "signed"), ("manifests", "issued"), ("blobs", "issued")] == ollama.seen
+
+
+def test_a_token_service_that_does_not_know_the_key_is_told_with_it(start, home, tmp_path):
+    ollama, host = start(by_token_service=True)
+    with registry_of(host, tmp_path / "c") as registry, pytest.raises(tk.UnauthorizedError) as caught:
+        registry.pull(f"http://{host}/me/secret")
+    assert "answered 403; it refused what the key ~/.ollama/id_ed25519 signed; add its public half" in str(caught.value)
+    signature = ollama.server.requests[-1].headers["authorization"]
+    assert signature.rpartition(":")[2] not in repr(caught.value)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

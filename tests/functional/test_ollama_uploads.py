@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
@@ -126,13 +127,14 @@ def small_parts(monkeypatch):
 
 def upload(registry: Ollama, blobs, folder, *, dialect: bool = True, **more) -> tk.Report:
     hosts = frozenset({registry.url.partition("://")[2]}) if dialect else frozenset()
+    call = {name: more.pop(name) for name in ("progress", "cancel", "concurrency") if name in more}
     options = tk.TransferOptions(
         transport=tk.TransportOptions(ollama_hosts=hosts),
         retry=tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.01),
         **more,
     )
     return tk.upload(
-        blobs, folder, base_url=registry.url, repository=REPOSITORY, auth=("user", "secret"), options=options
+        blobs, folder, base_url=registry.url, repository=REPOSITORY, auth=("user", "secret"), options=options, **call
     )
 
 
@@ -347,30 +349,172 @@ def test_a_part_is_a_sixteenth_within_limits(make_blobs, source, size, part):
 
 def test_a_part_that_breaks_is_sent_again_alone(make_blobs, source):
     with playing(way="redirect") as (registry, storage):
-        storage.proxy.set([Faults(reset_after_up=1_400_000)])
+        storage.proxy.set([Faults(reset_after_up=500_000)])
         blobs = make_blobs(source, [3_000_000])
         data = content(source, blobs[0])
         report = upload(registry, blobs, source)
 
         assert 1 == report.retried
         assert 1 == len(posts(registry))
-        whole = [r.body for r in storage.requests if len(r.body) == SMALLEST]
-        assert [data[:SMALLEST], data[SMALLEST : 2 * SMALLEST], data[2 * SMALLEST :]] == whole
+        whole = sorted(r.body for r in storage.requests if len(r.body) == SMALLEST)
+        assert sorted([data[:SMALLEST], data[SMALLEST : 2 * SMALLEST], data[2 * SMALLEST :]]) == whole
         assert sum(c.up for c in storage.proxy.connections) < 3_000_000 + SMALLEST
         assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
 
 
+@dataclass
+class Slow(Server):
+    """A storage that takes some time for each body; ``most`` is how many it had at once."""
+
+    takes: float = 0.2
+    at_work: int = 0
+    most: int = 0
+    fails: dict[bytes, list[int]] = field(default_factory=dict)
+    """The next answers to a body that begins like this."""
+
+    def __call__(self, environ, start_response):
+        with self.lock:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+        try:
+            time.sleep(self.takes)
+            return super().__call__(environ, start_response)
+        finally:
+            with self.lock:
+                self.at_work -= 1
+
+    def answer(self, request):
+        statuses = self.fails.get(request.body[:16])
+        return (statuses.pop(0) if statuses else 200), {}
+
+
+def test_four_parts_are_on_their_way_at_once(make_blobs, source):
+    with playing(way="redirect", storage=Slow()) as (registry, storage):
+        blobs = make_blobs(source, [16_000_000])
+        data, figures = content(source, blobs[0]), []
+        began = time.monotonic()
+        report = upload(registry, blobs, source, progress=lambda *figure: figures.append(figure))
+        took = time.monotonic() - began
+
+    assert 4 == storage.most
+    assert took < 16 * 0.2 * 0.75  # a quarter, and what a busy machine adds
+    assert sorted(data[at : at + SMALLEST] for at in range(0, 16_000_000, SMALLEST)) == sorted(
+        request.body for request in storage.requests
+    )
+    assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+    assert not [r for r in storage.requests if "authorization" in r.headers]
+    assert ((0, 16_000_000), (16_000_000, 16_000_000)) == (figures[0], figures[-1])
+    assert max(figures) == figures[-1]
+    assert 16_000_000 <= report.bytes < 17_000_000 * 2  # the registry gets some of a part before it leads it away
+    assert 0 == report.retried
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_where_fewer_workers_may_be_at_work_fewer_parts_are_on_their_way(make_blobs, source, concurrency):
+    with playing(way="redirect", storage=Slow(takes=0.01)) as (registry, storage):
+        blobs = make_blobs(source, [6_000_000])
+        upload(registry, blobs, source, concurrency=concurrency)
+        assert storage.most <= concurrency
+        assert [composite(content(source, blobs[0]), SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+
+
+def test_small_blobs_are_not_kept_waiting_by_a_large_one(make_blobs, source):
+    with playing(way="redirect", storage=Slow(takes=0.02)) as (registry, _):
+        blobs = make_blobs(source, [8_000_000, *range(1000, 1040)])
+        report = upload(registry, blobs, source)
+        assert {(blob.digest, composite(content(source, blob), SMALLEST)) for blob in blobs} == {
+            (commit.query["digest"][0], commit.query["etag"][0]) for commit in registry.sent("PUT")
+        }
+    assert (41, 0) == (report.blobs, report.retried)
+
+
+def test_only_the_part_that_failed_is_sent_again(make_blobs, source):
+    with playing(way="redirect", storage=Slow(takes=0.05)) as (registry, storage):
+        blobs = make_blobs(source, [8_000_000])
+        data, figures = content(source, blobs[0]), []
+        storage.fails = {data[2 * SMALLEST :][:16]: [503, 503], data[5 * SMALLEST :][:16]: [500]}
+        report = upload(registry, blobs, source, progress=lambda *figure: figures.append(figure))
+
+    bodies = [request.body for request in storage.requests]
+    assert [1, 1, 3, 1, 1, 2, 1, 1] == [bodies.count(data[at : at + SMALLEST]) for at in range(0, 8_000_000, SMALLEST)]
+    assert 8 == len([r for r in registry.sent("PATCH") if "authorization" in r.headers])
+    assert 1 == len(posts(registry))
+    assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+    assert (8_000_000, 8_000_000) == figures[-1] == max(figures)
+    assert 2 <= report.retried <= 3
+
+
+@pytest.mark.parametrize("status", [403, 413])
+def test_a_part_that_the_storage_refuses_stops_the_others(make_blobs, source, status):
+    """403: its signature is of no use, and four sessions are tried; 413 is final."""
+    with playing(way="redirect", storage=Slow(takes=0.05)) as (registry, storage):
+        blobs = make_blobs(source, [8_000_000])
+        storage.fails = {content(source, blobs[0])[SMALLEST:][:16]: [status] * 9}
+        with pytest.raises(tk.IncompleteError, match=str(status)):
+            upload(registry, blobs, source)
+    assert {403: 4, 413: 1}[status] == len(posts(registry))
+    assert not registry.sent("PUT")
+
+
+def test_a_cancel_wakes_all_parts(make_blobs, source):
+    with playing(way="redirect", storage=Slow(takes=0.5)) as (registry, storage):
+        cancel, ended = tk.Cancellation(), []
+
+        def stop():
+            while storage.most < 4:
+                time.sleep(0.005)
+            ended.append(time.monotonic())
+            cancel.cancel("enough")
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        threads = threading.active_count()
+        with pytest.raises(tk.CancelledError, match="enough"):
+            upload(registry, make_blobs(source, [16_000_000]), source, cancel=cancel)
+        took = time.monotonic() - ended[0]
+        thread.join()
+    assert took < 0.4
+    assert threading.active_count() < threads
+
+
+def test_another_run_goes_on_behind_the_first_part_that_is_missing(make_blobs, source):
+    with playing(way="redirect", storage=Slow(takes=0.02)) as (registry, storage):
+        blobs = make_blobs(source, [8_000_000])
+        data = content(source, blobs[0])
+        storage.fails = {data[3 * SMALLEST :][:16]: [503] * 9}
+        keep = {"resume_threshold": SMALLEST}
+        cancel = tk.Cancellation()
+
+        def stop():
+            while len(storage.fails[data[3 * SMALLEST :][:16]]) > 7:
+                time.sleep(0.002)
+            cancel.cancel("enough")
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        with pytest.raises(tk.CancelledError):
+            upload(registry, blobs, source, cancel=cancel, **keep)
+        thread.join()
+        storage.fails.clear()
+        storage.requests.clear()
+        upload(registry, blobs, source, **keep)
+
+    assert 1 == len(posts(registry))
+    assert not [r for r in storage.requests if r.body in (data[:SMALLEST], data[SMALLEST : 2 * SMALLEST])]
+    assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
+
+
 def test_a_session_that_is_gone_is_begun_again(make_blobs, source):
     with playing(way="redirect") as (registry, storage):
-        storage.proxy.set([Faults(reset_after_up=1_400_000)])
+        storage.proxy.set([Faults(reset_after_up=500_000)])
         blobs = make_blobs(source, [3_000_000])
         data = content(source, blobs[0])
         answers: list[int] = []
         real = registry.answer
 
         def answer(request):
-            # The part after the break finds the session gone, once.
-            if request.method == "PATCH" and not answers and len(registry.sent("HEAD")) > 2:
+            # The request after the break finds the session gone, once.
+            if request.method in ("PATCH", "PUT") and not answers and len(registry.sent("HEAD")) > 2:
                 answers.append(404)
                 return 404, {}
             return real(request)
@@ -382,12 +526,13 @@ def test_a_session_that_is_gone_is_begun_again(make_blobs, source):
         assert [composite(data, SMALLEST)] == registry.sent("PUT")[-1].query["etag"]
 
 
-def test_a_file_that_is_not_what_its_digest_says_is_not_committed(make_blobs, source):
+@pytest.mark.parametrize("wrong", [10, 5_000_000, -1])
+def test_a_file_that_is_not_what_its_digest_says_is_not_committed(make_blobs, source, wrong):
     with playing(way="redirect") as (registry, _):
-        blobs = make_blobs(source, [2_500_000])
+        blobs = make_blobs(source, [7_500_000])
         path = source / tk.digest_to_path(blobs[0].digest)
         data = bytearray(path.read_bytes())
-        data[10] ^= 1
+        data[wrong] ^= 1
         path.write_bytes(data)
         with pytest.raises(tk.SourceError):
             upload(registry, blobs, source)

@@ -110,12 +110,14 @@ def test_one_refusal_pauses_all_threads_and_fewer_come_back_and_then_more(make_b
     (told,) = [ended for _, ended, answered in seen.requests if answered == status]
     resumed = min(began for began, _, _ in seen.requests if began > told + 0.5)
     before = seen.most(0.0, told)
-    # What was on its way when the answer came may still arrive; nothing else does.
-    assert [] == [began for began, _, _ in seen.requests if told + 0.1 < began < told + 0.99]
-    assert resumed - told < 1.5
+    # What was on its way when the answer came may still arrive, on a busy machine a while after; nothing else does.
+    assert [] == [began for began, _, _ in seen.requests if told + 0.3 < began < told + 0.99]
+    assert resumed - told < 3
     after = seen.most(resumed, resumed + 0.2)
     assert 16 <= before
-    assert after <= before // 2
+    # Half of what the client had on its way, of which the server may have seen some less; and two that find a place at
+    # the same moment both take it.
+    assert after <= before // 2 + 4
     assert after < seen.most(resumed + 0.2, resumed + 60.0) <= before
     assert 1 == report.retried
     assert_exactly(tmp_path / "d", blobs)

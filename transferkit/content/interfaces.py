@@ -7,7 +7,8 @@ on the base one.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
+from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from transferkit.content.chunk import Chunk
@@ -38,6 +39,10 @@ class Closing(Protocol):
 class Counter(Protocol):
     """The count of the bytes of one unit of work. It belongs to the worker that moves them."""
 
+    @property
+    def position(self) -> int:
+        """How many bytes of this unit are counted."""
+
     def set_position(self, position: int) -> None:
         """Say that just ``position`` bytes of this unit are in place, whatever was counted. Never raises."""
 
@@ -53,6 +58,32 @@ class Watch(Protocol):
 
     def stop(self) -> None:
         """Say that silence is no stall any more. Without a body under way it does nothing."""
+
+
+class Crew(Protocol):
+    """What others do beside a worker, as a context manager: on the way out nobody is at it any more."""
+
+    @property
+    def size(self) -> int:
+        """How much of it has not ended."""
+
+    def offer(self, work: Callable[[Flow], None], subject: Any) -> None:
+        """Let another worker do ``work``, with a flow of its own; it is one attempt at ``subject``."""
+
+    def take_back(self) -> Any:
+        """Return the subject of what nobody has begun, which nobody does any more; ``None``: there is nothing."""
+
+    def wait(self) -> None:
+        """Wait until something has ended. Raises what that has failed with, and as ``Flow.check`` does."""
+
+    def look(self) -> None:
+        """Raise what something that has ended has failed with."""
+
+    def __enter__(self) -> Crew: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 class Flow(Protocol):
@@ -89,6 +120,9 @@ class Flow(Protocol):
 
     def moved(self, count: int) -> None:
         """Count bytes that have just been moved. Raises as ``check`` does, before it counts."""
+
+    def crew(self) -> Crew:
+        """Return what other workers may be given to do beside this one; there may be none."""
 
 
 class Body(Closing, Protocol):
@@ -142,6 +176,14 @@ class Pusher(Protocol):
         Raises:
             VerificationError: what arrived is not what the descriptor says; nothing of it is visible here.
         """
+
+
+@runtime_checkable
+class PartPusher(Pusher, Protocol):
+    """The extra power of a target that takes parts of one content at once. Thread-safe."""
+
+    def parts(self, descriptors: Collection[Descriptor]) -> int:
+        """Return how many workers these contents may keep busy, all together."""
 
 
 class Ingest(Protocol):
@@ -253,6 +295,17 @@ class Seekable(Protocol):
 
     def seek(self, offset: int, *, flow: Flow) -> None:
         """Let the next read begin at ``offset``; what has to be hashed before is read on the way."""
+
+
+@runtime_checkable
+class Shared(Seekable, Protocol):
+    """The extra power of a body that several threads may read at once."""
+
+    def part(self, offset: int) -> Body:
+        """Return another reader, from ``offset`` on, which does not hold the content to its digest."""
+
+    def confirm(self) -> None:
+        """Raise where it is not any more what it was when it was opened."""
 
 
 @runtime_checkable

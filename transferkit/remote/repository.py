@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,16 +26,16 @@ from transferkit.transport.client import Client
 
 
 class Repository:
-    """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``Pusher`` and home of manifests. Thread-safe.
+    """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``PartPusher`` and home of manifests.
 
-    ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an upload. A
-    ``name`` that is none is an InvalidNameError.
+    Thread-safe. ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an
+    upload. A ``name`` that is none is an InvalidNameError.
     """
 
     def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
         self.client = client
         self.name = name
-        ollama = is_ollama(client.origin, client.options.ollama_hosts)
+        self._is_ollama = ollama = is_ollama(client.origin, client.options.ollama_hosts)
         self._endpoint = Endpoint(client, name, OLLAMA if ollama else WIDE)
         self._urls: dict[Digest, BlobURL] = {}
         rules = PartRules(part_size)
@@ -108,10 +108,16 @@ class Repository:
                 raise
             return True
 
+    def parts(self, descriptors: Collection[Descriptor]) -> int:
+        """Return how many workers the uploads of these may keep busy: the parts of Ollama's dialect go side by side."""
+        if not self._is_ollama:
+            return len(descriptors)
+        return sum(upload_ollama.parts_at_once(descriptor.size) for descriptor in descriptors)
+
     def push(self, descriptor: Descriptor, source: Fetcher, *, flow: Flow) -> Outcome:
         """Make one attempt to bring a blob here; another goes on from what the registry has.
 
-        A file that is not what its digest says is a SourceError, and the registry never gets the last byte.
+        A file that is not what its digest says is a SourceError, and the registry never hears that it is complete.
         """
         with Upload(self._uploads, descriptor, source, flow) as upload:
             session = upload.session()

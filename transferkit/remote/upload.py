@@ -16,7 +16,7 @@ from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Fetcher, Flow, Notes, Outcome, Seekable
+from transferkit.content.interfaces import Body, Fetcher, Flow, Notes, Outcome, Seekable, Shared
 from transferkit.errors import (
     CancelledError,
     NotFoundError,
@@ -176,14 +176,19 @@ class Upload:
             self.flow.counter.set_position(0 if error is not None else self.descriptor.size)
         self._close()
 
-    def body(self, start: int, end: int, wrap: Wrap = nullcontext) -> RequestBody:
-        """Return the bytes from ``start`` to ``end`` as a request's body; ``wrap`` says what is sent of the content."""
+    def body(self, start: int, end: int, wrap: Wrap = nullcontext, *, counted: int | None = None) -> RequestBody:
+        """Return the bytes from ``start`` to ``end`` as a request's body; ``wrap`` says what is sent of the content.
+
+        ``counted``: how many bytes of the blob are there, where that is not all before ``start``.
+        """
         # Before the request begins: a server that waits for a body would not wait for 40 GB to be hashed.
         self.seek(start)
-        return RequestBody(end - start, lambda: wrap(self.content(start)), self.flow, start=start)
+        return RequestBody(end - start, lambda: wrap(self.content(start)), self.flow, start=start, counted=counted)
 
     def seek(self, offset: int) -> Body:
         """Return the content, whose next byte is the one at ``offset``."""
+        if self._content is not None and self._unread_at == offset:
+            return self._content
         self._unread_at = offset
         # The same file for all parts: opened anew, it would be hashed anew, from its beginning, for each of them.
         if self._content is not None and isinstance(self._content, Seekable):
@@ -206,6 +211,12 @@ class Upload:
         content = content or self.seek(offset)
         self._unread_at = None
         return content
+
+    def prove(self) -> None:
+        """Hold the content to its digest, where other workers have sent a part of it: SourceError."""
+        if isinstance(self._content, Shared):
+            self._content.seek(self.descriptor.size, flow=self.flow)
+            self._content.confirm()
 
     def _close(self) -> None:
         if self._content is not None:

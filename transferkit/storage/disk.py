@@ -35,7 +35,7 @@ OPTIONAL: dict[str, frozenset[int]] = {
 """The system calls that a transfer can do without, each with the errors that end it all the same. Any other error means
 that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs differ too much for a list of those.
 
-===============  ==============================================================================================
+================ ==============================================================================================
 ``open_folder``  files of ``.partial`` are found by its path, and not by its descriptor
 ``lock``         each process writes to a partial file of its own
 ``fsync``        what was not asked to be ``durable`` is fetched or hashed again after a power cut
@@ -48,7 +48,7 @@ that this file system has no such call: CIFS, sshfs, NFS, FUSE, ramfs and autofs
 ``lstat``        nobody can tell whether a file was replaced by another one
 ``read_file``    what an earlier run has left is fetched or hashed again
 ``append``       the same for the next run; a link or a folder in the place of the index is an error
-===============  ==============================================================================================
+================ ==============================================================================================
 
 Every other call is needed, and each of its errors ends the transfer; so does one of ``fsync`` with ``durable=True``.
 """
@@ -139,6 +139,10 @@ class Disk:
             if count == 0:
                 raise OSError(errno.EIO, "the file system took no more bytes")
             data, offset = data[count:], offset + count
+
+    def duplicate(self, fd: int) -> int:
+        """Return another descriptor of an open file."""
+        return os.dup(fd)
 
     def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Closing, Flow
 from transferkit.errors import SourceError
@@ -73,6 +75,15 @@ class FileBody(Closing):
                 flow.check()
                 self.readinto(flow.buffer[: offset - self._at])
         self._at = offset
+
+    def part(self, offset: int) -> FileBody:
+        twin = copy(self)
+        twin._fd = -1
+        with disk_errors("opening", self._path):
+            twin._fd = self._disk.duplicate(self._fd)
+        twin._hashed = self._descriptor.size  # by whom it is a part of
+        twin._at = twin.offset = offset
+        return twin
 
     def confirm(self) -> None:
         with disk_errors("reading", self._path):

@@ -70,6 +70,16 @@ class Attempts:
             flow.attempt = 0
             del first  # its traceback refers to this frame
 
+    def once(self, attempt: Callable[[WorkerFlow], None], flow: WorkerFlow) -> None:
+        """Make one attempt at something whose failure is somebody else's to deal with."""
+        flow.next_attempt()
+        self._concurrency.enter(flow)
+        try:
+            attempt(flow)
+        finally:
+            flow.attempt = 0
+            flow.next_attempt()  # a cut that was meant for this one
+
     def _go_on(
         self, first: TransferKitError, attempt: Callable[[], T], flow: WorkerFlow, blob: Descriptor | None, start: int
     ) -> T:

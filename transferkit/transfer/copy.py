@@ -23,6 +23,7 @@ from transferkit.content.interfaces import (
     Judge,
     Keeping,
     Outcome,
+    PartPusher,
     Pusher,
     RangeFetcher,
     Resuming,
@@ -38,6 +39,7 @@ from transferkit.errors import (
 from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
+from transferkit.transfer.crew import Job
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.pump import pump, stream
@@ -74,7 +76,8 @@ class Copy:
         larges = [self._large(descriptor) for descriptor in descriptors if descriptor.size > threshold]
         self.scheduler = Scheduler(wholes, larges)
         self.speeds = Speeds()
-        units = len(wholes) + sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
+        units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
+        units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
         self.workers = max(1, min(ceiling, units))
         self._source = source
         self._target = target
@@ -88,12 +91,14 @@ class Copy:
         self.begun = sum(self._begun.values())
         """How many bytes an earlier run has left, which whoever begins counts first."""
 
-    def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob, flow: WorkerFlow) -> None:
+    def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob | Job, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
             self._copy_whole(unit, flow)
         elif isinstance(unit, ChunkUnit):
             self._copy_chunk(unit, flow)
+        elif isinstance(unit, Job):
+            self._attempts.once(unit.run, flow)
         else:
             self._open_large(unit, flow)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from transferkit.content.interfaces import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
 from transferkit.options import TransferOptions
+from transferkit.transfer.crew import Board, Crew
 
 # With half of it, 32 threads spent a fifth more on handing the interpreter to each other between system calls.
 BUFFER = 512 * 1024
@@ -135,6 +136,7 @@ class WorkerFlow:
         self.watch = BodyWatch() if bodies is None else BodyWatch(bodies, self.wait)
         self.attempt = 0
         self.fresh = False
+        self.board: Board | None = None  # while it is at work; for longer, that would be a cycle that holds the buffer
         self._bandwidth = bandwidth
         self._size = buffer
         self._buffer: memoryview | None = None
@@ -184,6 +186,9 @@ class WorkerFlow:
             self.watch.paused = True  # a body that waits for its turn is not silent
             self.wait(self._bandwidth.reserve(count))
             self.watch.paused = False
+
+    def crew(self) -> Crew:
+        return Crew(self, self.board)
 
     # -- what the engine sees
 

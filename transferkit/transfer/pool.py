@@ -14,6 +14,7 @@ from typing import Any
 
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.crew import Job
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.waits import Waits
@@ -72,6 +73,14 @@ class Pool:
         for flow in self._flows:
             flow.cut(error, final=True)
         self._news.put(None)
+
+    def offer(self, job: Job) -> None:
+        """Let an idle worker do a job, or one more that is started for it."""
+        self.scheduler.offer(job)
+        self._news.put(None)
+
+    def withdraw(self, job: Job) -> None:
+        self.scheduler.withdraw(job)
 
     def drive(self, executor: Executor) -> None:
         """Start the workers, look after them, and return once they have ended. ``error`` keeps what is raised."""
@@ -134,6 +143,7 @@ class Pool:
         number = flow.number
         if self._running.get(number) is not start:
             return
+        flow.board = self
         try:
             while self.error is None and number < self._concurrency.level:
                 unit = self.scheduler.take(number)
@@ -145,6 +155,7 @@ class Pool:
             if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
+            flow.board = None
             del self._running[number]
             if not self._running:
                 self._news.put(None)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.transfer.chunked import ChunkedBlob
+from transferkit.transfer.crew import Job
 
 MOST_OPEN = 32  # large blobs at most: each has three files open (content, state, lock)
 
-Unit = Any  # one of ``wholes``, a ``ChunkedBlob`` that is to be begun, or a ``ChunkUnit``
+Unit = Any  # one of ``wholes``, a ``ChunkedBlob`` that is to be begun, a ``ChunkUnit``, or a ``Job``
 
 
 class Scheduler:
@@ -27,17 +29,20 @@ class Scheduler:
         self._larges = deque(larges)
         self._wholes = deque(wholes)
         self._active: list[ChunkedBlob] = []
+        self._jobs: deque[Job] = deque()
         self._news = threading.Condition()
         self._opening = 0
         self._stopped = False
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
-        return bool(self._wholes or self._larges or self._active or self._opening)
+        return bool(self._wholes or self._larges or self._active or self._opening or self._jobs)
 
     def take(self, worker: int) -> Unit | None:
         """Return the next unit for a worker; waits while there may be one. ``None``: there is nothing left."""
         while not self._stopped:
+            if self._jobs and (job := _pop(self._jobs)) is not None:
+                return job  # what is under way comes before what is not
             # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
             # to the active ones, always in the new place before it leaves the old one.
             if not self._larges and not self._opening and not self._active:
@@ -46,7 +51,7 @@ class Scheduler:
                 unit = self._choose(worker)
                 if unit is not None:
                     return unit
-                if not self._stopped and (self._active or self._opening):
+                if not self._stopped and not self._jobs and (self._active or self._opening):
                     self._news.wait()
         return None
 
@@ -65,6 +70,16 @@ class Scheduler:
             if unit is not None:
                 return unit
         return _pop(self._wholes)
+
+    def offer(self, job: Job) -> None:
+        """Hand out a job next."""
+        self._jobs.append(job)
+        self.notify()
+
+    def withdraw(self, job: Job) -> None:
+        """Hand out a job no more."""
+        with suppress(ValueError):  # somebody has taken it
+            self._jobs.remove(job)
 
     def opened(self, blob: ChunkedBlob | None) -> None:
         """Take in that a large blob is under way now, or that there is nothing to do for it (``None``)."""

@@ -24,8 +24,9 @@ from transferkit.content.interfaces import Flow
 from transferkit.errors import CertificateError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11
-from transferkit.transport.connections import POOLS, Idle, WakeablePool
+from transferkit.transport.connections import POOLS, WakeablePool
 from transferkit.transport.failures import foreign_errors
+from transferkit.transport.idle import Idle
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import Response
 
@@ -165,7 +166,7 @@ class PooledAdapter(HTTPAdapter):
             if is_verified:
                 context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
             if certificate is not None:
-                what, hint = f"client certificate {certificate}", "see the session's cert"
+                what, hint = f"client certificate {certificate}", "see the session's cert, or HostOptions(client_cert)"
                 context.load_cert_chain(certificate, settings.get("key_file"))
         except OSError as error:
             raise _UnreadableError(f"the {what} cannot be read: {error.strerror or error}; {hint}") from error

@@ -50,6 +50,11 @@ class Addresses:
         self._best = info[4]
 
     @property
+    def is_known(self) -> bool:
+        """Whether one has answered."""
+        return self._best is not None
+
+    @property
     def is_private(self) -> bool:
         """Whether the address that answered last is one that the public Internet does not route."""
         return self._best is not None and is_private(self._best)

@@ -124,7 +124,7 @@ class Authorizer:
         for token in tuple(self._tokens.values()):
             if token.header == sent:
                 return token.blame
-        return self._advice() if self.key is None else self.key.blame("made")
+        return self._advice() if self.key is None else self.key.blame("the token that the key {} made")
 
     def secrets(self) -> Iterator[str]:
         """Yield what was sent as a secret, or may have been."""
@@ -160,7 +160,9 @@ class Authorizer:
             return self._ask(wanted, scope, credential, flow)
         if "basic" in by_scheme and credential is not None and credential.is_pair:
             header = basic(credential.user, credential.password)
-            return Issued(header, math.inf, f"it refused the {credential.what}")
+            return Issued(header, math.inf, "; ".join([f"it refused the {credential.what}", *self._problems]))
+        if credential is not None and self.auth is None:
+            self._problems = [*self._problems, f"the {credential.what} is no answer to what it asks for"]
         return None
 
     def _ask(self, challenge: AuthChallenge, scope: str, credential: Credential | None, flow: Flow) -> Issued:
@@ -169,7 +171,8 @@ class Authorizer:
         if refusal is not None and refused == credential and self.clock() < until:
             raise copy.copy(refusal)  # a pair is not offered again at once: accounts are locked for that
         try:
-            return self._service.ask(challenge, scope, credential, self.key, self._advice(), flow)
+            advice = self._advice() if credential is None else "; ".join(self._problems)
+            return self._service.ask(challenge, scope, credential, self.key, advice, flow)
         except UnauthorizedError as error:
             if credential is not None and not error.retryable:
                 self._refusals[scope] = credential, self.clock() + _REFUSED, copy.copy(error)

@@ -12,8 +12,7 @@ import ssl
 import struct
 import time
 import weakref
-from collections import deque
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -22,6 +21,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from transferkit.content.interfaces import Abort, Flow
 from transferkit.transport.addresses import Addresses, Info, is_private, public_ones, race, refused
+from transferkit.transport.idle import IDLE, IdleConnections
 from transferkit.transport.sockets import (
     READ,
     abort_of,
@@ -33,8 +33,6 @@ from transferkit.transport.sockets import (
     nobody,
 )
 
-IDLE = 90.0  # seconds after which an unused connection is not trusted any more
-_SWEEP = 30.0  # seconds between two looks for such connections
 _SOON = 1.0  # seconds; who ends a connection sooner after a response ends every one: tinyproxy, which does not say so
 
 
@@ -65,7 +63,10 @@ class WakeableConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         if self.flow is None:
-            return super()._new_conn()
+            by_hand = super()._new_conn()
+            with suppress(OSError):  # it may have ended already
+                self.address = by_hand.getpeername()
+            return by_hand
         self.flow.attach(nobody)
         try:
             sock = self._open(self.flow)
@@ -191,68 +192,6 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class Idle(dict["WakeableConnection", "IdleConnections"]):
-    """Where each of an adapter's ``most`` idle connections is kept, the oldest first. Thread-safe."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-        self.due = 0.0
-        """When to look for connections that have been idle for too long."""
-
-    def sweep(self, now: float) -> None:
-        """Close what has been idle for too long, and the oldest ones where there are too many of them."""
-        self.due = now + _SWEEP
-        for connection, kept in list(self.items()):
-            if len(self) <= self.most and now - connection.idle_since < IDLE:
-                break
-            try:
-                kept.remove(connection)
-            except ValueError:
-                continue  # another thread has it
-            self.pop(connection, None)
-            connection.close()
-
-    def close(self) -> None:
-        """Close all of them, and whatever is given back later on."""
-        self.most = 0
-        self.sweep(time.monotonic())
-
-
-class IdleConnections(deque["WakeableConnection"]):
-    """The idle connections of one pool, the last used at the end: its congestion window is the widest. Thread-safe.
-
-    In place of a ``LifoQueue``, whose locks cost more than the rest of a pool does.
-    """
-
-    def __init__(self, maxsize: int) -> None:
-        super().__init__()
-        self.shared = Idle(maxsize)
-        self._most = maxsize
-
-    def put(self, item: WakeableConnection | None, block: bool = True, timeout: float | None = None) -> None:
-        if item is None:
-            return  # urllib3 fills a queue with places for connections
-        if len(self) >= self._most:
-            raise queue.Full
-        shared = self.shared
-        item.idle_since = now = time.monotonic()
-        shared[item] = self  # first: once it is in here, another thread may take it
-        self.append(item)
-        if now >= shared.due or len(shared) > shared.most:
-            shared.sweep(now)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> WakeableConnection:
-        try:
-            item = self.pop()
-        except IndexError:
-            raise queue.Empty from None
-        self.shared.pop(item, None)
-        return item
-
-    qsize = deque.__len__
-
-
 class WakeablePool(HTTPConnectionPool):
     """A pool whose connections can be woken, and whose idle ones are looked at before they are used again."""
 
@@ -267,6 +206,14 @@ class WakeablePool(HTTPConnectionPool):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.addresses = Addresses()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether its host was found at a private address, also by who uses the session by hand."""
+        if self.addresses.is_known:
+            return self.addresses.is_private
+        idle: Any = self.pool  # None once it is closed
+        return any(each.address is not None and is_private(each.address) for each in tuple(idle or ()))
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""

@@ -95,7 +95,7 @@ class StoredCredentials:
         get = self._environment.get
         if not self._for_hosts_alone and (token := get("TRANSFERKIT_TOKEN")):
             return Credential("TRANSFERKIT_TOKEN", registry_token=token)
-        if not self._for_hosts_alone and (user := get("TRANSFERKIT_USERNAME")) is not None:
+        if not self._for_hosts_alone and (user := get("TRANSFERKIT_USERNAME")):
             return Credential("TRANSFERKIT_USERNAME", user, get("TRANSFERKIT_PASSWORD", ""))
         for label, text in self._files(problems):
             try:
@@ -216,8 +216,8 @@ class StoredCredentials:
         text = output.decode("utf-8", "replace")[:_MAX_ANSWER]
         if process.returncode:
             said = " ".join(text.split())[:200]
-            is_none = _NONE_THERE in said.lower()
-            return None, "" if is_none else f"the credential helper {program} failed ({process.returncode}): {said}"
+            failed = f"the credential helper {program} failed ({process.returncode})"
+            return None, "" if _NONE_THERE in said.lower() else ": ".join(filter(None, (failed, said)))
         try:
             answer = json.loads(text)
             user, secret = answer["Username"], answer["Secret"]

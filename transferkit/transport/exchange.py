@@ -88,7 +88,7 @@ class Exchange:
     def is_private(self, origin: Origin) -> bool:
         """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
         lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
-        return any(lane.pool is not None and lane.pool.addresses.is_private for lane in lanes)
+        return any(lane.pool is not None and lane.pool.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
         """Yield what the session sends, or may send, as a secret: fields, cookies, ``auth``, and those of proxies."""
@@ -100,6 +100,9 @@ class Exchange:
         for value in sent:
             yield from parts_of_header(value)
         yield from (cookie.value for cookie in session.cookies if cookie.value)
+        for given in self._hosts.values():
+            for value in given.headers.values():
+                yield from parts_of_header(value)
         for lane in tuple(self._lanes.values()):
             for proxy in lane.settings["proxies"].values():
                 yield from parts_of_proxy(str(proxy))

@@ -42,7 +42,8 @@ def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
-        f"{getattr(cause, 'verify_message', failure.detail)}; set REQUESTS_CA_BUNDLE or pass a session with .verify"
+        f"{getattr(cause, 'verify_message', failure.detail)}; "
+        "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
     )
 
 

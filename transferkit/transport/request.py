@@ -111,15 +111,23 @@ class Extent:
 class RequestBody(Closing):
     """The body of a request: ``length`` bytes that can be produced again when a redirect asks for it. One thread's.
 
-    ``start`` is where in the content they begin; ``open_body`` opens it there. Each iteration begins at the first byte
-    again: a user's adapter may retry by itself. A context manager.
+    ``start`` is where in the content they begin; ``open_body`` opens it there. ``counted`` is where the flow's counter
+    stands before the first of them, by default there too. Each iteration begins at the first byte again: a user's
+    adapter may retry by itself. A context manager.
     """
 
     def __init__(
-        self, length: int, open_body: Callable[[], AbstractContextManager[Body]], flow: Flow, *, start: int = 0
+        self,
+        length: int,
+        open_body: Callable[[], AbstractContextManager[Body]],
+        flow: Flow,
+        *,
+        start: int = 0,
+        counted: int | None = None,
     ) -> None:
         self.length = length
         self.start = start
+        self.counted = start if counted is None else counted
         self.error: Exception | None = None
         self._open = open_body
         self._flow = flow
@@ -127,7 +135,7 @@ class RequestBody(Closing):
 
     def rewind(self) -> None:
         """Take back what was sent: the body starts again from its first byte."""
-        self._flow.counter.set_position(self.start)
+        self._flow.counter.set_position(self.counted)
 
     def close(self) -> None:
         """Let go of the content."""

@@ -11,13 +11,14 @@ import hashlib
 import logging
 import os
 import secrets
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from transferkit.errors import UnauthorizedError
+from transferkit.forks import importing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_KEY = "~/.ollama/id_ed25519"
 _SITE = "https://ollama.com"
+_SENT = 8  # signatures that are remembered: those of requests under way
 _MAX_KEY = 16 * 1024  # bytes of a key file
 # What stands for the body in each signed text: of a request that has none.
 _NO_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
@@ -61,8 +63,9 @@ class OllamaKey:
         """
         place = os.path.expanduser(os.fspath(path))
         try:
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-            from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+            with importing:
+                from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+                from cryptography.hazmat.primitives.serialization import load_ssh_private_key
         except ImportError as error:
             raise UnauthorizedError(
                 f"the key {place} takes the package cryptography: pip install 'transferkit[ollama]'", status=401
@@ -115,10 +118,11 @@ class KeyFile:
         self.makes_tokens = makes_tokens
         self.problem = ""
         """Why there is no key, where one was expected."""
-        self.sent: deque[str] = deque(maxlen=8)
-        """What went out, as secrets."""
+        self.sent: tuple[str, ...] = ()
+        """What went out lately, as secrets."""
         self._key: OllamaKey | None = None
         self._is_read = False
+        self._lock = threading.Lock()
 
     def load(self) -> OllamaKey | None:
         """Return the key; ``None``: there is none. UnauthorizedError: it was given, and cannot be used."""
@@ -141,7 +145,7 @@ class KeyFile:
             return None
         token = f"Bearer {key.token()}"
         if token not in self.sent:
-            self.sent.append(token)
+            self._note(token)
         return token
 
     def sign(self, realm: str, service: str, scopes: list[str]) -> tuple[str, str] | None:
@@ -150,9 +154,13 @@ class KeyFile:
         if key is None:
             return None
         url, authorization = key.sign(realm, service, scopes)
-        self.sent.append(authorization)
+        self._note(authorization)
         return url, authorization
 
-    def blame(self, how: str) -> str:
-        """Return what to do where a token is refused that the key made, or brought."""
-        return f"it refused the token that the key {self.path} {how}; add its public half to your account at {_SITE}"
+    def _note(self, secret: str) -> None:
+        with self._lock:
+            self.sent = (*self.sent[1 - _SENT :], secret)
+
+    def blame(self, what: str) -> str:
+        """Return what to do where something of the key's is refused: ``what``, with its path for the braces."""
+        return f"it refused {what.format(self.path)}; add its public half to your account at {_SITE}"

@@ -70,7 +70,7 @@ class TokenService:
         advice: str,
         flow: Flow,
     ) -> Issued:
-        """Return a token that answers a challenge; ``advice`` is what an error says where nobody has credentials.
+        """Return a token that answers a challenge; ``advice`` is what a refusal says besides.
 
         Raises:
             UnauthorizedError: the token service refuses.
@@ -87,13 +87,13 @@ class TokenService:
         scopes = list(merge_scopes(*challenge.scopes, *(scope.split() if self.led_by is None else [])))
         method, url, body = "GET", realm.partition("#")[0], None
         headers: dict[str, str] = {}
-        blame = self._blame(origin, credential, is_trusted, advice)
+        refused, blame = self._blames(origin, credential, is_trusted, advice)
         signed = None
         if credential is None and key is not None and origin == self.registry:
             signed = key.sign(url, challenge.service, scopes)
         if signed is not None and key is not None:
             url, headers["Authorization"] = signed
-            blame = key.blame("brought")
+            refused, blame = key.blame("what the key {} signed"), key.blame("the token that the key {} brought")
         elif shown is not None and shown.identity_token:
             method, body = "POST", self._form(challenge.service, scopes, shown.identity_token, flow)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -119,7 +119,7 @@ class TokenService:
         began = self.clock()
         with self.exchange.send(request, flow) as response:
             if response.status != 200:
-                raise self._refused(response, origin, credential, is_trusted, advice)
+                raise self._refused(response, origin, refused)
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise ProtocolError(f"the token service {origin} sent an encoded answer")
             text, lifetime = read_token(response.read(MAX_TOKEN_ANSWER), str(origin))
@@ -135,32 +135,32 @@ class TokenService:
         data = urlencode({**fields, "scope": " ".join(scopes), "refresh_token": identity_token}).encode("ascii")
         return FormBody(data, flow)
 
-    def _blame(self, origin: Origin, credential: Credential | None, is_trusted: bool, advice: str) -> str:
-        """Return what to do where the registry refuses the token."""
+    def _blames(self, origin: Origin, credential: Credential | None, is_trusted: bool, advice: str) -> tuple[str, str]:
+        """Return what to do where the token service refuses, and where the registry refuses what it has given."""
         if credential is None:
-            return f"a token for anybody is not enough; {advice}"
+            anybody = f"a token for anybody is not enough; {advice}"
+            if self.led_by is None:
+                return advice, anybody
+            return f"{self.led_by.netloc} leads there, and credentials for it are not sent to another host", anybody
         if not is_trusted:
-            return f"a token for anybody is not enough; {_unseen(credential, origin)}"
-        return f"it refused the token that the {credential.what} brought"
+            unseen = _unseen(credential, origin)
+            return unseen, f"a token for anybody is not enough; {unseen}"
+        besides = f"; {advice}" if advice else ""
+        return (
+            f"it refused the {credential.what}{besides}",
+            f"it refused the token that the {credential.what} brought{besides}",
+        )
 
-    def _refused(
-        self, response: Response, origin: Origin, credential: Credential | None, is_trusted: bool, advice: str
-    ) -> UnauthorizedError:
+    def _refused(self, response: Response, origin: Origin, blame: str) -> UnauthorizedError:
         status = response.status
         text = f"the token service {origin} of {self.registry.netloc} answered {status}"
         is_trouble = status >= 500 or status == 429  # its own, not the credentials': worth another try
         wait = read_retry_after(response.headers.get("retry-after"), now=time.time()) if is_trouble else None
         is_final = not is_trouble or (wait or 0.0) > self.max_retry_after
-        if is_trouble and is_final:
+        if not is_trouble:
+            text += f"; {blame}"
+        elif is_final:
             text += f"; it asks to come back in {wait:.0f} s, more than RetryOptions(max_retry_after)"
-        elif not is_trouble and credential is not None and not is_trusted:
-            text += f"; {_unseen(credential, origin)}"
-        elif not is_trouble and credential is not None:
-            text += f"; it refused the {credential.what}"
-        elif not is_trouble and self.led_by is not None:
-            text += f"; {self.led_by.netloc} leads there, and credentials for it are not sent to another host"
-        elif not is_trouble:
-            text += f"; {advice}"
         return UnauthorizedError(text, url=str(origin), status=status, retry_after=wait, retryable=not is_final)
 
 

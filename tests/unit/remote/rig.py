@@ -13,6 +13,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.remote.repository import Repository
 from transferkit.testing import RawRequest, answer
+from transferkit.transfer.crew import Crew
 from transferkit.transfer.flow import BodyWatch, ByteCounter
 
 WHERE = "library/model"
@@ -30,6 +31,7 @@ class Flow:
     """A flow that knows who could wake it."""
 
     fresh = False
+    attempt = 0
 
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(64 * 1024))
@@ -61,6 +63,9 @@ class Flow:
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
         self.check()
+
+    def crew(self) -> Crew:
+        return Crew(self, None)
 
 
 def part(request: RawRequest, **headers: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from transferkit.errors import OutOfSpaceError, StorageError
-from transferkit.storage.disk import Disk, disk_errors, storage_error, sync_folder
+from transferkit.storage.disk import OPTIONAL, Disk, disk_errors, storage_error, sync_folder
 
 
 def test_a_short_write_is_continued(tmp_path, monkeypatch):
@@ -135,3 +136,10 @@ def test_macos_names_its_boot(monkeypatch, tmp_path):
 
     monkeypatch.setattr("subprocess.run", failing)
     assert Disk().boot is None
+
+
+def test_the_page_has_the_errors_of_each_call_that_is_optional():
+    page = Path(__file__).parents[3] / "docs" / "system-calls.rst"
+    rows = re.findall(r"^``(\w+)`` +(none|[A-Z ]+)$", page.read_text(), re.MULTILINE)
+    named = {call: {getattr(errno, name) for name in names.replace("none", "").split()} for call, names in rows}
+    assert OPTIONAL == named

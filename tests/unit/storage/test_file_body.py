@@ -9,7 +9,7 @@ import os
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Local, Seekable
+from transferkit.content.interfaces import Local, Seekable, Shared
 from transferkit.errors import CancelledError, SourceError, StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
@@ -163,3 +163,35 @@ def test_a_disk_that_was_unplugged_is_no_end_of_a_file(path, flow, code):
         with pytest.raises(StorageError) as caught:
             body.readinto(flow.buffer)
     assert code == caught.value.errno
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_another_reader_is_of_the_same_file_and_hashes_nothing(path, flow, verified):
+    directory = known(path, flow) if verified else Directory(path.parent)
+    with directory.fetch(DESCRIPTOR, flow=flow) as body:
+        assert isinstance(body, Shared)
+        with body.part(700_000) as part:
+            assert (700_000, len(DATA) - 700_000) == (part.offset, part.length)
+            assert DATA[700_000:] == rest_of(part, flow)
+        assert verified is (body._hashed == len(DATA))
+        assert 0 == body._at
+        assert body._fd != part._fd == -1
+        assert DATA[:1000] == bytes(DATA[: body.readinto(memoryview(bytearray(1000)))])
+
+
+def test_another_reader_finds_a_file_that_has_changed(path, flow):
+    with Directory(path.parent).fetch(DESCRIPTOR, flow=flow) as body, body.part(0) as part:
+        os.utime(path, (1, 1))
+        with pytest.raises(SourceError, match="changed while it was read"):
+            rest_of(part, flow)
+
+
+def test_where_the_system_has_no_descriptor_left_nothing_is_closed(path, flow, monkeypatch):
+    def refuse(disk, fd):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Disk, "duplicate", refuse)
+    with Directory(path.parent).fetch(DESCRIPTOR, flow=flow) as body:
+        with pytest.raises(StorageError, match="Too many open files"):
+            body.part(5)
+        assert DATA == rest_of(body, flow)

@@ -260,3 +260,36 @@ def test_at_the_end_what_is_in_place_of_unfinished_blobs_is_kept(scheduler, blob
     scheduler.stop()
     scheduler.close()
     assert ["keep"] == blob.ingest.ended
+
+
+def test_a_job_comes_before_what_has_not_begun_and_once(scheduler, blobs):
+    first, second = object(), object()
+    scheduler.offer(first)
+    scheduler.offer(second)
+    scheduler.withdraw(second)
+    scheduler.withdraw(second)
+    assert scheduler.take(1) is first
+    assert scheduler.take(1) is not second
+
+
+def test_a_job_alone_is_something_to_do():
+    scheduler = Scheduler([])
+    assert not scheduler
+    scheduler.offer("a job")
+    assert scheduler
+    assert "a job" == scheduler.take(0)
+    assert not scheduler
+    assert scheduler.take(0) is None
+
+
+def test_a_job_wakes_who_waits_for_chunks(memory):
+    large = make_large(memory)
+    scheduler = Scheduler([], [large])
+    scheduler.take(0)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(scheduler.take(1)))
+    thread.start()
+    time.sleep(0.02)
+    scheduler.offer("a job")
+    thread.join(5)
+    assert ["a job"] == taken

@@ -71,7 +71,8 @@ def test_a_connection_that_is_idle_for_90_seconds_is_closed_while_others_are_use
     session: requests.Session, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("transferkit.transport.connections.time", SimpleNamespace(monotonic=lambda: now))
+    for module in ("connections", "idle"):
+        monkeypatch.setattr(f"transferkit.transport.{module}.time", SimpleNamespace(monotonic=lambda: now))
     ended = threading.Event()
 
     def talk(sock: socket.socket) -> None:

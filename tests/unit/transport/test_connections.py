@@ -30,7 +30,7 @@ from transferkit.errors import ProtocolError, ReadError, WriteError
 from transferkit.testing import Close, Pause, Reset, answer, chunked, scripted_server
 from transferkit.testing.scripted import RawRequest, Step
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.connections import IDLE
+from transferkit.transport.idle import IDLE
 
 
 @pytest.mark.parametrize("trailer", [b"0\r\n\r\n", b"0;x=y\r\nX: y\r\nZ: z\r\n\r\n"])
@@ -299,7 +299,8 @@ def test_where_connections_end_soon_what_changes_things_takes_a_new_one(
 ) -> None:
     """tinyproxy ends each one after its response, and does not say so; one that was idle for long is no such case."""
     now = 1000.0
-    monkeypatch.setattr("transferkit.transport.connections.time", SimpleNamespace(monotonic=lambda: now))
+    for module in ("connections", "idle"):
+        monkeypatch.setattr(f"transferkit.transport.{module}.time", SimpleNamespace(monotonic=lambda: now))
     with serve([[HELLO, Close()], HELLO, HELLO, HELLO, HELLO]) as server, client_of(server) as client:
         ask(client)
         wait_for_more(client)
@@ -318,7 +319,8 @@ def test_a_connection_that_was_closed_after_it_was_used_by_hand_has_not_ended_so
 
 def test_a_connection_that_is_idle_for_long_is_not_used_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("transferkit.transport.connections.time", SimpleNamespace(monotonic=lambda: now))
+    for module in ("connections", "idle"):
+        monkeypatch.setattr(f"transferkit.transport.{module}.time", SimpleNamespace(monotonic=lambda: now))
     with serve([HELLO] * 5) as server, client_of(server) as client:
         both = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(2)]
         for each in both:

@@ -235,6 +235,13 @@ def test_a_file_that_is_malformed_is_named_and_the_next_one_read(machine: Any, c
     assert machine.find().user == "podman"
 
 
+def test_a_variable_that_is_empty_is_none(machine: Any) -> None:
+    machine.environment |= dict.fromkeys(("TRANSFERKIT_TOKEN", "TRANSFERKIT_USERNAME", "DOCKER_AUTH_CONFIG"), "")
+    machine.environment |= {"REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": ""}
+    machine.write(".docker/config.json", {"auths": {HOST: auth("file")}})
+    assert machine.find().user == "file"
+
+
 def test_what_is_for_whoever_asks_may_be_left_out(machine: Any) -> None:
     """A mirror is shown what stands under its own name, and nothing else."""
     machine.environment |= {"TRANSFERKIT_TOKEN": "t", "TRANSFERKIT_USERNAME": "u"}

@@ -11,7 +11,7 @@ import requests
 import trustme
 
 from tests.unit.transport.rig import HELLO, TLSServer, ask, everything, send
-from transferkit.errors import CertificateError
+from transferkit.errors import CertificateError, ProtocolError
 from transferkit.options import HostOptions
 from transferkit.testing import answer, scripted_server
 from transferkit.transfer.flow import WorkerFlow
@@ -120,3 +120,14 @@ def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
 
 def test_no_secret_stands_in_a_repr() -> None:
     assert "hush" not in repr(HostOptions(headers={"Authorization": "hush"}))
+    assert "hush" not in repr(HostOptions(proxies={"https": "http://user:hush@proxy.example"}))
+
+
+def test_a_header_field_of_a_host_that_a_peer_repeats_is_not_repeated() -> None:
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: hush-hush\r\n\r\n"
+    with scripted_server(lambda _: reply) as server:
+        with Hosts(hosts={host_of(server): HostOptions(headers={"X-Key": "hush-hush"})}) as hosts:
+            with pytest.raises(ProtocolError) as caught:
+                ask(Client(server.url, hosts))
+    assert "***" in str(caught.value)
+    assert "hush" not in str(caught.value)

@@ -7,11 +7,17 @@ import socket
 import ssl
 import subprocess
 import threading
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.unit.transport.rig import (
     ANY,
@@ -95,6 +101,43 @@ def test_a_certificate_of_another_name_is_refused(
                 ask(client)
         with client_of(f"https://registry.example:{server.port}") as client:
             assert (200, b"hello") == ask(client)
+
+
+@pytest.mark.parametrize("lane", ["fast", "ordinary"])
+def test_a_certificate_with_a_common_name_alone_is_refused(
+    authority: trustme.CA, trust: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str
+) -> None:
+    """OpenSSL would look at the common name where there is no other; RFC 9110 4.3.4 has the other alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certify(context, authority, tmp_path / "server.pem", common_name="registry.example")
+    with TLSServer(context, [HELLO]) as server, requests.Session() as session:
+        leads_to(monkeypatch, [(socket.AF_INET, "127.0.0.1", server.port)])
+        given = session if lane == "ordinary" else None
+        with client_of(f"https://registry.example:{server.port}", session=given) as client:
+            with pytest.raises(CertificateError, match=r"registry\.example"):
+                ask(client)
+        assert [] == server.requests
+
+
+def certify(context: ssl.SSLContext, authority: trustme.CA, path: Path, *, common_name: str) -> None:
+    """Give a server a certificate without an alternative name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    issuer_key: Any = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(issuer_key, hashes.SHA256())
+    )
+    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()) + certificate.public_bytes(pem))
+    context.load_cert_chain(path)
 
 
 def leads_to(monkeypatch: pytest.MonkeyPatch, addresses: list[tuple[int, str, int]]) -> None:
