@@ -375,6 +375,19 @@ def test_of_an_index_what_was_pulled_is_repaired(registry, tmp_path, named):
     assert names_of(*one.blobs, one.raw, raw) == set(stored(tmp_path / "c"))
 
 
+def test_an_index_without_any_manifest_is_pulled_again(registry, tmp_path):
+    model = Model([b"1" * 99]).put(registry.url, WHERE, "a")
+    put_manifest(registry.url, WHERE, "v1", index_of((model, None)), models.OCI_INDEX)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry))
+        os.unlink(registries.cache.path(model.digest))
+        os.unlink(registries.cache.path(digest_of(model.layers[0])))
+        registries.repair()
+        assert model.digest == registries.resolve_local(f"@{model.digest}").digest
+        assert [] == registries.repair()
+    assert names_of(*model.blobs) < set(stored(tmp_path / "c"))
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"null"])
 def test_a_manifest_that_is_none_is_pulled_again_and_hides_no_other(registry, tmp_path, content):
     model = models.small().put(registry.url, WHERE, "v1", "v2")
