@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +157,72 @@ def test_what_a_running_pull_has_is_not_collected(served, tmp_path):
         assert [] == removed
         assert_whole(tmp_path)
         assert [] == other.gc(grace=-HOUR)
+
+
+def test_what_a_running_push_has_is_not_collected(served, tmp_path):
+    with opened(tmp_path) as registry:
+        registry.pull(served.name)
+        removed = []
+
+        def collect(*_: int) -> None:
+            registry.cache.unlink(served.name)
+            removed.extend(DiskCache(tmp_path).gc(grace=-HOUR))
+
+        target = served.name.replace(":v1", "-pushed:v1")
+        assert RAW == registry.push(target, source=served.name, progress=collect).raw
+        assert [] == removed
+        assert 4 == len(registry.cache.gc(grace=-HOUR))
+
+
+def test_a_pull_beside_an_ollama_that_prunes_succeeds(served, tmp_path):
+    pruned = []
+
+    def prune(*_: int) -> None:
+        if len(pruned) < 2 and (tmp_path / "blobs").exists():
+            pruned.append(shutil.rmtree(tmp_path / "blobs/.partial", ignore_errors=True))
+
+    options = dataclasses.replace(OPTIONS, progress_interval=0.01, max_bandwidth=40e6)
+    with Registry(cache=tmp_path, options=options) as registry:
+        registry.pull(served.name, progress=prune)
+    assert 2 == len(pruned)
+    assert_whole(tmp_path)
+
+
+def test_what_is_smaller_than_a_store_continues_comes_in_one_piece(served, tmp_path):
+    """However small the chunks are that the options ask for."""
+    with Registry(cache=DiskCache(tmp_path / "cache"), options=OPTIONS) as registry:
+        registry.pull(served.name)
+        with tk.OCILayout(tmp_path / "layout") as layout:
+            registry.copy(served.name, layout.at("v1"))
+    assert_whole(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["cache", "layout"])
+def test_a_disk_that_is_full_ends_a_pull_at_once(served, tmp_path, kind):
+    disk = FailingDisk(lambda name, count, _: name == "pwrite" and count > 3, errno.ENOSPC)
+    with opened(tmp_path / "cache", disk if kind == "cache" else None) as registry:
+        layout = tk.OCILayout(tmp_path / "layout", resume_threshold=MIB, disk=disk)
+        with pytest.raises(tk.OutOfSpaceError):
+            registry.pull(served.name) if kind == "cache" else registry.copy(served.name, layout.at("v1"))
+
+
+@pytest.mark.parametrize("kind", ["cache", "layout"])
+def test_progress_begins_with_what_an_earlier_pull_has_left(served, tmp_path, kind):
+    options = dataclasses.replace(OPTIONS, progress_interval=0.001, max_bandwidth=20e6)
+    layout = tk.OCILayout(tmp_path / "layout", resume_threshold=MIB)
+
+    def run(progress, cancel=None):
+        with Registry(cache=tmp_path / "cache", options=options) as registry:
+            if kind == "cache":
+                return registry.pull(served.name, progress=progress, cancel=cancel)
+            return registry.copy(served.name, layout.at("v1"), progress=progress, cancel=cancel)
+
+    cancel, figures = tk.Cancellation(), []
+    with pytest.raises(tk.CancelledError):
+        run(lambda completed, _: completed > MIB and cancel.cancel("enough"), cancel)
+    run(lambda completed, total: figures.append(completed))
+    assert figures[0] >= MIB
+    assert figures[-1] == len(LARGE) + len(CONFIG) + len(SMALL)
 
 
 def test_a_pull_into_a_store_that_can_only_be_read_and_has_everything_succeeds(served, tmp_path):

@@ -359,7 +359,8 @@ def test_what_is_wrong_or_missing_is_fetched_again_and_nothing_else(registry, tm
     assert all(name == content for name, content in stored(tmp_path / "c").items())
 
 
-def test_of_an_index_what_was_pulled_is_repaired(registry, tmp_path):
+@pytest.mark.parametrize("named", [True, False])
+def test_of_an_index_what_was_pulled_is_repaired(registry, tmp_path, named):
     one, two = (Model([content]).put(registry.url, WHERE, tag) for content, tag in ((b"1" * 99, "a"), (b"2", "b")))
     raw = index_of((one, "linux/amd64"), (two, "linux/arm64"))
     put_manifest(registry.url, WHERE, "v1", raw, models.OCI_INDEX)
@@ -368,9 +369,23 @@ def test_of_an_index_what_was_pulled_is_repaired(registry, tmp_path):
         assert [] == registries.repair()
         for digest in (one.digest, digest_of(one.layers[0])):
             damage(registries.cache.path(digest))
-        registries.repair()
+        healed = registries.repair(*[name_in(registry)] * named)
+        assert {one.digest, digest_of(one.layers[0])} == set(healed)
         assert [] == registries.cache.verify()
     assert names_of(*one.blobs, one.raw, raw) == set(stored(tmp_path / "c"))
+
+
+def test_an_index_without_any_manifest_is_pulled_again(registry, tmp_path):
+    model = Model([b"1" * 99]).put(registry.url, WHERE, "a")
+    put_manifest(registry.url, WHERE, "v1", index_of((model, None)), models.OCI_INDEX)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry))
+        os.unlink(registries.cache.path(model.digest))
+        os.unlink(registries.cache.path(digest_of(model.layers[0])))
+        registries.repair()
+        assert model.digest == registries.resolve_local(f"@{model.digest}").digest
+        assert [] == registries.repair()
+    assert names_of(*model.blobs) < set(stored(tmp_path / "c"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null"])

@@ -273,6 +273,15 @@ class Resuming(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """The extra power of a target whose large contents are written in any order, and stay where they are cut off."""
+
+    @property
+    def resume_threshold(self) -> int:
+        """The size in bytes from which on content is large; what is smaller is written in order."""
+
+
+@runtime_checkable
 class Judge(Protocol):
     """The extra power of a side that knows which of its errors would meet every other content too. Thread-safe."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from transferkit.content.graph import Document
 from transferkit.registry.registry import Registry
+from transferkit.storage.layout import Tagged
 
 _lock = threading.Lock()
 _made: dict[int, Registry] = {}  # by process: a child of a fork makes its own
@@ -42,6 +43,6 @@ def push(name: str, **keywords: Any) -> Document:
     return default().push(name, **keywords)
 
 
-def copy(source: str, target: str, **keywords: Any) -> Document:
+def copy(source: str | Tagged, target: str | Tagged, **keywords: Any) -> Document:
     """Copy a model from one registry to another, as :meth:`Registry.copy` does."""
     return default().copy(source, target, **keywords)

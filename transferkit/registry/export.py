@@ -55,9 +55,10 @@ def export(
     """
     tree = Tree(Path(directory), cache.disk)
     paths: dict[str, str] = {}
-    for title, layer in layers.items():
-        with cache.fetch(layer, flow=flow) as body:
-            paths[title] = tree.write(title, body, flow)
+    with cache.pinned([layer.digest for layer in layers.values()]):
+        for title, layer in layers.items():
+            with cache.fetch(layer, flow=flow) as body:
+                paths[title] = tree.write(title, body, flow)
     with suppress(OSError):
         os.rmdir(tree.unfinished)
     return paths

@@ -36,9 +36,7 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str) -> Graph
         raise StorageError(f"{cache.root} loses blobs as fast as they are stored; who removes them?")
     for document in graph.documents:
         keep(cache, document)
-    # A store that can only be read is enough for whoever pulls what is there.
-    if linked(cache, reference.name) != root.raw:
-        cache.link(reference.name, root.digest)
+    cache.link(reference.name, root.digest)
     cache.blobs.flush()
     return graph
 

@@ -19,6 +19,7 @@ from transferkit.transfer.flow import WorkerFlow
 
 def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: Reference) -> None:
     """Push a model of the cache; where its own repository is on the same registry, blobs are mounted from there."""
+    job.hold(lambda flow: cache.pinned(graph.digests))
     check_sources(cache, graph.blobs)
     is_same = source.host.lower() == target.name.host.lower() and source.repository != target.name.repository
     _push(job, cache, graph, cache, target, source.repository if is_same else None)

@@ -22,18 +22,20 @@ Begin = Callable[[], AbstractContextManager[Job]]
 def repair(cache: DiskCache, reference: Reference, bad: set[Digest], begin: Begin) -> list[Digest]:
     """Fetch what is missing of a model, and what is ``bad``; return that. ``begin`` begins a job, where one is needed.
 
-    A manifest that is empty or malformed is fetched by its name. Of an index, those manifests count that are here.
+    A model whose manifest is empty or malformed is pulled again. So is an index that has no manifest here; of another
+    one, those manifests count that are here.
     """
     name = reference.name
+    wrong: list[Digest] = []  # documents
     try:
         root = parse(cache.manifest(name))
+        here = _here(cache, root, bad, wrong.append)
     except (InvalidManifestError, ManifestNotFoundError):
         if name not in cache.links():
             raise
-        with begin() as job:
-            return pull(job, cache, reference, local_platform()).digests
-    wrong: list[Digest] = []  # documents
-    here = _here(cache, root, bad, wrong.append)
+        return _pull(cache, reference, bad, begin)
+    if not wrong and not here.manifests:
+        return _pull(cache, reference, bad, begin)
     if not wrong and root.digest not in bad and not _needed(cache, here, bad):
         return []
     mended: list[Digest] = []
@@ -50,6 +52,13 @@ def repair(cache: DiskCache, reference: Reference, bad: set[Digest], begin: Begi
             # Of what a damaged manifest names, nobody has hashed anything.
             bad.update(entry.digest for entry in cache.verify([name]))
     return mended
+
+
+def _pull(cache: DiskCache, reference: Reference, bad: set[Digest], begin: Begin) -> list[Digest]:
+    with begin() as job:
+        pulled = pull(job, cache, reference, local_platform()).digests
+    bad.difference_update(pulled)
+    return pulled
 
 
 def _mend(job: Job, cache: DiskCache, site: Site, graph: Graph, bad: set[Digest]) -> list[Digest]:

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from transferkit.content.interfaces import Flow
-from transferkit.errors import CertificateError, ConnectError, TransferKitError
+from transferkit.errors import CertificateError, TransferKitError, TransportError
 from transferkit.names import API_HOSTS, Name, Reference
 from transferkit.options import TransferOptions
 from transferkit.remote.mirrors import MirroredRepository
@@ -64,7 +64,8 @@ class Sites:
                 client.send(Request(method="GET", url="/v2/", ok=range(200, 600), anonymous=True), flow).finish()
             except CertificateError:
                 pass  # it speaks TLS; that error is for whoever asks for something
-            except ConnectError as error:
+            except TransportError as error:
+                flow.check()
                 scheme = "http"
                 logger.debug("%s is asked by http, as it does not speak TLS: %s", host, error)
             except TransferKitError:

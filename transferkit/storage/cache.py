@@ -18,8 +18,8 @@ from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Flow
-from transferkit.content.manifest import Index, Manifest, parse
-from transferkit.errors import BlobNotFoundError, ManifestNotFoundError, SourceError, StorageError
+from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
+from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError, SourceError, StorageError
 from transferkit.names import DEFAULT_MASK, Name
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, close_quietly, is_file
@@ -91,6 +91,8 @@ class DiskCache(Stack):
             keep=True,
             disk=self.disk,
         )
+        if isinstance(shared, str | os.PathLike):
+            raise TypeError("shared is a list of stores or of their paths, such as [path]")
         below = [each if isinstance(each, DiskCache) else DiskCache(each, disk=disk) for each in shared]
         self._shared: tuple[DiskCache, ...] = tuple(store for each in below for store in each._stores)
         super().__init__(blobs, [store.blobs for store in self._shared])
@@ -188,10 +190,17 @@ class DiskCache(Stack):
     def link(self, name: str | Name, manifest: str | bytes) -> Digest:
         """Give a manifest, which is a blob here or the bytes of one, a name: the last step of a pull.
 
-        Where it has that name already, nothing is touched. Raises BlobNotFoundError: there is no such blob.
+        Where it has that name already, nothing is touched.
+
+        Raises:
+            BlobNotFoundError: there is no such blob.
+            InvalidManifestError: it is empty or longer than 4 MiB, so nobody would read it.
+            StorageError: the disk refused.
         """
         name = _name(name)
         raw = manifest if isinstance(manifest, bytes) else self.read(Digest(manifest))
+        if not 0 < len(raw) <= MAX_MANIFEST:
+            raise InvalidManifestError(f"a manifest has 1 to {MAX_MANIFEST} bytes, not {len(raw)}")
         digest = self.put(raw).digest if isinstance(manifest, bytes) else Digest(manifest)
         with suppress(ManifestNotFoundError, StorageError):
             if self._links.read(name) == raw:

@@ -152,9 +152,12 @@ class Directory:
     def _open_body(self, kind: type[FileBody], descriptor: Descriptor) -> FileBody:
         return kind(descriptor, self.blob_path(descriptor.digest), self.disk, follow=self._follow_links)
 
-    def remember(self, digest: Digest, status: os.stat_result) -> None:
-        """Take in that a file was found to be right; ``status`` is that of the file under its final name."""
-        self._index.add(digest, status, durable=False)
+    def remember(self, digest: Digest, status: os.stat_result, *, durable: bool = False) -> None:
+        """Take in that a file was found to be right; ``status`` is that of the file under its final name.
+
+        ``durable``: its data was synced, so this counts after a power cut as well.
+        """
+        self._index.add(digest, status, durable=durable)
 
     def forget(self, digest: Digest) -> None:
         """Take in that a file was found to be wrong, whatever was known of it."""

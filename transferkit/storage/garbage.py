@@ -20,7 +20,7 @@ from transferkit.storage.pins import GATE, Pins
 from transferkit.storage.verifying import Entry, entries
 
 GRACE = 3600.0  # seconds for which a blob that no manifest names is left alone: Ollama's, too
-_BATCH = 64  # blobs that are removed while a pull that begins may have to wait
+_MOMENT = 0.25  # seconds, about, that a pull that begins may have to wait for those who remove
 
 _DIGEST = re.compile(rb"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})(?![0-9a-f])")
 
@@ -67,13 +67,15 @@ class Garbage:
         removed: list[Entry] = []
         while True:
             with brief_lock(folder, GATE):
-                found = self.find(grace)[:_BATCH]
-                for entry in found:
+                until, found = time.monotonic() + _MOMENT, self.find(grace)
+                for number, entry in enumerate(found):
+                    if number and time.monotonic() > until:
+                        break  # and look again: somebody may have begun a pull meanwhile
                     with disk_errors("removing", entry.path):
                         self._directory.disk.unlink(entry.path)
                     removed.append(entry)
-            if len(found) < _BATCH:
-                return removed
+                else:
+                    return removed
 
     def _read(self, digest: Digest) -> bytes:
         """Return the text of a manifest that an index names; nothing where it is not here, as for other platforms."""

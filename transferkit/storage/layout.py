@@ -139,18 +139,22 @@ class OCILayout(Closing):
             return self._archive.fetch(descriptor, _path(descriptor.digest), offset=offset, flow=flow)
         return self.blobs.fetch(descriptor, offset=offset, flow=flow)
 
-    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return how many bytes an interrupted transfer has left of some blobs."""
-        return self.blobs.received(descriptors)
-
-    def concerns_all(self, error: TransferKitError) -> bool:
-        return self.blobs.concerns_all(error)
-
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         if self._is_archived(descriptor) and self.exists(descriptor, flow=flow):
             return None
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
+
+    @property
+    def resume_threshold(self) -> int:
+        return self.blobs.resume_threshold
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
 
     def put(self, content: bytes | BinaryIO) -> Descriptor:
         """Store content, and return what it is."""

@@ -95,8 +95,12 @@ class Stack(Closing):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
 
+    @property
+    def resume_threshold(self) -> int:
+        return self.blobs.resume_threshold
+
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return how many bytes an interrupted transfer has left of some blobs."""
+        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
         return self.blobs.received(descriptors)
 
     def concerns_all(self, error: TransferKitError) -> bool:

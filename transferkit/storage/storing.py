@@ -89,7 +89,7 @@ def _write(directory: Directory, content: BinaryIO, wanted: Digest | None, *, du
                 disk.fsync(fd)
             closing, fd = fd, -1
             disk.close(closing)
-            _rename(directory, folder, name, digest)
+            _rename(directory, folder, name, digest, durable=durable)
             if durable:
                 sync_folder(disk, os.path.dirname(directory.blob_path(digest)))
         finally:
@@ -98,7 +98,7 @@ def _write(directory: Directory, content: BinaryIO, wanted: Digest | None, *, du
     return Descriptor(digest, size)
 
 
-def _rename(directory: Directory, folder: OpenFolder, name: str, digest: Digest) -> None:
+def _rename(directory: Directory, folder: OpenFolder, name: str, digest: Digest, *, durable: bool) -> None:
     """Give a file its final name, and remember it; an old file of that name is not just being collected."""
     disk, final = directory.disk, directory.blob_path(digest)
     with ExitStack() as stack:
@@ -106,7 +106,7 @@ def _rename(directory: Directory, folder: OpenFolder, name: str, digest: Digest)
             stack.enter_context(brief_lock(folder, GATE))
         disk.rename(folder.at(name), final, folder.fd)
     with suppress(OSError):
-        directory.remember(digest, disk.lstat(final))
+        directory.remember(digest, disk.lstat(final), durable=durable)
 
 
 def take_away(directory: Directory, descriptor: Descriptor) -> None:

@@ -21,6 +21,7 @@ from transferkit.content.interfaces import (
     Ingest,
     Ingester,
     Judge,
+    Keeping,
     Outcome,
     PartPusher,
     Pusher,
@@ -68,6 +69,8 @@ class Copy:
     ) -> None:
         in_chunks = isinstance(source, RangeFetcher) and isinstance(target, Ingester)
         threshold = options.chunk_threshold if in_chunks else MAX_SIZE
+        if isinstance(target, Keeping):
+            threshold = max(threshold, target.resume_threshold - 1)
         self._large = partial(ChunkedBlob, size=options.chunk_size, window=ceiling)
         wholes = [descriptor for descriptor in descriptors if descriptor.size <= threshold]
         larges = [self._large(descriptor) for descriptor in descriptors if descriptor.size > threshold]

@@ -201,6 +201,13 @@ def test_why_a_manifest_counts_as_missing_is_told(cache):
         cache.resolve(NAME)
 
 
+@pytest.mark.parametrize("raw", [b"", bytes(4 * 1024 * 1024 + 1)], ids=["empty", "long"])
+def test_what_nobody_would_read_is_not_linked(cache, raw):
+    with pytest.raises(tk.InvalidManifestError, match="a manifest has 1 to 4194304 bytes"):
+        cache.link(NAME, raw)
+    assert [] == cache.links()
+
+
 def test_files_that_are_no_names_are_left_out(cache):
     add(cache, NAME, b"{}", b"weights")
     folder = Path(cache.root, "manifests")
@@ -392,6 +399,11 @@ def test_shared_stores_are_read_and_never_written_to(tmp_path):
     assert not cache.unlink(NAME)
     cache.close()
     assert before == {**tree(tmp_path / "deep"), **tree(below)}
+
+
+def test_shared_is_a_list(tmp_path):
+    with pytest.raises(TypeError, match="shared is a list of stores or of their paths"):
+        DiskCache(tmp_path, shared=str(tmp_path))
 
 
 # -- planted links
