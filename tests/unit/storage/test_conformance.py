@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,15 @@ def in_layout(digest: Digest) -> str:
     return f"{digest.algorithm}/{digest.hex}"
 
 
+def tar_file(folder: Path, **options) -> OCILayout:
+    return OCILayout(folder / "x.tar", **options)
+
+
 STORES = {
     "directory": (Directory, "", None),
     "cache": (DiskCache, "blobs", None),
     "layout": (OCILayout, "blobs", in_layout),
+    "tar": (tar_file, "x.tar.partial/blobs", in_layout),
 }
 SIZES = {"small": 2**40, "large": 1}
 

@@ -535,14 +535,16 @@ def test_a_target_that_reads_by_itself_gets_whole_blobs(memory, threads):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "size", "workers"), [(100, 100, 11), (100, None, 2), (1000, 100, 2)], ids=["chunks", "one", "whole"]
+    ("threshold", "keeps", "size", "workers"),
+    [(100, 100, 100, 11), (100, 100, None, 2), (1000, 100, 100, 2), (100, 951, 100, 2), (100, 950, 100, 11)],
+    ids=["chunks", "one", "whole", "in order", "in any order"],
 )
-def test_there_are_no_more_workers_than_chunks_and_whole_blobs(memory, threshold, size, workers):
+def test_there_are_no_more_workers_than_chunks_and_whole_blobs(memory, threshold, keeps, size, workers):
     blobs = [memory.make_blob(50)[1], memory.make_blob(950)[1]]
     options = tk.TransferOptions(chunk_threshold=threshold, chunk_size=size)
     outcomes = Outcomes(tk.Trace(), logging.getLogger(__name__))
     attempts = Attempts(Retry(tk.RetryOptions()), Concurrency(), outcomes)
-    source, target = memory.Source({}), memory.Target()
+    source, target = memory.Source({}), memory.Target(resume_threshold=keeps)
     for ceiling in (64, 1):
         job = Copy(blobs, source, target, ceiling=ceiling, attempts=attempts, outcomes=outcomes, options=options)
         assert min(ceiling, workers) == job.workers
