@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _MAX_FILE = 1024 * 1024  # bytes of a file that are read
 _MAX_ANSWER = 64 * 1024  # characters of a helper's answer that are taken
 _HELPER_TIMEOUT = 30.0  # seconds; a helper may have to unlock a key chain, or to ask a cloud
+_LONG = 5.0  # seconds after which a wait is told
 _KEPT = 60.0  # seconds for which a helper's answer is used again: many scopes are asked for at once
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 _TOKEN_USER = "<token>"  # noqa: S105 - how a helper says that the secret is an identity token
@@ -193,7 +194,7 @@ class StoredCredentials:
             )
         except OSError as error:
             return None, f"the credential helper {program} cannot be started: {error.strerror}"
-        deadline = time.monotonic() + self._timeout
+        began, deadline, is_told = self._clock(), time.monotonic() + self._timeout, False
         given: bytes | None = server.encode()
         try:
             while True:
@@ -206,7 +207,13 @@ class StoredCredentials:
                         return None, f"the credential helper {program} did not answer within {self._timeout:g} s"
                     if flow is not None:
                         flow.check()
+                    if not is_told and self._clock() - began >= _LONG:
+                        is_told = True
+                        logger.warning("waiting for the credential helper %s, for %s", program, server)
         finally:
+            if is_told:
+                waited = self._clock() - began
+                logger.info("no longer waiting for the credential helper %s, after %.1f s", program, waited)
             if process.poll() is None:
                 process.kill()
                 process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
 import os
@@ -221,6 +222,18 @@ def test_a_helper_that_is_waited_for_can_be_left(machine: Any) -> None:
     with pytest.raises(CancelledError):
         machine.all(flow=flow)
     assert time.monotonic() - began < 5
+
+
+def test_a_helper_that_is_waited_for_is_told_once(machine: Any, caplog: pytest.LogCaptureFixture) -> None:
+    times = itertools.count(step=2.0)
+    machine.helper("slow", 'sleep 0.6; echo \'{"Username":"u","Secret":"s"}\'')
+    machine.write(".docker/config.json", {"credsStore": "slow"})
+    with caplog.at_level(logging.INFO):
+        assert machine.find(clock=lambda: next(times)).user == "u"
+    (warning, over) = caplog.records
+    assert (warning.levelname, over.levelname) == ("WARNING", "INFO")
+    assert warning.getMessage() == f"waiting for the credential helper docker-credential-slow, for {HOST}"
+    assert over.getMessage().startswith("no longer waiting for the credential helper docker-credential-slow, after ")
 
 
 @pytest.mark.parametrize(
