@@ -323,6 +323,19 @@ def test_a_model_goes_into_a_layout_and_out_of_it(registry, other, tmp_path):
     assert has(other, model, "from/tar")
 
 
+def test_a_large_blob_comes_into_a_layout_in_chunks(registry, tmp_path):
+    data = random.Random(4).randbytes(3 * 2**20)
+    Model([data]).put(registry.url)
+    registry.log.clear()
+    options = tk.TransferOptions(chunk_threshold=2**20, chunk_size=2**20, resume_threshold=2**20)
+    with client(tmp_path / "c", options=options) as registries:
+        layout = OCILayout(tmp_path / "layout", resume_threshold=2**20)
+        registries.copy(name_in(registry), layout.at("v1"))
+    asked = [r.headers.get("range") for r in registry.log if r.path.endswith(f"blobs/{digest_of(data)}")]
+    assert ["bytes=0-3145727"] == asked  # one chunk, as the registry's own list has it
+    assert data == (tmp_path / "layout" / "blobs" / digest_of(data).replace(":", "/")).read_bytes()
+
+
 def test_nothing_is_copied_under_a_name_that_is_none(tmp_path):
     with client(tmp_path / "c") as registries:
         for pair in (("://", "a"), ("a", "ftp://a"), ("a", 5)):

@@ -48,12 +48,10 @@ class RegistryEnd:
     job: Job
     reference: Reference
     site: Site
-    source: Fetcher
 
-    @classmethod
-    def find(cls, job: Job, reference: Reference) -> RegistryEnd:
-        site = job.site(reference)
-        return cls(job, reference, site, SteadySource(site.source))
+    @property
+    def source(self) -> Fetcher:
+        return self.site.source
 
     def document(self) -> Document:
         return self.job.document(self.site, self.reference)
@@ -66,17 +64,19 @@ class RegistryEnd:
         return (descriptor.digest for descriptor in found)
 
     def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
-        job, own, mount = self.job, self.site.repository, None
-        if isinstance(end, RegistryEnd) and same_host(end.site.repository, own):
-            mount = end.site.repository.name if end.site.repository.name != own.name else None
+        job, own, source, mount = self.job, self.site.repository, end.source, None
+        if isinstance(end, RegistryEnd):
+            source = SteadySource(source)
+            if same_host(end.site.repository, own) and end.site.repository.name != own.name:
+                mount = end.site.repository.name
         job.announce(graph)
-        job.send(graph.blobs, end.source, own, mount=mount)
+        job.send(graph.blobs, source, own, mount=mount)
         for document in graph.documents:
             if document is not graph.root or referrers:
-                job.push(document, end.source, own, document.digest)
+                job.push(document, source, own, document.digest)
         for subject, documents in referrers.items():
             job.operation.call(_referring(own, subject, documents))
-        job.push(graph.root, end.source, own, self.reference.digest or self.reference.name.tag)
+        job.push(graph.root, source, own, self.reference.digest or self.reference.name.tag)
 
 
 @dataclass(slots=True)
@@ -118,4 +118,4 @@ def _referring(target: Repository, subject: Digest, documents: list[Document]) -
 
 def find_end(job: Job, what: Reference | Tagged) -> End:
     """Return the end that a reference, or a tag in a layout, stands for."""
-    return RegistryEnd.find(job, what) if isinstance(what, Reference) else LayoutEnd(job, what)
+    return RegistryEnd(job, what, job.site(what)) if isinstance(what, Reference) else LayoutEnd(job, what)
