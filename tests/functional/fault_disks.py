@@ -34,16 +34,16 @@ class FailingDisk(Disk):
         self._lock = threading.Lock()
         real = getattr(self, call)
 
-        def failing(*arguments):
+        def failing(*arguments, **keywords):
             with self._lock:
                 self._calls += 1
                 fails = self._calls >= first
                 self.failed += fails
             if fails:
                 if call == "close":
-                    real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
+                    real(*arguments, **keywords)  # as Linux does: the descriptor is gone, whatever close says
                 raise OSError(code, os.strerror(code))
-            return real(*arguments)
+            return real(*arguments, **keywords)
 
         setattr(self, call, failing)
 
