@@ -41,7 +41,7 @@ class FailingDisk(Disk):
                 self.failed += fails
             if fails:
                 if call == "close":
-                    real(*arguments)  # as Linux does: the descriptor is gone, whatever close says
+                    real(*arguments, **keywords)  # as Linux does: the descriptor is gone, whatever close says
                 raise OSError(code, os.strerror(code))
             return real(*arguments, **keywords)
 

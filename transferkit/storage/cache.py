@@ -114,7 +114,7 @@ class DiskCache(Stack):
         folder = super().open_unfinished()
         if is_new and not os.path.lexists(f"{self.root}/{TAG}"):
             with suppress(OSError):
-                folder.place(_TAG_TEXT, f"{TAG}.{os.urandom(8).hex()}", f"{self.root}/{TAG}")
+                folder.place(_TAG_TEXT, f"{self.root}/{TAG}")
         return folder
 
     def put(self, content: bytes | BinaryIO, digest: str | None = None) -> Descriptor:

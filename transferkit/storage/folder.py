@@ -14,6 +14,11 @@ from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_nam
 _BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd  # Linux, macOS
 
 
+def temporary_name() -> str:
+    """Return a new name for a file that has it for moments; ``discard`` takes it for a small blob, unfinished."""
+    return f"sha256-{64 * '0'}.{os.urandom(8).hex()}"
+
+
 class OpenFolder(Closing):
     """One opening of ``.partial``. Thread-safe. Closed with the last ingest that uses it, or by ``close``.
 
@@ -64,18 +69,19 @@ class OpenFolder(Closing):
         """
         temporary = f"{name}.new"  # always the same: kill -9 leaves one, and no more
         remove_quietly(self.disk, self.at(temporary), self.fd)
-        self.place(data, temporary, self.at(name), sync=partial(sync, self.disk) if durable else None)
+        self.place(data, self.at(name), sync=partial(sync, self.disk) if durable else None, temporary=temporary)
 
     def place(
         self,
         data: bytes,
-        temporary: str,
         target: str,
         *,
         into: int | None = None,
         sync: Callable[[int], object] | None = None,
+        temporary: str = "",
     ) -> None:
         """Write a file in here, ``sync`` it, and rename it to ``target``: a path, or a name in the folder ``into``."""
+        temporary = temporary or temporary_name()
         disk, at, fd = self.disk, self.at(temporary), self.fd
         file = disk.create(at, fd)
         try:

@@ -246,7 +246,7 @@ class OCILayout(Closing):
         folder, target = self.blobs.open_unfinished(), f"{self._folder}/{name}"
         with disk_errors("writing", target):
             sync = self.disk.fsync if self._durable else None
-            folder.place(data, f"{name}.{os.urandom(8).hex()}", target, sync=sync)
+            folder.place(data, target, sync=sync)
 
     # -- tar files
 

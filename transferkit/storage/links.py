@@ -131,11 +131,9 @@ class Links:
         *folders, file = path.split("/")
         for attempt in range(_RACES):
             partial = unfinished()
-            # As a small blob that is unfinished is called: ``discard`` knows it.
-            temporary = f"sha256-{64 * '0'}.{os.urandom(8).hex()}"
             try:
                 with self._open(folders, make=True) as fd, disk_errors("writing", f"{self.path}/{path}"):
-                    partial.place(raw, temporary, file, into=fd, sync=self._disk.fsync if durable else None)
+                    partial.place(raw, file, into=fd, sync=self._disk.fsync if durable else None)
                 break
             except OSError as error:
                 if error.errno != errno.ENOENT:

@@ -15,7 +15,7 @@ from transferkit.content.digest import Digest
 from transferkit.errors import DigestMismatchError, StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import close_quietly, disk_errors, remove_quietly, sync_folder
-from transferkit.storage.folder import OpenFolder
+from transferkit.storage.folder import OpenFolder, temporary_name
 from transferkit.storage.journal import Journal
 from transferkit.storage.lock import BlobLock, brief_lock
 from transferkit.storage.pins import GATE
@@ -72,8 +72,7 @@ def _write(directory: Directory, content: BinaryIO, wanted: Digest | None, *, du
     disk, folder = directory.disk, directory.open_unfinished()
     algorithm = wanted.algorithm if wanted is not None else "sha256"
     hasher = Digest.of(b"", algorithm).hasher()
-    # The name of a small blob that is unfinished: ``discard`` knows it.
-    name = f"sha256-{64 * '0'}.{os.urandom(8).hex()}"
+    name = temporary_name()
     with disk_errors("storing content in", directory.path):
         fd = disk.create(folder.at(name), folder.fd)
         try:

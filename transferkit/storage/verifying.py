@@ -165,6 +165,8 @@ def processors() -> int:
 
 
 def _guarded(progress: Progress | None) -> Progress:
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is a function of two numbers of bytes, not {type(progress).__name__}")
     is_told = False
 
     def tell(completed: int, total: int) -> None:

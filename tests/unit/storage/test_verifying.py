@@ -108,6 +108,11 @@ def test_progress_that_raises_is_logged_once_and_harms_nothing(cache, caplog):
     assert ["the progress callback raised; verifying goes on"] == [record.message for record in caplog.records]
 
 
+def test_progress_that_is_no_function_is_a_type_error(cache):
+    with pytest.raises(TypeError, match="progress is a function of two numbers of bytes, not bool"):
+        cache.verify(progress=True)
+
+
 class Endless(Disk):
     """A disk whose files never end."""
 
