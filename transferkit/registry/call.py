@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
-from transferkit.content.interfaces import Closing
+from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions

@@ -10,7 +10,8 @@ from pathlib import PurePath
 
 from transferkit.content.descriptor import OCTET_STREAM, Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Flow
+from transferkit.content.flow import Flow
+from transferkit.content.interfaces import Body
 from transferkit.content.manifest import OCI_MANIFEST, Manifest
 from transferkit.content.title import TITLE, check_title, check_titles
 from transferkit.errors import BlobNotFoundError, SourceError, StorageError, TransferKitError

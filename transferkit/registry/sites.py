@@ -7,7 +7,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import CertificateError, TransferKitError, TransportError
 from transferkit.names import API_HOSTS, Name, Reference
 from transferkit.options import TransferOptions

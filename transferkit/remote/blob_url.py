@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import BlobNotFoundError, ConnectError, ProtocolError, RegistryError, SizeMismatchError
 from transferkit.protocol.origin import Origin, redact, target_of
 from transferkit.protocol.ranges import RangeRefused

@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import closing
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import NotFoundError, ProtocolError, ReadError, RegistryError
 from transferkit.protocol import routes
 from transferkit.protocol.chunksums import ChunksumParser, Pair, Pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import TransferKitError
 from transferkit.names import WIDE, Grammar, check_repository
 from transferkit.protocol import routes

@@ -9,8 +9,8 @@ from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
+from transferkit.content.flow import Flow
 from transferkit.content.graph import Document
-from transferkit.content.interfaces import Flow
 from transferkit.content.manifest import OCI_INDEX, Index
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.protocol.listing import MAX_PAGE, MAX_PAGES, next_page, read_referrers, read_tags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.content.manifest import MAX_MANIFEST, MEDIA_TYPES, Index, Manifest, parse
 from transferkit.errors import (
     DigestMismatchError,

@@ -14,7 +14,7 @@ from typing import TypeVar
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import CancelledError, NotFoundError, TransferKitError
 from transferkit.remote.body import BlobBody
 from transferkit.remote.repository import Repository

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import (
     NotFoundError,
     ProtocolError,

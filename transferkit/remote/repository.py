@@ -10,7 +10,8 @@ from transferkit import errors
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Fetcher, Flow, Notes, Outcome
+from transferkit.content.flow import Flow
+from transferkit.content.interfaces import Fetcher, Notes, Outcome
 from transferkit.content.manifest import Index, Manifest
 from transferkit.names import OLLAMA, WIDE
 from transferkit.protocol.chunksums import Pairs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Body, Closing, Fetcher, Flow
+from transferkit.content.flow import Closing, Flow
+from transferkit.content.interfaces import Body, Fetcher
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
 
 _TRIES = 5  # in a row that bring no byte

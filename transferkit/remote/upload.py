@@ -16,7 +16,8 @@ from typing import Any
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Fetcher, Flow, Notes, Outcome, Seekable, Shared
+from transferkit.content.flow import Flow
+from transferkit.content.interfaces import Body, Fetcher, Notes, Outcome, Seekable, Shared
 from transferkit.errors import (
     CancelledError,
     NotFoundError,

@@ -17,7 +17,8 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, cast
 
-from transferkit.content.interfaces import Body, Crew, Flow, Outcome, Shared
+from transferkit.content.flow import Crew, Flow
+from transferkit.content.interfaces import Body, Outcome, Shared
 from transferkit.errors import NotFoundError, ProtocolError, RegistryError
 from transferkit.protocol import routes
 from transferkit.protocol.upload import commit_url, received

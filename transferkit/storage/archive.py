@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import InvalidManifestError, SourceError, StorageError
 from transferkit.storage.disk import Disk, disk_errors
 from transferkit.storage.file_body import FileBody

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
 from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError, SourceError, StorageError
 from transferkit.names import DEFAULT_MASK, Name

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from transferkit.content.descriptor import MAX_SIZE, Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Flow, Ingest
+from transferkit.content.flow import Flow
+from transferkit.content.interfaces import Ingest
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
 from transferkit.report import human_bytes
 from transferkit.storage.disk import (

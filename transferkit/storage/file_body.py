@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Closing, Flow
+from transferkit.content.flow import Closing, Flow
 from transferkit.errors import SourceError
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
 from transferkit.storage.index import version

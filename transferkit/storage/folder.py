@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from transferkit.content.interfaces import Closing
+from transferkit.content.flow import Closing
 from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error, sync
 

@@ -7,7 +7,7 @@ import os
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
-from transferkit.content.interfaces import Flow, Notify
+from transferkit.content.flow import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, VerificationError
 from transferkit.storage.disk import close_quietly, remove_quietly, storage_error, sync_folder
 from transferkit.storage.folder import OpenFolder

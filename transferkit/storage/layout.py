@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import HEX_LENGTHS, Digest
+from transferkit.content.flow import Closing, Flow
 from transferkit.content.graph import Document
-from transferkit.content.interfaces import Body, Closing, Flow, Ingest
+from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST, parse
 from transferkit.errors import (
     BlobNotFoundError,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import StorageError
 from transferkit.storage.disk import Disk, can_do_without, close_quietly, disk_errors, is_named
 from transferkit.storage.folder import OpenFolder

@@ -14,7 +14,7 @@ from contextlib import suppress
 from transferkit.content.chunk import MIN_CHUNK, Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
-from transferkit.content.interfaces import Flow, Notify
+from transferkit.content.flow import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
 from transferkit.storage.disk import close_quietly, disk_errors, is_file, is_named, remove_quietly, sync
 from transferkit.storage.folder import OpenFolder

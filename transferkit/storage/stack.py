@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Body, Closing, Flow, Ingest
+from transferkit.content.flow import Closing, Flow
+from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import BlobNotFoundError, StorageError, TransferKitError
 from transferkit.report import Plan

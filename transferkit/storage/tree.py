@@ -6,7 +6,8 @@ import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from transferkit.content.interfaces import Body, Flow
+from transferkit.content.flow import Flow
+from transferkit.content.interfaces import Body
 from transferkit.content.title import check_title
 from transferkit.storage.disk import Disk, close_quietly, disk_errors
 

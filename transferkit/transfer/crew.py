@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import CancelledError, TransferKitError
 
 if TYPE_CHECKING:

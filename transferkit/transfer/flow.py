@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from transferkit.content.interfaces import Abort
+from transferkit.content.flow import Abort
 from transferkit.errors import SlowError, StalledError, TransferKitError
 from transferkit.options import TransferOptions
 from transferkit.transfer.crew import Board, Crew

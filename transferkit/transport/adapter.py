@@ -20,7 +20,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.util.proxy import connection_requires_http_tunnel
 from urllib3.util.ssl_ import create_urllib3_context
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import CertificateError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin
 from transferkit.transport import http11

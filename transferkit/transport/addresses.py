@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError
 from transferkit.protocol.addresses import kind_of
 from transferkit.transport.sockets import WRITE, closed_on_error, new_poll

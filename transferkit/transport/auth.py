@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import UnauthorizedError
 from transferkit.protocol.challenge import AuthChallenge, parse_all
 from transferkit.protocol.origin import Origin

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, TransferKitError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics

@@ -19,7 +19,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import allowed_gai_family
 
-from transferkit.content.interfaces import Abort, Flow
+from transferkit.content.flow import Abort, Flow
 from transferkit.transport.addresses import Addresses, Info, is_private, public_ones, race, refused
 from transferkit.transport.idle import IDLE, IdleConnections
 from transferkit.transport.sockets import (

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from requests import adapters, sessions
 from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers, select_proxy
 
+from transferkit.content.flow import Flow
 from transferkit.content.graph import local_platform
-from transferkit.content.interfaces import Flow
 from transferkit.forks import importing
 from transferkit.options import OLLAMA_AGENT, USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact

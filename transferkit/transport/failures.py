@@ -14,7 +14,7 @@ import requests.exceptions as theirs
 import urllib3.exceptions as urllib3s
 
 from transferkit import errors
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import TransferKitError
 from transferkit.transport.request import Lane, RequestBody
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import TransferKitError
 
 

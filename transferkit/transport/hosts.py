@@ -14,7 +14,7 @@ from functools import partial
 
 import requests
 
-from transferkit.content.interfaces import Closing
+from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError
 from transferkit.names import API_HOSTS
 from transferkit.options import HostOptions, TransportOptions, check_hosts

@@ -14,7 +14,7 @@ import sys
 import time
 from urllib.parse import quote
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, ReadError, TransferKitError, TransportTimeout
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection

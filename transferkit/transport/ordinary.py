@@ -17,7 +17,7 @@ from typing import Any
 import requests
 import urllib3
 
-from transferkit.content.interfaces import Abort, Flow
+from transferkit.content.flow import Abort, Flow
 from transferkit.errors import ProtocolError
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors

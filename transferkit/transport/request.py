@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transferkit.content.interfaces import Body, Closing, Flow, Local, Seekable
+from transferkit.content.flow import Closing, Flow
+from transferkit.content.interfaces import Body, Local, Seekable
 from transferkit.errors import NotFoundError, ProtocolError, ReadError
 from transferkit.protocol.origin import Origin, redact
 

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from transferkit.content.interfaces import Closing, Flow
+from transferkit.content.flow import Closing, Flow
 from transferkit.errors import ProtocolError, ReadError, TransportError, TransportTimeout
 from transferkit.protocol.head import Head
 from transferkit.transport.connections import WakeableConnection

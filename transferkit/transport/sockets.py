@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from transferkit.content.interfaces import Abort
+from transferkit.content.flow import Abort
 
 
 def is_kernels(sock: Any) -> bool:

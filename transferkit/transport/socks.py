@@ -10,7 +10,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.transport.connections import WakeableConnection, WakeablePool
 from transferkit.transport.sockets import abort_of, closed_on_error
 

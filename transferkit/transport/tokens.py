@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, UnauthorizedError
 from transferkit.protocol.challenge import AuthChallenge, merge_scopes
 from transferkit.protocol.diagnostics import read_retry_after

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from transferkit.content.interfaces import Flow
+from transferkit.content.flow import Flow
 from transferkit.options import TransportOptions
 from transferkit.testing import answer
 from transferkit.testing.scripted import ScriptedServer
