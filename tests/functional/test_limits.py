@@ -94,7 +94,7 @@ class Account:
                 start("429 Too Many Requests", [("Content-Type", "application/json")])
                 return [self.body]
             try:
-                time.sleep(0.005)
+                time.sleep(0.02)  # so that several are there at once
                 return list(app(environ, start))
             finally:
                 if self.per is None:

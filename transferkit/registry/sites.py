@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from transferkit.content.flow import Flow
-from transferkit.errors import CertificateError, TransferKitError, TransportError
+from transferkit.errors import CertificateError, ConnectError, TransferKitError, TransportTimeout
 from transferkit.names import API_HOSTS, Name, Reference
 from transferkit.options import TransferOptions
 from transferkit.remote.mirrors import MirroredRepository
@@ -61,10 +61,10 @@ class Sites:
             try:
                 client = Client(f"https://{host}", self._hosts, retry=self._options.retry)
                 # Whatever it answers, it has answered over TLS.
-                client.send(Request(method="GET", url="/v2/", ok=range(200, 600), anonymous=True), flow).finish()
+                client.send(Request(method="GET", url="/v2/", ok=range(200, 600)), flow).finish()
             except CertificateError:
                 pass  # it speaks TLS; that error is for whoever asks for something
-            except TransportError as error:
+            except (ConnectError, TransportTimeout) as error:
                 flow.check()
                 scheme = "http"
                 logger.debug("%s is asked by http, as it does not speak TLS: %s", host, error)
