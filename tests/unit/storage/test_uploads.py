@@ -42,8 +42,11 @@ def test_its_owner_alone_may_read_it(tmp_path: Path) -> None:
     notes = notes_of(tmp_path)
     notes.save(BLOB, NOTE)
     notes.close()
-    for name in files_in(tmp_path):
-        assert stat.S_IMODE((tmp_path / ".partial" / "uploads" / name).stat().st_mode) & 0o077 == 0
+    folder = tmp_path / ".partial" / "uploads"
+    (name,) = (name for name in files_in(tmp_path) if not name.endswith(".lock"))
+    assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    # The lock beside it says which process has it, and nothing else.
+    assert (folder / f"{name}.lock").read_text().split()[0] == str(os.getpid())
 
 
 def test_one_that_nobody_goes_on_with_is_removed_when_the_blob_is_there(tmp_path: Path) -> None:
