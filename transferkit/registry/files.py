@@ -74,14 +74,7 @@ class FileSet:
             return BytesBody(EMPTY_CONFIG)
         if descriptor.digest not in self.paths:
             raise BlobNotFoundError(f"{descriptor.digest.short} is none of the files")
-        body = FileBody(descriptor, self.paths[descriptor.digest], self.disk)
-        try:
-            body.seek(offset, flow=flow)
-        except BaseException:
-            body.close()
-            raise
-        body.offset = offset
-        return body
+        return FileBody(descriptor, self.paths[descriptor.digest], self.disk).begin_at(offset, flow=flow)
 
     def concerns_all(self, error: TransferKitError) -> bool:
         return isinstance(error, StorageError)  # without one of the files there is no artifact

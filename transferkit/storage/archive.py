@@ -92,14 +92,7 @@ class Archive:
         part = self.parts.get(name)
         if part is None or part.size != descriptor.size:
             raise SourceError(f"{self.path} does not have {descriptor.digest.short} with {descriptor.size} bytes")
-        body = FileBody(descriptor, self.path, self._disk, start=part.start)
-        try:
-            body.seek(offset, flow=flow)
-        except BaseException:
-            body.close()
-            raise
-        body.offset = offset
-        return body
+        return FileBody(descriptor, self.path, self._disk, start=part.start).begin_at(offset, flow=flow)
 
 
 def write_archive(path: str, parts: Iterable[Part], disk: Disk, *, durable: bool = False) -> None:

@@ -172,12 +172,7 @@ class Directory:
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> FileBody:
         """Open a blob's file; of one that is not known to be verified, what lies before ``offset`` is hashed first."""
         kind = VerifiedFileBody if self.knows(descriptor) else FileBody
-        with ExitStack() as stack:
-            body = stack.enter_context(self._open_body(kind, descriptor))
-            body.seek(offset, flow=flow)
-            body.offset = offset
-            stack.pop_all()
-        return body
+        return self._open_body(kind, descriptor).begin_at(offset, flow=flow)
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""

@@ -85,6 +85,16 @@ class FileBody(Closing):
         twin._at = twin.offset = offset
         return twin
 
+    def begin_at(self, offset: int, *, flow: Flow) -> FileBody:
+        """Let the body begin at ``offset``, and return it; closed where that fails."""
+        try:
+            self.seek(offset, flow=flow)
+        except BaseException:
+            self.close()
+            raise
+        self.offset = offset
+        return self
+
     def confirm(self) -> None:
         with disk_errors("reading", self._path):
             status = self._disk.fstat(self._fd)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import HEX_LENGTHS, Digest
-from transferkit.content.flow import Closing, Flow
+from transferkit.content.flow import Flow
 from transferkit.content.graph import Document
 from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST, parse
@@ -26,13 +26,13 @@ from transferkit.errors import (
     ManifestNotFoundError,
     SourceError,
     StorageError,
-    TransferKitError,
 )
 from transferkit.storage import layout_index
 from transferkit.storage.archive import Archive, Part, write_archive
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.lock import brief_lock
+from transferkit.storage.stack import BlobStore
 from transferkit.storage.storing import store_content
 
 _INDEX, _VERSION = "index.json", "oci-layout"
@@ -50,7 +50,7 @@ class Tagged:
     tag: str | None = None
 
 
-class OCILayout(Closing):
+class OCILayout(BlobStore):
     """An OCI image layout, as a source and a target. Thread-safe; several processes may fill and tag one folder.
 
     ``path`` is a folder, or a tar file where it is one or ends with ``.tar``. What is stored in a tar file is kept in
@@ -145,17 +145,6 @@ class OCILayout(Closing):
             return None
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
-
-    @property
-    def resume_threshold(self) -> int:
-        return self.blobs.resume_threshold
-
-    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
-        return self.blobs.received(descriptors)
-
-    def concerns_all(self, error: TransferKitError) -> bool:
-        return self.blobs.concerns_all(error)
 
     def put(self, content: bytes | BinaryIO) -> Descriptor:
         """Store content, and return what it is."""

@@ -18,7 +18,24 @@ from transferkit.storage.folder import OpenFolder
 from transferkit.storage.verifying import Entry, entries
 
 
-class Stack(Closing):
+class BlobStore(Closing):
+    """A store that keeps its ``blobs`` in a folder, as the engine wants to know about it."""
+
+    blobs: Directory
+
+    @property
+    def resume_threshold(self) -> int:
+        return self.blobs.resume_threshold
+
+    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
+        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
+        return self.blobs.received(descriptors)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self.blobs.concerns_all(error)
+
+
+class Stack(BlobStore):
     """The blobs of a store, and of others that are read where it lacks something. Thread-safe."""
 
     def __init__(self, blobs: Directory, shared: Sequence[Directory] = ()) -> None:
@@ -95,17 +112,6 @@ class Stack(Closing):
         if any(store.exists(descriptor, flow=flow) for store in self.directories[1:]):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
-
-    @property
-    def resume_threshold(self) -> int:
-        return self.blobs.resume_threshold
-
-    def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
-        """Return what interrupted transfers have left, in bytes, which the next one will not fetch again."""
-        return self.blobs.received(descriptors)
-
-    def concerns_all(self, error: TransferKitError) -> bool:
-        return self.blobs.concerns_all(error)
 
     def _store_of(self, descriptor: Descriptor) -> Directory:
         return next((store for store in self.directories if store.has(descriptor)), self.blobs)
