@@ -9,24 +9,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from transferkit.arguments import check, shown
-from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.registry import copying, local, pulling, pushing, repairing
-from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
+from transferkit.registry.asking import Asking
+from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
-from transferkit.report import Plan
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Registry(Calls):
+class Registry(Asking):
     """Pulls, pushes and copies models by their names. A context manager; thread-safe, and usable after a fork.
 
     ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says
@@ -38,26 +37,6 @@ class Registry(Calls):
     >>> Registry(cache="/tmp/models").cache
     <DiskCache /tmp/models>
     """
-
-    # -- looking
-
-    def resolve(self, name: str, **call: Unpack[Arguments]) -> Document:
-        """Fetch what a name stands for: a :class:`Manifest`, or the :class:`Index` of several.
-
-        Raises:
-            InvalidNameError: the name is malformed.
-            ManifestNotFoundError: there is no such model.
-            DigestMismatchError, InvalidManifestError: what came is not what the name pins, or no manifest.
-        """
-        reference = self._reference(name)
-        if self.offline:
-            return local.resolve(self.cache, reference)
-        with self._job(Call(**call), reference) as job:
-            return job.document(job.site(reference), reference)
-
-    def resolve_local(self, name: str) -> Document:
-        """Return what a name stands for in the cache, without a request. ManifestNotFoundError: it is not there."""
-        return local.resolve(self.cache, self._reference(name))
 
     # -- moving
 
@@ -168,42 +147,6 @@ class Registry(Calls):
         layers = titled_layers(manifest, only)
         with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
             return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
-
-    def unlink(self, name: str) -> bool:
-        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""
-        return self.cache.unlink(self._reference(name).name)
-
-    # -- asking
-
-    def tags(self, name: str, **call: Unpack[Arguments]) -> list[str]:
-        """Return the tags of a model's repository, in the registry's order; offline, those in the cache."""
-        reference = self._reference(name)
-        if self.offline:
-            same = (reference.name.host.lower(), reference.name.repository.lower())
-            return [n.tag for n in self.cache.links() if (n.host.lower(), n.repository.lower()) == same]
-        with self._job(Call(**call), reference) as job:
-            site = job.site(reference)
-            return job.operation.call(lambda flow: list(site.repository.tags(flow=flow)))
-
-    def referrers(self, name: str, *, artifact_type: str | None = None, **call: Unpack[Arguments]) -> list[Descriptor]:
-        """Return the manifests that refer to a model (signatures, lists of parts), by default of every type."""
-        reference = self._reference(name)
-        self._check_online(f"ask what refers to {reference}")
-        with self._job(Call(**call), reference) as job:
-            site = job.site(reference)
-            digest = reference.digest or job.document(site, reference).digest
-            found = job.operation.call(lambda flow: list(site.repository.referrers(digest, flow=flow)))
-        return [each for each in found if artifact_type in (None, each.artifact_type)]
-
-    def plan(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Plan:
-        """Tell what ``pull`` would move, for the requests of manifests alone."""
-        check(platform=platform)
-        reference, wanted = self._reference(name), platform or local_platform()
-        if self.offline:
-            return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
-        with self._job(Call(**call), reference) as job:
-            site = job.site(reference)
-            return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
 
     def repair(self, name: str | None = None, **call: Unpack[Arguments]) -> list[Digest]:
         """Hash what is in the cache, of one model or of all, fetch what is wrong or missing, and return that.

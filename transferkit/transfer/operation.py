@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
@@ -27,9 +27,10 @@ from transferkit.transfer.pool import Pool
 from transferkit.transfer.scheduler import Scheduler
 from transferkit.transfer.threads import WORKERS, Threads
 from transferkit.transfer.waits import Waits
-from transferkit.transfer.watchdog import Watchdog
+from transferkit.transfer.watchdog import Speeds, Watchdog
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Operation:
@@ -113,21 +114,8 @@ class Operation:
         )
         flows = worker_flows(copy.workers, options)
         flows[0].counter.set_position(copy.begun)
-        watchdog = Watchdog(flows, copy.speeds, stall_timeout=options.stall_timeout)
-        pool = Pool(
-            copy.work,
-            copy.scheduler,
-            flows,
-            concurrency=self._concurrency,
-            watchdog=watchdog,
-            waits=self._waits,
-        )
-        tick = partial(outcomes.tick, flows)
         outcomes.found(present)
-        tick(always=True)
-        self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
-        self._waits.end()
-        tick(always=True)
+        self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes)
         outcomes.check(blobs)
         return Report(
             blobs=blobs,
@@ -138,3 +126,40 @@ class Operation:
             healed=outcomes.healed,
             seconds=time.monotonic() - began,
         )
+
+    def each(
+        self,
+        items: Sequence[U],
+        work: Callable[[U, WorkerFlow], object],
+        *,
+        total: int = 0,
+        present: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        """Do ``work(item, flow)`` for each of some things that are no blobs, in several workers, with the same retries.
+
+        ``total`` is how many bytes they have together, ``present`` of them done already. An attempt says with
+        ``flow.counter.set_position`` where it begins, and counts its bytes with ``flow.moved``. ``workers`` bounds how
+        many there are, where that is less than for all. The first error that no other attempt mends ends all.
+        """
+        attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
+        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=present)
+        flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
+        self._run(lambda item, flow: attempts.run(work, item, flow), Scheduler(items), flows, Speeds(), outcomes)
+
+    def _run(
+        self,
+        work: Callable[[Any, WorkerFlow], object],
+        scheduler: Scheduler,
+        flows: Sequence[WorkerFlow],
+        speeds: Speeds,
+        outcomes: Outcomes,
+    ) -> None:
+        """Have all units done, watched, and tell the progress before, meanwhile and after."""
+        options, tick = self._options, partial(outcomes.tick, flows)
+        watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout)
+        pool = Pool(work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits)
+        tick(always=True)
+        self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
+        self._waits.end()
+        tick(always=True)

@@ -41,7 +41,7 @@ class Pool:
 
     def __init__(
         self,
-        work: Callable[[Any, WorkerFlow], None],
+        work: Callable[[Any, WorkerFlow], object],
         scheduler: Scheduler,
         flows: Sequence[WorkerFlow],
         *,

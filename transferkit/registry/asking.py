@@ -1,0 +1,71 @@
+"""What a registry client is asked without moving a blob: what names stand for, which there are, what a pull takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transferkit.arguments import check
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.graph import Document, local_platform
+from transferkit.registry import local
+from transferkit.registry.call import Arguments, Call, Calls
+from transferkit.report import Plan
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Asking(Calls):
+    """The questions of a registry client. Thread-safe."""
+
+    def resolve(self, name: str, **call: Unpack[Arguments]) -> Document:
+        """Fetch what a name stands for: a :class:`Manifest`, or the :class:`Index` of several.
+
+        Raises:
+            InvalidNameError: the name is malformed.
+            ManifestNotFoundError: there is no such model.
+            DigestMismatchError, InvalidManifestError: what came is not what the name pins, or no manifest.
+        """
+        reference = self._reference(name)
+        if self.offline:
+            return local.resolve(self.cache, reference)
+        with self._job(Call(**call), reference) as job:
+            return job.document(job.site(reference), reference)
+
+    def resolve_local(self, name: str) -> Document:
+        """Return what a name stands for in the cache, without a request. ManifestNotFoundError: it is not there."""
+        return local.resolve(self.cache, self._reference(name))
+
+    def tags(self, name: str, **call: Unpack[Arguments]) -> list[str]:
+        """Return the tags of a model's repository, in the registry's order; offline, those in the cache."""
+        reference = self._reference(name)
+        if self.offline:
+            same = (reference.name.host.lower(), reference.name.repository.lower())
+            return [n.tag for n in self.cache.links() if (n.host.lower(), n.repository.lower()) == same]
+        with self._job(Call(**call), reference) as job:
+            site = job.site(reference)
+            return job.operation.call(lambda flow: list(site.repository.tags(flow=flow)))
+
+    def referrers(self, name: str, *, artifact_type: str | None = None, **call: Unpack[Arguments]) -> list[Descriptor]:
+        """Return the manifests that refer to a model (signatures, lists of parts), by default of every type."""
+        reference = self._reference(name)
+        self._check_online(f"ask what refers to {reference}")
+        with self._job(Call(**call), reference) as job:
+            site = job.site(reference)
+            digest = reference.digest or job.document(site, reference).digest
+            found = job.operation.call(lambda flow: list(site.repository.referrers(digest, flow=flow)))
+        return [each for each in found if artifact_type in (None, each.artifact_type)]
+
+    def plan(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Plan:
+        """Tell what ``pull`` would move, for the requests of manifests alone."""
+        check(platform=platform)
+        reference, wanted = self._reference(name), platform or local_platform()
+        if self.offline:
+            return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
+        with self._job(Call(**call), reference) as job:
+            site = job.site(reference)
+            return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
+
+    def unlink(self, name: str) -> bool:
+        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""
+        return self.cache.unlink(self._reference(name).name)
