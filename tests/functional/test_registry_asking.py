@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 import requests
@@ -254,6 +256,50 @@ def test_the_urls_of_a_foreign_layer_are_ignored(registry, tmp_path):
             registries.pull(name_in(registry, "v2"))
         assert [] == foreign.requests
     assert names_of(b"a", raw) == set(stored(tmp_path / "c"))
+
+
+def _foreign_layer(registry, urls, **more):
+    """Put a manifest whose one layer, b"a", the registry does not have."""
+    raw = json.dumps({"mediaType": models.OCI_MANIFEST, "layers": [layer(urls=urls, **more)]}).encode()
+    put_manifest(registry.url, WHERE, "v2", raw)
+    return raw
+
+
+def test_a_foreign_layer_comes_from_its_urls_where_that_is_wanted(registry, tmp_path):
+    with scripted_server(lambda request: answer(404 if "gone" in request.target else 200, b"a")) as foreign:
+        raw = _foreign_layer(registry, [f"{foreign.url}/gone", 7, "ftp://host/x", f"{foreign.url}/layer"])
+        with client(tmp_path / "c", auth=("user", "secret"), token=None) as registries:
+            with pytest.raises(tk.IncompleteError, match="not found"):
+                registries.pull(name_in(registry, "v2"))
+            assert [] == foreign.requests
+            registries.pull(name_in(registry, "v2"), foreign=True)
+        assert ["/gone", "/layer"] == [request.target for request in foreign.requests]
+        assert not any("authorization" in request.headers for request in foreign.requests)
+    assert names_of(b"a", raw) == set(stored(tmp_path / "c"))
+
+
+def test_a_large_foreign_layer_comes_in_chunks_and_a_wrong_one_is_refused(registry, tmp_path):
+    content = bytes(range(256)) * 40
+    digest = models.digest_of(content)
+
+    def script(request):
+        match = re.match(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
+        if "wrong" in request.target or match is None:
+            return answer(200, bytes(len(content)) if "wrong" in request.target else content)
+        first, last = int(match[1]), int(match[2])
+        return answer(206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"})
+
+    options = tk.TransferOptions(chunk_threshold=4000, chunk_size=3000, resume_threshold=4000, retry=IMPATIENT.retry)
+    with scripted_server(script) as foreign:
+        _foreign_layer(registry, [f"{foreign.url}/layer"], digest=digest, size=len(content))
+        with client(tmp_path / "c", options=options) as registries:
+            registries.pull(name_in(registry, "v2"), foreign=True)
+            assert content == Path(registries.cache.path(digest)).read_bytes()
+        assert 4 == sum("range" in request.headers for request in foreign.requests)
+        _foreign_layer(registry, [f"{foreign.url}/wrong"], digest=digest, size=len(content))
+        with client(tmp_path / "d", options=options) as registries, pytest.raises(tk.IncompleteError) as caught:
+            registries.pull(name_in(registry, "v2"), foreign=True)
+        assert isinstance(caught.value.failures[digest], tk.VerificationError)
 
 
 # -- the cache alone

@@ -46,6 +46,8 @@ class Descriptor:
     """What kind of artifact a manifest in a list is."""
     platform: str | None = field(default=None, kw_only=True, compare=False)
     """What a manifest in an index is for, as os/architecture[/variant], such as ``linux/arm64/v8``."""
+    urls: tuple[str, ...] = field(default=(), kw_only=True, compare=False, repr=False)
+    """Where else the content is, as a manifest says of a foreign layer; asked only where the user wants that."""
 
     def __post_init__(self) -> None:
         _check(self)

@@ -23,6 +23,8 @@ MEDIA_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST, *INDEXES)
 # One line of visible ASCII: it is sent on as a Content-Type, and may come from another registry's manifest.
 _MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}\Z", re.ASCII)
 NO_CONFIG = f"sha256:{64 * '0'}"  # Ollama writes it, with a size of 0, where there is no config
+_MOST_URLS = 8  # of one foreign layer
+_LONGEST_URL = 4096  # characters
 MAX_MANIFEST = 4 * 1024 * 1024  # OCI distribution specification v1.1: registries accept at least 4 MiB
 
 
@@ -179,6 +181,7 @@ def _descriptor(data: Any) -> Descriptor:
             artifact_type=data["artifactType"] if isinstance(data.get("artifactType"), str) else None,
             annotations=tuple(sorted(_texts(data.get("annotations")).items())),
             platform="/".join(filter(None, map(platform.get, ("os", "architecture", "variant")))) or None,
+            urls=_urls(data["urls"]) if "urls" in data else (),
         )
     except (InvalidDigestError, InvalidDescriptorError) as error:
         raise InvalidManifestError(f"a descriptor in the manifest is malformed: {error}") from error
@@ -187,3 +190,9 @@ def _descriptor(data: Any) -> Descriptor:
 def _texts(value: Any) -> dict[str, str]:
     """Return the pairs of a map of texts; what is no text is left out, as annotations promise nothing."""
     return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+
+def _urls(value: Any) -> tuple[str, ...]:
+    """Return where a foreign layer is; what cannot be a URL is left out, and so is what nobody would try."""
+    texts = value if isinstance(value, list) else []
+    return tuple(text for text in texts[:_MOST_URLS] if isinstance(text, str) and 0 < len(text) <= _LONGEST_URL)

@@ -9,15 +9,17 @@ from transferkit.content.graph import Document, Graph
 from transferkit.errors import InvalidManifestError, ManifestNotFoundError, StorageError
 from transferkit.names import Name, Reference
 from transferkit.registry.job import Job
+from transferkit.remote.foreign import ForeignLayers
 from transferkit.storage.cache import DiskCache
 
 _AGAIN = 3  # times that blobs are fetched which somebody has removed meanwhile
 
 
-def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str) -> Graph:
+def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, foreign: bool = False) -> Graph:
     """Bring all that a reference leads to into the cache, and link it; return it.
 
-    Whoever pulls the same name waits until another process has done it. Raises as ``Registry.pull`` does.
+    Whoever pulls the same name waits until another process has done it. Raises as ``Registry.pull`` does. ``foreign``:
+    layers that the registry does not have are fetched from where the manifest says.
     """
     site = job.site(reference)
     job.hold(lambda flow: cache.lock(reference.name, flow))
@@ -28,8 +30,9 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str) -> Graph
     job.hold(lambda flow: cache.pinned(graph.digests))
     blobs = graph.blobs
     job.announce(graph)
+    source = ForeignLayers(site.source, site.repository) if foreign else site.source
     for _ in range(_AGAIN):
-        job.fill(cache, blobs, site.source)
+        job.fill(cache, blobs, source)
         if not cache.missing(blobs):  # seen once more: somebody may have pruned the store
             break
     else:

@@ -40,11 +40,15 @@ class Registry(Asking):
 
     # -- moving
 
-    def pull(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Document:
+    def pull(
+        self, name: str, *, platform: str | None = None, foreign: bool = False, **call: Unpack[Arguments]
+    ) -> Document:
         """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
 
         The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
+        With ``foreign``, layers that the registry does not have are fetched, without credentials, from the ``urls``
+        that the manifest gives them; without it nobody asks there.
 
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
@@ -59,7 +63,7 @@ class Registry(Asking):
             local.check_complete(self.cache, graph, name)
         else:
             with self._job(arguments, reference, WORKERS_DOWN) as job:
-                graph = pulling.pull(job, self.cache, reference, wanted)
+                graph = pulling.pull(job, self.cache, reference, wanted, foreign=foreign)
         return graph.chosen(wanted)
 
     def push(

@@ -1,0 +1,93 @@
+"""Foreign layers: blobs that a registry does not have, and whose manifest says where else they are.
+
+The base layers of Windows images are such. A manifest may name any host, so nothing of the user's goes there, not even
+where that is the registry itself; the URL policy holds as for a redirect, and the digest decides what is right.
+
+Source: OCI image specification v1.1, descriptor.md (``urls``) and layer.md (non-distributable layers).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+
+from transferkit.content.chunk import Chunk
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.content.flow import Flow
+from transferkit.errors import BlobNotFoundError, CancelledError, TransferKitError
+from transferkit.protocol.origin import check_step, redact
+from transferkit.remote.body import BlobBody, open_body
+from transferkit.remote.mirrors import MirroredRepository
+from transferkit.remote.repository import Repository
+from transferkit.transport.request import Request
+
+logger = logging.getLogger(__name__)
+
+
+class ForeignLayers:
+    """A repository as a source that also asks where manifests say that layers are. Thread-safe.
+
+    The registry, or what stands before it, is asked first.
+    """
+
+    def __init__(self, source: Repository | MirroredRepository, registry: Repository) -> None:
+        self._source = source
+        self._registry = registry
+        self._abroad: set[Digest] = set()  # blobs that the registry does not have
+
+    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
+        if descriptor.digest not in self._abroad:
+            try:
+                return self._source.fetch(descriptor, offset=offset, flow=flow)
+            except BlobNotFoundError as error:
+                self._leave(descriptor, error)
+        return self._ask(descriptor, Chunk(offset, max(offset, descriptor.size - 1)), flow)
+
+    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
+        if descriptor.digest not in self._abroad:
+            try:
+                return self._source.fetch_range(descriptor, chunk, flow=flow)
+            except BlobNotFoundError as error:
+                self._leave(descriptor, error)
+        return self._ask(descriptor, chunk, flow)
+
+    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
+        return self._source.chunksums(descriptor, flow=flow)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return self._source.concerns_all(error)
+
+    def _leave(self, descriptor: Descriptor, error: BlobNotFoundError) -> None:
+        """Take in that the registry does not have a blob; without another place to ask, that is the end."""
+        if not descriptor.urls:
+            raise error
+        self._abroad.add(descriptor.digest)
+
+    def _ask(self, descriptor: Descriptor, chunk: Chunk, flow: Flow) -> BlobBody:
+        """Open a part of a blob, or all of it where there are no ranges, at the first place that has it."""
+        client, digest = self._registry.client, descriptor.digest
+        whole = chunk.start == 0 and chunk.end >= descriptor.size - 1
+        refused: TransferKitError | None = None
+        for url in descriptor.urls:
+            try:
+                check_step(client.origin, url, previous=client.origin, allowed=client.options.storage_hosts)
+                request = Request(
+                    method="GET",
+                    url=url,
+                    ok=(200,) if whole else (200, 206),
+                    headers={} if whole else {"Range": f"bytes={chunk}"},
+                    subject=f"the foreign layer {digest.short}",
+                    missing=BlobNotFoundError,
+                    is_content=True,
+                    anonymous=True,
+                )
+                return open_body(client.send(request, flow), chunk.start, chunk.end, descriptor)
+            except CancelledError:
+                raise
+            except TransferKitError as error:
+                flow.check()
+                logger.debug("the foreign layer %s is not to be had at %s: %s", digest.short, redact(url), error)
+                refused = refused or error
+        assert refused is not None
+        raise refused
