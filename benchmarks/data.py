@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KIB, MIB, GIB = 1024, 1024 * 1024, 1024 * 1024 * 1024
+TENSOR = 16 * MIB
 BLOCK = 4 * MIB  # of random bytes, made once: each block of a blob is these with another beginning
 
 # all-MiniLM-L6-v2 (Apache-2.0) as a Python package: 104 tensors and some small files.
@@ -66,6 +67,8 @@ class Workload:
     """Bytes: no smaller blob says anything."""
     first: int = 0
     """Bytes of one more blob, which comes before the others."""
+    tensors: bool = False
+    """Whether each blob is a safetensors file, with tensors of 16 MiB that have ``size`` bytes together."""
 
     def scaled(self, scale: float) -> list[tuple[int, int]]:
         """Return how many blobs there are of which size; none for the real model."""
@@ -86,6 +89,8 @@ WORKLOADS = {
         # nginx lets the first MiB of an answer through at once: more than that, and one that comes in chunks.
         Workload("limited", 4, 2 * MIB, first=18 * MIB, scale_size=True),
         Workload("real", 0, 0),
+        Workload("files", 1000, 64 * KIB),
+        Workload("tensors", 1, GIB, scale_size=True, least=2 * TENSOR, tensors=True),
         Workload("tiny-1", 1, 64),
         Workload("tiny-1k", 1000, 64),
         Workload("tiny-10k", 10_000, 64),
@@ -113,7 +118,11 @@ def prepare(workload: Workload, folder: Path, *, scale: float) -> Dataset:
             blobs = _real(target)
         else:
             sizes = [size for count, size in groups for _ in range(count)]
-            blobs = [_write(target, _content(workload.name, number, size)) for number, size in enumerate(sizes)]
+            contents = [_content(workload.name, number, size) for number, size in enumerate(sizes)]
+            if workload.tensors:
+                blobs = [_write(target, _safetensors(content), ".safetensors") for content in contents]
+            else:
+                blobs = [_write(target, content) for content in contents]
         text = "".join(f"{blob.hexdigest} {blob.size}\n" for blob in blobs)
         scratch = target.with_name(target.name + ".new")
         scratch.write_text(text)
@@ -144,7 +153,21 @@ def _random_block(*, made: list[bytes] = []) -> bytes:  # noqa: B006  # the list
     return made[0]
 
 
-def _write(folder: Path, content: Iterable[bytes]) -> BlobFile:
+def _safetensors(content: Iterator[bytes]) -> Iterator[bytes]:
+    """Put the header of a safetensors file before tensors; what is no whole one at the end is left out."""
+    data = b"".join(content)
+    count = len(data) // TENSOR
+    tensors = {
+        f"tensor-{n}": {"dtype": "F32", "shape": [2048, 2048], "data_offsets": [n * TENSOR, (n + 1) * TENSOR]}
+        for n in range(count)
+    }
+    text = json.dumps(tensors).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    yield data[: count * TENSOR]
+
+
+def _write(folder: Path, content: Iterable[bytes], suffix: str = "") -> BlobFile:
     sha256 = hashlib.sha256()
     scratch = folder / "unfinished"
     with scratch.open("wb") as out:
@@ -152,7 +175,7 @@ def _write(folder: Path, content: Iterable[bytes]) -> BlobFile:
             sha256.update(block)
             out.write(block)
         size = out.tell()
-    scratch.replace(folder / f"sha256-{sha256.hexdigest()}")
+    scratch.replace(folder / f"sha256-{sha256.hexdigest()}{suffix}")
     return BlobFile(sha256.hexdigest(), size)
 
 

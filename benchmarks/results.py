@@ -41,6 +41,8 @@ class Entry:
     runs: list[Run]
     requests: int | None = None
     connections: int | None = None
+    wire: int | None = None
+    """Bytes in both directions."""
 
     @property
     def good(self) -> list[Run]:

@@ -23,6 +23,7 @@ _LIMITED = (OURS, EARLIER, "aria2c, retrying")
 _COPY = (OURS, "skopeo")
 _PULL_BY_NAME = (OURS, "oras", "skopeo")
 _VERIFY = (OURS, "sha256sum", "SHA-256 alone")
+_FOLDER = (OURS, "oras")
 _WHERE = {
     "cdn": "loopback with 20 ms and 40 MB/s a connection",
     "pinned": "loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first",
@@ -48,7 +49,8 @@ class RowSpec:
     on_disk: bool = False
 
     def title(self, scale: float) -> str:
-        groups = [f"{n:,} blob{'s' * (n != 1)} of {human(size)}" for n, size in self.workload.scaled(scale)]
+        kind = "file" if "folder" in self.action or self.action == "tensor" else "blob"
+        groups = [f"{n:,} {kind}{'s' * (n != 1)} of {human(size)}" for n, size in self.workload.scaled(scale)]
         blobs = " and ".join(groups) or "a real model"
         where = ", to a disk" if self.on_disk else ""
         return f"{blobs}, {self.action}, {_WHERE.get(self.server, self.server)}{where}"
@@ -101,6 +103,20 @@ def _rows() -> list[RowSpec]:
     real, large = WORKLOADS["real"], WORKLOADS["large"]
     rows.append(RowSpec(name="pull-real", workload=real, server="registry", action="pull", contestants=_PULL_BY_NAME))
     rows.append(RowSpec(name="verify-large", workload=large, server="none", action="verify", contestants=_VERIFY))
+    for name, workload in (("small", WORKLOADS["files"]), ("large", large)):
+        for action in ("push", "push-again", "pull", "pull-again"):
+            verb, *again = action.split("-")
+            rows.append(
+                RowSpec(
+                    name=f"folder-{name}-{action}",
+                    workload=workload,
+                    server="registry",
+                    action="-".join((verb, "folder", *again)),
+                    contestants=_FOLDER,
+                )
+            )
+    tensors = WORKLOADS["tensors"]
+    rows.append(RowSpec(name="tensor", workload=tensors, server="registry", action="tensor", contestants=_FOLDER))
     for name in ("small", "large"):
         workload = WORKLOADS[name]
         rows.append(RowSpec(name=f"disk-{name}", workload=workload, server="loopback", contestants=_DISK, on_disk=True))

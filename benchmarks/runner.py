@@ -87,6 +87,7 @@ class Runner:
                     runs=runs[contestant.name],
                     requests=seen.requests if seen else None,
                     connections=seen.connections if seen else None,
+                    wire=seen.size if seen else None,
                 )
             )
         return entries
@@ -130,7 +131,8 @@ class _Place:
         self.runner, self.spec, self.dataset = runner, spec, dataset
         self.counts_apart = spec.server == "registry" and spec.action != "copy"
         # Else the second contestant would find every blob there, or the slow connection gone.
-        self._anew = spec.server == "pinned" or spec.action == "upload"
+        self._sends = spec.action == "upload" or spec.action.startswith("push-")
+        self._anew = spec.server == "pinned" or self._sends
         self._stack = ExitStack()
         self._server: Server | None = None
 
@@ -194,7 +196,7 @@ class _Place:
 
     def _run(self, contestant: Contestant, server: Server, checked: Server) -> Run:
         scratch = self.runner.folder("scratch")
-        uploads = self.spec.action == "upload"
+        uploads = self._sends
         folder = self.dataset.folder if uploads else self.runner.folder("to", on_disk=self.spec.on_disk)
         target = ExitStack()
         try:
@@ -234,7 +236,9 @@ class _Place:
         )
 
     def _problems(self, server: Server, folder: Path) -> list[str]:
-        if self.spec.action not in ("upload", "copy"):
+        if self.spec.action == "tensor":
+            return []
+        if not self._sends and self.spec.action != "copy":
             places = (folder, folder / "blobs")
             return data.problems(
                 self.dataset, lambda h: _first(*(place / name for place in places for name in (f"sha256-{h}", h)))
@@ -247,8 +251,14 @@ class _Place:
         return problems + [f"{hexdigest[:12]}: not in the repository" for hexdigest in unlinked]
 
     def _fill(self, server: Server) -> None:
-        """Give the registry every blob, and the image that skopeo copies."""
+        """Give the registry every blob, and the image that skopeo copies; or an artifact with the files."""
         job = self._job(server.url, None, self.dataset.folder)
+        if "folder" in self.spec.action or self.spec.action == "tensor":
+            scratch = self.runner.folder("cache")
+            with tk.Registry(cache=scratch) as registry:
+                registry.push(f"{server.url}/{job.repository}:v1", folder=self.dataset.folder)
+            shutil.rmtree(scratch)
+            return
         manifest, config = image_of(job)
         extra = self.runner.folder("config")
         digest = hashlib.sha256(config).hexdigest()

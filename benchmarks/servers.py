@@ -31,7 +31,7 @@ NGINX = """
 daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{
-  log_format counted '$connection $status';
+  log_format counted '$connection $status $bytes_sent $request_length';
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; keepalive_timeout 300;
   client_max_body_size 0; default_type application/octet-stream;
   client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
@@ -85,6 +85,8 @@ class ServerError(Exception):
 class Traffic:
     requests: int
     connections: int
+    size: int = 0
+    """Bytes in both directions, with the heads."""
 
 
 class Counter:
@@ -99,9 +101,10 @@ class Counter:
         time.sleep(2 * LOG_FLUSH)
         with self._log.open("rb") as file:
             file.seek(self._position)
-            connections = [line.split(b" ", 1)[0] for line in file]
+            lines = [line.split() for line in file]
             self._position = file.tell()
-        return Traffic(len(connections), len(set(connections)))
+        size = sum(int(sent) + int(received) for _, _, sent, received in lines)
+        return Traffic(len(lines), len({line[0] for line in lines}), size)
 
 
 @dataclass(frozen=True, slots=True)

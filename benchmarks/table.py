@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from benchmarks.results import OURS, Entry, Row
 
-HEAD = ("contestant", "wall s", "min - max", "call s", "user s", "sys s", "RSS MB", "requests", "connections", "ratio")
+HEAD = (
+    *("contestant", "wall s", "min - max", "call s", "user s", "sys s", "RSS MB", "requests", "connections"),
+    *("wire MB", "ratio"),
+)
 
 
 def row_table(row: Row, *, line: str = "-") -> str:
@@ -38,6 +41,7 @@ def _cells(entry: Entry, own: float | None) -> tuple[str, ...]:
         number((entry.rss or 0) / 1e6, 0),
         number(entry.requests, 0),
         number(entry.connections, 0),
+        number(None if entry.wire is None else entry.wire / 1e6, 1),
         f"{call / own:.2f}" if own else "-",
     )
 

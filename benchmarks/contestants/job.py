@@ -14,10 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+ACTIONS = {
+    "download": "the blobs, from their URLs",
+    "upload": "the blobs, and with oras and skopeo an artifact",
+    "pull": "by name, what has the tag v1",
+    "copy": "by name, to the registry at target",
+    "verify": "hash the files that are there",
+    "push-folder": "a folder of files, with their names",
+    "push-folder-again": "the same once more, unchanged; the first time does not count",
+    "pull-folder": "the files of an artifact into a folder, with their names",
+    "pull-folder-again": "the same once more, unchanged; the first time does not count",
+    "tensor": "one tensor of 16 MiB out of a safetensors file",
+}
+TENSOR = "tensor-1"
+"""The one that is asked for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     action: str
-    """``download``, ``upload``, ``pull`` (by name, what has the tag ``v1``), ``copy`` (to ``target``) or ``verify``."""
+    """One of ``ACTIONS``."""
     list_file: Path
     """A line ``<hex> <size>`` for each blob."""
     url: str
@@ -58,7 +74,7 @@ class Job:
 
 def parse(arguments: Sequence[str] | None = None) -> Job:
     parser = argparse.ArgumentParser()
-    parser.add_argument("action", choices=("download", "upload", "pull", "copy", "verify"))
+    parser.add_argument("action", choices=tuple(ACTIONS))
     parser.add_argument("--list", dest="list_file", type=Path, required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--repository", required=True)

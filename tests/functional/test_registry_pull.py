@@ -86,6 +86,27 @@ def test_all_layers_are_announced_before_the_first_byte_and_the_config_comes_fir
     assert [("announced", order), ("watch", None), *(("cached", digest) for digest in fetched)] == again.told
 
 
+def test_no_layer_is_asked_for_before_the_config_is_in_place(tmp_path):
+    """Many workers, and a config that comes late: without it nobody needs the layers."""
+    faults, figures = HTTPFaults(), []
+    with running_registry(middleware=faults) as registry, client(tmp_path / "c") as registries:
+        model = Model([bytes([number]) * 100 for number in range(8)], config=b"config").put(registry.url)
+        config, where = digest_of(model.config), {"method": "GET", "path": digest_of(model.config)}
+        registry.log.clear()
+        faults.set(FaultRule(respond(404), **where))
+        with pytest.raises(tk.IncompleteError):
+            registries.pull(name_in(registry))
+        assert [config] == blob_gets(registry)
+        faults.set(FaultRule(respond(503), times=1, **where))
+        registry.log.clear()
+        registries.pull(name_in(registry), progress=lambda *pair: figures.append(pair))
+    assert [config, config] == blob_gets(registry)[:2]
+    assert {digest_of(layer) for layer in model.layers} == set(blob_gets(registry)[2:])
+    assert ((0, 806), (806, 806)) == (figures[0], figures[-1])
+    assert {806} == {total for _, total in figures}
+    assert sorted(figures) == figures
+
+
 def test_a_trace_that_raises_harms_nothing(registry, tmp_path, caplog):
     models.small().put(registry.url)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -81,13 +81,24 @@ class Job:
         """Tell the trace what will be moved: the layers in their order, then the configs."""
         self.operation.announce(tuple(dict.fromkeys([*graph.layers, *graph.configs])))
 
-    def fill(self, store: Store, blobs: Sequence[Descriptor], source: Fetcher) -> None:
-        """Bring blobs into a store on disk; those that it knows are left."""
+    def fill(
+        self, store: Store, blobs: Sequence[Descriptor], source: Fetcher, *, first: Collection[Descriptor] = ()
+    ) -> None:
+        """Bring blobs into a store on disk; those that it knows are left.
+
+        ``first`` are some of them without which nobody needs the others: those begin when these are in place.
+        """
         present = [blob for blob in blobs if store.knows(blob)]
         there = set(present)
         missing = [blob for blob in blobs if blob not in there]
         store.prepare(missing)
-        self.operation.copy(missing, source, store, present=present)
+        early = [blob for blob in missing if blob in first]
+        late = [blob for blob in missing if blob not in first]
+        if not early or not late:
+            self.operation.copy(missing, source, store, present=present)
+            return
+        self.operation.copy(early, source, store, present=present, later=sum(blob.size for blob in late))
+        self.operation.copy(late, source, store, before=sum(blob.size for blob in [*present, *early]))
 
     def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
         """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""

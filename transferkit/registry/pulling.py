@@ -32,7 +32,7 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, forei
     job.announce(graph)
     source = ForeignLayers(site.source, site.repository) if foreign else site.source
     for _ in range(_AGAIN):
-        job.fill(cache, blobs, source)
+        job.fill(cache, blobs, source, first=frozenset(graph.configs))
         if not cache.missing(blobs):  # seen once more: somebody may have pruned the store
             break
     else:

@@ -94,8 +94,13 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
+        before: int = 0,
+        later: int = 0,
     ) -> Report:
         """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
+
+        The progress counts the bytes ``before`` this copy as well, which an earlier one has brought, and in the total
+        those that come ``later``.
 
         Raises:
             IncompleteError: some blobs failed; the others are in place.
@@ -106,8 +111,8 @@ class Operation:
         options = self._options
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
-        total = there + sum(descriptor.size for descriptor in descriptors)
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
+        total = before + there + sum(descriptor.size for descriptor in descriptors) + later
+        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=before + there)
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
