@@ -115,10 +115,9 @@ def download(
             shown(progress, repository, descriptors) as callback,
             _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
-            present: list[Descriptor] = []
-            missing: list[Descriptor] = []
-            for descriptor in descriptors:
-                (present if target.knows(descriptor) else missing).append(descriptor)
+            known = target.known(descriptors)
+            present = [descriptor for descriptor in descriptors if descriptor in known]
+            missing = [descriptor for descriptor in descriptors if descriptor not in known] if known else descriptors
             target.prepare(missing)
             report = operation.copy(missing, source, target, present=present)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})

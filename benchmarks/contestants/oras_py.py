@@ -34,8 +34,11 @@ def main() -> None:
         client.push(target, files=files, disable_path_validation=True)
 
     def push() -> None:
-        client.push(target, files=[f"{path}:application/octet-stream" for path in sorted(job.folder.iterdir())],
-                    disable_path_validation=True)
+        client.push(
+            target,
+            files=[f"{path}:application/octet-stream" for path in sorted(job.folder.iterdir())],
+            disable_path_validation=True,
+        )
 
     def pull() -> None:
         for path in client.pull(target, outdir=str(job.folder)):

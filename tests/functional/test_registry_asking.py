@@ -289,7 +289,9 @@ def test_a_large_foreign_layer_comes_in_chunks_and_a_wrong_one_is_refused(regist
         first, last = int(match[1]), int(match[2])
         return answer(206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"})
 
-    options = tk.TransferOptions(chunk_threshold=4000, chunk_size=3000, resume_threshold=4000, retry=models.IMPATIENT.retry)
+    options = tk.TransferOptions(
+        chunk_threshold=4000, chunk_size=3000, resume_threshold=4000, retry=models.IMPATIENT.retry
+    )
     with scripted_server(script) as foreign:
         _foreign_layer(registry, [f"{foreign.url}/layer"], digest=digest, size=len(content))
         with client(tmp_path / "c", options=options) as registries:

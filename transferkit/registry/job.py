@@ -32,8 +32,8 @@ class Store(Ingester, Protocol):
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make it, and see that these will fit."""
 
-    def knows(self, descriptor: Descriptor) -> bool:
-        """Tell whether it has a blob, which was verified."""
+    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
+        """Return those of some blobs that it has, verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Job:
 
         ``first`` are some of them without which nobody needs the others: those begin when these are in place.
         """
-        present = [blob for blob in blobs if store.knows(blob)]
-        there = set(present)
+        there = store.known(blobs)
+        present = [blob for blob in blobs if blob in there]
         missing = [blob for blob in blobs if blob not in there]
         store.prepare(missing)
         early = [blob for blob in missing if blob in first]

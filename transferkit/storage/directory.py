@@ -9,7 +9,7 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,8 @@ from transferkit.storage.pace import Pace
 from transferkit.storage.partial import Partial
 from transferkit.storage.unfinished import make_unfinished
 
+_FEW = 16  # blobs; fewer are asked for one by one
+_ENTRIES = 4  # in the folder for each blob that is looked for; of a larger folder a listing costs more
 _GONE = (errno.ENOENT, errno.ESTALE)  # what is said of files in a folder that was removed, here and on NFS
 
 
@@ -61,6 +63,7 @@ class Directory:
         self.disk = disk = disk or Disk()
         self.resume_threshold = resume_threshold
         self._rehash = rehash
+        self._is_flat = names is FLAT
         self._follow_links = follow_links
         self._index = VerifiedIndex(self.path, disk, durable=durable, names=names, keep=keep)
         self._pace = Pace()
@@ -78,7 +81,9 @@ class Directory:
             OutOfSpaceError: they will not fit; the message has the figures.
             StorageError: the folder cannot be written to, or is no folder.
         """
-        missing = [descriptor for descriptor in descriptors if self._status(descriptor) is None]
+        descriptors = list(descriptors)
+        there = {descriptor for descriptor in self._listed(descriptors) if self._status(descriptor) is not None}
+        missing = [descriptor for descriptor in descriptors if descriptor not in there] if there else descriptors
         if not missing:
             return  # the folder may be one that can only be read
         self._open_folder(self._folder)
@@ -129,6 +134,27 @@ class Directory:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         status = None if self._rehash else self._status(descriptor)
         return status is not None and self._index.knows(descriptor.digest, status)
+
+    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
+        """Return those of some blobs that are here and were verified by an earlier run.
+
+        That costs one listing of the folder, and a ``stat`` for each of them that is in it.
+        """
+        return {descriptor for descriptor in self._listed(descriptors) if self.knows(descriptor)}
+
+    def _listed(self, descriptors: Sequence[Descriptor]) -> Sequence[Descriptor]:
+        """Return those of some blobs that may have a file; all of them where a listing would cost more than asking."""
+        if not self._is_flat or len(descriptors) < _FEW:
+            return descriptors
+        most, names = _ENTRIES * len(descriptors), set()
+        try:
+            with os.scandir(self.path) as files:
+                names.update(file.name for file in itertools.islice(files, most))
+        except FileNotFoundError:
+            return ()
+        except OSError:
+            return descriptors  # each of them says what is wrong
+        return descriptors if len(names) == most else [d for d in descriptors if d.digest.file_name in names]
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; a file of the right size that nobody has verified is hashed first."""

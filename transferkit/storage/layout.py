@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -117,6 +117,10 @@ class OCILayout(BlobStore):
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell whether the content is here and was verified by an earlier run, or in the tar file by this one."""
         return descriptor in self._right or self.blobs.knows(descriptor)
+
+    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
+        """Return those of some blobs that are here and were verified."""
+        return set(filter(self.knows, descriptors))
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""

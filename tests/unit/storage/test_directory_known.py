@@ -1,0 +1,62 @@
+"""What is here already, of many blobs: one listing, and a ``stat`` for what is in it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.unit.storage.suite import descriptor_of, store
+from transferkit.storage.directory import Directory
+from transferkit.storage.disk import Disk
+
+CONTENTS = [bytes([number]) * 10 for number in range(40)]
+BLOBS = [descriptor_of(content) for content in CONTENTS]
+
+
+class CountingDisk(Disk):
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def stat(self, path, *arguments, **keywords):
+        self.asked.append(os.path.basename(path))
+        return os.stat(path, *arguments, **keywords)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["no folder", "an empty one"])
+def test_nothing_is_asked_of_a_folder_that_has_nothing(tmp_path, there):
+    disk = CountingDisk()
+    directory = Directory(tmp_path if there else tmp_path / "new", disk=disk)
+    assert set() == directory.known(BLOBS)
+    directory.prepare(BLOBS)
+    assert [] == [name for name in disk.asked if name.startswith("sha256-")]
+
+
+def test_what_was_verified_is_known_and_what_somebody_has_put_there_is_not(tmp_path):
+    directory = Directory(tmp_path)
+    for content in CONTENTS[:3]:
+        store(directory, content)
+    (tmp_path / BLOBS[3].digest.file_name).write_bytes(CONTENTS[3])
+    directory.close()
+    disk = CountingDisk()
+    assert set(BLOBS[:3]) == Directory(tmp_path, disk=disk).known(BLOBS)
+    assert sorted(blob.digest.file_name for blob in BLOBS[:4]) == sorted(disk.asked)
+
+
+def test_of_a_folder_with_much_else_each_blob_is_asked_for(tmp_path):
+    directory = Directory(tmp_path)
+    store(directory, CONTENTS[0])
+    directory.close()
+    for number in range(4 * len(BLOBS)):
+        (tmp_path / f"other-{number}").touch()
+    disk = CountingDisk()
+    assert {BLOBS[0]} == Directory(tmp_path, disk=disk).known(BLOBS)
+    assert len(BLOBS) == len(disk.asked)
+
+
+def test_a_few_blobs_are_asked_for_without_a_listing(tmp_path, monkeypatch):
+    directory = Directory(tmp_path)
+    store(directory, CONTENTS[0])
+    directory.close()
+    monkeypatch.setattr(os, "scandir", None)
+    assert {BLOBS[0]} == Directory(tmp_path).known(BLOBS[:2])
