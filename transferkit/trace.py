@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.errors import TransferKitError
 
 
@@ -22,6 +23,12 @@ class Trace:
 
     def started(self, descriptor: Descriptor) -> None:
         """A worker has taken the blob."""
+
+    def moved(self, positions: Mapping[Digest, int]) -> None:
+        """So many bytes of each blob that is under way are in place.
+
+        Told by the thread that called, every ``progress_interval``, where something has moved.
+        """
 
     def cached(self, descriptor: Descriptor) -> None:
         """The blob is at the target already, or the registry mounted it."""

@@ -1,4 +1,6 @@
-"""WSGI applications: an OCI registry over a directory, and how to serve one. Needs the extra ``transferkit[server]``.
+"""WSGI applications: an OCI registry over a directory, Ollama's API of models, and how to serve them.
+
+They need the extra ``transferkit[server]``.
 
 Nothing is imported before it is asked for: werkzeug and cheroot are optional.
 """
@@ -8,13 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transferkit.server.local import LocalAPI
     from transferkit.server.oci import OCIRegistry
     from transferkit.server.serve import serving
 
-__all__ = ["OCIRegistry", "serving"]
+__all__ = ["LocalAPI", "OCIRegistry", "serving"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "LocalAPI":
+        from transferkit.server.local import LocalAPI
+
+        return LocalAPI
     if name == "OCIRegistry":
         from transferkit.server.oci import OCIRegistry
 

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+IS_GONE = "transferkit.is_gone"
+"""In the environment of a request: a function that tells whether its client has hung up."""
 _REST_LIMIT = 256 * 1024  # bytes of an unread body worth reading to keep the connection; Go's net/http has the same
 _LINGER = 0.5  # seconds after an early answer in which the client may notice it; Go's net/http has the same
 # Seconds from an answer to the whole head of the next request, and for which an answer may find no reader.
@@ -119,7 +121,9 @@ class _Request(HTTPRequest):
         expects = self.inheaders.get(b"Expect") == b"100-Continue"
         self.conn.rfile.limit(None if length == 0 else Pace())
         self.rfile = self._body = Body(self.conn.rfile, length, invite=self._invite if expects else None)
-        self.server.gateway(self).respond()
+        gateway = self.server.gateway(self)
+        gateway.env[IS_GONE] = self.conn.is_gone
+        gateway.respond()
         self.ensure_headers_sent()
         self.conn.rfile.limit(None)
         self.conn.answered = True
@@ -184,6 +188,12 @@ class _Connection(HTTPConnection):
             super().close()
         except OSError:  # a worker thread would die of it
             pass
+
+    def is_gone(self) -> bool:
+        """Tell whether the client has hung up, while its request is still being answered."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
 
     def abort(self) -> None:
         """Wake whoever is blocked on this connection, from any thread."""

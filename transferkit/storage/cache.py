@@ -172,6 +172,15 @@ class DiskCache(Stack):
                 reason = reason or error
         raise reason or ManifestNotFoundError(f'model "{name}" not found in {self.root}')
 
+    def linked_at(self, name: str | Name) -> float:
+        """Return when a manifest got its name (Unix time); ManifestNotFoundError: there is none."""
+        name = _name(name)
+        found = (store._links.linked_at(name) for store in self._stores)
+        moment = next((moment for moment in found if moment is not None), None)
+        if moment is None:
+            raise ManifestNotFoundError(f'model "{name}" not found in {self.root}')
+        return moment
+
     def resolve(self, name: str | Name) -> Digest:
         """Return the digest of a name's manifest, which is a blob as well: one that was edited by hand becomes one."""
         raw = self.manifest(name)

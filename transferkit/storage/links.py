@@ -110,6 +110,13 @@ class Links:
             raise ManifestNotFoundError(f'model "{name}" not found: {self.path}/{path} {problem}; pull it again')
         return raw
 
+    def linked_at(self, name: Name) -> float | None:
+        """Return when a manifest got its name (Unix time), ``None`` where there is none."""
+        for path in self.find(name):
+            with suppress(OSError):
+                return self._disk.lstat(f"{self.path}/{path}").st_mtime
+        return None
+
     def _read(self, path: str, limit: int) -> bytes:
         """Return the last ``limit`` bytes of a file, or less; ``FileNotFoundError``: it has gone."""
         *folders, file = path.split("/")

@@ -92,6 +92,11 @@ class ChunkedBlob:
         self.workers = 1
 
     @property
+    def is_begun(self) -> bool:
+        """Whether its ``ingest`` is there."""
+        return hasattr(self, "ingest")
+
+    @property
     def is_over(self) -> bool:
         """Whether none of its chunks is wanted any more."""
         return self.state >= State.STREAM

@@ -136,6 +136,8 @@ class WorkerFlow:
         self.watch = BodyWatch() if bodies is None else BodyWatch(bodies, self.wait)
         self.attempt = 0
         self.fresh = False
+        self.unit: object = None
+        """What it is at: a blob, or a part of one."""
         self.board: Board | None = None  # while it is at work; for longer, that would be a cycle that holds the buffer
         self._bandwidth = bandwidth
         self._size = buffer

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
 from transferkit.trace import Trace
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
 from transferkit.transfer.flow import WorkerFlow
 
 ProgressCallback = Callable[[int, int], object]
@@ -25,6 +27,19 @@ def _drop_frames(error: BaseException) -> None:
         current.__traceback__ = None
         current.__context__ = None
         current = current.__cause__
+
+
+def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:
+    """Return how many bytes of each blob are in place that a worker is at."""
+    found: dict[Digest, int] = {}
+    for flow in flows:
+        unit = flow.unit
+        blob = unit.blob if isinstance(unit, ChunkUnit) else unit
+        if isinstance(blob, Descriptor):
+            found[blob.digest] = max(0, flow.counter.position)
+        elif isinstance(blob, ChunkedBlob) and blob.is_begun:
+            found[blob.descriptor.digest] = blob.ingest.in_place + blob.ingest.unverified
+    return found
 
 
 class Outcomes:
@@ -100,15 +115,20 @@ class Outcomes:
             self._tell(self._trace.healed, descriptor, error, position)
 
     def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
-        """Tell the progress callback the bytes in place and those in all, if that has changed."""
-        if self._progress is None:
+        """Tell the progress callback the bytes in place and those in all, if that has changed; and the trace where each
+        blob is."""
+        traces = type(self._trace).moved is not Trace.moved
+        if self._progress is None and not traces:
             return
         completed = self._present + sum(flow.counter.progress for flow in flows)
         if completed == self._told and not always:
             return
         self._told = completed
+        if traces:
+            self._tell(self._trace.moved, positions(flows))
         try:
-            self._progress(completed, self._total)
+            if self._progress is not None:
+                self._progress(completed, self._total)
         except Exception:
             if not self._complained:
                 self._complained = True

@@ -150,12 +150,13 @@ class Pool:
                 if unit is None:
                     return
                 flow.counter.next_unit()
+                flow.unit = unit
                 self._work(unit, flow)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller has to hear of it
             if self.error is None or not isinstance(error, TransferKitError):
                 self.stop(error)
         finally:
-            flow.board = None
+            flow.board = flow.unit = None
             del self._running[number]
             if not self._running:
                 self._news.put(None)

@@ -1,0 +1,166 @@
+"""Pulls that clients of the local API share: one transfer a model, however many ask for it and watch.
+
+Who joins sees the whole progress. When the last one leaves before the end, the transfer is cancelled, and what has come
+stays in the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from transferkit.cancellation import Cancellation
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
+from transferkit.names import Reference
+from transferkit.registry.registry import Registry
+from transferkit.trace import Trace
+
+logger = logging.getLogger("transferkit.server")
+
+
+class Pull(Trace):
+    """One running pull. Thread-safe.
+
+    ``layers`` is what it brings, in the order in which a client hears of it; ``completed`` has the bytes of each that
+    are in place.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.layers: tuple[Descriptor, ...] = ()
+        self.completed: dict[Digest, int] = {}
+        self.error: Exception | None = None
+        self.is_over = False
+        self.watchers = 0
+        self.cancellation = Cancellation()
+        self._news = threading.Condition()
+        self._version = 0
+
+    # -- what the transfer tells
+
+    def announced(self, descriptors: Sequence[Descriptor]) -> None:
+        with self._told():
+            self.layers = tuple(descriptors)
+
+    def moved(self, positions: Mapping[Digest, int]) -> None:
+        with self._told():
+            self.completed.update(positions)
+
+    def cached(self, descriptor: Descriptor) -> None:
+        self.done(descriptor)
+
+    def done(self, descriptor: Descriptor) -> None:
+        with self._told():
+            self.completed[descriptor.digest] = descriptor.size
+
+    def end(self, error: Exception | None) -> None:
+        """Take in that the transfer is over, for this reason where it failed."""
+        with self._told():
+            self.error, self.is_over = error, True
+            if error is None:
+                self.completed = {layer.digest: layer.size for layer in self.layers}
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        with self._news:
+            yield
+            self._version += 1
+            self._news.notify_all()
+
+    # -- what watchers ask
+
+    @property
+    def total(self) -> int:
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def in_place(self) -> int:
+        return sum(self.position(layer) for layer in self.layers)
+
+    def position(self, layer: Descriptor) -> int:
+        return min(layer.size, self.completed.get(layer.digest, 0))
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for the end, so many seconds at most, and tell whether it has come."""
+        with self._news:
+            return self._news.wait_for(lambda: self.is_over, timeout=seconds)
+
+    def wait(self, seen: int, seconds: float) -> int:
+        """Wait until there is more to tell than a watcher has ``seen``, so many seconds at most; return what there is
+        now."""
+        with self._news:
+            self._news.wait_for(lambda: self._version != seen or self.is_over, timeout=seconds)
+            return self._version
+
+
+class Pulls:
+    """The running pulls of one registry client. Thread-safe."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._running: dict[str, Pull] = {}
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def running(self) -> list[Pull]:
+        """Return the pulls that are under way, in the order in which they began."""
+        with self._lock:
+            return [pull for pull in self._running.values() if not pull.is_over]
+
+    @contextmanager
+    def join(self, name: str) -> Iterator[Pull]:
+        """Watch the pull of a model, which begins if nobody pulls it yet.
+
+        InvalidNameError: the name is malformed.
+        """
+        reference = Reference.parse(name, self._registry.mask)
+        key = str(reference).lower()
+        with self._lock:
+            pull = self._running.get(key)
+            if pull is None or pull.is_over or pull.cancellation.cancelled:
+                pull = self._running[key] = Pull(name)
+                self._start(key, pull)
+            pull.watchers += 1
+        try:
+            yield pull
+        finally:
+            with self._lock:
+                pull.watchers -= 1
+                if not pull.watchers and not pull.is_over:
+                    pull.cancellation.cancel("nobody waits for it any more")
+
+    def _start(self, key: str, pull: Pull) -> None:
+        if self._closed:
+            pull.cancellation.cancel("the server ends")
+        thread = threading.Thread(target=self._run, args=(key, pull), name="transferkit-pull", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _run(self, key: str, pull: Pull) -> None:
+        error: Exception | None = None
+        try:
+            self._registry.pull(pull.name, trace=pull, cancel=pull.cancellation)
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the watchers hear of it
+            error = caught
+            failed = getattr(caught, "failures", {})
+            for reason in failed.values():
+                logger.error("pulling %s: %s", pull.name, reason)
+        with self._lock:
+            if self._running.get(key) is pull:
+                del self._running[key]
+            self._threads.discard(threading.current_thread())
+        pull.end(error)
+
+    def close(self) -> None:
+        """Cancel what runs, which keeps what has come, and wait for its end."""
+        with self._lock:
+            self._closed = True
+            running, threads = list(self._running.values()), list(self._threads)
+        for pull in running:
+            pull.cancellation.cancel("the server ends")
+        for thread in threads:
+            thread.join()
