@@ -146,7 +146,8 @@ class Directory:
         """Return those of some blobs that may have a file; all of them where a listing would cost more than asking."""
         if not self._is_flat or len(descriptors) < _FEW:
             return descriptors
-        most, names = _ENTRIES * len(descriptors), set()
+        most = _ENTRIES * len(descriptors)
+        names: set[str] = set()
         try:
             with os.scandir(self.path) as files:
                 names.update(file.name for file in itertools.islice(files, most))
