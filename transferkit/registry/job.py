@@ -98,7 +98,7 @@ class Job:
             self.operation.copy(missing, source, store, present=present)
             return
         self.operation.copy(early, source, store, present=present, later=sum(blob.size for blob in late))
-        self.operation.copy(late, source, store, before=sum(blob.size for blob in [*present, *early]))
+        self.operation.copy(late, source, store, earlier=[*present, *early])
 
     def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
         """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""

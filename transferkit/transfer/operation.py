@@ -94,13 +94,13 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
-        before: int = 0,
+        earlier: Sequence[Descriptor] = (),
         later: int = 0,
     ) -> Report:
         """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
 
-        The progress counts the bytes ``before`` this copy as well, which an earlier one has brought, and in the total
-        those that come ``later``.
+        What an ``earlier`` copy of the same job has brought counts in the progress as well, and in the total so many
+        bytes as come ``later``.
 
         Raises:
             IncompleteError: some blobs failed; the others are in place.
@@ -109,10 +109,10 @@ class Operation:
         """
         began = time.monotonic()
         options = self._options
-        blobs = len(descriptors) + len(present)
-        there = sum(descriptor.size for descriptor in present)
-        total = before + there + sum(descriptor.size for descriptor in descriptors) + later
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=before + there)
+        blobs = len(descriptors) + len(present) + len(earlier)
+        there = sum(descriptor.size for descriptor in (*present, *earlier))
+        total = there + sum(descriptor.size for descriptor in descriptors) + later
+        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
