@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 from werkzeug.test import Client
 
+import transferkit as tk
 from tests.functional import models
 from tests.functional.models import Model, client, digest_of, host, links
 from transferkit.server.local import LocalAPI
@@ -29,8 +30,8 @@ SMOL = Model(
 @contextmanager
 def api(folder, url, **keywords):
     """The API over a client whose mask leads to a registry of ours, as that of the original leads to its own."""
-    with client(folder, mask=f"{host(url)}/library/_:latest") as registry, LocalAPI(registry, **keywords) as local:
-        local.registry = registry
+    hosts, mask = {host(url): tk.HostOptions(scheme="http")}, f"{host(url)}/library/_:latest"
+    with client(folder, mask=mask, hosts=hosts) as registry, LocalAPI(registry, **keywords) as local:
         yield Client(local)
 
 
@@ -59,8 +60,8 @@ def smol(registry):
 def test_a_stream_says_what_comes_and_how_far_it_is(smol, tmp_path):
     with api(tmp_path, smol.url) as http:
         response = pull(http)
-    assert (200, "application/x-ndjson") == (response.status_code, response.headers["Content-Type"])
-    told = lines_of(response)
+        assert (200, "application/x-ndjson") == (response.status_code, response.headers["Content-Type"])
+        told = lines_of(response)
     assert {"status": "pulling manifest"} == told[0]
     assert ["verifying sha256 digest", "writing manifest", "success"] == [line["status"] for line in told[-3:]]
     layers = told[1:-3]
