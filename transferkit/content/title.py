@@ -51,26 +51,22 @@ def check_title(title: str) -> str:
 
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
     """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
+    return check_paths((title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None)
+
+
+def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+    """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
     found: dict[str, Descriptor] = {}
-    for descriptor in descriptors:
-        title = title_of(descriptor)
-        if title is None:
-            continue
-        if title in found and found[title].digest != descriptor.digest:
+    folded: dict[str, str] = {}
+    for title, descriptor in named:
+        check_title(title)
+        other = folded.setdefault(title.casefold(), title)
+        if other != title or (title in found and found[title].digest != descriptor.digest):
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    check_distinct(found)
-    return found
-
-
-def check_distinct(titles: Iterable[str]) -> None:
-    """Raise InvalidNameError where two of some titles would be one file, also without case, or one a folder too."""
-    folded: dict[str, str] = {}
-    for title in titles:
-        if folded.setdefault(title.casefold(), title) != title:
-            raise InvalidNameError(f"two files have the title {title[:200]!r}; they would be one file")
-    for title in folded:
-        parts = title.split("/")
+    for title in found:
+        parts = title.casefold().split("/")
         for end in range(1, len(parts)):
             if (folder := "/".join(parts[:end])) in folded:
                 raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
+    return found
