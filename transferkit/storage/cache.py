@@ -27,6 +27,7 @@ from transferkit.storage.garbage import GRACE, Garbage, reachable
 from transferkit.storage.links import Links
 from transferkit.storage.lock import patient_lock
 from transferkit.storage.pins import Pins
+from transferkit.storage.snapshots import Snapshots
 from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
 from transferkit.storage.verifying import Entry, Progress, verify
@@ -100,6 +101,8 @@ class DiskCache(Stack):
         self._links = Links(self.root, self.disk)
         self._pins = Pins(self.blobs, clock)
         self._garbage = Garbage(self.blobs, self._links, self._pins, clock)
+        self.snapshots = Snapshots(self.root, self.disk, durable=durable, clock=clock)
+        """Folders with the files of manifests."""
 
     @property
     def _stores(self) -> tuple[DiskCache, ...]:
@@ -218,16 +221,20 @@ class DiskCache(Stack):
         return self._pins.holding(digests)
 
     def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> list[Entry]:
-        """Remove the blobs of this store that no manifest of it names, and return them.
+        """Remove the blobs of this store that no manifest of it names, and snapshots of no name; return them.
 
         Those that were written within ``grace`` seconds, and those that a running pull needs, stay.
 
         Raises:
             StorageError: a manifest cannot be read, so nobody can tell; or a blob cannot be removed.
         """
-        if dry_run or not os.path.lexists(self.blobs.path):
+        if not os.path.lexists(self.blobs.path):
             return self._garbage.find(grace)
-        return self._garbage.remove(grace)
+        folders = self.snapshots.find_garbage(self._garbage.kept, grace)
+        if dry_run:
+            return self._garbage.find(grace) + folders
+        self.snapshots.remove(folders, grace)
+        return self._garbage.remove(grace) + folders
 
     def lock(self, name: Name, flow: Flow) -> AbstractContextManager[bool]:
         """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""

@@ -18,7 +18,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.flow import Closing, Flow
 from transferkit.errors import InvalidNameError, StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, sync_folder
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.folder_state import DURABLE, FolderState, Row
 from transferkit.storage.lock import patient_lock
@@ -40,7 +40,10 @@ class Standing(enum.Enum):
 
 
 class PulledFolder(Closing):
-    """One folder. ``look`` and ``standing`` only read; ``fill`` begins to write. One thread's, but for ``content_of``."""
+    """One folder. Until ``fill`` begins to write, it is only looked at. One thread's, but for ``judge``."""
+
+    unfinished: OpenFolder
+    """Where files are made; ``fill`` opens it."""
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk, *, durable: bool, resume_threshold: int) -> None:
         self.tree = Tree(path, disk)
@@ -51,7 +54,6 @@ class PulledFolder(Closing):
         )
         """Blobs that go straight to the folder, while they arrive."""
         self.durable = durable
-        self.unfinished: OpenFolder | None = None
         self.state = FolderState()
         self._stack = ExitStack()
         self._is_alone = False
@@ -132,8 +134,22 @@ class PulledFolder(Closing):
         )
         self._stack.callback(folder.close)
         self._is_alone = self._stack.enter_context(patient_lock(folder, "folder.lock", flow))
-        self._load()
+        self._stack.callback(self._clean, folder, "file.")
         self._clean(folder, "file.")
+        self._load()
+
+    def take(self, path: str, source: str, folder: int | None, digest: Digest, *, shared: bool) -> None:
+        """Give a file its name: one of the unfinished ones in ``folder``, or one at a path. StorageError: the disk refused."""
+        if self.durable:
+            with disk_errors("syncing", source):
+                fd = self.disk.open(source, folder, follow=False)
+                try:
+                    self.disk.fsync(fd)
+                finally:
+                    close_quietly(self.disk, fd)
+        status = self.tree.place(path, source, folder)
+        if status is not None:
+            self.remember(path, digest, status, shared=shared, synced=self.durable)
 
     def save(self) -> None:
         """Write the state. StorageError: the disk refused."""
@@ -142,19 +158,23 @@ class PulledFolder(Closing):
 
     def finish(self) -> None:
         """Write the state of a folder that is whole, and remove all that was unfinished."""
+        if self.durable:
+            for folder in {os.path.dirname(self.tree.path_of(path)) for path in self.state.placing}:
+                with disk_errors("syncing", folder):
+                    sync_folder(self.disk, folder)
         self.state.placing.clear()
         self.save()
-        if self.unfinished is not None:
-            self.staging.close()
-            self._clean(self.unfinished, "")
-            with suppress(OSError), OpenFolder(self.path, self.disk) as folder:
-                self._clean(folder, "sha")
+        self.staging.close()
+        self._clean(self.unfinished, "")
+        with suppress(OSError), OpenFolder(self.path, self.disk) as folder:
+            self._clean(folder, "sha")
 
     def _clean(self, folder: OpenFolder, prefix: str) -> None:
         """Remove what earlier runs have left, where nobody else can be at it."""
-        for name in os.listdir(folder.path) if self._is_alone else ():
-            if name.startswith(prefix) and _LEFT.match(name):
-                remove_quietly(self.disk, folder.at(name), folder.fd)
+        with suppress(OSError):
+            for name in os.listdir(folder.path) if self._is_alone else ():
+                if name.startswith(prefix) and _LEFT.match(name):
+                    remove_quietly(self.disk, folder.at(name), folder.fd)
 
     def close(self) -> None:
         self._stack.close()
