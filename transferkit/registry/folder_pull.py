@@ -239,7 +239,8 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None) ->
     options, disk = job.options, cache.disk if cache is not None else Disk()
     # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
-    return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold)
+    rehash = options.rehash_existing
+    return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
 
 
 def _patterns(only: Only) -> Only:

@@ -45,7 +45,9 @@ class PulledFolder(Closing):
     unfinished: OpenFolder
     """Where files are made; ``fill`` opens it."""
 
-    def __init__(self, path: str | os.PathLike[str], disk: Disk, *, durable: bool, resume_threshold: int) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], disk: Disk, *, durable: bool, resume_threshold: int, rehash: bool = False
+    ) -> None:
         self.tree = Tree(path, disk)
         self.disk = disk
         self.path = f"{self.tree.path}/{OWN}"
@@ -54,6 +56,7 @@ class PulledFolder(Closing):
         )
         """Blobs that go straight to the folder, while they arrive."""
         self.durable = durable
+        self._rehash = rehash  # no earlier call is believed
         self.state = FolderState()
         self._stack = ExitStack()
         self._is_alone = False
@@ -74,7 +77,7 @@ class PulledFolder(Closing):
                 raise StorageError(f"{self.tree.path_of(path)} is a folder, and a file goes there", errno=errno.EISDIR)
             return Standing.CHANGED
         row = self.state.rows.get(path)
-        if row is not None and row.fits(status):
+        if row is not None and row.fits(status) and not self._rehash:
             return Standing.RIGHT if row.digest == wanted else Standing.OURS
         return Standing.UNKNOWN
 
