@@ -30,7 +30,7 @@ from tests.functional.folders import (
 )
 from tests.functional.models import Model, client, digest_of, index_of, links, put_manifest, stored
 from transferkit.storage.disk import Disk
-from transferkit.testing import FaultRule, HTTPFaults, corrupt, respond, running_registry
+from transferkit.testing import FaultRule, HTTPFaults, corrupt, respond, running_registry, truncate
 
 MIB = 1024 * 1024
 
@@ -486,10 +486,8 @@ def test_of_a_layer_that_is_not_what_its_digest_says_no_file_gets_its_name(tmp_p
 
 
 def test_a_stream_that_breaks_off_goes_on_where_it_was(tmp_path):
-    from transferkit.testing import cut_body
-
     layer = tar_of({"models/a": os.urandom(1_000_000), "models/b": b"b"})
-    faults = HTTPFaults(FaultRule(cut_body(600_000), method="GET", path=digest_of(layer), times=1))
+    faults = HTTPFaults(FaultRule(truncate(600_000), method="GET", path=digest_of(layer), times=1))
     with running_registry(middleware=faults) as registry, client(tmp_path / "c") as registries:
         image_of(layer, zipped=False).put(registry.url, WHERE)
         registries.pull(name_in(registry), to=tmp_path / "out", cache=None)
