@@ -74,6 +74,7 @@ def fill_folder(
     exclude: Only = None,
     bring: Bring | None = None,
     config: bytes = b"",
+    disk: Disk | None = None,
 ) -> FolderReport:
     """Fill a folder with the files of a version, from ``source`` by way of ``cache``, or straight without one.
 
@@ -88,7 +89,7 @@ def fill_folder(
     """
     began = time.monotonic()
     only, exclude = _patterns(only), _patterns(exclude)
-    place = _place(job, folder, cache)
+    place = _place(job, folder, cache, disk)
     job.held.callback(place.close)
     filling = Filling(
         job,
@@ -235,8 +236,10 @@ def _read(source: Fetcher, descriptor: Descriptor, flow: WorkerFlow) -> bytes:
     return bytes(raw)
 
 
-def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None) -> PulledFolder:
-    options, disk = job.options, cache.disk if cache is not None else Disk()
+def _place(
+    job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, disk: Disk | None = None
+) -> PulledFolder:
+    options, disk = job.options, disk or (cache.disk if cache is not None else Disk())
     # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
     rehash = options.rehash_existing

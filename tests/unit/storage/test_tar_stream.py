@@ -130,7 +130,7 @@ def test_it_is_held_to_its_digest_and_its_size() -> None:
         (b"no gzip", True),
         (gzip.compress(tar_of(FILES))[:-9000], True),
         (tar_of(FILES)[:-75_000], False),
-        (member_of("a", 1 << 40), False),
+        (member_of("a", 1 << 32), False),
         (member_of("a", None), False),
         (tar_of({"a": b"1"})[:1024] + member_of("b", None) + bytes(1024), False),
         (member_of("x", 1 << 30, tarfile.GNUTYPE_LONGNAME), False),
