@@ -181,17 +181,17 @@ def graph_of(
     return collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted), site.source
 
 
-def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> int:
+def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> tuple[int, int]:
     """See that blobs are in the cache, where nothing can be fetched; IncompleteError: some are not."""
     local.check_complete(cache, blobs, name)
-    return 0
+    return 0, 0
 
 
 def _bring_all(
     job: Job, cache: DiskCache, reference: Reference, graph: Graph, source: Fetcher, blobs: Sequence[Descriptor]
-) -> int:
+) -> tuple[int, int]:
     job.hold(lambda flow: cache.lock(reference.name, flow))
-    return pulling.bring(job, cache, reference, graph, source)
+    return pulling.bring(job, cache, reference, graph, source), sum(blob.size for blob in graph.blobs)
 
 
 def _document(job: Job, cache: DiskCache, site: Site, descriptor: Descriptor) -> Document:
