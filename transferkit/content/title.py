@@ -63,9 +63,14 @@ def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
         if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    for problem in collisions(found):
-        raise InvalidNameError(problem)
+    check_distinct(found)
     return found
+
+
+def check_distinct(titles: Iterable[str]) -> None:
+    """Raise InvalidNameError where some titles, each there once, cannot all be files on every system."""
+    for problem in collisions(titles):
+        raise InvalidNameError(problem)
 
 
 def collisions(titles: Iterable[str]) -> Iterator[str]:
@@ -77,7 +82,7 @@ def collisions(titles: Iterable[str]) -> Iterator[str]:
     for title in titles:
         other = folded.setdefault(_folded(title), title)
         if other != title:
-            yield f"{other[:200]!r} and {title[:200]!r} are one name to some system: they would be one file"
+            yield f"two files have the title {title[:200]!r} (also {other[:200]!r}); they would be one file"
     for title in folded:
         parts = title.split("/")
         for end in range(1, len(parts)):
