@@ -92,8 +92,7 @@ class Registry(Asking):
         Raises:
             SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
                 (``.problems``); no manifest was sent.
-            InvalidModelError: ``ollama`` or ``format`` has no use for these files.
-            InvalidManifestError: there are more files than a manifest has room for.
+            InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
             ValueError: there is no such format.
             TransferKitError, CancelledError: as for ``upload``.
