@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +16,7 @@ from transferkit.storage.cache import DiskCache
 from transferkit.storage.tree import Tree
 from transferkit.transfer.flow import WorkerFlow
 
-Only = str | Callable[[str], bool] | None
+Only = str | Iterable[str] | Callable[[str], bool] | None
 
 
 def titled_layers(manifest: Manifest, only: Only = None) -> dict[str, Descriptor]:
@@ -35,13 +35,19 @@ def titled_layers(manifest: Manifest, only: Only = None) -> dict[str, Descriptor
     return wanted
 
 
+def chosen(path: str, only: Only = None, exclude: Only = None) -> bool:
+    """Tell whether a file is one of those that somebody wants, and none of those that he does not."""
+    return is_wanted(path, only) and (exclude is None or not is_wanted(path, exclude))
+
+
 def is_wanted(title: str, only: Only) -> bool:
-    """Tell whether a file is wanted: by a pattern, with which its path or its last part agrees, or by a function."""
+    """Tell whether a file is wanted: by patterns, with one of which its path or its last part agrees, or by a function."""
     if only is None:
         return True
     if callable(only):
         return bool(only(title))
-    return fnmatchcase(title, only) or fnmatchcase(title.rpartition("/")[2], only)
+    patterns = (only,) if isinstance(only, str) else only
+    return any(fnmatchcase(text, pattern) for pattern in patterns for text in (title, title.rpartition("/")[2]))
 
 
 def export(
