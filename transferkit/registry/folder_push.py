@@ -41,7 +41,7 @@ from transferkit.transfer.flow import WorkerFlow
 _SHOWN = 50  # entries of a folder that an error names; ``SourceError.problems`` has all
 
 
-class FolderArguments(Arguments, total=False):
+class PushArguments(Arguments, total=False):
     """Keywords of a push that go with ``folder``, besides those of each call."""
 
     format: str
@@ -51,9 +51,9 @@ class FolderArguments(Arguments, total=False):
     sign: Sign | None
 
 
-def split(keywords: FolderArguments) -> tuple[dict[str, Any], Call]:
+def split(keywords: PushArguments) -> tuple[dict[str, Any], Call]:
     """Return the keywords that go with ``folder``, and those of each call. TypeError: there is no such keyword."""
-    names = FolderArguments.__annotations__.keys() - Arguments.__annotations__.keys()
+    names = PushArguments.__annotations__.keys() - Arguments.__annotations__.keys()
     own = {name: value for name, value in keywords.items() if name in names}
     call: dict[str, Any] = {name: value for name, value in keywords.items() if name not in names}
     return own, Call(**call)
