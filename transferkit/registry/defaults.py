@@ -50,7 +50,7 @@ def snapshot(name: str, **keywords: Any) -> Path:
 
 
 def push(name: str, **keywords: Any) -> Document:
-    """Push a model or files, as :meth:`Registry.push` does."""
+    """Push a model, files or a folder, as :meth:`Registry.push` does."""
     return default().push(name, **keywords)
 
 
