@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import transferkit as tk
 from tests.unit.registry.folder_rig import OPTIONS
 from tests.unit.storage.models import HOUR, digest_of
@@ -53,7 +51,7 @@ def take(root: Path, disk: Disk | None = None) -> Path:
 
 def found(root: Path) -> dict[str, dict[str, bytes]]:
     """The snapshots of a store, with all their files."""
-    folders = [path for path in (root / "snapshots").glob("sha256-*")]
+    folders = list((root / "snapshots").glob("sha256-*"))
     return {
         folder.name: {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         for folder in folders
