@@ -547,7 +547,7 @@ def test_after_kill_9_at_any_moment_no_file_is_partial_and_the_next_run_goes_on(
         registries.pull(name_in(registry), to=folder, **({} if cache else {"cache": None}))
     right = [set(version.items()) for version in two_versions.values()]
     command = [sys.executable, "-c", CHILD, name_in(registry, "v2"), str(tmp_path / "c") if cache else "", str(folder)]
-    for wait in (0.0, 0.03, 0.06, 0.09, 0.12):
+    for wait in (0.0, 0.05, 0.1):
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert "ready\n" == child.stdout.readline()
         time.sleep(wait)

@@ -80,7 +80,7 @@ def test_after_a_crash_at_any_call_a_snapshot_is_whole_or_not_there(tmp_path):
     root = tmp_path / "c"
     calls = len(calls_of(root))
     assert_done(root)
-    step = 1 if os.environ.get("TRANSFERKIT_TEST_FULL") == "1" else max(1, calls // 30)
+    step = 1 if os.environ.get("TRANSFERKIT_TEST_FULL") == "1" else max(1, calls // 12)
     for crash in range(random.randint(1, step), calls + 1, step):
         filled(root)
         disk = QuickDisk(lambda _, __, count, crash=crash: count >= crash)
@@ -120,7 +120,7 @@ def test_after_a_crash_of_gc_at_any_call_a_snapshot_is_whole_or_not_there(tmp_pa
 
     calls = len(calls_of(root, collect))
     assert {} == found(root)
-    for crash in range(random.randint(1, 3), calls + 1, 3):
+    for crash in range(random.randint(1, 9), calls + 1, 9):
         filled(root)
         try:
             collect(root, QuickDisk(lambda _, __, count, crash=crash: count >= crash))
