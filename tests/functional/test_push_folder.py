@@ -355,7 +355,9 @@ def test_what_cannot_be_pushed_is_refused_with_the_list_of_all_of_it(registry, f
     (folder / "readme.md").write_bytes(b"x")
     with client(tmp_path / "c") as registries:
         for method in (registries.push, registries.plan_push):
-            with pytest.raises(tk.SourceError, match="5 entries of .* cannot be pushed, and nothing was sent") as caught:
+            with pytest.raises(
+                tk.SourceError, match="5 entries of .* cannot be pushed, and nothing was sent"
+            ) as caught:
                 method(name_in(registry), folder=folder)
         problems = "\n".join(caught.value.problems)
         for part in ("'link': it is a link out of the folder", "'tokenizer/pipe': it is a named pipe", "'con.txt'"):

@@ -197,7 +197,9 @@ def _find(wanted: FolderPush, disk: Disk, flow: Flow) -> list[FoundFile]:
         text = f"{len(problems)} entries of {folder} cannot be pushed, and nothing was sent: {shown}{more}"
         raise SourceError(f"{text}. Leave them out with exclude=, or change them", problems=tuple(problems))
     if not files:
-        what = f"none of the {len(found.files)} files in {folder} is wanted" if found.files else f"{folder} has no files"
+        what = (
+            f"none of the {len(found.files)} files in {folder} is wanted" if found.files else f"{folder} has no files"
+        )
         raise SourceError(f"{what}: there is nothing to push")
     return files
 
