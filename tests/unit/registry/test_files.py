@@ -42,14 +42,19 @@ class Counting(Disk):
 
 
 def take(
-    tmp_path: Path, *paths: Path, disk: Disk | None = None, operation: Operation | None = None, rehash: bool = False
+    tmp_path: Path,
+    *paths: Path,
+    disk: Disk | None = None,
+    operation: Operation | None = None,
+    rehash: bool = False,
+    then: int | None = None,
 ) -> FileSet:
     """Take in files under their names; what was hashed before is remembered, however young it is."""
     disk = disk or Disk()
     index = HashIndex(str(tmp_path / "cache"), disk, rehash=rehash, clock=lambda: time.time() + 60)
     files = FileSet(disk, index)
     with operation or Operation(concurrency=4) as opened:
-        files.take([look(path.name, str(path), disk) for path in paths], opened)
+        files.take([look(path.name, str(path), disk) for path in paths], opened, then=then)
     return files
 
 
@@ -103,16 +108,18 @@ def test_a_file_that_is_there_twice_is_hashed_once(tmp_path: Path, hello: Path) 
     assert (5, [("hello", HELLO), ("link", HELLO)]) == (disk.read, [(file.path, file.digest) for file in files])
 
 
-def test_progress_is_that_of_what_is_hashed(tmp_path: Path, hello: Path) -> None:
-    take(tmp_path, hello)
+def test_progress_counts_what_is_hashed_where_somebody_says_what_follows(tmp_path: Path, hello: Path) -> None:
     (tmp_path / "more").write_bytes(bytes(1000))
+    paths = [hello, tmp_path / "more"]
     told: list[tuple[int, int]] = []
-    operation = Operation(progress=lambda *figures: told.append(figures))
-    take(tmp_path, hello, tmp_path / "more", operation=operation)
-    assert ((5, 1005), (1005, 1005)) == (told[0], told[-1])
+    for then, expected in ((None, []), (0, [(0, 1005), (1005, 1005)]), (500, [(0, 1505), (1005, 1505)])):
+        told.clear()
+        operation = Operation(progress=lambda *figures: told.append(figures))
+        take(tmp_path / str(then), *paths, operation=operation, then=then)
+        assert expected == [told[0], told[-1]] if expected else not told
     told.clear()
-    take(tmp_path, hello, tmp_path / "more", operation=Operation(progress=lambda *figures: told.append(figures)))
-    assert [] == told
+    take(tmp_path / "500", *paths, operation=Operation(progress=lambda *figures: told.append(figures)), then=500)
+    assert [] == told  # all of it is known
 
 
 def test_a_limit_of_bandwidth_does_not_hold_for_the_disk(tmp_path: Path) -> None:
