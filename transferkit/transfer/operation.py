@@ -141,7 +141,7 @@ class Operation:
     ) -> None:
         """Do ``work(item, flow)`` for each of some things that are no blobs, in several workers, with the same retries.
 
-        ``total`` is how many bytes they have together, ``present`` of them done already; ``None``: they are no progress.
+        ``total`` is how many bytes they have together, ``present`` of them done already; ``None``: that is no progress.
         ``then`` is how many the next run will have: its progress goes on where this one's ends. An attempt says with
         ``flow.counter.set_position`` where it begins, and counts its bytes with ``flow.moved``. ``workers`` bounds how
         many there are, where that is less than for all. The first error that no other attempt mends ends all.
