@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import transferkit as tk
 from tests.unit.remote.rig import Flow
 from tests.unit.transport.rig import everything
 from transferkit.content.descriptor import Descriptor
@@ -78,8 +80,6 @@ def test_files_are_hashed(tmp_path: Path, hello: Path) -> None:
 
 def test_several_are_hashed_at_once(tmp_path: Path) -> None:
     """Each of two waits until the other one is read as well."""
-    import threading
-
     barrier = threading.Barrier(2, timeout=10)
 
     class Meeting(Disk):
@@ -176,12 +176,14 @@ def test_a_file_that_changes_before_it_is_hashed_is_named(tmp_path: Path, hello:
         files.take([found], operation)
 
 
-def test_hashing_can_be_cancelled(tmp_path: Path, hello: Path) -> None:
-    import transferkit as tk
-
+def test_hashing_ends_in_the_middle_of_a_file_that_is_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 32 * 2**20)
     cancellation = tk.Cancellation()
+    disk = Counting(cancellation.cancel)
     with pytest.raises(CancelledError):
-        take(tmp_path, hello, disk=Counting(cancellation.cancel), operation=Operation(cancellation=cancellation))
+        take(tmp_path, tmp_path / "large", disk=disk, operation=Operation(cancellation=cancellation))
+    assert disk.read < 2**20
 
 
 # -- a source
