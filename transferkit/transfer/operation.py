@@ -124,7 +124,7 @@ class Operation:
         outcomes.found(present)
         self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes)
         outcomes.check(blobs)
-        self._counted += size if then else 0
+        self._counted = begun + size if then else 0
         return Report(
             blobs=blobs,
             bytes=sum(flow.counter.traffic for flow in flows),
@@ -159,7 +159,7 @@ class Operation:
         )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         self._run(lambda item, flow: attempts.run(work, item, flow), Scheduler(items), flows, Speeds(), outcomes)
-        self._counted += size if then else 0
+        self._counted = begun + size if then else 0
 
     def _run(
         self,
