@@ -159,7 +159,8 @@ class Operation:
         )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         self._run(lambda item, flow: attempts.run(work, item, flow), Scheduler(items), flows, Speeds(), outcomes)
-        self._counted = begun + size if then else 0
+        if total is not None:
+            self._counted = begun + size if then else 0
 
     def _run(
         self,
