@@ -7,6 +7,7 @@ of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written h
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -50,12 +51,15 @@ def check_title(title: str) -> str:
 
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
     """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
+    return check_paths((title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None)
+
+
+def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+    """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
     found: dict[str, Descriptor] = {}
     folded: dict[str, str] = {}
-    for descriptor in descriptors:
-        title = title_of(descriptor)
-        if title is None:
-            continue
+    for title, descriptor in named:
+        check_title(title)
         other = folded.setdefault(title.casefold(), title)
         if other != title or (title in found and found[title].digest != descriptor.digest):
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
