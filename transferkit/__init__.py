@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transferkit.names import Name, Reference
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
-    from transferkit.registry import Registry, copy, pull, push
+    from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push
     from transferkit.report import Plan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
@@ -43,7 +43,7 @@ _HOMES = {
     "names": ("Name", "Reference"),
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
-    "registry": ("Registry", "copy", "pull", "push"),
+    "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push"),
     "report": ("Plan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
@@ -97,6 +97,7 @@ __all__ = [
     "SourceError",
     "StalledError",
     "StorageError",
+    "Tensors",
     "Trace",
     "TransferKitError",
     "TransferOptions",
@@ -112,6 +113,7 @@ __all__ = [
     "discard",
     "download",
     "fetch_manifest",
+    "open_tensors",
     "partials",
     "plan",
     "pull",

@@ -95,6 +95,7 @@ class TensorFile:
             for start, end, digest in wanted
         ]
 
+
 class TensorFiles:
     """The safetensors files of one model, and how a worker reads them. Thread-safe. Without a ``source`` it is offline:
     what the cache does not have is nowhere.
