@@ -19,7 +19,7 @@ from transferkit.content.chunk import MAX_CHUNK, Chunk, chunk_size
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Local
-from transferkit.errors import BlobNotFoundError, CancelledError, InvalidModelError, TransferKitError
+from transferkit.errors import BlobNotFoundError, InvalidModelError, TransferKitError
 from transferkit.models.ranges import GAP, covering, cut, joined
 from transferkit.models.safetensors import Header, read_header
 from transferkit.registry.parts import Head, Part, Place, Wanted, read
@@ -140,15 +140,17 @@ class TensorFiles:
         file.is_local = is_local
 
     def _list(self, source: Source, file: TensorFile, flow: WorkerFlow) -> Sequence[Listed]:
-        """Return the chunks of a file with their digests; nothing where the registry has no list that is of use."""
+        """Return the chunks of a file with their digests; nothing where the registry has no list that is of use.
+
+        ProtocolError: the list is a lie.
+        """
         try:
             with closing(source.chunksums(file.blob, flow=flow)) as pairs:
                 chunks = list(islice(pairs, MOST_LISTED + 1))
         except TransferKitError as error:
-            flow.check()
             file.attempts += 1
-            if isinstance(error, CancelledError) or (error.retryable and file.attempts < LIST_ATTEMPTS):
-                raise
+            if not error.retryable or file.attempts < LIST_ATTEMPTS:
+                raise  # a list that contradicts itself is an error: who lies about a blob is not asked for it
             logger.debug("%s: it is read without a list of its chunks: %s", file.blob.digest.short, error)
             return ()
         # Long chunks would have us move too much for a small tensor.

@@ -117,19 +117,18 @@ def test_nothing_is_asked_for_where_there_is_nothing():
     assert [] == TensorFile("a", BLOB).parts([(5, memoryview(bytearray()))], None)
 
 
-@pytest.mark.parametrize(
-    ("chunks", "is_verified"),
-    [
-        ((), False),
-        (listed(DATA, 300_000), True),
-        ([ProtocolError("a lie")], False),
-        ([*listed(DATA, 300_000)[:2], ProtocolError("a gap")], False),
-    ],
-)
-def test_a_list_counts_where_it_is_whole(tmp_path, chunks, is_verified):
+@pytest.mark.parametrize(("chunks", "is_verified"), [((), False), (listed(DATA, 300_000), True)])
+def test_a_list_verifies_a_file_where_there_is_one(tmp_path, chunks, is_verified):
     file, files = files_of(tmp_path, DATA, Source(DATA, chunks))
     files.locate(file, WorkerFlow())
     assert (is_verified, False) == (file.is_verified, file.is_local)
+
+
+@pytest.mark.parametrize("error", [ProtocolError("a gap"), CancelledError("enough")])
+def test_a_list_that_is_a_lie_is_an_error_and_a_cancel_is_none(tmp_path, error):
+    file, files = files_of(tmp_path, DATA, Source(DATA, [*listed(DATA, 300_000)[:2], error]))
+    with pytest.raises(type(error)):
+        files.locate(file, WorkerFlow())
 
 
 def test_a_list_of_chunks_too_many_or_too_long_is_left(tmp_path, monkeypatch):
@@ -151,12 +150,6 @@ def test_a_list_that_breaks_off_is_asked_for_again_and_then_done_without(tmp_pat
             files.locate(file, WorkerFlow())
     files.locate(file, WorkerFlow())
     assert (False, ()) == (file.is_local, file.chunks)
-
-
-def test_a_cancelled_call_is_no_list_that_is_missing(tmp_path):
-    file, files = files_of(tmp_path, DATA, Source(DATA, [CancelledError("enough")]))
-    with pytest.raises(CancelledError):
-        files.locate(file, WorkerFlow())
 
 
 def test_a_header_goes_on_where_it_broke_off(tmp_path):
