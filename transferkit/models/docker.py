@@ -46,10 +46,13 @@ def entries(manifest: Manifest) -> list[Entry]:
 
 def media_types(files: Sequence[ModelFile]) -> list[str]:
     """Return the type of each file's layer; Docker takes one projector and one chat template, the first of each."""
-    found: list[str] = []
+    singles = {_PROJECTOR, _TEMPLATE}
+    taken: set[str] = set()
+    found = []
     for file in files:
         kind = _kind(file.path)
-        found.append(_FILE if kind in (_PROJECTOR, _TEMPLATE) and kind in found else kind)
+        found.append(_FILE if kind in taken else kind)
+        taken |= {kind} & singles
     return found
 
 
@@ -78,9 +81,11 @@ def _names_of(kind: str, layers: Sequence[Descriptor]) -> list[str]:
 
 def _kind(path: str) -> str:
     name = path.rpartition("/")[2].lower()
+    if name.endswith((".gguf", ".mmproj")) and "mmproj" in name:
+        return _PROJECTOR
     for kind, ending in _WEIGHTS.items():
         if name.endswith(ending):
-            return _PROJECTOR if kind == _GGUF and "mmproj" in name else kind
+            return kind
     if name.endswith(".jinja"):
         return _TEMPLATE
     return _LICENSE if kind_of(path) == DOC and name.startswith(("license", "licence")) else _FILE

@@ -29,7 +29,7 @@ _CREATED = "org.opencontainers.image.created"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)  # RFC 3339
 # What model-spec's descriptor says of a model, by the annotations that OCI has for the same.
 _DESCRIBED = {
-    "name": "org.opencontainers.image.title",
+    "title": "org.opencontainers.image.title",
     "docURL": "org.opencontainers.image.documentation",
     "sourceURL": "org.opencontainers.image.source",
     "version": "org.opencontainers.image.version",
@@ -72,10 +72,11 @@ def draft(
         raise ValueError(f"created is a moment such as 2026-11-26T00:00:00Z, not {created!r}")
     files, notes = _sorted(files), dict(annotations or {})
     types = [kind_of(file.path).media_type for file in files]
+    artifact: str | None = None
     if format == "modelpack":
         config, config_type, artifact = _config(files, facts, notes, created), MODEL_CONFIG, MODEL_MANIFEST
     elif format == "docker":
-        config, config_type, artifact = docker.config(files, facts, created), docker.CONFIG, None
+        config, config_type = docker.config(files, facts, created), docker.CONFIG
         types = docker.media_types(files)
     else:
         config, config_type, artifact = b"{}", EMPTY_CONFIG, _ORAS_TYPE
