@@ -33,13 +33,13 @@ KIB = 1024
 MIB = 1024 * KIB
 GUESS = 64 * KIB  # of a header, which comes with the first request
 RNG = random.Random(13)
-LARGE = {f"layer.{number}": ("F32", [256, 1024], RNG.randbytes(MIB)) for number in range(4)}
+LARGE = {f"layer.{number}": ("I32", [256, 1024], RNG.randbytes(MIB)) for number in range(4)}
 FILE = safetensors_of(LARGE, format="pt")
 START = data_start(FILE)
 
 
-def floats(name: str) -> np.ndarray:
-    return np.frombuffer(LARGE[name][2], "<f4").reshape(256, 1024)
+def numbers(name: str) -> np.ndarray:
+    return np.frombuffer(LARGE[name][2], "<i4").reshape(256, 1024)
 
 
 class Rig:
@@ -48,7 +48,7 @@ class Rig:
     def __init__(self, stack, folder, **server):
         self.faults = HTTPFaults()
         application = OCIRegistry(folder / "server", **{"chunksums": False, **server})
-        self.registry = stack.enter_context(running_registry(middleware=lambda _: self.faults(application)))
+        self.registry = stack.enter_context(running_registry(folder / "server", middleware=lambda _: self.faults(application)))
         self.url = self.registry.url
         self.folder = folder
         self._stack = stack
@@ -96,17 +96,17 @@ def test_one_tensor_moves_its_own_bytes_and_the_header(rig):
     tensors = rig.open(name)
     assert [GUESS] == [request.sent for request in rig.blobs() if request.status == 206]
     array = tensors["layer.2"]
-    assert np.array_equal(floats("layer.2"), array)
+    assert np.array_equal(numbers("layer.2"), array)
     (request,) = rig.blobs()
     assert (MIB, f"bytes={START + 2 * MIB}-{START + 3 * MIB - 1}") == (request.sent, request.headers["range"])
-    assert ("float32", True, True) == (array.dtype.name, array.flags.owndata, array.flags.writeable)
+    assert ("int32", True, True) == (array.dtype.name, array.flags.owndata, array.flags.writeable)
     assert [] == os.listdir(rig.folder / "cache") if (rig.folder / "cache").exists() else True
 
 
 def test_a_slice_moves_its_rows(rig):
     tensors = rig.open(put_model(rig.url, {"model.safetensors": FILE}))
     rig.blobs()
-    whole = floats("layer.1")
+    whole = numbers("layer.1")
     for arguments, expected in (
         ((10, 20), whole[10:20]),
         ((slice(10, 20),), whole[10:20]),
@@ -140,7 +140,7 @@ def test_a_long_tensor_comes_in_chunks_side_by_side(rig):
     options = tk.TransferOptions(chunk_size=300_000, retry=IMPATIENT.retry)
     tensors = rig.open(put_model(rig.url, {"model.safetensors": FILE}), options)
     rig.blobs()
-    assert np.array_equal(floats("layer.0"), tensors["layer.0"])
+    assert np.array_equal(numbers("layer.0"), tensors["layer.0"])
     asked = rig.ranges()
     assert (4, MIB) == (len(asked), sum(end - start + 1 for start, end in asked))
 
@@ -175,9 +175,8 @@ def test_the_requests_for_many_files_are_bounded(rig):
 
     rig.faults.set(FaultRule(counting, path="/blobs/"))
     tensors = rig.open(name, tk.TransferOptions(concurrency=3))
-    assert (50, 3) == (len(tensors), most[0])
-    assert 50 == len(tensors.load())
-    assert most[0] == 3
+    assert (50, 50) == (len(tensors), len(tensors.load()))
+    assert 1 < most[0] <= 3
 
 
 def test_progress_is_told_in_bytes(rig):
@@ -257,7 +256,7 @@ def test_an_index_that_lies_is_no_matter(rig):
     lie = b'{"weight_map": {"layer.0": "elsewhere.safetensors", "more": "model.safetensors"}}'
     tensors = rig.open(put_model(rig.url, {"model.safetensors": FILE, "model.safetensors.index.json": lie}))
     assert list(LARGE) == list(tensors)
-    assert np.array_equal(floats("layer.0"), tensors["layer.0"])
+    assert np.array_equal(numbers("layer.0"), tensors["layer.0"])
 
 
 def test_a_model_without_such_files_says_what_it_has(rig):
@@ -306,7 +305,7 @@ def test_a_part_goes_on_where_it_was_cut(rig):
     tensors = rig.open(put_model(rig.url, {"model.safetensors": FILE}))
     rig.blobs()
     rig.faults.set(FaultRule(truncate(400_000), path="/blobs/", times=1))
-    assert np.array_equal(floats("layer.3"), tensors["layer.3"])
+    assert np.array_equal(numbers("layer.3"), tensors["layer.3"])
     (first, end), (second, same) = rig.ranges()
     assert (START + 3 * MIB, START + 4 * MIB - 1) == (first, end)
     assert (first < second <= first + 400_000, end) == (True, same)
@@ -319,25 +318,26 @@ def test_a_silent_connection_is_left(rig):
         tensors = rig.open(name.replace(host(rig.url), host(proxy.url)), options)
         proxy.cut()
         proxy.set([Faults(silent_after=300_000)])
-        assert np.array_equal(floats("layer.0"), tensors["layer.0"])
+        assert np.array_equal(numbers("layer.0"), tensors["layer.0"])
         tensors.close()
 
 
 def test_a_server_without_ranges_is_read_as_one_stream(rig):
     name = put_model(rig.url, {"model.safetensors": FILE})
-    rig.faults.set(FaultRule(ignore_range(), path="/blobs/"))
+    rule = FaultRule(ignore_range(), path="/blobs/")
+    rig.faults.set(rule)
     tensors = rig.open(name, tk.TransferOptions(chunk_size=100_000))
-    rig.blobs()
+    assert 1 == rule.hits
     arrays = tensors.load(["layer.3", "layer.1"])
-    assert all(np.array_equal(floats(name), array) for name, array in arrays.items())
-    assert 1 == len(rig.blobs())
+    assert all(np.array_equal(numbers(name), array) for name, array in arrays.items())
+    assert 2 == rule.hits
 
 
 def test_ranges_that_are_lost_meanwhile_are_read_over(rig):
     name = put_model(rig.url, {"model.safetensors": FILE})
     tensors = rig.open(name)
     rig.faults.set(FaultRule(ignore_range(), path="/blobs/"), FaultRule(truncate(3 * MIB), path="/blobs/", times=1))
-    assert np.array_equal(floats("layer.2"), tensors["layer.2"])
+    assert np.array_equal(numbers("layer.2"), tensors["layer.2"])
 
 
 def test_a_missing_blob_and_a_refusal_are_errors_of_the_registry(rig):
@@ -393,11 +393,11 @@ def test_a_list_of_chunks_verifies_what_is_read(listing):
     tensors = listing.open(name)
     assert {True} == {tensors.info(each).verified for each in tensors}
     listing.blobs()
-    assert np.array_equal(floats("layer.1")[:2], tensors.slice("layer.1", 0, 2))
+    assert np.array_equal(numbers("layer.1")[:2], tensors.slice("layer.1", 0, 2))
     first = (START + MIB) // 100_000 * 100_000
     # The chunk that has the rows, and the one that has the header, which came without a proof.
     assert [(0, 99_999), (first, first + 99_999)] == listing.ranges()
-    assert np.array_equal(floats("layer.1")[:2], tensors.slice("layer.1", 0, 2))
+    assert np.array_equal(numbers("layer.1")[:2], tensors.slice("layer.1", 0, 2))
     assert [(first, first + 99_999)] == listing.ranges()
 
 
@@ -405,7 +405,7 @@ def test_what_came_wrong_once_is_fetched_again_and_twice_is_an_error(listing):
     name = put_model(listing.url, {"model.safetensors": FILE})
     tensors = listing.open(name, require_verified=True)
     listing.faults.set(FaultRule(corrupt(5000), path="/blobs/", times=1))
-    assert np.array_equal(floats("layer.1")[:2], tensors.slice("layer.1", 0, 2))
+    assert np.array_equal(numbers("layer.1")[:2], tensors.slice("layer.1", 0, 2))
     listing.faults.set(FaultRule(corrupt(5000), path="/blobs/"))
     with pytest.raises(tk.DigestMismatchError, match=r"the bytes \d+-\d+ are not what their digest sha256:\w+ says"):
         tensors.slice("layer.1", 0, 2)
@@ -426,7 +426,7 @@ def test_a_list_that_cannot_be_had_is_done_without(listing):
     listing.faults.set(FaultRule(truncate(200), path="/chunksums/"))
     tensors = listing.open(name)
     assert not tensors.info("layer.0").verified
-    assert np.array_equal(floats("layer.0"), tensors["layer.0"])
+    assert np.array_equal(numbers("layer.0"), tensors["layer.0"])
     with pytest.raises(tk.VerificationError):
         listing.open(name, require_verified=True)
 
@@ -441,8 +441,8 @@ def test_what_was_pulled_is_read_there_and_is_verified(rig):
     rig.blobs()
     with registry.open_tensors(name, require_verified=True) as tensors:
         assert tensors.info("layer.2").verified
-        assert np.array_equal(floats("layer.2"), tensors["layer.2"])
-        assert np.array_equal(floats("layer.2")[5:7], tensors.slice("layer.2", 5, 7))
+        assert np.array_equal(numbers("layer.2"), tensors["layer.2"])
+        assert np.array_equal(numbers("layer.2")[5:7], tensors.slice("layer.2", 5, 7))
     assert [] == rig.blobs()
 
 
@@ -452,11 +452,11 @@ def test_a_file_that_nobody_knows_is_hashed_once(rig):
     blobs.mkdir(parents=True)
     file = blobs / digest_of(FILE).replace(":", "-")
     file.write_bytes(FILE)
-    assert np.array_equal(floats("layer.2"), rig.open(name, require_verified=True)["layer.2"])
+    assert np.array_equal(numbers("layer.2"), rig.open(name, require_verified=True)["layer.2"])
     file.write_bytes(FILE[:-1] + b"?")
     tensors = rig.open(name)
     assert not tensors.info("layer.3").verified
-    assert np.array_equal(floats("layer.3"), tensors["layer.3"])
+    assert np.array_equal(numbers("layer.3"), tensors["layer.3"])
 
 
 def test_a_file_of_the_cache_that_is_changed_meanwhile_is_left(rig):
@@ -467,12 +467,12 @@ def test_a_file_of_the_cache_that_is_changed_meanwhile_is_left(rig):
     with registry.open_tensors(name) as tensors, registry.open_tensors(name, require_verified=True) as strict:
         file.chmod(0o644)
         file.write_bytes(FILE[:-1] + b"?")
-        assert np.array_equal(floats("layer.3"), tensors["layer.3"])
+        assert np.array_equal(numbers("layer.3"), tensors["layer.3"])
         assert not tensors.info("layer.3").verified
         with pytest.raises(tk.VerificationError):
             strict["layer.3"]
         file.unlink()
-        assert np.array_equal(floats("layer.3"), tensors["layer.3"])
+        assert np.array_equal(numbers("layer.3"), tensors["layer.3"])
 
 
 def test_offline_the_cache_is_all_there_is(rig):
@@ -483,7 +483,7 @@ def test_offline_the_cache_is_all_there_is(rig):
     rig.registry.log.clear()
     offline = rig.client(offline=True)
     with offline.open_tensors(name, require_verified=True) as tensors:
-        assert np.array_equal(floats("layer.0"), tensors["layer.0"])
+        assert np.array_equal(numbers("layer.0"), tensors["layer.0"])
         (rig.folder / "cache" / "blobs" / digest_of(FILE).replace(":", "-")).unlink()
         with pytest.raises(tk.SourceError):
             tensors["layer.0"]
@@ -529,7 +529,7 @@ def test_several_threads_read_at_once(listing):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(np.array_equal(floats(name), found[name]) for name in LARGE)
+    assert all(np.array_equal(numbers(name), found[name]) for name in LARGE)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -540,11 +540,11 @@ def test_a_forked_child_reads(rig):
     child = os.fork()
     if child == 0:
         try:
-            os._exit(0 if np.array_equal(floats("layer.1"), tensors["layer.1"]) else 1)
+            os._exit(0 if np.array_equal(numbers("layer.1"), tensors["layer.1"]) else 1)
         except BaseException:
             os._exit(2)
     assert 0 == os.waitpid(child, 0)[1]
-    assert np.array_equal(floats("layer.2"), tensors["layer.2"])
+    assert np.array_equal(numbers("layer.2"), tensors["layer.2"])
 
 
 def test_without_numpy_nothing_is_asked(rig, monkeypatch):
@@ -563,5 +563,5 @@ def test_the_function_uses_the_registry_of_the_process(rig, monkeypatch):
     monkeypatch.setattr(defaults, "_made", {})
     with tk.open_tensors(put_model(rig.url, {"model.safetensors": FILE})) as tensors:
         assert isinstance(tensors, tk.Tensors)
-        assert np.array_equal(floats("layer.0")[:1], tensors.slice("layer.0", 0, 1))
+        assert np.array_equal(numbers("layer.0")[:1], tensors.slice("layer.0", 0, 1))
     defaults.default().close()

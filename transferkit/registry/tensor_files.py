@@ -42,7 +42,7 @@ LIST_ATTEMPTS = 3  # at a list of chunks, which can be done without
 class TensorFile:
     """A safetensors file of a model. What is known of it is set while it is opened, by one worker."""
 
-    __slots__ = ("attempts", "blob", "chunks", "has_ranges", "head", "header", "is_local", "path", "seal")
+    __slots__ = ("blob", "chunks", "has_ranges", "head", "header", "is_local", "path", "seal")
 
     def __init__(self, path: str, blob: Descriptor) -> None:
         self.path = path
@@ -53,8 +53,6 @@ class TensorFile:
         """All its chunks with their digests, where the registry has a list, and the cache has not the file."""
         self.has_ranges = True
         """Whether its source sends a part when it is asked for one."""
-        self.attempts = 0
-        """At its list of chunks."""
         self.head: Head | None = Head(blob)
         """What has come of its header while that is read."""
         self.header: Header | None = None
@@ -144,15 +142,18 @@ class TensorFiles:
 
         ProtocolError: the list is a lie.
         """
-        try:
-            with closing(source.chunksums(file.blob, flow=flow)) as pairs:
-                chunks = list(islice(pairs, MOST_LISTED + 1))
-        except TransferKitError as error:
-            file.attempts += 1
-            if not error.retryable or file.attempts < LIST_ATTEMPTS:
-                raise  # a list that contradicts itself is an error: who lies about a blob is not asked for it
-            logger.debug("%s: it is read without a list of its chunks: %s", file.blob.digest.short, error)
-            return ()
+        chunks: list[Listed] = []
+        for attempt in range(1, LIST_ATTEMPTS + 1):
+            try:
+                with closing(source.chunksums(file.blob, flow=flow)) as pairs:
+                    chunks = list(islice(pairs, MOST_LISTED + 1))
+                break
+            except TransferKitError as error:
+                flow.check()
+                if not error.retryable:
+                    raise  # a list that contradicts itself is an error: who lies about a blob is not asked for it
+                logger.debug("%s: attempt %d at the list of its chunks: %s", file.blob.digest.short, attempt, error)
+                flow.wait(0.01 * attempt * attempt)
         # Long chunks would have us move too much for a small tensor.
         is_of_use = len(chunks) <= MOST_LISTED and all(chunk.size <= MAX_CHUNK for chunk, _ in chunks)
         return chunks if is_of_use else ()

@@ -144,12 +144,22 @@ def test_a_list_of_chunks_too_many_or_too_long_is_left(tmp_path, monkeypatch):
 
 
 def test_a_list_that_breaks_off_is_asked_for_again_and_then_done_without(tmp_path):
-    file, files = files_of(tmp_path, DATA, Source(DATA, [*listed(DATA, 300_000)[:1], ReadError("cut")]))
-    for _ in range(2):
-        with pytest.raises(ReadError):
-            files.locate(file, WorkerFlow())
-    files.locate(file, WorkerFlow())
-    assert (False, ()) == (file.is_local, file.chunks)
+    """The optional question fails nothing, whatever the retry policy of the call."""
+    whole = listed(DATA, 300_000)
+    for failures, expected in ((2, whole), (3, [])):
+        source, asked = Source(DATA), []
+
+        def chunksums(descriptor, *, flow, failures=failures, asked=asked):
+            asked.append(descriptor)
+            yield whole[0]
+            if len(asked) <= failures:
+                raise ReadError("cut")
+            yield from whole[1:]
+
+        source.chunksums = chunksums
+        file, files = files_of(tmp_path, DATA, source)
+        files.locate(file, WorkerFlow())
+        assert (expected, 3) == (file.chunks, len(asked))
 
 
 def test_a_header_goes_on_where_it_broke_off(tmp_path):
