@@ -1,5 +1,5 @@
-"""Lazy tensors beside safetensors' own library: it writes the files and reads them; docker-registry has them, on its disk
-and in an S3 store that it redirects to.
+"""Lazy tensors beside safetensors' own library, which writes the files and reads them; docker-registry has them, on its
+disk and in an S3 store that it redirects to.
 """
 
 from __future__ import annotations
@@ -49,14 +49,26 @@ def kind_of(dtype: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, dtype) if dtype.startswith(("bf", "float8")) else dtype)
 
 
+def serialized(tensors: dict[str, tuple[str, list[int], bytes]], **metadata: str) -> bytes:
+    """Have the library write a file."""
+    buffers = {name: np.frombuffer(data, np.uint8) for name, (_, _, data) in tensors.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=dtype, shape=shape, data_ptr=buffers[name].ctypes.data, data_len=buffers[name].nbytes
+        )
+        for name, (dtype, shape, _) in tensors.items()
+    }
+    return bytes(safetensors.serialize(specs, metadata=metadata))
+
+
 def test_every_type_comes_as_it_was_written(docker_registry: Any, tmp_path: Path) -> None:
     rng = random.Random(5)
-    written: dict[str, dict[str, Any]] = {}
+    written: dict[str, tuple[str, list[int], bytes]] = {}
     for dtype in TYPES:
         size = 1 if dtype.startswith("float4") else kind_of(dtype).itemsize
         data = bytes(rng.randrange(2) for _ in range(12)) if dtype == "bool" else rng.randbytes(12 * size)
-        written[f"t.{dtype}"] = {"dtype": dtype, "shape": [3, 4], "data": data}
-    file = safetensors.serialize(written, metadata={"format": "pt"})
+        written[f"t.{dtype}"] = (dtype, [3, 4], data)
+    file = serialized(written, format="pt")
     theirs = dict(safetensors.deserialize(file))
     name = put_model(docker_registry.url, {"model.safetensors": file})
     with tk.Registry(cache=tmp_path).open_tensors(name) as tensors:
@@ -91,7 +103,7 @@ def test_tensors_come_from_the_storage_behind_the_registry(
     s3_store: Any, run_docker_registry: Any, recording_proxy: Any, tmp_path: Path
 ) -> None:
     values = np.arange(4 * MIB, dtype="<f4").reshape(4096, 1024)
-    file = safetensors.serialize({"w": {"dtype": "float32", "shape": [4096, 1024], "data": values.tobytes()}})
+    file = serialized({"w": ("float32", [4096, 1024], values.tobytes())})
     with recording_proxy(s3_store.url) as storage:
         with run_docker_registry(
             tmp_path / "server", storage=s3_store.storage("tensors", endpoint=storage.url)

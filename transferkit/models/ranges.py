@@ -43,7 +43,7 @@ def cut(spans: Iterable[Span], most: int) -> list[Span]:
 
 
 def covering(spans: Iterable[Span], ends: Sequence[int]) -> list[int]:
-    """Return the numbers of the chunks that have all bytes of these spans; chunks follow each other, and end at ``ends``.
+    """Return the numbers of the chunks that have bytes of these spans; chunks follow each other, and end at ``ends``.
 
     >>> covering([(5, 12), (35, 36)], ends=[10, 20, 30, 40])
     [0, 1, 3]

@@ -83,7 +83,9 @@ def allocate(dtype: str, shape: tuple[int, ...], size: int) -> tuple[Array, memo
     try:
         array = np.empty((size,), np.uint8) if kind is None else np.empty(shape, kind)
     except ValueError as error:
-        raise InvalidModelError(f"no array can have the shape {list(shape)[:8]} of {len(shape)} axes: {error}") from error
+        raise InvalidModelError(
+            f"no array can have the shape {list(shape)[:8]} of {len(shape)} axes: {error}"
+        ) from error
     if array.nbytes != size:
         raise InvalidModelError(f"a tensor {dtype}{list(shape)} has {array.nbytes} bytes, and its header says {size}")
     return array, memoryview(array.reshape(-1).view(np.uint8))

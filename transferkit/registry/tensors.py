@@ -1,4 +1,4 @@
-"""The tensors of a model, read when they are asked for: a mapping of names to arrays, over all its safetensors files."""
+"""The tensors of a model, read when they are asked for: a mapping of names to arrays over its safetensors files."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ class Tensors(Closing, Mapping[str, Any]):
         return finish(found.dtype, array)
 
     def prove(self) -> None:
-        """Hold the headers of all files to their digests, as far as these are known. VerificationError: they have to be.
+        """Hold the headers of all files to their digests, as far as these are known; else the first read of each does.
 
-        A list of chunks counts from then on for each file; without this, from the first tensor that is read of it.
+        VerificationError: ``require_verified``, and nobody can verify a file.
         """
         self._check(self._files.files)
         self._read({file: [] for file in self._files.files})

@@ -26,7 +26,9 @@ def contents(*entries: Entry) -> Contents:
 
 
 def test_files_are_found_by_their_ending() -> None:
-    found = contents(entry("a.safetensors"), entry("a.safetensors.index.json"), entry("b/C.SafeTensors"), entry("c.bin"))
+    found = contents(
+        entry("a.safetensors"), entry("a.safetensors.index.json"), entry("b/C.SafeTensors"), entry("c.bin")
+    )
     assert ["a.safetensors", "b/C.SafeTensors"] == [file.path for file in opening._tensor_files(found, NAME, None)]
     chosen = opening._tensor_files(found, NAME, lambda path: path.startswith("b/"))
     assert ["b/C.SafeTensors"] == [file.path for file in chosen]
@@ -34,7 +36,9 @@ def test_files_are_found_by_their_ending() -> None:
 
 def test_what_is_packed_is_no_file_yet() -> None:
     packed = contents(entry("", Packing.TAR), entry("model.safetensors", Packing.TAR_GZIP))
-    with pytest.raises(InvalidModelError, match=r"has no \.safetensors files; it has application/x, model\.safetensors; what"):
+    with pytest.raises(
+        InvalidModelError, match=r"has no \.safetensors files; it has application/x, model\.safetensors; what"
+    ):
         opening._tensor_files(packed, NAME, None)
     both = contents(entry("w.safetensors"), entry("rest", Packing.TAR))
     assert ["w.safetensors"] == [file.path for file in opening._tensor_files(both, NAME, None)]

@@ -103,7 +103,9 @@ def test_what_is_not_its_digest_comes_again_from_its_start():
     memory = bytearray(500)
     part, worker = Part(BLOB, 0, 500, [(0, memoryview(memory))], digest_of(DATA[:500])), flow()
     wrong = DATA[:499] + bytes([DATA[499] ^ 1])
-    with pytest.raises(DigestMismatchError, match=r"the bytes 0-499 are not what their digest sha256:\w+ says") as caught:
+    with pytest.raises(
+        DigestMismatchError, match=r"the bytes 0-499 are not what their digest sha256:\w+ says"
+    ) as caught:
         read(Body(data=wrong), part, worker)
     assert (True, 0) == (caught.value.retryable, part.at)
     read(Body(), part, worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -102,7 +103,7 @@ def test_what_is_asked_for_fills_all_places_with_little_in_vain(bounds, size, wa
         read(Body(DATA[part.start : part.end], part.start, part.end - part.start), part, WorkerFlow(buffer=4096))
     assert [DATA[start:end] for start, end in spans] == [bytes(memory) for memory in memories]
     ranges = [(part.start, part.end) for part in parts]
-    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
     vain = sum(end - start for start, end in ranges) - sum(map(len, memories))
     if way == "plain":
         assert all(end - start <= size for start, end in ranges)
@@ -184,7 +185,9 @@ def test_a_header_goes_on_where_it_broke_off(tmp_path):
     assert 3 == len(source.asked)
 
 
-@pytest.mark.parametrize(("ranges", "size", "expected"), [(True, 100_000, True), (False, 100_000, False), (False, 9, True)])
+@pytest.mark.parametrize(
+    ("ranges", "size", "expected"), [(True, 100_000, True), (False, 100_000, False), (False, 9, True)]
+)
 def test_whether_a_server_has_ranges_is_seen_from_the_header(tmp_path, ranges, size, expected):
     data = safetensors_of({"w": ("U8", [size], bytes(size))})
     file, files = files_of(tmp_path, data, Source(data, ranges=ranges))
@@ -230,7 +233,9 @@ def test_what_is_known_is_not_hashed_again(tmp_path, monkeypatch):
     files.open(file, WorkerFlow())
     reads = []
     real = cache.disk.preadv
-    monkeypatch.setattr(cache.disk, "preadv", lambda fd, buffer, at: reads.append((at, len(buffer))) or real(fd, buffer, at))
+    monkeypatch.setattr(
+        cache.disk, "preadv", lambda fd, buffer, at: reads.append((at, len(buffer))) or real(fd, buffer, at)
+    )
     (part,) = file.parts([(50_000, memoryview(bytearray(10)))], None)
     files.fetch(file, part, WorkerFlow(), is_local=True)
     assert [(50_000, 10)] == reads
