@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from itertools import pairwise
 from types import SimpleNamespace
@@ -221,6 +222,25 @@ def test_a_store_that_believes_no_earlier_run_is_read_to_the_end(tmp_path):
         changed.write(b"?")
     (part,) = file.parts(place, None)
     with pytest.raises(SourceError):
+        files.fetch(file, part, WorkerFlow(), is_local=True)
+
+
+def test_a_file_that_is_changed_while_it_is_read_is_an_error(tmp_path, monkeypatch):
+    data = safetensors_of({"w": ("U8", [100_000], bytes(100_000))})
+    cache = DiskCache(tmp_path)
+    cache.put(data)
+    file = TensorFile("a", blob_of(data))
+    files = TensorFiles([file], cache, None)
+    files.open(file, WorkerFlow())
+    real, path = cache.disk.preadv, cache.path(file.blob.digest)
+
+    def preadv(fd, buffer, at):
+        os.utime(path, ns=(1, 1))
+        return real(fd, buffer, at)
+
+    monkeypatch.setattr(cache.disk, "preadv", preadv)
+    (part,) = file.parts([(50_000, memoryview(bytearray(10)))], None)
+    with pytest.raises(SourceError, match="changed while it was read"):
         files.fetch(file, part, WorkerFlow(), is_local=True)
 
 
