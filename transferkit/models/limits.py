@@ -18,7 +18,7 @@ _SLOW = 10_000_000  # bytes a second: below it a time limit is worth a word, 80 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one registry takes, in bytes, layers and seconds; ``None`` where nothing is known. ``source`` says who says."""
+    """What one registry takes, in bytes, layers and seconds, and who says so; ``None`` where nothing is known."""
 
     hosts: str
     """A regular expression of the whole host name."""
