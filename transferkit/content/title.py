@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -63,19 +63,28 @@ def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
 def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
     """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
     found: dict[str, Descriptor] = {}
-    folded: dict[str, str] = {}
     for title, descriptor in named:
         check_title(title)
-        other = folded.setdefault(_folded(title), title)
-        if other != title or (title in found and found[title].digest != descriptor.digest):
+        if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    for title in found:
-        parts = _folded(title).split("/")
+    for problem in collisions(found):
+        raise InvalidNameError(problem)
+    return found
+
+
+def collisions(titles: Iterable[str]) -> Iterator[str]:
+    """Yield, as sentences, which of some titles, each of them there once, cannot all be files on every system."""
+    folded: dict[str, str] = {}
+    for title in titles:
+        other = folded.setdefault(_folded(title), title)
+        if other != title:
+            yield f"two files have the titles {other[:200]!r} and {title[:200]!r}; they would be one file"
+    for title in folded:
+        parts = title.split("/")
         for end in range(1, len(parts)):
             if (folder := "/".join(parts[:end])) in folded:
-                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
-    return found
+                yield f"the title {folded[folder][:200]!r} is a file and a folder"
 
 
 def _folded(title: str) -> str:

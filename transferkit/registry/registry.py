@@ -6,21 +6,27 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 from transferkit.arguments import check, shown
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.manifest import Manifest
-from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.errors import InvalidManifestError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.registry import copying, local, pulling, pushing, repairing
 from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
+from transferkit.registry.folder_pull import FolderArguments, Own, pull_folder
+from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
 from transferkit.registry.opening import open_tensors
+from transferkit.registry.snapshots import snapshot
 from transferkit.registry.tensors import Tensors
+from transferkit.report import FolderReport
+from transferkit.storage.cache import DiskCache
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
@@ -42,27 +48,86 @@ class Registry(Asking):
 
     # -- moving
 
-    def pull(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Document:
+    @overload
+    def pull(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Document: ...
+    @overload
+    def pull(
+        self,
+        name: str,
+        *,
+        to: str | os.PathLike[str],
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
+        link: str = "auto",
+        overwrite: bool = False,
+        cache: DiskCache | None = ...,
+        platform: str | None = None,
+        **call: Unpack[Arguments],
+    ) -> FolderReport: ...
+    def pull(
+        self,
+        name: str,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
+        link: str = "auto",
+        overwrite: bool = False,
+        cache: DiskCache | Own | None = Own.CACHE,
+        platform: str | None = None,
+        **call: Unpack[Arguments],
+    ) -> Document | FolderReport:
         """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
 
         The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
 
+        With ``to`` its files go into that folder, by their names, and a :class:`FolderReport` is returned. ``only`` and
+        ``exclude`` choose them: a pattern, several, or a function of a path. ``format`` reads the manifest as one of
+        ``modelpack``, ``oras``, ``docker``, ``kitops``, ``ollama`` and ``image``. ``link`` says how a file comes from
+        the cache: ``auto`` takes the first that the file system has of ``reflink``, ``hard`` (the file is read-only)
+        and ``copy``; ``none``, or ``cache=None``, that it does not, but straight from the registry. A file that
+        somebody has changed is replaced with ``overwrite`` alone.
+
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
-            InvalidManifestError: it is malformed, has no layers, or is an index that has nothing for the platform.
+            InvalidManifestError: it is malformed, has no layers or no files, or is an index that has nothing for the
+                platform.
+            StorageError: a file in the folder was changed, or the disk refused.
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
         """
-        check(platform=platform)
+        check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
         reference, wanted, arguments = self._reference(name), platform or local_platform(), Call(**call)
+        if to is not None:
+            used = self.cache if isinstance(cache, Own) else cache
+            asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
+            with self._job(arguments, reference, WORKERS_DOWN) as job:
+                return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline)
         if self.offline:
             graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
-            local.check_complete(self.cache, graph, name)
+            local.check_complete(self.cache, graph.blobs, name)
         else:
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 graph = pulling.pull(job, self.cache, reference, wanted)
         return graph.chosen(wanted)
+
+    def snapshot(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Path:
+        """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.
+
+        It is made once, however many processes ask for it at the same time; the others wait, and see how far it is.
+        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last.
+
+        Raises:
+            ManifestNotFoundError: there is no such model; or, offline, it is not in the cache.
+            TransferKitError, CancelledError: as for ``pull``.
+        """
+        check(platform=platform)
+        reference, wanted = self._reference(name), platform or local_platform()
+        with self._job(Call(**call), reference, WORKERS_DOWN) as job:
+            return Path(snapshot(job, self.cache, reference, wanted, offline=self.offline))
 
     def push(
         self,
@@ -70,26 +135,45 @@ class Registry(Asking):
         *,
         source: str | None = None,
         files: Files | None = None,
+        folder: str | os.PathLike[str] | None = None,
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
-        **call: Unpack[Arguments],
+        **keywords: Unpack[PushArguments],
     ) -> Document:
-        """Push a model of the cache, by default the one of the same name, or ``files``; return its manifest.
+        """Push a model of the cache, by default the one of the same name, or ``files``, or a ``folder``.
+
+        The manifest is returned. Everything is looked for before the first request, and the tag comes last.
 
         Files are paths, or a mapping of titles to paths; a file's title is its name. They become the layers of an
-        artifact of ``artifact_type``. Everything is looked for before the first request, and the tag comes last.
+        artifact of ``artifact_type``.
+
+        A folder is pushed as a model whose files have their paths, in the ``format`` ``"modelpack"`` (the default),
+        ``"oras"`` or ``"docker"``. ``only`` and ``exclude`` choose files, each by a pattern, by several, or by a function of
+        the path. A file is hashed once, and remembered by size, times and inode; ``progress`` tells what is hashed, and
+        then, from 0 again, what is sent. ``ollama=True`` pushes a second manifest over the same blobs for Ollama's
+        client, under the tag with ``-ollama`` behind it. ``sign(manifest)`` returns a Sigstore bundle, before the first
+        byte is sent; it is pushed as a referrer. Limits of the registry that are known to be in the way are logged as
+        warnings, and told by ``plan_push``.
 
         Raises:
-            SourceError: a blob or file is missing, or not what its digest says; no manifest was sent.
+            SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
+                (``.problems``); no manifest was sent.
+            InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
+            ValueError: there is no such format.
             TransferKitError, CancelledError: as for ``upload``.
         """
         check(source=source, files=files, artifact_type=artifact_type, annotations=annotations)
-        target = self._reference(name)
-        self._check_online(f"push {target}")
-        if target.digest is not None:
-            raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
-        with self._job(Call(**call), target, WORKERS_UP) as job:
+        target, (own, call) = self._target(name), split(keywords)
+        if folder is not None:
+            if source is not None or files is not None or artifact_type is not None:
+                raise TypeError("folder is pushed alone: without source, files and artifact_type")
+            wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
+            with self._job(call, target, WORKERS_UP) as job:
+                return push_folder(job, self.cache, target, wanted, call.logger)
+        if own:
+            raise TypeError(f"{' and '.join(own)} cannot be without folder")
+        with self._job(call, target, WORKERS_UP) as job:
             if files is not None:
                 return pushing.push_files(job, self.cache, files, target, artifact_type, annotations or {}).root
             origin = self._reference(source or name)
@@ -156,15 +240,16 @@ class Registry(Asking):
         *,
         platform: str | None = None,
         only: Only = None,
+        exclude: Only = None,
         require_verified: bool = False,
         **call: Unpack[Arguments],
     ) -> Tensors:
         """Open the tensors of a model: a mapping of their names to ``numpy`` arrays, which are read one by one.
 
         The headers of its safetensors files are read, and nothing else; each tensor comes when it is asked for, from
-        the cache where its file is there, else from the registry. ``only`` chooses files, as for ``export``. The other
-        keywords hold for all that is read. ``require_verified`` refuses what cannot be verified: files that the cache
-        does not have, of a registry without lists of their chunks.
+        the cache where its file is there, else from the registry. ``only`` and ``exclude`` choose files, as for
+        ``pull``. The other keywords hold for all that is read. ``require_verified`` refuses what cannot be verified:
+        files that the cache does not have, of a registry without lists of their chunks.
 
         Raises:
             ModuleNotFoundError: numpy is not installed (``pip install 'transferkit[tensors]'``).
@@ -173,7 +258,7 @@ class Registry(Asking):
             BlobNotFoundError: a file is missing; offline, it is not in the cache.
             TransferKitError, CancelledError: as for ``pull``.
         """
-        check(platform=platform, only=only)
+        check(platform=platform, only=only, exclude=exclude)
         reference = self._reference(name)
         begin = partial(self._job, Call(**call), reference, WORKERS_DOWN)
         return open_tensors(
@@ -182,6 +267,7 @@ class Registry(Asking):
             platform or local_platform(),
             begin,
             only=only,
+            exclude=exclude,
             offline=self.offline,
             require_verified=require_verified,
         )

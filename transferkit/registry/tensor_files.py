@@ -30,7 +30,7 @@ from transferkit.transfer.flow import WorkerFlow
 
 logger = logging.getLogger(__name__)
 
-Source: TypeAlias = "Repository | MirroredRepository"
+Source = Repository | MirroredRepository
 Listed: TypeAlias = "tuple[Chunk, Digest]"
 
 GUESS = 64 * 1024  # bytes: the header of a file of some 500 tensors comes with the first request

@@ -240,5 +240,5 @@ def _by_name(files: Iterable[TensorFile]) -> dict[str, tuple[TensorFile, safeten
             first, _ = found.setdefault(name, (file, tensor))
             if first is not file:
                 text = f"both {first.path} and {file.path} have a tensor {name[:200]!r}"
-                raise InvalidModelError(f"{text}; choose between them with only=")
+                raise InvalidModelError(f"{text}; choose between them with only= or exclude=")
     return found

@@ -7,11 +7,10 @@ import hashlib
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidModelError
+from transferkit.errors import InvalidModelError
 from transferkit.models.values import Contents, Entry, Packing
 from transferkit.names import Reference
 from transferkit.registry import opening
-from transferkit.storage.cache import DiskCache
 
 NAME = Reference.parse("h:1/n/m:t")
 
@@ -29,8 +28,10 @@ def test_files_are_found_by_their_ending() -> None:
     found = contents(
         entry("a.safetensors"), entry("a.safetensors.index.json"), entry("b/C.SafeTensors"), entry("c.bin")
     )
-    assert ["a.safetensors", "b/C.SafeTensors"] == [file.path for file in opening._tensor_files(found, NAME, None)]
-    chosen = opening._tensor_files(found, NAME, lambda path: path.startswith("b/"))
+    assert ["a.safetensors", "b/C.SafeTensors"] == [
+        file.path for file in opening._tensor_files(found, NAME, None, None)
+    ]
+    chosen = opening._tensor_files(found, NAME, lambda path: path.startswith("b/"), None)
     assert ["b/C.SafeTensors"] == [file.path for file in chosen]
 
 
@@ -39,20 +40,6 @@ def test_what_is_packed_is_no_file_yet() -> None:
     with pytest.raises(
         InvalidModelError, match=r"has no \.safetensors files; it has application/x, model\.safetensors; what"
     ):
-        opening._tensor_files(packed, NAME, None)
+        opening._tensor_files(packed, NAME, None, None)
     both = contents(entry("w.safetensors"), entry("rest", Packing.TAR))
-    assert ["w.safetensors"] == [file.path for file in opening._tensor_files(both, NAME, None)]
-
-
-def test_a_config_of_the_cache_is_read_there(tmp_path) -> None:
-    cache = DiskCache(tmp_path)
-    config = cache.put(b'{"a":1}')
-    assert b'{"a":1}' == opening._read_config(None, cache, config, None)  # type: ignore[arg-type]
-
-
-def test_a_config_that_is_nowhere_or_too_long_is_refused(tmp_path) -> None:
-    cache, digest = DiskCache(tmp_path), f"sha256:{64 * 'a'}"
-    with pytest.raises(BlobNotFoundError, match="offline"):
-        opening._read_config(None, cache, Descriptor(digest, 5), None)  # type: ignore[arg-type]
-    with pytest.raises(InvalidManifestError, match="4194304 are read"):
-        opening._read_config(None, cache, Descriptor(digest, 2**40), object())  # type: ignore[arg-type]
+    assert ["w.safetensors"] == [file.path for file in opening._tensor_files(both, NAME, None, None)]
