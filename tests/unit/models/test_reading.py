@@ -238,7 +238,7 @@ FORMAT = st.sampled_from([None, "modelpack", "oras", "docker", "kitops", "ollama
 
 
 @given(types | st.none(), st.lists(layers, max_size=4), types | st.none(), kitfiles | st.binary(max_size=5), FORMAT)
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_any_manifest_has_files_or_the_documented_errors(
     config: str | None, layers: list[dict[str, Any]], artifact: str | None, kitfile: Any, format: str | None
 ) -> None:
