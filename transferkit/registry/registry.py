@@ -93,8 +93,7 @@ class Registry(Asking):
 
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
-            InvalidManifestError: it is malformed, has no layers or no files, or is an index that has nothing for the
-                platform.
+            InvalidManifestError: it is malformed, has no layers or files, or is an index with nothing for the platform.
             StorageError: a file in the folder was changed, or the disk refused.
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
@@ -156,8 +155,7 @@ class Registry(Asking):
         told by ``plan_push``.
 
         Raises:
-            SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
-                (``.problems``); no manifest was sent.
+            SourceError: a blob or file is missing, is not what it was, or cannot be pushed; no manifest was sent.
             InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
             ValueError: there is no such format.
