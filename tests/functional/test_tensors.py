@@ -266,7 +266,7 @@ def test_two_files_with_the_same_tensor_are_an_error_that_names_both(rig):
     ):
         rig.open(name)
     assert b"2" == rig.open(name, only="unet/*")["w"].tobytes()
-    assert b"1" == rig.open(name, exclude=iter(["unet/*", "x/*"]))["w"].tobytes()
+    assert b"1" == rig.open(name, exclude=["unet/*", "x/*"])["w"].tobytes()
     with pytest.raises(tk.InvalidModelError, match=r"is wanted; it has text/model\.safetensors, unet"):
         rig.open(name, only="nothing")
 

@@ -20,7 +20,7 @@ from transferkit.models.reading import files_of, wants_config
 from transferkit.models.values import Contents
 from transferkit.names import Reference
 from transferkit.registry import local, pulling
-from transferkit.registry.export import Only, chosen, patterns
+from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_filling import Bring, Filling
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
@@ -88,7 +88,7 @@ def fill_folder(
         IncompleteError, TransferKitError: something did not come; the folder is as it was.
     """
     began = time.monotonic()
-    only, exclude = patterns(only), patterns(exclude)
+    only, exclude = _patterns(only), _patterns(exclude)
     place = _place(job, folder, cache, disk)
     job.held.callback(place.close)
     filling = Filling(
@@ -148,7 +148,7 @@ def pull_folder(
     config = config_of(job, manifest, cache, source, arguments.to)
     bring: Bring | None = None
     if offline and cache is known:
-        bring = partial(check_there, known, str(reference))
+        bring = partial(check_there, known, str(reference), 0)
     elif cache is not None and not offline and arguments.only is None and arguments.exclude is None:
         bring = partial(_bring_all, job, cache, reference, graph, source)
     return fill_folder(
@@ -179,10 +179,10 @@ def graph_of(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
     return collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted), site.source
 
 
-def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> tuple[int, int]:
-    """See that blobs are in the cache, where nothing can be fetched; IncompleteError: some are not."""
+def check_there(cache: DiskCache, name: str, told: int, blobs: Sequence[Descriptor]) -> tuple[int, int]:
+    """See that blobs are in the cache, as nothing is fetched; IncompleteError: some are not."""
     local.check_complete(cache, blobs, name)
-    return 0, sum(blob.size for blob in blobs)
+    return 0, told
 
 
 def _bring_all(
@@ -240,3 +240,8 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, di
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
     rehash = options.rehash_existing
     return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
+
+
+def _patterns(only: Only) -> Only:
+    """Return patterns that can be gone through more than once."""
+    return only if only is None or isinstance(only, str) or callable(only) else tuple(only)
