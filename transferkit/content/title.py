@@ -7,6 +7,7 @@ of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written h
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -48,21 +49,34 @@ def check_title(title: str) -> str:
     return title
 
 
+def check_paths(paths: Iterable[str]) -> None:
+    """Check the paths of files that are to lie in one folder.
+
+    Raises:
+        InvalidNameError: one of them is none, two would be one file on some system, or one is a file and a folder.
+    """
+    folded: dict[str, str] = {}
+    for path in paths:
+        key = check_title(path).casefold()
+        if key in folded:
+            raise InvalidNameError(f"two files have the path {path[:200]!r}; they would be one file")
+        folded[key] = path
+    for key in folded:
+        parts = key.split("/")
+        for end in range(1, len(parts)):
+            if (folder := "/".join(parts[:end])) in folded:
+                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
+
+
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
     """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
     found: dict[str, Descriptor] = {}
-    folded: dict[str, str] = {}
     for descriptor in descriptors:
         title = title_of(descriptor)
         if title is None:
             continue
-        other = folded.setdefault(title.casefold(), title)
-        if other != title or (title in found and found[title].digest != descriptor.digest):
+        if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    for title in found:
-        parts = title.casefold().split("/")
-        for end in range(1, len(parts)):
-            if (folder := "/".join(parts[:end])) in folded:
-                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
+    check_paths(found)
     return found

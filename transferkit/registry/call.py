@@ -19,6 +19,7 @@ from transferkit.options import HostOptions, TransferOptions
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Sites
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.layout import Tagged
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.threads import WORKERS
@@ -123,6 +124,9 @@ class Calls(Closing):
 
     def _reference(self, name: str) -> Reference:
         return Reference.parse(name, self.mask)
+
+    def _end(self, what: str | Tagged) -> Reference | Tagged:
+        return what if isinstance(what, Tagged) else self._reference(what)
 
     def _check_online(self, what: str) -> None:
         if self.offline:

@@ -14,11 +14,13 @@ from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
+from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import copying, local, pulling, pushing, repairing
 from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
+from transferkit.registry.hub import HubEnd
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
@@ -102,6 +104,9 @@ class Registry(Asking):
         *,
         platform: str = ALL,
         referrers: bool = False,
+        only: Only = None,
+        exclude: Only = None,
+        format: str = "modelpack",
         **call: Unpack[Arguments],
     ) -> Document:
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
@@ -110,17 +115,25 @@ class Registry(Asking):
         (signatures).
         What the target has is left, so a copy that was interrupted is completed by the next. Either end may be a tag in
         an image layout on disk: ``OCILayout(path).at("v1")``.
+        The source may be a repository of the Hugging Face hub, ``hf://org/model@revision``: its files, or those that
+        ``only`` and ``exclude`` choose, become the layers of a manifest in the ``format`` of a push (:doc:`hub`).
 
         Raises:
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
-        origin = source if isinstance(source, Tagged) else self._reference(source)
-        destination = target if isinstance(target, Tagged) else self._reference(target)
+        check(only=only, exclude=exclude)
+        is_hub = is_hub_name(source)
+        if not is_hub and (only is not None or exclude is not None):
+            raise TypeError("only= and exclude= choose files of a repository of the hub; of a registry all is copied")
+        origin: Reference | Tagged | HubName
+        origin = HubName.parse(source) if is_hub else self._end(source)
+        destination = self._end(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
         about = next((end for end in (destination, origin) if isinstance(end, Reference)), None)
         with self._job(Call(**call), about, WORKERS_UP) as job:
-            return copying.copy(job, origin, destination, platform, referrers=referrers)
+            start = HubEnd(job, origin, format, only, exclude) if isinstance(origin, HubName) else origin
+            return copying.copy(job, start, destination, platform, referrers=referrers)
 
     def export(
         self,
