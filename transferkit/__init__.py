@@ -71,6 +71,7 @@ __all__ = [
     "InvalidDescriptorError",
     "InvalidDigestError",
     "InvalidManifestError",
+    "InvalidModelError",
     "InvalidNameError",
     "Manifest",
     "ManifestNotFoundError",

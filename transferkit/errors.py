@@ -7,6 +7,7 @@
     ├── InvalidDigestError(ValueError)
     ├── InvalidDescriptorError(ValueError)
     ├── InvalidManifestError(ValueError)
+    ├── InvalidModelError(ValueError)
     ├── NotFoundError(LookupError)
     │   ├── BlobNotFoundError
     │   └── ManifestNotFoundError
@@ -89,6 +90,10 @@ class InvalidDescriptorError(TransferKitError, ValueError):
 
 class InvalidManifestError(TransferKitError, ValueError):
     """A manifest does not parse, lacks what it needs, or claims to be two things at once."""
+
+
+class InvalidModelError(TransferKitError, ValueError):
+    """A file of a model is not what its format says, or the files make no model of the format that was asked for."""
 
 
 class NotFoundError(TransferKitError, LookupError):

@@ -49,34 +49,24 @@ def check_title(title: str) -> str:
     return title
 
 
-def check_paths(paths: Iterable[str]) -> None:
-    """Check the paths of files that are to lie in one folder.
+def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
+    """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
+    return check_paths((title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None)
 
-    Raises:
-        InvalidNameError: one of them is none, two would be one file on some system, or one is a file and a folder.
-    """
+
+def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+    """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
+    found: dict[str, Descriptor] = {}
     folded: dict[str, str] = {}
-    for path in paths:
-        key = check_title(path).casefold()
-        if key in folded:
-            raise InvalidNameError(f"two files have the path {path[:200]!r}; they would be one file")
-        folded[key] = path
-    for key in folded:
-        parts = key.split("/")
+    for title, descriptor in named:
+        check_title(title)
+        other = folded.setdefault(title.casefold(), title)
+        if other != title or (title in found and found[title].digest != descriptor.digest):
+            raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
+        found[title] = descriptor
+    for title in found:
+        parts = title.casefold().split("/")
         for end in range(1, len(parts)):
             if (folder := "/".join(parts[:end])) in folded:
                 raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
-
-
-def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
-    """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
-    found: dict[str, Descriptor] = {}
-    for descriptor in descriptors:
-        title = title_of(descriptor)
-        if title is None:
-            continue
-        if title in found and found[title].digest != descriptor.digest:
-            raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
-        found[title] = descriptor
-    check_paths(found)
     return found

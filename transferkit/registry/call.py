@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
@@ -125,7 +125,7 @@ class Calls(Closing):
     def _reference(self, name: str) -> Reference:
         return Reference.parse(name, self.mask)
 
-    def _end(self, what: str | Tagged) -> Reference | Tagged:
+    def _end(self, what: Any) -> Reference | Tagged:
         return what if isinstance(what, Tagged) else self._reference(what)
 
     def _check_online(self, what: str) -> None:

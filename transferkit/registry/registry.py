@@ -122,11 +122,9 @@ class Registry(Asking):
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
         check(only=only, exclude=exclude)
-        is_hub = is_hub_name(source)
-        if not is_hub and (only is not None or exclude is not None):
+        origin = HubName.parse(source) if is_hub_name(source) else self._end(source)
+        if not isinstance(origin, HubName) and (only is not None or exclude is not None):
             raise TypeError("only= and exclude= choose files of a repository of the hub; of a registry all is copied")
-        origin: Reference | Tagged | HubName
-        origin = HubName.parse(source) if is_hub else self._end(source)
         destination = self._end(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
