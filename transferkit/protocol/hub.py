@@ -67,17 +67,21 @@ class Listing:
 
     files: list[HubFile] = field(default_factory=list)
     _entries: int = 0
+    _paths: set[str] = field(default_factory=set)
 
     def add(self, raw: bytes) -> None:
-        """Take in a page: all of it, or nothing."""
+        """Take in a page."""
         data = _json(raw)
         if not isinstance(data, list):
             raise ProtocolError("the hub's answer is no list of files")
         if self._entries + len(data) > MAX_ENTRIES:
             raise ProtocolError(f"the hub lists more than {MAX_ENTRIES} files and folders; refused")
-        files = list(_files(data))
+        for file in list(_files(data)):
+            if file.path in self._paths:
+                raise ProtocolError(f"the hub lists {file.path[:_SHOWN]!r} twice")
+            self._paths.add(file.path)
+            self.files.append(file)
         self._entries += len(data)
-        self.files += files
 
 
 def _files(entries: list[Any]) -> Iterator[HubFile]:
