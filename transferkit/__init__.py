@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, copy, pull, push
-    from transferkit.report import Plan, Report
+    from transferkit.report import Plan, PushPlan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
@@ -44,7 +44,7 @@ _HOMES = {
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "copy", "pull", "push"),
-    "report": ("Plan", "Report"),
+    "report": ("Plan", "PushPlan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
@@ -83,6 +83,7 @@ __all__ = [
     "Plan",
     "PooledAdapter",
     "ProtocolError",
+    "PushPlan",
     "RateLimitedError",
     "ReadError",
     "Reference",

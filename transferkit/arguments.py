@@ -48,6 +48,11 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | os.PathLike)
 
 
+_PATTERNS = (
+    lambda value: isinstance(value, str) or callable(value) or _is_listed(value),
+    'a pattern, such as "*.json", a list of patterns, or a function',
+)
+
 _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "src_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
@@ -63,7 +68,11 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "files": (_is_listed, "a list of paths, or a mapping of titles to paths"),
     "artifact_type": (_is_a(str), "a text"),
     "annotations": (_is_a(Mapping), "a mapping of texts"),
-    "only": (lambda value: isinstance(value, str) or callable(value), 'a pattern, such as "*.json", or a function'),
+    "only": _PATTERNS,
+    "exclude": _PATTERNS,
+    "folder": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "ollama": (_is_a(bool), "True or False"),
+    "sign": (callable, "a function from a Manifest to the bytes of a Sigstore bundle"),
     "hosts": (_is_a(Mapping), "a mapping of hosts to HostOptions"),
     "auth": (_is_auth, "a pair of texts (user, password), or a function that returns one for a host"),
     "token": (_is_a(str), "the text of a token"),

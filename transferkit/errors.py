@@ -30,7 +30,7 @@
     │   └── ServerError
     ├── StorageError(OSError)           never retried
     │   ├── OutOfSpaceError
-    │   └── SourceError                 a local file is missing, or not what its digest says
+    │   └── SourceError                 a local file is missing, or not what its digest says; .problems of a folder
     ├── RetriesExhaustedError           .attempts, caused by the last error, and of its class as well
     ├── IncompleteError                 .failures, by digest
     └── CancelledError
@@ -208,6 +208,9 @@ class OutOfSpaceError(StorageError):
 
 class SourceError(StorageError):
     """A local file that was to be sent is missing, unreadable, or not what its digest and size say."""
+
+    problems: tuple[str, ...] = ()
+    """Of a folder: all that cannot be pushed, a sentence each."""
 
 
 class RetriesExhaustedError(TransferKitError):

@@ -41,6 +41,30 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PushPlan:
+    """What a push of a folder would do. Sizes in bytes.
+
+    ``files`` are the paths of its files, sorted. Their contents and the documents about them are ``blobs`` distinct
+    blobs, of which the registry has ``present``; ``bytes`` are to be sent. ``limits`` are sentences about the known
+    limits of the registry that the push would break: it may fail there.
+
+    >>> PushPlan(files=("config.json", "model.safetensors"), blobs=3, present=1, bytes=2048)
+    <PushPlan 2 files, 2 of 3 blobs to send, 2.0 KiB>
+    """
+
+    files: tuple[str, ...] = ()
+    blobs: int = 0
+    present: int = 0
+    bytes: int = 0
+    limits: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        limits = "".join(f"; {sentence}" for sentence in self.limits)
+        blobs = f"{self.blobs - self.present} of {self.blobs} blobs to send"
+        return f"<PushPlan {len(self.files)} files, {blobs}, {human_bytes(self.bytes)}{limits}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The figures of one call. Sizes in bytes, times in seconds.
 

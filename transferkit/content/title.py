@@ -7,7 +7,8 @@ of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from unicodedata import normalize
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -15,6 +16,7 @@ from transferkit.errors import InvalidNameError
 TITLE = "org.opencontainers.image.title"
 _LONGEST = 1024  # characters of a title; a part of it is a file name, which has 255 bytes at most
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_UNPAIRED = re.compile(r"[\ud800-\udfff]")  # half a character; Python has it for a byte that is not UTF-8
 # Windows takes them for devices, whatever is behind the first dot.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?\Z", re.I)
 
@@ -37,6 +39,8 @@ def check_title(title: str) -> str:
     reason = "it is empty or too long" if not 0 < len(title) <= _LONGEST else ""
     if match := _FORBIDDEN.search(title):
         reason = f"it holds {match[0]!r}, which is a separator, a drive or a wildcard to some system"
+    if _UNPAIRED.search(title):
+        reason = "it is not UTF-8"
     for part in title.split("/") if not reason else ():
         if part in ("", ".", ".."):
             reason = "it is no plain relative path"
@@ -57,16 +61,37 @@ def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
 def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
     """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
     found: dict[str, Descriptor] = {}
-    folded: dict[str, str] = {}
     for title, descriptor in named:
         check_title(title)
-        other = folded.setdefault(title.casefold(), title)
-        if other != title or (title in found and found[title].digest != descriptor.digest):
+        if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    for title in found:
-        parts = title.casefold().split("/")
+    check_distinct(found)
+    return found
+
+
+def check_distinct(titles: Iterable[str]) -> None:
+    """Raise InvalidNameError where some titles, each there once, cannot all be files on every system."""
+    for problem in collisions(titles):
+        raise InvalidNameError(problem)
+
+
+def collisions(titles: Iterable[str]) -> Iterator[str]:
+    """Yield, as sentences, which of some titles, each there once, cannot all be files on every system.
+
+    Some systems take no notice of case, or of how a letter with an accent is composed.
+    """
+    folded: dict[str, str] = {}
+    for title in titles:
+        other = folded.setdefault(_folded(title), title)
+        if other != title:
+            yield f"two files have the title {title[:200]!r} (also {other[:200]!r}); they would be one file"
+    for title in folded:
+        parts = title.split("/")
         for end in range(1, len(parts)):
             if (folder := "/".join(parts[:end])) in folded:
-                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
-    return found
+                yield f"the title {folded[folder][:200]!r} is a file and a folder"
+
+
+def _folded(title: str) -> str:
+    return normalize("NFC", normalize("NFC", title).casefold())

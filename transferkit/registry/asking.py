@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
 from transferkit.registry import local
-from transferkit.registry.call import Arguments, Call, Calls
-from transferkit.report import Plan
+from transferkit.registry.call import WORKERS_UP, Arguments, Call, Calls
+from transferkit.registry.folder_push import FolderArguments, FolderPush, plan_folder, split
+from transferkit.report import Plan, PushPlan
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,6 +68,23 @@ class Asking(Calls):
         with self._job(Call(**call), reference) as job:
             site = job.site(reference)
             return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
+
+    def plan_push(
+        self,
+        name: str,
+        *,
+        folder: str | os.PathLike[str],
+        annotations: Mapping[str, str] | None = None,
+        **keywords: Unpack[FolderArguments],
+    ) -> PushPlan:
+        """Tell what ``push`` of this folder would send, for a question a blob; ``sign`` is not called.
+
+        The files are hashed, and remembered, so that the push does not hash them again. Raises as ``push`` does.
+        """
+        target, (own, call) = self._target(name), split(keywords)
+        wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
+        with self._job(call, target, WORKERS_UP) as job:
+            return plan_folder(job, self.cache, target, wanted)
 
     def unlink(self, name: str) -> bool:
         """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""

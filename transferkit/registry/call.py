@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
 from transferkit.content.flow import Closing
-from transferkit.errors import ConnectError
+from transferkit.errors import ConnectError, InvalidNameError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
 from transferkit.registry.job import Job
@@ -127,6 +127,14 @@ class Calls(Closing):
 
     def _end(self, what: Any) -> Reference | Tagged:
         return what if isinstance(what, Tagged) else self._reference(what)
+
+    def _target(self, name: str) -> Reference:
+        """Return what something is to be pushed to. InvalidNameError: that is a digest."""
+        target = self._reference(name)
+        self._check_online(f"push {target}")
+        if target.digest is not None:
+            raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
+        return target
 
     def _check_online(self, what: str) -> None:
         if self.offline:

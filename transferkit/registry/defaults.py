@@ -39,7 +39,7 @@ def pull(name: str, **keywords: Any) -> Document:
 
 
 def push(name: str, **keywords: Any) -> Document:
-    """Push a model or files, as :meth:`Registry.push` does."""
+    """Push a model, files or a folder, as :meth:`Registry.push` does."""
     return default().push(name, **keywords)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph
-from transferkit.content.title import check_title
+from transferkit.content.title import check_distinct, check_title
 from transferkit.errors import ManifestNotFoundError, NotFoundError, ProtocolError
 from transferkit.models.facts import Facts, facts_of
 from transferkit.models.values import ModelFile, ReadAt
@@ -64,7 +64,8 @@ def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
         has = ", ".join(file.path for file in listed[:20])[:300] or "none"
         raise NotFoundError(f"no file of {name} is wanted; it has {has}")
     for file in wanted:
-        check_title(file.path)  # which of them would be one file on some system, the draft or the folder says
+        check_title(file.path)
+    check_distinct(file.path for file in wanted)
     plain = [file for file in wanted if file.digest is None]
     source = HubFiles(repository, commit, wanted, _kept(plain))
     job.operation.each(plain, source.learn, total=sum(file.size for file in plain))

@@ -12,7 +12,7 @@ from transferkit.arguments import check, shown
 from transferkit.content.digest import Digest
 from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.manifest import Manifest
-from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.errors import InvalidManifestError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import copying, local, pulling, pushing, repairing
@@ -20,6 +20,7 @@ from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
+from transferkit.registry.folder_push import FolderArguments, FolderPush, push_folder, split
 from transferkit.registry.hub import HubEnd
 from transferkit.storage.layout import Tagged
 
@@ -70,26 +71,46 @@ class Registry(Asking):
         *,
         source: str | None = None,
         files: Files | None = None,
+        folder: str | os.PathLike[str] | None = None,
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
-        **call: Unpack[Arguments],
+        **keywords: Unpack[FolderArguments],
     ) -> Document:
-        """Push a model of the cache, by default the one of the same name, or ``files``; return its manifest.
+        """Push a model of the cache, by default the one of the same name, or ``files``, or a ``folder``.
+
+        The manifest is returned. Everything is looked for before the first request, and the tag comes last.
 
         Files are paths, or a mapping of titles to paths; a file's title is its name. They become the layers of an
-        artifact of ``artifact_type``. Everything is looked for before the first request, and the tag comes last.
+        artifact of ``artifact_type``.
+
+        A folder is pushed as a model whose files have their paths, in the ``format`` ``"modelpack"`` (the default),
+        ``"oras"`` or ``"docker"``. ``only`` and ``exclude`` choose files, each by a pattern, by several, or by a function of
+        the path. A file is hashed once, and remembered by size, times and inode; ``progress`` tells what is hashed, and
+        then, from 0 again, what is sent. ``ollama=True`` pushes a second manifest over the same blobs for Ollama's
+        client, under the tag with ``-ollama`` behind it. ``sign(manifest)`` returns a Sigstore bundle, before the first
+        byte is sent; it is pushed as a referrer. Limits of the registry that are known to be in the way are logged as
+        warnings, and told by ``plan_push``.
 
         Raises:
-            SourceError: a blob or file is missing, or not what its digest says; no manifest was sent.
+            SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
+                (``.problems``); no manifest was sent.
+            InvalidModelError: ``ollama`` or ``format`` has no use for these files.
+            InvalidManifestError: there are more files than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
+            ValueError: there is no such format.
             TransferKitError, CancelledError: as for ``upload``.
         """
         check(source=source, files=files, artifact_type=artifact_type, annotations=annotations)
-        target = self._reference(name)
-        self._check_online(f"push {target}")
-        if target.digest is not None:
-            raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
-        with self._job(Call(**call), target, WORKERS_UP) as job:
+        target, (own, call) = self._target(name), split(keywords)
+        if folder is not None:
+            if source is not None or files is not None or artifact_type is not None:
+                raise TypeError("folder is pushed alone: without source, files and artifact_type")
+            wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
+            with self._job(call, target, WORKERS_UP) as job:
+                return push_folder(job, self.cache, target, wanted, call.logger)
+        if own:
+            raise TypeError(f"{' and '.join(own)} cannot be without folder")
+        with self._job(call, target, WORKERS_UP) as job:
             if files is not None:
                 return pushing.push_files(job, self.cache, files, target, artifact_type, annotations or {}).root
             origin = self._reference(source or name)
