@@ -17,7 +17,7 @@ from transferkit.content.title import check_distinct, check_title
 from transferkit.errors import ManifestNotFoundError, NotFoundError, ProtocolError
 from transferkit.models.facts import Facts, facts_of
 from transferkit.models.values import ModelFile, ReadAt
-from transferkit.models.writing import draft
+from transferkit.models.writing import FORMATS, draft
 from transferkit.protocol.hub import HubFile, Listing
 from transferkit.protocol.hub_name import HubName
 from transferkit.protocol.listing import MAX_PAGES
@@ -111,6 +111,10 @@ class HubEnd:
     only: Only = None
     exclude: Only = None
     source: HubFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format is one of {', '.join(FORMATS)}, not {self.format!r}")
 
     def document(self) -> Document:
         """Return the manifest that its files get. The same commit has the same one, byte for byte."""
