@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from transferkit.names import Name, Reference
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
-    from transferkit.registry import Registry, copy, pull, push
-    from transferkit.report import Plan, PushPlan, Report
+    from transferkit.registry import Registry, copy, pull, push, snapshot
+    from transferkit.report import FolderReport, Plan, PushPlan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
@@ -43,8 +43,8 @@ _HOMES = {
     "names": ("Name", "Reference"),
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
-    "registry": ("Registry", "copy", "pull", "push"),
-    "report": ("Plan", "PushPlan", "Report"),
+    "registry": ("Registry", "copy", "pull", "push", "snapshot"),
+    "report": ("FolderReport", "Plan", "PushPlan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
@@ -65,6 +65,7 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "DiskCache",
+    "FolderReport",
     "HostOptions",
     "IncompleteError",
     "Index",
@@ -117,6 +118,7 @@ __all__ = [
     "plan",
     "pull",
     "push",
+    "snapshot",
     "upload",
 ]
 

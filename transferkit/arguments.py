@@ -48,10 +48,9 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | os.PathLike)
 
 
-_PATTERNS = (
-    lambda value: isinstance(value, str) or callable(value) or _is_listed(value),
-    'a pattern, such as "*.json", a list of patterns, or a function',
-)
+def _is_chosen(value: Any) -> bool:
+    return isinstance(value, str) or callable(value) or _is_listed(value)
+
 
 _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
@@ -68,8 +67,12 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "files": (_is_listed, "a list of paths, or a mapping of titles to paths"),
     "artifact_type": (_is_a(str), "a text"),
     "annotations": (_is_a(Mapping), "a mapping of texts"),
-    "only": _PATTERNS,
-    "exclude": _PATTERNS,
+    "only": (_is_chosen, 'a pattern, such as "*.json", a list of patterns, or a function of a path'),
+    "exclude": (_is_chosen, "a pattern, a list of patterns, or a function of a path"),
+    "to": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "format": (_is_a(str), 'a text, such as "modelpack"'),
+    "link": (_is_a(str), 'a text, such as "auto"'),
+    "overwrite": (_is_a(bool), "True or False"),
     "folder": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "ollama": (_is_a(bool), "True or False"),
     "sign": (callable, "a function from a Manifest to the bytes of a Sigstore bundle"),

@@ -39,12 +39,12 @@ def check_title(title: str) -> str:
     reason = "it is empty or too long" if not 0 < len(title) <= _LONGEST else ""
     if match := _FORBIDDEN.search(title):
         reason = f"it holds {match[0]!r}, which is a separator, a drive or a wildcard to some system"
-    if _UNPAIRED.search(title):
+    elif _UNPAIRED.search(title):
         reason = "it is not UTF-8"
     for part in title.split("/") if not reason else ():
         if part in ("", ".", ".."):
             reason = "it is no plain relative path"
-        elif part[-1] in " ." or len(part.encode("utf-8", "surrogatepass")) > 255:
+        elif part[-1] in " ." or len(part.encode()) > 255:
             reason = f"{part[:40]!r} is no file name to some system"
         elif _RESERVED.match(part):
             reason = f"{part[:40]!r} is a device to Windows"

@@ -36,19 +36,26 @@ class Cursor:
         self.offset += count
 
     def u32(self) -> int:
-        number: int = unpack_from("<I", self._window, self._locate(4))[0]
+        begin = self._locate(4)  # first: it may replace the window
         self.offset += 4
+        number: int = unpack_from("<I", self._window, begin)[0]
         return number
 
     def u64(self) -> int:
-        number: int = unpack_from("<Q", self._window, self._locate(8))[0]
+        begin = self._locate(8)
         self.offset += 8
+        number: int = unpack_from("<Q", self._window, begin)[0]
         return number
 
     def skip_sized(self, count: int) -> None:
         """Pass so many pieces that have their length, a 64-bit number, in front."""
+        # A vocabulary has hundreds of thousands of them: no call for each where it can be helped.
         for _ in range(count):
-            self.skip(self.u64())
+            begin = self.offset - self._begin
+            if begin + 8 > len(self._window):
+                begin = self._locate(8)
+            self.offset += 8 + unpack_from("<Q", self._window, begin)[0]
+        self._check(0)
 
     def _locate(self, count: int) -> int:
         """Return where in the window the next ``count`` bytes begin, after reading them if need be."""

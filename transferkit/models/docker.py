@@ -78,9 +78,11 @@ def _names_of(kind: str, layers: Sequence[Descriptor]) -> list[str]:
 
 def _kind(path: str) -> str:
     name = path.rpartition("/")[2].lower()
+    if name.endswith((".gguf", ".mmproj")) and "mmproj" in name:
+        return _PROJECTOR
     for kind, ending in _WEIGHTS.items():
         if name.endswith(ending):
-            return _PROJECTOR if kind == _GGUF and "mmproj" in name else kind
+            return kind
     if name.endswith(".jinja"):
         return _TEMPLATE
     return _LICENSE if kind_of(path) == DOC and name.startswith(("license", "licence")) else _FILE

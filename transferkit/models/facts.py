@@ -7,6 +7,7 @@ in it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,8 @@ _PRECISIONS = {  # model-spec, docs/config.md: "bf16", "fp16", "int8" or "mixed"
 }
 _TORCH = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8"}
 _PACKED = ("I32", "U32", "U8")  # GPTQ, AWQ and bitsandbytes put several parameters into one element of these
-_OTHERS = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch"}
+# Endings that say little by themselves: a .bin of another name may be anything.
+_OTHERS = {"onnx": r".+\.onnx", "pytorch": r".+\.pth?|(?:.+/)?pytorch_model[^/]*\.bin"}
 
 Files = Mapping[str, tuple[ReadAt, int]]
 
@@ -62,7 +64,7 @@ def facts_of(files: Files) -> Facts:
     ending = max(by_ending, key=lambda ending: sum(files[path][1] for path in by_ending[ending]))
     if paths := by_ending[ending]:
         return _of_safetensors(files, paths, settings) if ending == ".safetensors" else _of_gguf(files, paths)
-    others = (format for ending, format in _OTHERS.items() if _ending_in(files, ending))
+    others = (name for name, rule in _OTHERS.items() if any(re.fullmatch(rule, path, re.I) for path in files))
     return Facts(next(others, None), _text(settings, "model_type"), None, _declared(settings), _method(settings))
 
 

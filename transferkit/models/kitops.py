@@ -22,8 +22,8 @@ _LISTS = {"code": "code", "prompt": "prompts", "dataset": "datasets", "docs": "d
 
 
 def wants_config(manifest: Manifest) -> bool:
-    """Tell whether layers are named by the Kitfile alone; those of newer ModelKits have annotations."""
-    return any(path_of(layer) is None for layer in manifest.layers)
+    """Tell whether the Kitfile has to be read: it alone names the layers of older ModelKits, and a model elsewhere."""
+    return any(path_of(layer) is None for layer in manifest.layers) or not _has_model(manifest)
 
 
 def entries(manifest: Manifest, config: bytes | None) -> list[Entry]:
@@ -37,9 +37,11 @@ def entries(manifest: Manifest, config: bytes | None) -> list[Entry]:
         if config is None:
             raise InvalidManifestError("the files of this ModelKit are named in its config, which is needed")
         kitfile = _parse(config)
+    if not _has_model(manifest) and (parent := _model(kitfile).get("path")):
+        raise InvalidManifestError(f"the model of this ModelKit is in another, {str(parent)[:200]!r}; pull that one")
     named = _Named(kitfile)
     found = [named.entry(layer) for layer in manifest.layers if layer.media_type != CONFIG]
-    if manifest.config is not None:
+    if manifest.config is not None and manifest.config.media_type == CONFIG:
         found.append(Entry(path="Kitfile", descriptor=manifest.config))
     return found
 
@@ -48,8 +50,7 @@ class _Named:
     """The parts of a Kitfile, each given out once, in the order in which KitOps writes the layers of its kind."""
 
     def __init__(self, kitfile: Mapping[str, Any]) -> None:
-        model = kitfile.get("model")
-        model = model if isinstance(model, dict) else {}
+        model = _model(kitfile)
         self.parts: dict[str, Iterator[dict[str, Any]]] = {
             "model": iter([model]),
             "modelpart": _listed(model, "parts"),
@@ -59,12 +60,10 @@ class _Named:
     def entry(self, layer: Descriptor) -> Entry:
         """Return what a layer is: a file by its name, or a tar of paths that begin at the folder of the ModelKit."""
         packing, own = packing_of(layer), path_of(layer)
-        part = next(self.parts.get(_kind_of(layer), iter(())), {}) if own is None else {}
+        part = next(self.parts.get(_kind_of(layer), iter(())), {})
         path = own or part.get("path")
         if not isinstance(path, str) or not path:
             raise InvalidManifestError(f"the layer {layer.digest.short} has no path, neither itself nor in the Kitfile")
-        if "://" in path:
-            raise InvalidManifestError(f"the ModelKit refers to {path[:200]!r}; pull that one as well, on its own")
         path = path.removeprefix("./")
         if packing is Packing.NONE:
             return Entry(path=path, descriptor=layer)
@@ -73,10 +72,18 @@ class _Named:
         return Entry(path="" if is_whole else path.rpartition("/")[0], descriptor=layer, packing=packing)
 
 
-
 def _kind_of(layer: Descriptor) -> str:
     kind = layer.media_type.removeprefix(PREFIX).partition(".")[0]
     return "prompt" if kind == "code" and dict(layer.annotations).get(_SUBTYPE) == "prompt" else kind
+
+
+def _has_model(manifest: Manifest) -> bool:
+    return any(_kind_of(layer) == "model" for layer in manifest.layers)
+
+
+def _model(kitfile: Mapping[str, Any]) -> dict[str, Any]:
+    model = kitfile.get("model")
+    return model if isinstance(model, dict) else {}
 
 
 def _listed(kitfile: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:

@@ -90,7 +90,7 @@ def _names_of(kind: str, count: int) -> list[str]:
 def _kind_for(path: str) -> str | None:
     """Return the kind of layer that a file becomes, ``None`` for what Ollama has no use for."""
     name = path.rpartition("/")[2].lower()
-    if name.endswith(".gguf"):
+    if name.endswith((".gguf", ".mmproj")):
         stem = name.removesuffix(".gguf")
         return "projector" if "mmproj" in name else stem if stem in _WEIGHTS else "model"
     if name.startswith(("license", "licence")):

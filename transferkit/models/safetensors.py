@@ -7,6 +7,7 @@ asks for and its code lets pass: the header begins with ``{``, and no key comes 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,20 +98,18 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise InvalidModelError("the header is no JSON object: it does not begin with '{'")
     try:
-        document = json.loads(raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        document: dict[str, Any] = json.loads(raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     except InvalidModelError:
         raise
     except (ValueError, RecursionError) as error:
         raise InvalidModelError(f"the header is not JSON: {type(error).__name__}") from error
-    assert isinstance(document, dict)  # it begins with "{"
     return document
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise InvalidModelError(f"the header has {twice[:100]!r} twice")
     return found
 

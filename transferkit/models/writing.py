@@ -29,7 +29,7 @@ _CREATED = "org.opencontainers.image.created"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)  # RFC 3339
 # What model-spec's descriptor says of a model, by the annotations that OCI has for the same.
 _DESCRIBED = {
-    "name": "org.opencontainers.image.title",
+    "title": "org.opencontainers.image.title",
     "docURL": "org.opencontainers.image.documentation",
     "sourceURL": "org.opencontainers.image.source",
     "version": "org.opencontainers.image.version",

@@ -16,6 +16,7 @@ from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError, InvalidNameError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
+from transferkit.protocol.hub_name import HubName
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Sites
 from transferkit.storage.cache import DiskCache
@@ -103,14 +104,18 @@ class Calls(Closing):
         self.cache.close()
 
     @contextmanager
-    def _job(self, call: Call, about: Reference | None = None, workers: int = 1) -> Iterator[Job]:
+    def _job(self, call: Call, about: Reference | HubName | None = None, workers: int = 1) -> Iterator[Job]:
         """Begin the job of a call that is ``about`` something; most of them need one worker."""
-        name = about.name if about else None
+        label, host = "copy", "the registry"
+        if isinstance(about, HubName):
+            label, host = about.repository, "the hub"
+        elif about is not None:
+            label, host = about.name.model, about.name.host
         with (
             ExitStack() as held,
-            shown(call.progress, name.model if name else "copy", ()) as progress,
+            shown(call.progress, label, ()) as progress,
             Operation(
-                host=name.host if name else "the registry",
+                host=host,
                 concurrency=min(self.options.concurrency or workers, workers),
                 options=self.options,
                 progress=progress,

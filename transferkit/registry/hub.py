@@ -7,7 +7,7 @@ in LFS are read first, as nobody says their SHA-256 beforehand; the others strea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from transferkit.content.descriptor import Descriptor
@@ -16,16 +16,18 @@ from transferkit.content.graph import Document, Graph
 from transferkit.content.title import check_distinct, check_title
 from transferkit.errors import ManifestNotFoundError, NotFoundError, ProtocolError
 from transferkit.models.facts import Facts, facts_of
-from transferkit.models.values import ModelFile, ReadAt
+from transferkit.models.values import Contents, Entry, ModelFile, ReadAt
 from transferkit.models.writing import FORMATS, draft
 from transferkit.protocol.hub import HubFile, Listing
 from transferkit.protocol.hub_name import HubName
 from transferkit.protocol.listing import MAX_PAGES
 from transferkit.registry.ends import End, Referrers
-from transferkit.registry.export import Only, chosen
+from transferkit.registry.export import Only, chosen, patterns
+from transferkit.registry.folder_pull import FolderPull, fill_folder
 from transferkit.registry.job import Job
 from transferkit.remote.ahead import Ahead
 from transferkit.remote.hub import HubFiles, HubRepository
+from transferkit.report import FolderReport
 from transferkit.transfer.flow import WorkerFlow
 
 MIB = 1024 * 1024
@@ -44,6 +46,8 @@ class Snapshot:
     commit: str
     files: tuple[ModelFile, ...]
     source: HubFiles
+    paths: frozenset[str]
+    """Those of all files, wanted or not."""
 
 
 def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
@@ -56,6 +60,7 @@ def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
         ProtocolError: the hub's list is none, or has no end.
         VerificationError: the hub sends something else than it lists.
     """
+    only, exclude = patterns(only), patterns(exclude)
     repository = job.sites.hub(name)
     commit = job.operation.call(repository.commit)
     listed = _listed(job, repository, commit)
@@ -70,7 +75,7 @@ def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
     source = HubFiles(repository, commit, wanted, _kept(plain))
     job.operation.each(plain, source.learn, total=sum(file.size for file in plain))
     files = tuple(ModelFile(path=file.path, digest=source.digest_of(file), size=file.size) for file in wanted)
-    return Snapshot(repository.url, commit, files, source)
+    return Snapshot(repository.url, commit, files, source, frozenset(file.path for file in listed))
 
 
 def _listed(job: Job, repository: HubRepository, commit: str) -> list[HubFile]:
@@ -159,3 +164,20 @@ def _facts(job: Job, found: Snapshot) -> Facts:
 
 def _described(file: ModelFile) -> Descriptor:
     return Descriptor(file.digest, file.size)
+
+
+def pull_from_hub(job: Job, name: HubName, asked: FolderPull) -> FolderReport:
+    """Pull the files of a repository into a folder. Raises as ``find`` and ``fill_folder`` do."""
+    found = find(job, name, asked.only, asked.exclude)
+    contents = Contents("hub", tuple(Entry(path=file.path, descriptor=_described(file)) for file in found.files))
+    report = fill_folder(
+        job,
+        found.source,
+        contents,
+        asked.to,
+        cache=asked.cache,
+        version=found.commit,
+        link=asked.link,
+        overwrite=asked.overwrite,
+    )
+    return replace(report, left=tuple(path for path in report.left if path not in found.paths))

@@ -18,6 +18,7 @@ from transferkit.names import Reference
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
 from transferkit.remote.repository import Repository
+from transferkit.report import Report
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 
@@ -81,13 +82,13 @@ class Job:
         """Tell the trace what will be moved: the layers in their order, then the configs."""
         self.operation.announce(tuple(dict.fromkeys([*graph.layers, *graph.configs])))
 
-    def fill(self, store: Store, blobs: Sequence[Descriptor], source: Fetcher) -> None:
+    def fill(self, store: Store, blobs: Sequence[Descriptor], source: Fetcher) -> Report:
         """Bring blobs into a store on disk; those that it knows are left."""
         present = [blob for blob in blobs if store.knows(blob)]
         there = set(present)
         missing = [blob for blob in blobs if blob not in there]
         store.prepare(missing)
-        self.operation.copy(missing, source, store, present=present)
+        return self.operation.copy(missing, source, store, present=present)
 
     def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
         """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""

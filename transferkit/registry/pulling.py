@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, Graph
+from transferkit.content.interfaces import Fetcher
 from transferkit.errors import InvalidManifestError, ManifestNotFoundError, StorageError
 from transferkit.names import Name, Reference
 from transferkit.registry.job import Job
@@ -25,20 +26,26 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str) -> Graph
     graph = job.graph(site, root, wanted)
     if not graph.layers:
         raise InvalidManifestError("invalid manifest: no layers")
+    bring(job, cache, reference, graph, site.source)
+    return graph
+
+
+def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source: Fetcher) -> int:
+    """Bring the blobs of a graph into the cache, and link its root; return how many bytes were moved."""
     job.hold(lambda flow: cache.pinned(graph.digests))
-    blobs = graph.blobs
+    blobs, moved = graph.blobs, 0
     job.announce(graph)
     for _ in range(_AGAIN):
-        job.fill(cache, blobs, site.source)
+        moved += job.fill(cache, blobs, source).bytes
         if not cache.missing(blobs):  # seen once more: somebody may have pruned the store
             break
     else:
         raise StorageError(f"{cache.root} loses blobs as fast as they are stored; who removes them?")
     for document in graph.documents:
         keep(cache, document)
-    cache.link(reference.name, root.digest)
+    cache.link(reference.name, graph.root.digest)
     cache.blobs.flush()
-    return graph
+    return moved
 
 
 def keep(cache: DiskCache, document: Document) -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 from transferkit.arguments import check, shown
 from transferkit.content.digest import Digest
@@ -20,8 +21,12 @@ from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
+from transferkit.registry.folder_pull import FolderPull, Own, pull_folder
 from transferkit.registry.folder_push import FolderArguments, FolderPush, push_folder, split
-from transferkit.registry.hub import HubEnd
+from transferkit.registry.hub import HubEnd, pull_from_hub
+from transferkit.registry.snapshots import snapshot
+from transferkit.report import FolderReport
+from transferkit.storage.cache import DiskCache
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
@@ -43,27 +48,97 @@ class Registry(Asking):
 
     # -- moving
 
-    def pull(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Document:
+    @overload
+    def pull(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Document: ...
+    @overload
+    def pull(
+        self,
+        name: str,
+        *,
+        to: str | os.PathLike[str],
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
+        link: str = "auto",
+        overwrite: bool = False,
+        cache: DiskCache | None = ...,
+        platform: str | None = None,
+        **call: Unpack[Arguments],
+    ) -> FolderReport: ...
+    def pull(
+        self,
+        name: str,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
+        link: str = "auto",
+        overwrite: bool = False,
+        cache: DiskCache | Own | None = Own.CACHE,
+        platform: str | None = None,
+        **call: Unpack[Arguments],
+    ) -> Document | FolderReport:
         """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
 
         The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
 
+        With ``to`` its files go into that folder, by their names, and a :class:`FolderReport` is returned. ``only`` and
+        ``exclude`` choose them: a pattern, several, or a function of a path. ``format`` reads the manifest as one of
+        ``modelpack``, ``oras``, ``docker``, ``kitops``, ``ollama`` and ``image``. ``link`` says how a file comes from
+        the cache: ``auto`` takes the first that the file system has of ``reflink``, ``hard`` (the file is read-only)
+        and ``copy``; ``none``, or ``cache=None``, that it does not, but straight from the registry. A file that
+        somebody has changed is replaced with ``overwrite`` alone. ``hf://org/model@revision`` is a repository of the
+        Hugging Face hub (:doc:`hub`).
+
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
-            InvalidManifestError: it is malformed, has no layers, or is an index that has nothing for the platform.
+            InvalidManifestError: it is malformed, has no layers or no files, or is an index that has nothing for the
+                platform.
+            StorageError: a file in the folder was changed, or the disk refused.
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
         """
-        check(platform=platform)
-        reference, wanted, arguments = self._reference(name), platform or local_platform(), Call(**call)
+        check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
+        used, arguments = self.cache if isinstance(cache, Own) else cache, Call(**call)
+        if is_hub_name(name):
+            if to is None or format is not None or platform is not None:
+                raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
+            asked = FolderPull(to, used, only, exclude, None, link, overwrite)
+            return self._pull_from_hub(HubName.parse(name), asked, arguments)
+        reference, wanted = self._reference(name), platform or local_platform()
+        if to is not None:
+            asked = FolderPull(to, used, only, exclude, format, link, overwrite)
+            with self._job(arguments, reference, WORKERS_DOWN) as job:
+                return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline)
         if self.offline:
             graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
-            local.check_complete(self.cache, graph, name)
+            local.check_complete(self.cache, graph.blobs, name)
         else:
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 graph = pulling.pull(job, self.cache, reference, wanted)
         return graph.chosen(wanted)
+
+    def _pull_from_hub(self, name: HubName, asked: FolderPull, arguments: Call) -> FolderReport:
+        self._check_online(f"pull {name}")
+        with self._job(arguments, name, WORKERS_DOWN) as job:
+            return pull_from_hub(job, name, asked)
+
+    def snapshot(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Path:
+        """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.
+
+        It is made once, however many processes ask for it at the same time; the others wait, and see how far it is.
+        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last.
+
+        Raises:
+            ManifestNotFoundError: there is no such model; or, offline, it is not in the cache.
+            TransferKitError, CancelledError: as for ``pull``.
+        """
+        check(platform=platform)
+        reference, wanted = self._reference(name), platform or local_platform()
+        with self._job(Call(**call), reference, WORKERS_DOWN) as job:
+            return Path(snapshot(job, self.cache, reference, wanted, offline=self.offline))
 
     def push(
         self,

@@ -27,6 +27,7 @@ from transferkit.storage.disk import (
     is_file,
     remove_quietly,
     storage_error,
+    sync,
 )
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
@@ -159,6 +160,12 @@ class Directory:
         ``durable``: its data was synced, so this counts after a power cut as well.
         """
         self._index.add(digest, status, durable=durable)
+
+    def renew(self, digest: Digest, fd: int) -> None:
+        """Go on believing an open file that was found right, of which only a name or the mode has changed since."""
+        with suppress(OSError):  # else it is hashed once more
+            is_durable = self._index.durable and sync(self.disk, fd)
+            self._index.add(digest, self.disk.fstat(fd), durable=is_durable)
 
     def forget(self, digest: Digest) -> None:
         """Take in that a file was found to be wrong, whatever was known of it."""
