@@ -46,12 +46,16 @@ class Snapshot:
     commit: str
     files: tuple[ModelFile, ...]
     source: HubFiles
+    heads: dict[str, bytes]
+    """How files of weights begin."""
     paths: frozenset[str]
     """Those of all files, wanted or not."""
 
 
-def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
+def find(job: Job, name: HubName, only: Only, exclude: Only, *, with_heads: bool = False) -> Snapshot:
     """Find out which files a repository has at a revision, and what is in those that are wanted.
+
+    What is not in LFS is read for that, and (``with_heads``) how files of weights begin.
 
     Raises:
         NotFoundError: there is no such repository, or revision, or none of its files is wanted.
@@ -72,10 +76,20 @@ def find(job: Job, name: HubName, only: Only, exclude: Only) -> Snapshot:
         check_title(file.path)
     check_distinct(file.path for file in wanted)
     plain = [file for file in wanted if file.digest is None]
-    source = HubFiles(repository, commit, wanted, _kept(plain))
-    job.operation.each(plain, source.learn, total=sum(file.size for file in plain))
+    source, heads = HubFiles(repository, commit, wanted, _kept(plain)), dict[str, bytes]()
+
+    def look(file: HubFile, flow: WorkerFlow) -> None:
+        if file.digest is None:
+            source.learn(file, flow)
+        else:
+            heads[file.path] = source.read_at(Descriptor(file.digest, file.size), 0, _HEAD, flow)
+
+    weights = [file for file in wanted if file.digest is not None and file.path.lower().endswith(_WEIGHTS)]
+    begun = weights[:_HEADS] if with_heads else []
+    size = sum(file.size for file in plain) + sum(min(file.size, _HEAD) for file in begun)
+    job.operation.each([*plain, *begun], look, total=size)
     files = tuple(ModelFile(path=file.path, digest=source.digest_of(file), size=file.size) for file in wanted)
-    return Snapshot(repository.url, commit, files, source, frozenset(file.path for file in listed))
+    return Snapshot(repository.url, commit, files, source, heads, frozenset(file.path for file in listed))
 
 
 def _listed(job: Job, repository: HubRepository, commit: str) -> list[HubFile]:
@@ -123,7 +137,7 @@ class HubEnd:
 
     def document(self) -> Document:
         """Return the manifest that its files get. The same commit has the same one, byte for byte."""
-        found = find(self.job, self.name, self.only, self.exclude)
+        found = find(self.job, self.name, self.only, self.exclude, with_heads=True)
         self.source = found.source
         annotations = {
             "org.opencontainers.image.source": found.url,
@@ -145,18 +159,12 @@ class HubEnd:
 
 
 def _facts(job: Job, found: Snapshot) -> Facts:
-    """Return what the headers of the weights say; they are read side by side, as there may be hundreds."""
-    heads: dict[str, bytes] = {}
-
-    def read_head(file: ModelFile, flow: WorkerFlow) -> None:
-        heads[file.path] = found.source.read_at(_described(file), 0, _HEAD, flow)
+    """Return what the headers of the weights say. There may be hundreds: nearly all of that has been read already."""
 
     def reader(file: ModelFile, flow: WorkerFlow) -> ReadAt:
         read = partial(found.source.read_at, _described(file), flow=flow)
-        return Ahead(read, file.size, heads.get(file.path, b""))
+        return Ahead(read, file.size, found.heads.get(file.path, b""))
 
-    weights = [file for file in found.files if file.path.lower().endswith(_WEIGHTS)]
-    job.operation.each(weights[:_HEADS], read_head)
     return job.operation.call(
         lambda flow: facts_of({file.path: (reader(file, flow), file.size) for file in found.files})
     )

@@ -187,16 +187,20 @@ class HubFiles(BlobSource):
         return _body(content[: chunk.end + 1], chunk.start)
 
     def read_at(self, descriptor: Descriptor, offset: int, count: int, flow: Flow) -> bytes:
-        """Return so many bytes of a file from ``offset`` on, fewer at its end; they count as no progress."""
+        """Return so many bytes of a file from ``offset`` on, fewer at its end."""
         end = min(offset + count, descriptor.size)
         if end <= offset:
             return b""
-        data, counted = bytearray(), flow.counter.position
+        data = bytearray()
+        flow.counter.set_position(0)
         with self.fetch_range(descriptor, Chunk(offset, end - 1), flow=flow) as body:
             skipped = offset - body.offset  # the server has no ranges
             flow.watch.start()
             try:
-                while len(data) < end - offset and (read := body.readinto(flow.buffer[: skipped or end - offset])):
+                while left := skipped or end - offset - len(data):
+                    read = body.readinto(flow.buffer[:left])
+                    if not read:
+                        raise SizeMismatchError(f"{descriptor.digest.short}: a part of it ends early", retryable=True)
                     flow.moved(read)
                     if skipped:
                         skipped -= read
@@ -204,10 +208,7 @@ class HubFiles(BlobSource):
                         data += flow.buffer[:read]
             finally:
                 flow.watch.stop()
-                flow.counter.set_position(counted)
-        if len(data) < end - offset:
-            raise SizeMismatchError(f"{descriptor.digest.short}: a part of it ends early", retryable=True)
-        return bytes(data[: end - offset])
+        return bytes(data)
 
     def concerns_all(self, error: TransferKitError) -> bool:
         """Tell whether an error would be the same for every other file; a gated repository refuses them all."""
