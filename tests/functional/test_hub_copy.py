@@ -217,7 +217,7 @@ def test_a_list_comes_in_pages_also_from_who_repeats_the_links_of_the_hub(regist
 
 def test_more_small_files_than_memory_is_spent_on_are_read_again(registry, monkeypatch, tmp_path):
     files = {"a.txt": b"a" * 10, "b.txt": b"b" * 50, "c.txt": b"c" * 20}
-    monkeypatch.setattr("transferkit.registry.hub._ALL_KEPT", 40)
+    monkeypatch.setattr("transferkit.registry.hub_files._ALL_KEPT", 40)
     with ScriptedHub(files) as hub:
         use(hub, monkeypatch, tmp_path)
         with client(tmp_path / "c") as registries:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
-from tests.functional.hub import TOKEN, ScriptedHub, sha256, use
+from tests.functional.hub import COMMIT, TOKEN, ScriptedHub, sha256, use
 from tests.functional.models import IMPATIENT, client
 from transferkit.testing import RawRequest, answer, truncated
 
@@ -51,14 +51,18 @@ def test_a_repository_is_pulled_into_a_folder(hub, tmp_path, cached):
     assert cached == any((tmp_path / "c").rglob(f"sha256-{sha256(WEIGHTS)}"))
 
 
-def test_a_second_pull_moves_no_large_file_and_heals_one_that_is_gone(hub, tmp_path):
+def test_a_second_pull_asks_two_questions_and_one_of_a_file_that_is_gone_brings_that(hub, tmp_path):
     with client(tmp_path / "c") as registries:
         registries.pull("hf://org/model", to=tmp_path / "here")
-        asked = len(hub.cdn.requests)
-        registries.pull("hf://org/model", to=tmp_path / "here")
-        assert asked == len(hub.cdn.requests)
+        moved = len(hub.cdn.requests)
+        asked = len(hub.front.requests)
+        report = registries.pull("hf://org/model", to=tmp_path / "here")
+        again = [request.target for request in hub.front.requests[asked:]]
+        assert [f"{hub.api}/revision/main", f"{hub.api}/tree/{COMMIT}?recursive=true&expand=false"] == again
+        assert ((), tuple(sorted(FILES)), COMMIT) == (report.written, report.kept, report.digest)
         (tmp_path / "here" / "README.md").unlink()
         registries.pull("hf://org/model", to=tmp_path / "here")
+    assert (1, moved) == (len(hub.asked(f"/org/model/resolve/{COMMIT}/README.md")) - 1, len(hub.cdn.requests))
     assert FILES == found_in(tmp_path / "here")
 
 

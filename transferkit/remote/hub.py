@@ -123,17 +123,18 @@ class HubFiles(BlobSource):
         self._lock = threading.Lock()
         for file in files:
             if file.digest is not None:
-                self._learnt(file, file.digest)
+                self.know(file, file.digest)
 
     def keep(self, content: bytes) -> None:
         """Have something among the contents that is no file of the commit."""
         self._contents[Digest.of(content)] = content
 
-    def digest_of(self, file: HubFile) -> Digest:
+    def digest_of(self, file: HubFile) -> Digest | None:
         """Return the SHA-256 of a file; of those that are not in LFS it is known once they were read."""
-        return self._digests[file.path]
+        return self._digests.get(file.path)
 
-    def _learnt(self, file: HubFile, digest: Digest) -> None:
+    def know(self, file: HubFile, digest: Digest) -> None:
+        """Take in which content a file has."""
         with self._lock:
             self._digests[file.path] = digest
             self._endpoint.paths.setdefault(digest, file.path)
@@ -174,7 +175,7 @@ class HubFiles(BlobSource):
         digest = Digest(f"sha256:{sha256.hexdigest()}")
         if is_kept:
             self._contents[digest] = bytes(content)
-        self._learnt(file, digest)
+        self.know(file, digest)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         content = self._contents.get(descriptor.digest)
