@@ -7,8 +7,8 @@ of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written h
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
-from unicodedata import normalize
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -16,7 +16,7 @@ from transferkit.errors import InvalidNameError
 TITLE = "org.opencontainers.image.title"
 _LONGEST = 1024  # characters of a title; a part of it is a file name, which has 255 bytes at most
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
-_UNPAIRED = re.compile(r"[\ud800-\udfff]")  # half a character; Python has it for a byte that is not UTF-8
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Windows takes them for devices, whatever is behind the first dot.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?\Z", re.I)
 
@@ -39,8 +39,8 @@ def check_title(title: str) -> str:
     reason = "it is empty or too long" if not 0 < len(title) <= _LONGEST else ""
     if match := _FORBIDDEN.search(title):
         reason = f"it holds {match[0]!r}, which is a separator, a drive or a wildcard to some system"
-    elif _UNPAIRED.search(title):
-        reason = "it is not UTF-8"
+    elif _SURROGATE.search(title):
+        reason = "it is not UTF-8"  # a name of a disk that is not, or JSON with half a character
     for part in title.split("/") if not reason else ():
         if part in ("", ".", ".."):
             reason = "it is no plain relative path"
@@ -66,26 +66,18 @@ def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor
         if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    check_distinct(found)
+    for problem in collisions(found):
+        raise InvalidNameError(problem)
     return found
 
 
-def check_distinct(titles: Iterable[str]) -> None:
-    """Raise InvalidNameError where some titles, each there once, cannot all be files on every system."""
-    for problem in collisions(titles):
-        raise InvalidNameError(problem)
-
-
 def collisions(titles: Iterable[str]) -> Iterator[str]:
-    """Yield, as sentences, which of some titles, each there once, cannot all be files on every system.
-
-    Some systems take no notice of case, or of how a letter with an accent is composed.
-    """
+    """Yield, as sentences, which of some titles, each of them there once, cannot all be files on every system."""
     folded: dict[str, str] = {}
     for title in titles:
         other = folded.setdefault(_folded(title), title)
         if other != title:
-            yield f"two files have the title {title[:200]!r} (also {other[:200]!r}); they would be one file"
+            yield f"two files have the titles {other[:200]!r} and {title[:200]!r}; they would be one file"
     for title in folded:
         parts = title.split("/")
         for end in range(1, len(parts)):
@@ -94,4 +86,5 @@ def collisions(titles: Iterable[str]) -> Iterator[str]:
 
 
 def _folded(title: str) -> str:
-    return normalize("NFC", normalize("NFC", title).casefold())
+    """Return a title as a file system sees it that knows no case (Windows, macOS) and composes accents (macOS)."""
+    return unicodedata.normalize("NFC", title.casefold())

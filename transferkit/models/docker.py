@@ -46,10 +46,13 @@ def entries(manifest: Manifest) -> list[Entry]:
 
 def media_types(files: Sequence[ModelFile]) -> list[str]:
     """Return the type of each file's layer; Docker takes one projector and one chat template, the first of each."""
-    found: list[str] = []
+    singles = {_PROJECTOR, _TEMPLATE}
+    taken: set[str] = set()
+    found = []
     for file in files:
         kind = _kind(file.path)
-        found.append(_FILE if kind in (_PROJECTOR, _TEMPLATE) and kind in found else kind)
+        found.append(_FILE if kind in taken else kind)
+        taken |= {kind} & singles
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from transferkit.content.descriptor import Descriptor
 
 _GB, _MIB, _GIB = 10**9, 2**20, 2**30
+_ECR = r"\d{12}\.dkr[.-]ecr(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|on\.aws)"
 _SLOW = 10_000_000  # bytes a second: below it a time limit is worth a word, 80 Mbit/s being what many have
 
 
@@ -39,12 +40,12 @@ LIMITS = (
     ),
     # The number is not documented; it was measured by two projects that ran into it, in 2023 and in 2026.
     Limits(
-        hosts=r"\d{12}\.dkr[.-]ecr(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|on\.aws)",
+        hosts=_ECR,
         layers=500,
         source="https://github.com/spinframework/spin/issues/1787, https://github.com/nuonco/nuon/pull/2348",
     ),
     Limits(
-        hosts=r"\d{12}\.dkr[.-]ecr(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|on\.aws)",
+        hosts=_ECR,
         layer_size=52_000 * _MIB,
         source="https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html",
     ),

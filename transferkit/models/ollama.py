@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from transferkit.content.descriptor import Descriptor
@@ -30,7 +31,8 @@ def entries(manifest: Manifest) -> list[Entry]:
     """Return the files of a model of Ollama's; InvalidManifestError: a tensor has no name, or a layer no kind."""
     raw = manifest.json().get("layers", [])
     kinds = [_kind_of(layer) for layer in manifest.layers]
-    names = {kind: iter(_names_of(kind, kinds.count(kind))) for kind in kinds if kind not in _NAMED}
+    counts = Counter(kinds)
+    names = {kind: iter(_names_of(kind, count)) for kind, count in counts.items() if kind not in _NAMED}
     found = []
     for kind, layer, described in zip(kinds, manifest.layers, raw, strict=True):
         path = described.get("name") if kind in _NAMED else next(names[kind])

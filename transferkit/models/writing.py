@@ -72,10 +72,11 @@ def draft(
         raise ValueError(f"created is a moment such as 2026-11-26T00:00:00Z, not {created!r}")
     files, notes = _sorted(files), dict(annotations or {})
     types = [kind_of(file.path).media_type for file in files]
+    artifact: str | None = None
     if format == "modelpack":
         config, config_type, artifact = _config(files, facts, notes, created), MODEL_CONFIG, MODEL_MANIFEST
     elif format == "docker":
-        config, config_type, artifact = docker.config(files, facts, created), docker.CONFIG, None
+        config, config_type = docker.config(files, facts, created), docker.CONFIG
         types = docker.media_types(files)
     else:
         config, config_type, artifact = b"{}", EMPTY_CONFIG, _ORAS_TYPE

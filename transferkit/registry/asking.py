@@ -11,7 +11,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
 from transferkit.registry import local
 from transferkit.registry.call import WORKERS_UP, Arguments, Call, Calls
-from transferkit.registry.folder_push import FolderArguments, FolderPush, plan_folder, split
+from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
 from transferkit.report import Plan, PushPlan
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Asking(Calls):
         *,
         folder: str | os.PathLike[str],
         annotations: Mapping[str, str] | None = None,
-        **keywords: Unpack[FolderArguments],
+        **keywords: Unpack[PushArguments],
     ) -> PushPlan:
         """Tell what ``push`` of this folder would send, for a question a blob; ``sign`` is not called.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Bring = Callable[[Sequence[Descriptor]], int]
-"""Brings blobs into the cache, and returns how many bytes came."""
+Bring = Callable[[Sequence[Descriptor]], "tuple[int, int]"]
+"""Brings blobs into the cache; returns how many bytes came, and of how many the progress has told."""
 
 _AT_ONCE = 8  # files that are hashed, copied or unpacked at once: more of them only wait for each other's disk
 
@@ -66,6 +66,7 @@ class Filling:
     standing: dict[str, Standing] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
     moved: int = 0
+    _sizes: dict[str, int] = field(default_factory=dict)
     _base: int = 0  # bytes that the progress has told of
 
     def __post_init__(self) -> None:
@@ -84,9 +85,14 @@ class Filling:
         """Look at what stands there, without a byte of it; ``True``: it is all that is wanted."""
         known = self._known()
         wanted = self._digests(known)
-        statuses = self.place.tree.statuses(wanted)
-        self.standing = {path: self.place.standing(path, statuses[path], digest) for path, digest in wanted.items()}
+        self.standing.clear()
+        self._stand(wanted)
         return len(known) == len(packed(self.contents)) and set(self.standing.values()) <= {Standing.RIGHT}
+
+    def _stand(self, wanted: Mapping[str, Digest]) -> None:
+        for path, status in self.place.tree.statuses(wanted).items():
+            self.standing[path] = self.place.standing(path, status, wanted[path])
+            self._sizes[path] = status.st_size if status is not None else 0
 
     def _known(self) -> list[tuple[Entry, dict[str, str]]]:
         """Return the packed layers whose files are known, all wanted ones among them, from an earlier call."""
@@ -110,17 +116,19 @@ class Filling:
     def survey(self) -> None:
         """Hash what cannot be told by a look. StorageError: somebody has changed a file that would be replaced."""
         self._judge(self.files)
-        self._check_conflicts(self.plain)
+        self._check_conflicts(self.files)
 
     def _judge(self, wanted: dict[str, Digest]) -> None:
         unknown = [path for path in wanted if self.standing.get(path) is Standing.UNKNOWN]
+        size = sum(self._sizes[path] for path in unknown)
         if unknown:
             logger.info("%d files in %s are hashed, as they may be right", len(unknown), self.place.tree.path)
 
         def judge(path: str, flow: WorkerFlow) -> None:
             self.standing[path] = self.place.judge(path, wanted[path], flow)
 
-        self._each(unknown, judge)
+        self._each(unknown, judge, total=size)
+        self._base += size
 
     def _check_conflicts(self, paths: Iterable[str]) -> None:
         changed = [path for path in paths if self.standing.get(path) is Standing.CHANGED]
@@ -166,20 +174,20 @@ class Filling:
             self._base = sum(blob.size for blob in plain)
         elif blobs:
             self.job.hold(lambda flow: cache.pinned([blob.digest for blob in blobs]))
-            self.moved += (bring or self._bring)(blobs)
-            self._base = sum(blob.size for blob in blobs)
+            moved, self._base = (bring or self._bring)(blobs)
+            self.moved += moved
 
-    def _bring(self, blobs: Sequence[Descriptor]) -> int:
+    def _bring(self, blobs: Sequence[Descriptor]) -> tuple[int, int]:
         cache = cast(DiskCache, self.cache)
         self.job.operation.announce(blobs)
         report = self.job.fill(cache, blobs, self.source)
         cache.blobs.flush()
-        return report.bytes
+        return report.bytes, sum(blob.size for blob in blobs)
 
     def unpack(self, layers: list[Entry]) -> None:
         """Unpack layers into files without names. Raises as ``unpack`` of the storage does, and for conflicts."""
         results: dict[str, Unpacked] = {}
-        size = sum(entry.descriptor.size for entry in layers)
+        size = sum({key_of(entry): entry.descriptor.size for entry in layers}.values())
         source, is_straight = (SteadySource(self.source), True) if self.cache is None else (self.cache, False)
 
         def read(entry: Entry, flow: WorkerFlow) -> None:
@@ -195,7 +203,7 @@ class Filling:
             finally:
                 flow.watch.stop()
 
-        self._each(layers, read, total=size)
+        self._each(list({key_of(entry): entry for entry in layers}.values()), read, total=size)
         self._base += size
         self.moved += size if is_straight else 0
         for key, files in results.items():
@@ -205,10 +213,9 @@ class Filling:
 
     def _settle(self, unpacked: dict[str, UnpackedFile]) -> None:
         """Tell which unpacked files are there already; the others wait for their names."""
-        statuses = self.place.tree.statuses(unpacked)
-        for path, file in unpacked.items():
-            self.standing[path] = self.place.standing(path, statuses[path], file.digest)
-        self._judge({path: file.digest for path, file in unpacked.items()})
+        digests = {path: file.digest for path, file in unpacked.items()}
+        self._stand(digests)
+        self._judge(digests)
         self._check_conflicts(unpacked)
         for path, file in unpacked.items():
             if self.standing[path] is not Standing.RIGHT:

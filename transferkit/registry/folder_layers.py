@@ -88,5 +88,6 @@ def _remove(found: dict[str, tuple[Entry, T]], whiteout: str) -> None:
 
 
 def packed(contents: Contents) -> list[Entry]:
-    """Return the layers that have to be unpacked."""
-    return [entry for entry in contents.entries if entry.packing is not Packing.NONE]
+    """Return the layers that have to be unpacked, each once; one of an image may lie there several times."""
+    found = [entry for entry in contents.entries if entry.packing is not Packing.NONE]
+    return found if is_image(contents) else list({key_of(entry): entry for entry in found}.values())

@@ -41,7 +41,7 @@ class Own(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class FolderPull:
+class FolderArguments:
     """What ``Registry.pull`` takes for a folder; ``cache`` is the one that is used, if any.
 
     ValueError: there is no such ``link``.
@@ -133,7 +133,7 @@ def fill_folder(
 
 
 def pull_folder(
-    job: Job, reference: Reference, wanted: str, arguments: FolderPull, known: DiskCache, *, offline: bool
+    job: Job, reference: Reference, wanted: str, arguments: FolderArguments, known: DiskCache, *, offline: bool
 ) -> FolderReport:
     """Pull what a name stands for, of an index the manifest for a platform, into a folder.
 
@@ -181,17 +181,17 @@ def graph_of(
     return collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted), site.source
 
 
-def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> int:
+def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> tuple[int, int]:
     """See that blobs are in the cache, where nothing can be fetched; IncompleteError: some are not."""
     local.check_complete(cache, blobs, name)
-    return 0
+    return 0, sum(blob.size for blob in blobs)
 
 
 def _bring_all(
     job: Job, cache: DiskCache, reference: Reference, graph: Graph, source: Fetcher, blobs: Sequence[Descriptor]
-) -> int:
+) -> tuple[int, int]:
     job.hold(lambda flow: cache.lock(reference.name, flow))
-    return pulling.bring(job, cache, reference, graph, source)
+    return pulling.bring(job, cache, reference, graph, source), sum(blob.size for blob in graph.blobs)
 
 
 def _document(job: Job, cache: DiskCache, site: Site, descriptor: Descriptor) -> Document:
@@ -244,4 +244,3 @@ def _place(
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
     rehash = options.rehash_existing
     return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
-

@@ -17,9 +17,9 @@ from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor, unique
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Fetcher
-from transferkit.content.manifest import MAX_MANIFEST, Manifest
+from transferkit.content.manifest import Manifest
 from transferkit.content.title import check_title, collisions
-from transferkit.errors import InvalidManifestError, InvalidNameError, ProtocolError, RegistryError, SourceError
+from transferkit.errors import InvalidNameError, ProtocolError, RegistryError, SourceError
 from transferkit.models.facts import facts_of
 from transferkit.models.limits import broken_limits
 from transferkit.models.writing import FORMATS, Draft, draft, ollama_draft
@@ -41,7 +41,7 @@ from transferkit.transfer.flow import WorkerFlow
 _SHOWN = 50  # entries of a folder that an error names; ``SourceError.problems`` has all
 
 
-class FolderArguments(Arguments, total=False):
+class PushArguments(Arguments, total=False):
     """Keywords of a push that go with ``folder``, besides those of each call."""
 
     format: str
@@ -51,9 +51,9 @@ class FolderArguments(Arguments, total=False):
     sign: Sign | None
 
 
-def split(keywords: FolderArguments) -> tuple[dict[str, Any], Call]:
+def split(keywords: PushArguments) -> tuple[dict[str, Any], Call]:
     """Return the keywords that go with ``folder``, and those of each call. TypeError: there is no such keyword."""
-    names = FolderArguments.__annotations__.keys() - Arguments.__annotations__.keys()
+    names = PushArguments.__annotations__.keys() - Arguments.__annotations__.keys()
     own = {name: value for name, value in keywords.items() if name in names}
     call: dict[str, Any] = {name: value for name, value in keywords.items() if name not in names}
     return own, Call(**call)
@@ -170,12 +170,6 @@ def _prepare(job: Job, cache: DiskCache, target: Reference, wanted: FolderPush) 
     facts = job.operation.call(lambda flow: facts_of(files.readers()))
     first = draft(files.files, format=wanted.format, facts=facts, annotations=wanted.annotations, created=created)
     drafts = {tag: first, **({second: ollama_draft(files.files, facts)} if second else {})}
-    for each in drafts.values():
-        if len(each.manifest.raw) > MAX_MANIFEST:
-            raise InvalidManifestError(
-                f"{len(files.files)} files take a manifest of {len(each.manifest.raw)} bytes, and registries take at "
-                f"most {MAX_MANIFEST}: push fewer, or put some of them into an archive"
-            )
     return _Model(files, drafts)
 
 

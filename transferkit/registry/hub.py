@@ -16,7 +16,7 @@ from transferkit.models.writing import FORMATS, draft
 from transferkit.protocol.hub_name import HubName
 from transferkit.registry.ends import End, Referrers
 from transferkit.registry.export import Only
-from transferkit.registry.folder_pull import FolderPull, fill_folder
+from transferkit.registry.folder_pull import FolderArguments, fill_folder
 from transferkit.registry.hub_files import Found, find
 from transferkit.registry.job import Job
 from transferkit.remote.ahead import Ahead
@@ -81,7 +81,7 @@ def _described(file: ModelFile) -> Descriptor:
     return Descriptor(file.digest, file.size)
 
 
-def pull_from_hub(job: Job, name: HubName, asked: FolderPull) -> FolderReport:
+def pull_from_hub(job: Job, name: HubName, asked: FolderArguments) -> FolderReport:
     """Pull the files of a repository into a folder. Raises as ``find`` and ``fill_folder`` do."""
     disk = asked.cache.disk if asked.cache is not None else Disk()
     found = find(job, name, asked.only, asked.exclude, there=Tree(asked.to, disk))

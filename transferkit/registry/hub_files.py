@@ -15,8 +15,8 @@ from functools import partial
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.title import check_distinct, check_title
-from transferkit.errors import NotFoundError, ProtocolError, StorageError
+from transferkit.content.title import check_title, collisions
+from transferkit.errors import InvalidNameError, NotFoundError, ProtocolError, StorageError
 from transferkit.models.values import ModelFile
 from transferkit.protocol.hub import HubFile, Listing
 from transferkit.protocol.hub_name import HubName
@@ -80,7 +80,8 @@ def find(
         raise NotFoundError(f"no file of {name} is wanted; it has {has}")
     for file in wanted:
         check_title(file.path)
-    check_distinct(file.path for file in wanted)
+    for problem in collisions(file.path for file in wanted):
+        raise InvalidNameError(problem)
     plain = [file for file in wanted if file.digest is None]
     source, heads = HubFiles(repository, commit, wanted, _kept(plain)), dict[str, bytes]()
     if there is not None:

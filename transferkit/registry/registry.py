@@ -21,8 +21,8 @@ from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
-from transferkit.registry.folder_pull import FolderPull, Own, pull_folder
-from transferkit.registry.folder_push import FolderArguments, FolderPush, push_folder, split
+from transferkit.registry.folder_pull import FolderArguments, Own, pull_folder
+from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
 from transferkit.registry.hub import HubEnd, pull_from_hub
 from transferkit.registry.snapshots import snapshot
 from transferkit.report import FolderReport
@@ -105,11 +105,11 @@ class Registry(Asking):
         if is_hub_name(name):
             if to is None or format is not None or platform is not None:
                 raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
-            asked = FolderPull(to, used, only, exclude, None, link, overwrite)
+            asked = FolderArguments(to, used, only, exclude, None, link, overwrite)
             return self._pull_from_hub(HubName.parse(name), asked, arguments)
         reference, wanted = self._reference(name), platform or local_platform()
         if to is not None:
-            asked = FolderPull(to, used, only, exclude, format, link, overwrite)
+            asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline)
         if self.offline:
@@ -120,7 +120,7 @@ class Registry(Asking):
                 graph = pulling.pull(job, self.cache, reference, wanted)
         return graph.chosen(wanted)
 
-    def _pull_from_hub(self, name: HubName, asked: FolderPull, arguments: Call) -> FolderReport:
+    def _pull_from_hub(self, name: HubName, asked: FolderArguments, arguments: Call) -> FolderReport:
         self._check_online(f"pull {name}")
         with self._job(arguments, name, WORKERS_DOWN) as job:
             return pull_from_hub(job, name, asked)
@@ -149,7 +149,7 @@ class Registry(Asking):
         folder: str | os.PathLike[str] | None = None,
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
-        **keywords: Unpack[FolderArguments],
+        **keywords: Unpack[PushArguments],
     ) -> Document:
         """Push a model of the cache, by default the one of the same name, or ``files``, or a ``folder``.
 
@@ -169,8 +169,7 @@ class Registry(Asking):
         Raises:
             SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
                 (``.problems``); no manifest was sent.
-            InvalidModelError: ``ollama`` or ``format`` has no use for these files.
-            InvalidManifestError: there are more files than a manifest has room for.
+            InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
             ValueError: there is no such format.
             TransferKitError, CancelledError: as for ``upload``.

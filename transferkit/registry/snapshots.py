@@ -72,6 +72,11 @@ def _make(
 
     job.hold(lambda flow: cache.pinned(graph.digests))
     folder = job.operation.call(lambda flow: snapshots.begin(digest, is_alone=is_alone))
-    bring = partial(check_there, cache, name) if offline else None
+
+    def bring(blobs: Sequence[Descriptor]) -> tuple[int, int]:
+        if offline or not cache.missing(blobs):  # they have just come
+            return check_there(cache, name, blobs)[0], sum(blob.size for blob in graph.blobs)
+        return job.fill(cache, blobs, source).bytes, sum(blob.size for blob in blobs)
+
     fill_folder(job, source, contents, folder, cache=cache, version=digest, bring=bring)
     return job.operation.call(lambda flow: snapshots.publish(folder, digest))

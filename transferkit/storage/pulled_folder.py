@@ -91,8 +91,9 @@ class PulledFolder(Closing):
             ours = {digest for digest in (row.digest if row else None, placing) if digest is not None}
             hashers = {digest.algorithm: digest.hasher() for digest in {wanted, *ours}}
             offset = 0
+            flow.counter.set_position(0)
             while count := self.disk.preadv(fd, flow.buffer, offset):
-                flow.check()
+                flow.moved(count)
                 for hasher in hashers.values():
                     hasher.update(flow.buffer[:count])
                 offset += count

@@ -100,7 +100,8 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         target = os.path.realpath(f"{found.root}/{real}")
         real = os.path.relpath(target, found.root)
         if real == ".." or real.startswith("../"):
-            found.refused.append(Refused(path, f"it is a link out of the folder, to {target[:300]}", is_folder=True))
+            reason = f"it is a link out of the folder, to {target[:300]!r}"
+            found.refused.append(Refused(path, reason, is_folder=os.path.isdir(target)))
             return
         real = "" if real == "." else real
         try:

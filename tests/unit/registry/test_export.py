@@ -48,6 +48,23 @@ def test_a_pattern_is_for_the_path_or_its_last_part(only: Any, expected: bool) -
     assert chosen("deep/a.json", only) is expected
 
 
+@pytest.mark.parametrize(
+    ("only", "exclude", "expected"),
+    [
+        (["*.bin", "*.json"], None, True),
+        (("*.bin",), None, False),
+        ([], None, False),
+        (None, "*.json", False),
+        (None, ["*.bin", "deep/*"], False),
+        (None, [], True),
+        ("*.json", lambda path: path == "deep/a.json", False),
+        (None, lambda path: False, True),
+    ],
+)
+def test_several_patterns_and_what_is_left_out(only: Any, exclude: Any, expected: bool) -> None:
+    assert chosen("deep/a.json", only, exclude) is expected
+
+
 def test_nothing_to_write_is_an_error() -> None:
     with pytest.raises(InvalidManifestError, match="has no layers with titles"):
         titled_layers(manifest(None))

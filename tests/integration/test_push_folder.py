@@ -1,0 +1,123 @@
+"""Folders that are pushed to a registry that nobody here wrote, and read by the clients of others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import missing, sha256
+from transferkit.registry import Registry
+
+pytestmark = pytest.mark.integration
+
+WHERE = "team/model"
+CONTENTS = {
+    "README.md": b"# A model\n",
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer/vocab.txt": b"a\nb\n",
+    "weights.bin": bytes(range(256)) * 4000,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    for path, content in CONTENTS.items():
+        (folder / path).write_bytes(content)
+    return folder
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("form", ["modelpack", "oras", "docker"])
+def test_the_python_oras_pulls_a_folder_that_was_pushed(
+    docker_registry: Any, folder: Path, tmp_path: Path, form: str
+) -> None:
+    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    name = f"{docker_registry.authority}/{WHERE}:v1"
+    wanted = {"exclude": ["*.bin", "*.txt"]} if form == "docker" else {}
+    if form == "docker":  # it takes no other weights
+        (folder / "model.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
+    with Registry(cache=tmp_path / "cache") as registry:
+        registry.push(name, folder=folder, format=form, **wanted)
+    client.pull(target=name, outdir=str(tmp_path / "out"))
+    expected = files_in(folder)
+    if form == "docker":
+        expected = {path: content for path, content in expected.items() if not path.endswith((".bin", ".txt"))}
+    assert expected == files_in(tmp_path / "out")
+
+
+def test_skopeo_copies_it_unchanged(
+    docker_registry: Any, skopeo: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    (folder / "model.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
+    where = f"{docker_registry.authority}/{WHERE}"
+    with Registry(cache=tmp_path / "cache") as registry:
+        registry.push(f"{where}:v1", folder=folder, ollama=True)
+        raws = {tag: registry.resolve(f"{where}:{tag}").raw for tag in ("v1", "v1-ollama")}
+    for tag, raw in raws.items():
+        skopeo("copy", "-q", "--src-tls-verify=false", f"docker://{where}:{tag}", f"dir:{tmp_path / tag}")
+        assert raw == (tmp_path / tag / "manifest.json").read_bytes()
+        for layer in json.loads(raw)["layers"]:
+            assert layer["digest"] == f"sha256:{sha256(tmp_path / tag / layer['digest'][7:])}"
+
+
+def test_ramalama_takes_the_manifest_for_a_model(docker_registry: Any, folder: Path, tmp_path: Path) -> None:
+    try:
+        from ramalama.artifacts.spec import Manifest
+    except ImportError:
+        missing("ramalama is missing", "install the extra test")
+    with Registry(cache=tmp_path / "cache") as registry:
+        pushed = registry.push(f"{docker_registry.authority}/{WHERE}:v1", folder=folder)
+    taken = Manifest.from_dict(json.loads(pushed.raw))
+    assert sorted(CONTENTS) == [layer.title() for layer in taken.layers]
+
+
+def test_a_signature_is_found_where_there_is_no_list_of_referrers(
+    docker_registry: Any, skopeo: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    """docker-registry 2.8 says nothing of the subject, and has the tag that we write."""
+    name = f"{docker_registry.authority}/{WHERE}:v1"
+    with Registry(cache=tmp_path / "cache") as registry:
+        pushed = registry.push(name, folder=folder, sign=lambda manifest: b'{"signed": true}')
+        (found,) = registry.referrers(name)
+        again = registry.push(name, folder=folder, sign=lambda manifest: b'{"signed": "again"}')
+        both = registry.referrers(name)
+    tag = pushed.digest.replace(":", "-")
+    listed = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{docker_registry.authority}/{WHERE}:{tag}")
+    entries = json.loads(listed)["manifests"]
+    assert pushed.raw == again.raw
+    assert [each.digest for each in both] == [entry["digest"] for entry in entries]
+    assert (2, found.digest) == (len(entries), entries[0]["digest"])
+    assert {"application/vnd.dev.sigstore.bundle.v0.3+json"} == {entry["artifactType"] for entry in entries}
+
+
+@pytest.mark.timeout(600)  # the model may have to be fetched first
+def test_a_real_model_is_pushed_from_where_it_lies(docker_registry: Any, minilm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "minilm"
+    folder.mkdir()
+    try:
+        os.link(minilm, folder / "model.safetensors")
+    except OSError:  # another file system
+        (folder / "model.safetensors").write_bytes(minilm.read_bytes())
+    (folder / "config.json").write_bytes(b'{"model_type": "bert"}')
+    name = f"{docker_registry.authority}/{WHERE}:22m"
+    with Registry(cache=tmp_path / "cache") as registry:
+        pushed = registry.push(name, folder=folder)
+        plan = registry.plan_push(name, folder=folder)
+    config = json.loads(docker_registry.blobs()[pushed.config.digest].read_bytes())
+    # 22,713,216 parameters, says the card of all-MiniLM-L6-v2; the file has 512 position ids beside them, as integers.
+    assert ("safetensors", "bert", "22.7M", "fp32") == tuple(
+        config["config"][key] for key in ("format", "architecture", "paramSize", "precision")
+    )
+    assert (3, 0) == (plan.present, plan.bytes)
+    assert sha256(docker_registry.blobs()[pushed.layers[1].digest]) == pushed.layers[1].digest[7:] == sha256(minilm)
+    assert not list((tmp_path / "cache" / "blobs").glob("sha256-*"))
