@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -281,7 +281,9 @@ class Filling:
                 flow.check()
                 folder = None if made.is_path else unfinished.fd
                 source = made.source if made.is_path else unfinished.at(made.source)
-                place.take(path, source, folder, made.digest, shared=made.way == HARD)
+                is_shared = made.way == HARD and self.cache is not None
+                with self.cache.blobs.renamed(made.digest) if is_shared else nullcontext():
+                    place.take(path, source, folder, made.digest, shared=is_shared)
         except BaseException:
             with suppress(StorageError):
                 place.save()

@@ -9,8 +9,8 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from transferkit.storage.disk import (
     is_file,
     remove_quietly,
     storage_error,
-    sync,
 )
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
@@ -161,11 +160,16 @@ class Directory:
         """
         self._index.add(digest, status, durable=durable)
 
-    def renew(self, digest: Digest, fd: int) -> None:
-        """Go on believing an open file that was found right, of which only a name or the mode has changed since."""
-        with suppress(OSError):  # else it is hashed once more
-            is_durable = self._index.durable and sync(self.disk, fd)
-            self._index.add(digest, self.disk.fstat(fd), durable=is_durable)
+    @contextmanager
+    def renamed(self, digest: Digest) -> Iterator[None]:
+        """Go on believing a blob's file, if it was verified, over what changes nothing but its names and its mode."""
+        before = None
+        with suppress(OSError):
+            before = self.disk.lstat(self.blob_path(digest))
+        yield
+        with suppress(OSError):
+            if before is not None:
+                self._index.renew(digest, before, self.disk.lstat(self.blob_path(digest)))
 
     def forget(self, digest: Digest) -> None:
         """Take in that a file was found to be wrong, whatever was known of it."""

@@ -45,7 +45,7 @@ class VerifiedIndex:
         self._written = Rows(folder, NAME, disk)
         # No index yet, or none that can be read: everything is hashed once more.
         found = ROW.findall(self._written.read())
-        self._rows = {digest: key for digest, key, boot in found if boot in (DURABLE, self._boot)}
+        self._rows = {digest: (key, boot) for digest, key, boot in found if boot in (DURABLE, self._boot)}
 
     def path_of(self, digest: Digest) -> str:
         """Return where the file of ``digest`` is, or would be."""
@@ -53,7 +53,8 @@ class VerifiedIndex:
 
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
-        return self._rows.get(digest) == f"{version(status)} {status.st_ctime_ns}"
+        row = self._rows.get(digest)
+        return row is not None and row[0] == f"{version(status)} {status.st_ctime_ns}"
 
     def add(self, digest: Digest, status: os.stat_result, *, durable: bool) -> None:
         """Remember a verified file; written at the latest by ``close``.
@@ -65,8 +66,13 @@ class VerifiedIndex:
             return  # nothing could tell this boot from the next
         key = f"{version(status)} {status.st_ctime_ns}"
         if self._keep:
-            self._rows[digest] = key
+            self._rows[digest] = key, boot
         self._written.add(f"2 {digest} {key} {boot}\n")
+
+    def renew(self, digest: Digest, before: os.stat_result, now: os.stat_result) -> None:
+        """Go on believing a file that was verified, and of which only the ``ctime`` is another one now."""
+        if self.knows(digest, before) and version(before) == version(now):
+            self.add(digest, now, durable=self._rows[digest][1] == DURABLE)
 
     def forget(self, digest: Digest) -> None:
         """Remember no more that a file was verified: it was found to be wrong."""

@@ -84,16 +84,16 @@ class Linking:
             raise OSError(errno.EPERM, "the store is another one's")
         before = disk.lstat(path)
         self._check(blob, store, flow)
-        disk.hard_link(path, folder.at(name), folder.fd)
-        fd = disk.open(folder.at(name), folder.fd, follow=False)
-        try:
-            status = disk.fstat(fd)
-            self._hold(blob, before, status)
-            if status.st_mode & _WRITABLE:
-                disk.set_mode(fd, stat.S_IMODE(status.st_mode) & ~_WRITABLE)
-            store.renew(blob.digest, fd)  # its ctime is another one now
-        finally:
-            close_quietly(disk, fd)
+        with store.renamed(blob.digest):
+            disk.hard_link(path, folder.at(name), folder.fd)
+            fd = disk.open(folder.at(name), folder.fd, follow=False)
+            try:
+                status = disk.fstat(fd)
+                self._hold(blob, before, status)
+                if status.st_mode & _WRITABLE:
+                    disk.set_mode(fd, stat.S_IMODE(status.st_mode) & ~_WRITABLE)
+            finally:
+                close_quietly(disk, fd)
 
     def _copy(self, blob: Descriptor, store: Directory, name: str, flow: Flow) -> None:
         with store.fetch(blob, flow=flow) as body:

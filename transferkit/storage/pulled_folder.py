@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Closing, Flow
+from transferkit.content.title import check_title
 from transferkit.errors import InvalidNameError, StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, sync_folder
@@ -110,7 +111,7 @@ class PulledFolder(Closing):
         found: list[str] = []
         for path in others:
             with suppress(StorageError, InvalidNameError):  # a row that somebody has written by hand
-                if check_own(path) and self.tree.statuses([path])[path] is not None:
+                if check_own(check_title(path)) and self.tree.statuses([path])[path] is not None:
                     found.append(path)
         for path in set(others) - set(found):
             del self.state.rows[path]
@@ -143,7 +144,7 @@ class PulledFolder(Closing):
         self._load()
 
     def take(self, path: str, source: str, folder: int | None, digest: Digest, *, shared: bool) -> None:
-        """Give a file its name: one of the unfinished ones in ``folder``, or one at a path. StorageError: the disk refused."""
+        """Give a file its name: an unfinished one in ``folder``, or one at a path. StorageError: the disk refused."""
         if self.durable:
             with disk_errors("syncing", source):
                 fd = self.disk.open(source, folder, follow=False)

@@ -101,7 +101,7 @@ class TarStream:
                 yield member
 
     def take(self, size: int) -> Iterator[memoryview]:
-        """Yield the next ``size`` bytes in pieces; each is good until the next. ``tarfile.ReadError``: it ends early."""
+        """Yield the next ``size`` bytes in pieces, each good until the next. ``tarfile.ReadError``: it ends early."""
         left = size
         for piece in self._pieces(size):
             left -= len(piece)

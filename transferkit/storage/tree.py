@@ -59,7 +59,7 @@ class Tree:
             close_quietly(self.disk, fd)
 
     def place(self, title: str, source: str, folder: int | None = None) -> os.stat_result | None:
-        """Rename a file, which ``folder`` has if it is no path, to ``title``; return its new status, where there is one.
+        """Rename a file, which ``folder`` has if it is no path, to ``title``; return its status there, if known.
 
         Raises:
             InvalidNameError: ``title`` is no relative path of a file.
