@@ -183,7 +183,13 @@ def _ranged(request: RawRequest, content: bytes, fields: dict[str, str]) -> byte
 
 def use(hub: ScriptedHub | str, patch: pytest.MonkeyPatch, home: object, token: str | None = None) -> None:
     """Have the library speak to this hub, with this token and no other one."""
-    for name in ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+    for name in (
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    ):
         patch.delenv(name, raising=False)
     patch.setenv("HF_HOME", str(home))
     patch.setenv("HF_ENDPOINT", hub if isinstance(hub, str) else hub.url)

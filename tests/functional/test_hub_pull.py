@@ -20,7 +20,9 @@ FILES = {
     "model.safetensors": WEIGHTS,
     "sub/folder/vocab.txt": b"a\nb\n" * 1000,
 }
-CHUNKED = tk.TransferOptions(chunk_threshold=MIB // 2, chunk_size=MIB // 2, resume_threshold=MIB // 2, retry=IMPATIENT.retry)
+CHUNKED = tk.TransferOptions(
+    chunk_threshold=MIB // 2, chunk_size=MIB // 2, resume_threshold=MIB // 2, retry=IMPATIENT.retry
+)
 
 
 @pytest.fixture
@@ -83,7 +85,9 @@ def test_what_has_arrived_before_an_interruption_is_not_fetched_again(hub, tmp_p
     with client(tmp_path / "c", options=CHUNKED) as registries:
         with pytest.raises(tk.TransferKitError):
             registries.pull("hf://org/model", to=tmp_path / "here")
-        assert {} == {path: content for path, content in found_in(tmp_path / "here").items() if path == "model.safetensors"}
+        assert {} == {
+            path: content for path, content in found_in(tmp_path / "here").items() if path == "model.safetensors"
+        }
         hub.before_cdn = lambda request: None
         asked = len(hub.cdn.requests)
         registries.pull("hf://org/model", to=tmp_path / "here")
@@ -144,7 +148,7 @@ def test_hostile_names_write_nothing(hub, monkeypatch, tmp_path):
     hub.files = {"../evil": b"x", **FILES}
     with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidNameError, match="evil"):
         registries.pull("hf://org/model", to=tmp_path / "here" / "deep")
-    assert [] == [path for path in tmp_path.rglob("evil")]
+    assert [] == list(tmp_path.rglob("evil"))
     assert [] == hub.asked("/resolve/")
 
 

@@ -1,12 +1,12 @@
 """The rules of the Hugging Face hub's API as pure code: which commit a revision is, its files, and its refusals.
 
-Sources: huggingface_hub 1.31 (``hf_api.py``, ``utils/_http.py``), https://huggingface.co/docs/hub/api, and exchanges with
-the hub that github.com/wzshiming/xet has recorded in September 2026 (``client/hf/hftest/testdata``):
+Sources: huggingface_hub 1.31 (``hf_api.py``, ``utils/_http.py``), https://huggingface.co/docs/hub/api, and exchanges
+with the hub that github.com/wzshiming/xet has recorded in September 2026 (``client/hf/hftest/testdata``):
 
 * ``GET /api/models/{repository}/revision/{revision}`` is an object whose ``sha`` is the commit.
 * ``GET /api/models/{repository}/tree/{commit}?recursive=true`` is a list in pages, which ``Link: <...>; rel="next"``
-  leads through. An entry has ``type`` (``file`` or ``directory``), ``path``, ``size`` and ``oid``, the hash of a git blob.
-  A file in LFS has ``lfs`` too: its ``oid`` is the SHA-256 of the content, and its ``size`` that of the content.
+  leads through. An entry has ``type`` (``file`` or ``directory``), ``path``, ``size`` and ``oid``, the hash of a git
+  blob. A file in LFS has ``lfs`` too: its ``oid`` is the SHA-256 of the content, and its ``size`` that of the content.
 * ``GET /{repository}/resolve/{commit}/{path}`` is the content (with ``ETag: "<oid>"``), or leads to it: 307 to another
   path of the hub, 302 to a CDN for what is in LFS, with a signed query.
 * Refusals have ``X-Error-Code`` (``RepoNotFound``, ``RevisionNotFound``, ``EntryNotFound``, ``GatedRepo``) and
@@ -39,7 +39,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold half of a character,
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a commit, as the list has it: ``digest`` is known of those in LFS, ``oid`` is the hash of a git blob."""
+    """A file of a commit, as it is listed: ``digest`` is known of those in LFS, ``oid`` is the hash of a git blob."""
 
     path: str
     size: int

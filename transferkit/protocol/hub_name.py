@@ -1,7 +1,8 @@
 """Names of repositories on the Hugging Face hub: ``hf://org/model@revision``, and the paths that they have in its API.
 
-Sources: huggingface_hub, "HF URIs" (``utils/_hf_uris.py``) and ``validate_repo_id``; git-check-ref-format(1). Knows texts
-alone. A name of one part (``gpt2``) is from before there were organisations; the hub leads on to what it is called now.
+Sources: huggingface_hub, "HF URIs" (``utils/_hf_uris.py``) and ``validate_repo_id``; git-check-ref-format(1). Knows
+texts alone. A name of one part (``gpt2``) is from before there were organisations; the hub leads on to what it is
+called now.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def find(
 ) -> Found:
     """Find out which files a repository has at a revision, and what is in those that are wanted.
 
-    What is not in LFS is read for that, but for what is ``there`` already, and (``with_heads``) how files of weights begin.
+    What is not in LFS is read for that, but for what is ``there`` already; ``with_heads``, so is how files of weights
+    begin.
 
     Raises:
         NotFoundError: there is no such repository, or revision, or none of its files is wanted.

@@ -10,8 +10,8 @@ AHEAD = 1024 * 1024  # bytes: a header is read from front to back, and each requ
 class Ahead:
     """Reads a file at any place, by one request for what is wanted in a row. One thread's.
 
-    ``read(offset, count)`` asks for bytes that are within the file's ``size``; ``head`` is how it begins, as far as that
-    is known already.
+    ``read(offset, count)`` asks for bytes that are within the file's ``size``; ``head`` is how it begins, as far as
+    that is known already.
 
     >>> Ahead(lambda offset, count: b"abcdef"[offset : offset + count], 6)(4, 10)
     b'ef'

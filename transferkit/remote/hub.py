@@ -75,9 +75,7 @@ class HubRepository:
 
     def commit(self, flow: Flow) -> str:
         """Ask which commit the revision is now. NotFoundError: there is no such repository, or revision."""
-        request = Request(
-            method="GET", url=self.name.info, ok=(200,), subject=str(self.name), missing=NotFoundError
-        )
+        request = Request(method="GET", url=self.name.info, ok=(200,), subject=str(self.name), missing=NotFoundError)
         with self.client.cleaned(), self.client.send(request, flow) as response:
             return read_commit(response.read(MAX_INFO))
 

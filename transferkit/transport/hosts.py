@@ -119,7 +119,8 @@ class Hosts(Closing):
         with self._lock:
             host = self._hosts.get((origin, insecure, mirror, hub))
             if host is None:
-                exchange, authorizer = self._ordinary, self._mirroring if mirror else self._authorizer
+                exchange = self._ordinary
+                authorizer: Callable[..., Authorizer] = self._mirroring if mirror else self._authorizer
                 is_bare = mirror or hub is not None
                 if insecure or is_bare:
                     given = replace(self._options_at(origin), insecure=True) if insecure else self._options_at(origin)

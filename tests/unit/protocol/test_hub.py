@@ -80,7 +80,9 @@ def test_the_commit():
     assert 64 * "a" == read_commit(json.dumps({"sha": 64 * "a"}).encode())
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"sha": null}', b'{"sha": "main"}', b'{"sha": "' + b"A" * 40 + b'"}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{}", b'{"sha": null}', b'{"sha": "main"}', b'{"sha": "' + b"A" * 40 + b'"}']
+)
 def test_what_is_no_commit(raw):
     with pytest.raises(ProtocolError):
         read_commit(raw)
@@ -104,7 +106,7 @@ _VALUES = st.recursive(
     max_leaves=8,
 )
 _ENTRIES = st.fixed_dictionaries(
-    {}, optional={key: _VALUES for key in ("type", "path", "size", "oid", "lfs")} | {"type": st.just("file")}
+    {}, optional=dict.fromkeys(("type", "path", "size", "oid", "lfs"), _VALUES) | {"type": st.just("file")}
 )
 
 

@@ -67,7 +67,7 @@ def test_the_commit_and_the_pages(hub: ScriptedHub, repository: HubRepository, f
     seen = {first}
     assert COMMIT == repository.commit(flow)
     page, following = repository.page(first, seen, flow)
-    assert (b"small.txt" in page, 2) == (False, len(seen))
+    assert (b"small.txt" in page, b"large.bin" in page, 2) == (True, False, len(seen))
     assert following is not None
     page, last = repository.page(following, seen, flow)
     assert (b"large.bin" in page, None) == (True, last)

@@ -71,7 +71,7 @@ def test_a_token_does_not_stand_in_a_repr():
 
 def test_the_hub_sees_its_token_alone_and_no_challenge_changes_that():
     origin = Origin.of("https://hub.example")
-    with Hosts(token="of the registries") as hosts:
+    with Hosts(token="of-the-registries") as hosts:
         host = hosts.at(origin, hub=HubToken("HF_TOKEN", TOKEN))
         flow = object()
         assert f"Bearer {TOKEN}" == host.authorizer.header("", flow)
