@@ -8,6 +8,7 @@ import random
 import struct
 
 import pytest
+import requests
 
 import transferkit as tk
 from tests.functional.hub import COMMIT, TOKEN, ScriptedHub, refusal, sha256, use
@@ -479,6 +480,7 @@ def test_files_that_are_one_on_some_system_are_refused_before_anything_is_sent(r
         use(hub, monkeypatch, tmp_path)
         with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidNameError, match="one file"):
             registries.copy("hf://org/model", target(registry))
+        assert [] == hub.asked("/resolve/")
     assert [] == list(registry.log)
 
 
@@ -490,3 +492,17 @@ def test_a_connection_that_closes_while_a_small_file_comes_is_tried_again(hub, r
     with client(tmp_path / "c", options=IMPATIENT) as registries:
         registries.copy("hf://org/model", target(registry))
     assert FILES == files_in(registry)
+
+
+def test_the_hub_sees_nothing_of_a_session_but_what_is_for_its_host(hub, registry, tmp_path):
+    session = requests.Session()
+    session.auth = ("me", "of-the-registry")
+    session.headers["X-Own"] = "of-the-registry"
+    session.cookies.set("own", "of-the-registry")
+    hosts = {host(hub.url): tk.HostOptions(headers={"X-Tenant": "ours"})}
+    with client(tmp_path / "c", session=session, hosts=hosts) as registries:
+        registries.copy("hf://org/model", target(registry))
+    assert "of-the-registry" not in repr([hub.front.requests, hub.cdn.requests])
+    assert {"ours"} == {request.headers.get("x-tenant") for request in hub.front.requests}
+    assert {None} == {request.headers.get("x-tenant") for request in hub.cdn.requests}
+    assert "of-the-registry" in repr([request.headers for request in registry.log])

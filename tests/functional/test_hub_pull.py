@@ -158,3 +158,24 @@ def test_a_pull_from_the_hub_goes_into_a_folder(hub, tmp_path):
     with client(tmp_path / "c", offline=True) as registries, pytest.raises(tk.ConnectError, match="offline"):
         registries.pull("hf://org/model", to=tmp_path / "here")
     assert [] == hub.front.requests
+
+
+def test_what_a_version_does_not_have_is_reported_and_what_is_not_wanted_is_not(hub, tmp_path):
+    with client(tmp_path / "c") as registries:
+        registries.pull("hf://org/model", to=tmp_path / "here")
+        assert () == registries.pull("hf://org/model", to=tmp_path / "here", only="*.json").left
+        del hub.files["README.md"]
+        assert ("README.md",) == registries.pull("hf://org/model", to=tmp_path / "here").left
+        assert ("README.md",) == registries.pull("hf://org/model", to=tmp_path / "here", only="*.json").left
+    assert FILES == found_in(tmp_path / "here")
+
+
+def test_a_file_that_the_user_has_changed_is_left(hub, tmp_path):
+    with client(tmp_path / "c") as registries:
+        registries.pull("hf://org/model", to=tmp_path / "here", link="copy")
+        (tmp_path / "here" / "config.json").write_bytes(b'{"model_type": "mine!"}')
+        with pytest.raises(tk.StorageError, match=r"config\.json"):
+            registries.pull("hf://org/model", to=tmp_path / "here")
+        assert b'{"model_type": "mine!"}' == (tmp_path / "here" / "config.json").read_bytes()
+        registries.pull("hf://org/model", to=tmp_path / "here", overwrite=True)
+    assert FILES == found_in(tmp_path / "here")
