@@ -13,13 +13,14 @@ import pytest
 import safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ramalama.artifacts import spec
+from ramalama.transports.oci import spec
 
 from tests.unit.models.build import model_file, reader, safetensors_file, tensor
 from transferkit.errors import InvalidModelError
 from transferkit.models import gguf as our_gguf
 from transferkit.models import safetensors as ours
 from transferkit.models.facts import Facts, facts_of
+from transferkit.models.ggml import file_type, type_name, type_size
 from transferkit.models.gguf import LongArray
 from transferkit.models.values import ReadAt
 from transferkit.models.writing import draft
@@ -92,7 +93,10 @@ def test_every_dtype_that_is_known_here_is_known_to_the_library(dtype: str) -> N
 
 counts = st.integers(-1, 9) | st.sampled_from([HUGE, 2**64, 1.5])
 infos = st.fixed_dictionaries(
-    {"dtype": st.sampled_from(["U8", "F16", "F4", "F32", "F7"]), "shape": st.lists(st.integers(0, 4) | counts, max_size=2)},
+    {
+        "dtype": st.sampled_from(["U8", "F16", "F4", "F32", "F7"]),
+        "shape": st.lists(st.integers(0, 4) | counts, max_size=2),
+    },
     optional={"more": st.none() | st.text(max_size=2)},
 )
 spans = st.lists(st.integers(0, 8), min_size=2, max_size=2).map(sorted)
@@ -112,7 +116,9 @@ def files(draw: Callable[..., Any]) -> bytes:
         described[name] = {**info, "data_offsets": offsets}
         end += size
     if draw(st.booleans()):
-        described["__metadata__"] = draw(st.dictionaries(st.text(max_size=2), st.text(max_size=2) | st.none(), max_size=1))
+        described["__metadata__"] = draw(
+            st.dictionaries(st.text(max_size=2), st.text(max_size=2) | st.none(), max_size=1)
+        )
     return safetensors_file(described, bytes(end + draw(st.sampled_from([0, 0, 0, 1]))))
 
 
@@ -152,10 +158,9 @@ def test_a_file_that_llama_cpps_writer_writes(tmp_path: Path) -> None:
 
 
 def test_the_table_of_types_is_llama_cpps() -> None:
-    from transferkit.models.ggml import file_type, type_name, type_size
-
+    """Those of a later llama.cpp may be missing; Q8_1, which no file has, is out of date in gguf-py."""
     for kind, (block, size) in gguf.GGML_QUANT_SIZES.items():
-        if type_name(kind.value) != f"type {kind.value}":
+        if type_name(kind.value) != f"type {kind.value}" and kind.name != "Q8_1":
             assert (kind.name, size) == (type_name(kind.value), type_size(kind.value, (block,)))
     for file in gguf.LlamaFileType:
         if (name := file_type(file.value)) is not None:
@@ -168,4 +173,7 @@ def test_ramalama_takes_our_manifest() -> None:
 
     manifest = spec.Manifest.from_dict(drafted.manifest.json())
 
-    assert sorted(names) == [layer.title() for layer in manifest.layers]
+    assert spec.is_cncf_artifact_manifest(drafted.manifest.json())
+    assert {name: name == "odd" for name in names} == {
+        layer.filepath(): bool(layer.media_type_untested()) for layer in manifest.layers
+    }

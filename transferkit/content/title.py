@@ -55,7 +55,9 @@ def check_title(title: str) -> str:
 
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
     """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
-    return check_paths((title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None)
+    return check_paths(
+        (title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None
+    )
 
 
 def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:

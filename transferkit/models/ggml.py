@@ -1,7 +1,7 @@
 """The types of ggml: how tensors are quantized, and how a file of them is called.
 
 Source: ggml-org/llama.cpp, ggml/include/ggml.h (ggml_type), ggml/src/ggml-common.h (sizes of the blocks) and
-include/llama.h (llama_ftype), at the end of 2025.
+include/llama.h (llama_ftype), in the middle of 2026.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TYPES = {
     6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 36),
+    9: ("Q8_1", 32, 36),  # never in a file; gguf-py has 40 for it, as ggml had before 2024
     10: ("Q2_K", 256, 84),
     11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
@@ -40,6 +40,8 @@ _TYPES = {
     34: ("TQ1_0", 256, 54),
     35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
 }
 
 _FILE_TYPES = {
@@ -76,6 +78,8 @@ _FILE_TYPES = {
     36: "TQ1_0",
     37: "TQ2_0",
     38: "MXFP4_MOE",
+    39: "NVFP4",
+    40: "Q1_0",
 }
 
 
@@ -85,7 +89,7 @@ def type_name(number: int) -> str:
 
 
 def type_size(number: int, shape: tuple[int, ...]) -> int | None:
-    """Return how many bytes a tensor takes, 0 for a type that is not known, ``None`` if its rows are no whole blocks."""
+    """Return the bytes that a tensor takes, 0 for an unknown type, ``None`` if its rows are no whole blocks."""
     if number not in _TYPES:
         return 0
     _, block, size = _TYPES[number]

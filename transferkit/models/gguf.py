@@ -75,7 +75,9 @@ def read_header(read: ReadAt, size: int) -> GGUFHeader:
         raise InvalidModelError(f"the GGUF file has version {version}; versions 2 and 3 are read")
     tensors, pairs = cursor.u64(), cursor.u64()
     if tensors > _MAX_TENSORS or pairs > _MAX_PAIRS:
-        raise InvalidModelError(f"the GGUF header claims {tensors} tensors and {pairs} pairs of metadata; that is absurd")
+        raise InvalidModelError(
+            f"the GGUF header claims {tensors} tensors and {pairs} pairs of metadata; that is absurd"
+        )
     metadata: dict[str, object] = {}
     for _ in range(pairs):
         key = _text(cursor, _MAX_KEY, "a key")

@@ -1,6 +1,7 @@
 """Limits of the registries that people push models to, as far as they are documented or measured.
 
-Registries change them: a limit here is said before an upload, and never stops one.
+Registries change them: a limit here is said before an upload, and never stops one. Docker Hub, Quay and Google document
+no limit of a layer that was found in November 2026.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SLOW = 10_000_000  # bytes a second: below it a time limit is worth a word, 80 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one registry takes, in bytes, layers and seconds; ``None`` where nothing is known. ``source`` says who says."""
+    """What one registry takes, in bytes, layers and seconds, and who says so; ``None`` where nothing is known."""
 
     hosts: str
     """A regular expression of the whole host name."""

@@ -69,9 +69,7 @@ def layout(files: Sequence[ModelFile], facts: Facts) -> tuple[Manifest, bytes]:
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": {"mediaType": DOCKER_CONFIG, "digest": Digest.of(config), "size": len(config)},
-        "layers": [
-            {"mediaType": f"{PREFIX}{kind}", "digest": file.digest, "size": file.size} for kind, file in layers
-        ],
+        "layers": [{"mediaType": f"{PREFIX}{kind}", "digest": file.digest, "size": file.size} for kind, file in layers],
     }
     return Manifest(json.dumps(document, separators=(",", ":")).encode(), media_type=DOCKER_MANIFEST), config
 
@@ -79,7 +77,9 @@ def layout(files: Sequence[ModelFile], facts: Facts) -> tuple[Manifest, bytes]:
 def _kind_of(layer: Descriptor) -> str:
     kind = layer.media_type.removeprefix(PREFIX)
     if not layer.media_type.startswith(PREFIX) or _KIND.match(kind) is None:
-        raise InvalidManifestError(f"the layer {layer.digest.short} is {layer.media_type[:100]!r}, no layer of Ollama's")
+        raise InvalidManifestError(
+            f"the layer {layer.digest.short} is {layer.media_type[:100]!r}, no layer of Ollama's"
+        )
     return kind
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from transferkit.errors import InvalidModelError
 from transferkit.models.values import ReadAt
@@ -155,5 +155,5 @@ def _tensor(name: str, value: Any, begin: int) -> TensorInfo:
     return TensorInfo(name, dtype, tuple(shape), begin + offsets[0], begin + offsets[1])
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(count) is int and 0 <= count <= _MAX_U64 for count in value)

@@ -66,7 +66,9 @@ def model_file(path: str, content: bytes | None = None) -> ModelFile:
     return ModelFile(path=path, digest=Digest(digest_of(content)), size=len(content))
 
 
-def layer(media_type: str, number: int = 0, *, more: Mapping[str, Any] | None = None, **annotations: str) -> dict[str, Any]:
+def layer(
+    media_type: str, number: int = 0, *, more: Mapping[str, Any] | None = None, **annotations: str
+) -> dict[str, Any]:
     """Return a descriptor as a manifest has it: ``title=``, ``filepath=``, ``old=`` and others by their short names."""
     named = {
         "title": "org.opencontainers.image.title",

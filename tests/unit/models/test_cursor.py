@@ -10,7 +10,7 @@ import pytest
 from transferkit.errors import InvalidModelError
 from transferkit.models.cursor import Cursor
 
-WINDOW = 256 * 1024
+WINDOW = 1024 * 1024
 
 
 def test_numbers_and_bytes_across_windows() -> None:

@@ -164,7 +164,9 @@ def test_a_broken_header_leaves_all_out_but_the_format(name: str) -> None:
     assert Facts(name.partition(".")[2]) == facts_of({name: reader(pointer)})
 
 
-@pytest.mark.parametrize("config", [b"no json", b"[1]", b"\xff\xfe", b'{"model_type": 5, "torch_dtype": []}', b"[" * 99_999])
+@pytest.mark.parametrize(
+    "config", [b"no json", b"[1]", b"\xff\xfe", b'{"model_type": 5, "torch_dtype": []}', b"[" * 99_999]
+)
 def test_settings_that_are_none(config: bytes) -> None:
     assert Facts("onnx") == facts(model__onnx=b"", config__json=config)
 

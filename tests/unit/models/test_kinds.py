@@ -19,7 +19,10 @@ DATASET = "application/vnd.cncf.model.dataset.v1.raw"
     ("media_type", "names"),
     [
         (WEIGHT, "m.safetensors m.gguf m.dduf m.bin m.pt m.pth m.onnx m.h5 m.msgpack m.npz a/b/M.SafeTensors"),
-        (CONFIG, "config.json a.yaml spiece.model a.vocab chat_template.jinja tokenizer.json tokenizer.model vocab.txt"),
+        (
+            CONFIG,
+            "config.json a.yaml spiece.model a.vocab chat_template.jinja tokenizer.json tokenizer.model vocab.txt",
+        ),
         (DOC, "README.md notes.txt LICENSE LICENSE.md license.apache NOTICE paper.pdf a.png b.JPG unet/README.md"),
         (CODE, "modeling_x.py demo.ipynb run.sh tokenizer.py"),
         (DATASET, "train.parquet a.csv b.jsonl c.arrow"),

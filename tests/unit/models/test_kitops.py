@@ -120,6 +120,6 @@ def test_a_model_in_another_modelkit_is_said() -> None:
     found = kit(layer(f"{KIT}docs.v1.raw", 12, filepath="a.md"))
 
     assert wants_config(found)
-    with pytest.raises(InvalidManifestError, match="is in another, 'ghcr.io/team/base:v1'; pull that one"):
+    with pytest.raises(InvalidManifestError, match=r"is in another, 'ghcr\.io/team/base:v1'; pull that one"):
         rows(found, {"model": {"path": "ghcr.io/team/base:v1"}})
     assert [KITFILE, ("a.md", 12, Packing.NONE)] == rows(found, {})

@@ -19,7 +19,11 @@ def layers(*sizes: int) -> list[Descriptor]:
 @pytest.mark.parametrize(
     ("host", "sizes", "said"),
     [
-        ("ghcr.io", [10 * GB + 1, 5], "ghcr.io takes layers of 10.0 GB at most: 1 of 2 are larger, the largest has 10.0 GB"),
+        (
+            "ghcr.io",
+            [10 * GB + 1, 5],
+            "ghcr.io takes layers of 10.0 GB at most: 1 of 2 are larger, the largest has 10.0 GB",
+        ),
         ("GHCR.io:443", [12 * GB], "ghcr.io takes layers of 10.0 GB"),
         ("ghcr.io", [9 * GB], "after 10 minutes: the largest, of 9.0 GB, has to go at 15 MB/s or more"),
         (ECR, [52_000 * MIB + 1], "takes layers of 54.5 GB at most"),

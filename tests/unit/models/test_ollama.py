@@ -55,7 +55,7 @@ def test_a_kind_of_a_later_version_is_a_file_of_that_name() -> None:
 
 @pytest.mark.parametrize("name", [{}, {"name": None}, {"name": 5}])
 def test_a_tensor_without_name_is_refused(name: dict[str, object]) -> None:
-    with pytest.raises(InvalidManifestError, match="the tensor sha256:0000000.* has no name"):
+    with pytest.raises(InvalidManifestError, match=r"the tensor sha256:0000000.* has no name"):
         paths(layer(KIND + "tensor", 1, more=name))
 
 

@@ -123,9 +123,15 @@ def test_a_format_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (manifest(EMPTY, layer(OCTETS, 1)), "its config is application/vnd.oci.empty.v1.json, its layers are application/"),
+        (
+            manifest(EMPTY, layer(OCTETS, 1)),
+            "its config is application/vnd.oci.empty.v1.json, its layers are application/",
+        ),
         (manifest(None), "its config is none, its layers are none"),
-        (manifest("application/vnd.cncf.helm.config.v1+json", layer(GZIP, 1)), "nothing in the manifest can be read as files"),
+        (
+            manifest("application/vnd.cncf.helm.config.v1+json", layer(GZIP, 1)),
+            "nothing in the manifest can be read as files",
+        ),
         (manifest(MODELPACK), "nothing in the manifest can be read as files"),
         (manifest(IMAGE, layer(OCTETS, 1)), "nothing in the manifest can be read as files"),
         (manifest(MODELPACK, layer(RAW, 1)), "has no file name"),
@@ -222,15 +228,17 @@ layers = st.builds(
 )
 kitfiles = st.recursive(
     st.none() | st.text(max_size=3) | st.integers(),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from(["model", "path", "parts", "code", "docs", "digest"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["model", "path", "parts", "code", "docs", "digest"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 FORMAT = st.sampled_from([None, "modelpack", "oras", "docker", "kitops", "ollama", "image"])
 
 
 @given(types | st.none(), st.lists(layers, max_size=4), types | st.none(), kitfiles | st.binary(max_size=5), FORMAT)
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_any_manifest_has_files_or_the_documented_errors(
     config: str | None, layers: list[dict[str, Any]], artifact: str | None, kitfile: Any, format: str | None
 ) -> None:

@@ -91,7 +91,10 @@ FAULTS: list[tuple[str, bytes]] = [
     ("not JSON: ValueError", safetensors_file(b'{"a":' + 5000 * b"1" + b"}")),
     ("NaN, which is not JSON", safetensors_file(b'{"a": NaN}')),
     ("has 'a' twice", safetensors_file(b'{"a": 1, "a": 2}')),
-    ("has 'dtype' twice", safetensors_file(b'{"a": {"dtype": "U8", "dtype": "I8", "shape": [], "data_offsets": [0, 1]}}', b"1")),
+    (
+        "has 'dtype' twice",
+        safetensors_file(b'{"a": {"dtype": "U8", "dtype": "I8", "shape": [], "data_offsets": [0, 1]}}', b"1"),
+    ),
     ("no map of texts", safetensors_file({"__metadata__": {"a": 1}})),
     ("no map of texts", safetensors_file({"__metadata__": []})),
     ("no JSON object", safetensors_file({"a": 1})),
@@ -123,7 +126,7 @@ def test_a_fault_is_refused_with_its_reason(reason: str, content: bytes) -> None
 
 
 def test_a_file_that_ends_before_its_size() -> None:
-    read, size = reader(ATTENTION[:40])
+    read, _ = reader(ATTENTION[:40])
 
     with pytest.raises(InvalidModelError, match="the file ends at 40"):
         read_header(read, len(ATTENTION))

@@ -53,7 +53,6 @@ def test_a_modelpack_manifest_to_the_byte() -> None:
     assert "application/vnd.oci.image.manifest.v1+json" == drafted.manifest.media_type
 
 
-
 def test_a_kind_that_was_guessed_is_marked() -> None:
     layers = draft([model_file("odd.xyz"), model_file("README.md")]).manifest.layers
 
@@ -95,7 +94,11 @@ def test_the_config_is_what_model_spec_allows(keywords: Mapping[str, Any]) -> No
 
 def test_the_schema_refuses_what_model_spec_refuses() -> None:
     config = json.loads(draft([WEIGHTS]).config)
-    for broken in ({**config, "more": 1}, {"config": {}, "modelfs": config["modelfs"]}, {**config, "config": {"arch": ""}}):
+    for broken in (
+        {**config, "more": 1},
+        {"config": {}, "modelfs": config["modelfs"]},
+        {**config, "config": {"arch": ""}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, SCHEMA)
 
@@ -111,7 +114,9 @@ def test_an_artifact_as_oras_writes_it() -> None:
         "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
         "size": 2,
     } == document["config"]
-    assert [{"org.opencontainers.image.title": "model.safetensors"}] == [one["annotations"] for one in document["layers"]]
+    assert [{"org.opencontainers.image.title": "model.safetensors"}] == [
+        one["annotations"] for one in document["layers"]
+    ]
     assert {"org.opencontainers.image.created": "2026-11-26T00:00:00Z", "team": "search"} == document["annotations"]
 
 
@@ -233,13 +238,18 @@ def test_no_files_make_no_manifest() -> None:
 
 
 def test_more_files_than_a_manifest_has_room_for() -> None:
-    files = [ModelFile(path=f"{number}.json", digest=Digest(A), size=1) for number in range(16_000)]
+    folder = "/".join(4 * [200 * "d"])
+    files = [ModelFile(path=f"{folder}/{number}.json", digest=Digest(A), size=1) for number in range(2_500)]
 
-    with pytest.raises(InvalidModelError, match=r"the manifest of 16000 files has \d+ bytes, and registries take 4194304"):
+    with pytest.raises(
+        InvalidModelError, match=r"the manifest of 2500 files has \d+ bytes, and registries take 4194304"
+    ):
         draft(files)
 
 
-@pytest.mark.parametrize("paths", [["../a"], ["a", "A"], ["a", "a/b"], ["con.txt"], ["\udcff.json"], ["e\u0301", "\u00e9"]])
+@pytest.mark.parametrize(
+    "paths", [["../a"], ["a", "A"], ["a", "a/b"], ["con.txt"], ["\udcff.json"], ["e\u0301", "\u00e9"]]
+)
 def test_paths_that_not_every_system_can_have(paths: Sequence[str]) -> None:
     files = [ModelFile(path=path, digest=Digest(f"sha256:{number:064x}"), size=1) for number, path in enumerate(paths)]
 
@@ -257,7 +267,10 @@ def test_arguments_that_are_none(keywords: Mapping[str, Any]) -> None:
 parts = st.text(st.sampled_from("aB.1-é/ \\:\udc80"), min_size=1, max_size=8)
 
 
-@given(st.lists(st.builds(model_file, parts.filter(lambda part: "\udc80" not in part)), max_size=4), st.sampled_from(FORMATS))
+@given(
+    st.lists(st.builds(model_file, parts.filter(lambda part: "\udc80" not in part)), max_size=4),
+    st.sampled_from(FORMATS),
+)
 @settings(max_examples=150)
 def test_any_files_are_read_as_they_were_written_or_refused(files: list[ModelFile], format: str) -> None:
     try:
