@@ -55,30 +55,50 @@ def test_the_python_oras_pulls_a_folder_that_was_pushed(
     assert expected == files_in(tmp_path / "out")
 
 
+@pytest.mark.parametrize("form", ["modelpack", "oras", "docker"])
 def test_skopeo_copies_it_unchanged(
+    docker_registry: Any, skopeo: Callable[..., str], folder: Path, tmp_path: Path, form: str
+) -> None:
+    where = f"docker://{docker_registry.authority}/{WHERE}"
+    with Registry(cache=tmp_path / "cache") as registry:
+        raw = registry.push(f"{docker_registry.authority}/{WHERE}:v1", folder=folder, format=form).raw
+    skopeo("copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", f"{where}:v1", f"{where}-copy:v2")
+    skopeo("copy", "-q", "--src-tls-verify=false", f"{where}-copy:v2", f"dir:{tmp_path / 'copy'}")
+    assert raw == (tmp_path / "copy" / "manifest.json").read_bytes()
+    for layer in json.loads(raw)["layers"]:
+        assert layer["digest"] == f"sha256:{sha256(tmp_path / 'copy' / layer['digest'][7:])}"
+
+
+def test_a_manifest_for_ollama_is_there_as_its_client_asks_for_it(
     docker_registry: Any, skopeo: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
+    """skopeo itself copies no layers of Ollama's types: it only shows what the registry has."""
     (folder / "model.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
-    where = f"{docker_registry.authority}/{WHERE}"
+    name = f"{docker_registry.authority}/{WHERE}:v1"
     with Registry(cache=tmp_path / "cache") as registry:
-        registry.push(f"{where}:v1", folder=folder, ollama=True)
-        raws = {tag: registry.resolve(f"{where}:{tag}").raw for tag in ("v1", "v1-ollama")}
-    for tag, raw in raws.items():
-        skopeo("copy", "-q", "--src-tls-verify=false", f"docker://{where}:{tag}", f"dir:{tmp_path / tag}")
-        assert raw == (tmp_path / tag / "manifest.json").read_bytes()
-        for layer in json.loads(raw)["layers"]:
-            assert layer["digest"] == f"sha256:{sha256(tmp_path / tag / layer['digest'][7:])}"
+        pushed = registry.push(name, folder=folder, ollama=True)
+    shown = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}-ollama"))
+    assert "application/vnd.docker.distribution.manifest.v2+json" == shown["mediaType"]
+    (model,) = [each for each in shown["layers"] if each["mediaType"] == "application/vnd.ollama.image.model"]
+    assert f"sha256:{sha256(folder / 'model.gguf')}" == model["digest"]
+    assert model["digest"] in {layer.digest for layer in pushed.layers}
 
 
-def test_ramalama_takes_the_manifest_for_a_model(docker_registry: Any, folder: Path, tmp_path: Path) -> None:
+def test_ramalama_takes_what_it_fetches_for_a_model(docker_registry: Any, folder: Path, tmp_path: Path) -> None:
     try:
-        from ramalama.artifacts.spec import Manifest
+        from ramalama.transports.oci.oci_artifact import OCIRegistryClient
+        from ramalama.transports.oci.spec import Manifest
     except ImportError:
         missing("ramalama is missing", "install the extra test")
     with Registry(cache=tmp_path / "cache") as registry:
         pushed = registry.push(f"{docker_registry.authority}/{WHERE}:v1", folder=folder)
-    taken = Manifest.from_dict(json.loads(pushed.raw))
-    assert sorted(CONTENTS) == [layer.title() for layer in taken.layers]
+    client = OCIRegistryClient(docker_registry.authority, WHERE, "v1")
+    client.base_url = f"{docker_registry.url}/v2/{WHERE}"  # it speaks TLS to all of them
+    document, digest = client.get_manifest()
+    assert (pushed.digest, sorted(CONTENTS)) == (
+        digest,
+        [layer.filepath() for layer in Manifest.from_dict(document).layers],
+    )
 
 
 def test_a_signature_is_found_where_there_is_no_list_of_referrers(

@@ -39,8 +39,11 @@ class FileSet:
         self._found: dict[Digest, FoundFile] = {}
         self._readable: dict[str, FoundFile] = {}
 
-    def take(self, found: Sequence[FoundFile], operation: Operation) -> None:
-        """Take in files; those of which nothing is known are hashed, the largest first, and remembered."""
+    def take(self, found: Sequence[FoundFile], operation: Operation, *, then: int | None = None) -> None:
+        """Take in files; those of which nothing is known are hashed, the largest first, and remembered.
+
+        What is hashed is progress where ``then`` says how many bytes come after it.
+        """
         places = {file.place: file for file in found}
         known: dict[str, Digest] = {}
         unknown: list[FoundFile] = []
@@ -50,14 +53,14 @@ class FileSet:
             else:
                 known[place] = digest
         unknown.sort(key=_size, reverse=True)
-        total, missing = sum(map(_size, places.values())), sum(map(_size, unknown))
+        total = None if then is None else sum(map(_size, unknown))
 
         def hash_one(file: FoundFile, flow: WorkerFlow) -> None:
             known[file.place] = self._hash(file, flow)
 
         try:
             if unknown:
-                operation.each(unknown, hash_one, total=total, present=total - missing)
+                operation.each(unknown, hash_one, total=total, then=then or 0)
         finally:
             self._index.close()  # what is hashed so far is not hashed again
         for file in found:

@@ -94,7 +94,7 @@ def push_folder(
     job: Job, cache: DiskCache, target: Reference, wanted: FolderPush, logger: logging.Logger | None
 ) -> Manifest:
     """Push a folder, and return its manifest. Raises as ``Registry.push`` does."""
-    model = _prepare(job, cache, target, wanted)
+    model = _prepare(job, cache, target, wanted, is_sent=True)
     manifests = [each.manifest for each in model.drafts.values()]
     for sentence in _limits(target, model):
         (logger or logging.getLogger(__name__)).warning("%s", sentence)
@@ -105,7 +105,7 @@ def push_folder(
 
 def plan_folder(job: Job, cache: DiskCache, target: Reference, wanted: FolderPush) -> PushPlan:
     """Tell what ``push_folder`` would send, for a question a blob."""
-    model = _prepare(job, cache, target, wanted)
+    model = _prepare(job, cache, target, wanted, is_sent=False)
     repository, blobs = job.site(target).repository, model.blobs
     there: list[Descriptor] = []
 
@@ -113,13 +113,12 @@ def plan_folder(job: Job, cache: DiskCache, target: Reference, wanted: FolderPus
         if _is_there(repository, blob, flow):
             there.append(blob)
 
-    size = sum(blob.size for blob in blobs)
-    job.operation.each(blobs, look, total=size, present=size)
+    job.operation.each(blobs, look, total=None)
     return PushPlan(
         files=tuple(file.path for file in model.files.files),
         blobs=len(blobs),
         present=len(there),
-        bytes=size - sum(blob.size for blob in there),
+        bytes=sum(blob.size for blob in blobs) - sum(blob.size for blob in there),
         limits=tuple(_limits(target, model)),
     )
 
@@ -163,10 +162,12 @@ def _blobs(drafts: Iterable[Draft]) -> list[Descriptor]:
     return unique([*layers, *(manifest.config for manifest in manifests if manifest.config is not None)])
 
 
-def _prepare(job: Job, cache: DiskCache, target: Reference, wanted: FolderPush) -> _Model:
+def _prepare(job: Job, cache: DiskCache, target: Reference, wanted: FolderPush, *, is_sent: bool) -> _Model:
     tag, created = target.name.tag, _created()
     second = check_reference(f"{tag}-ollama") if wanted.ollama else ""
-    files = hashed(job, cache, job.operation.call(lambda flow: _find(wanted, cache.disk, flow)))
+    found = job.operation.call(lambda flow: _find(wanted, cache.disk, flow))
+    sizes = {file.place: file.status.st_size for file in found} if is_sent else {}
+    files = hashed(job, cache, found, then=sum(sizes.values()))
     facts = job.operation.call(lambda flow: facts_of(files.readers()))
     first = draft(files.files, format=wanted.format, facts=facts, annotations=wanted.annotations, created=created)
     drafts = {tag: first, **({second: ollama_draft(files.files, facts)} if second else {})}
@@ -197,7 +198,9 @@ def _find(wanted: FolderPush, disk: Disk, flow: Flow) -> list[FoundFile]:
         text = f"{len(problems)} entries of {folder} cannot be pushed, and nothing was sent: {shown}{more}"
         raise SourceError(f"{text}. Leave them out with exclude=, or change them", problems=tuple(problems))
     if not files:
-        what = f"none of the {len(found.files)} files in {folder} is wanted" if found.files else f"{folder} has no files"
+        what = (
+            f"none of the {len(found.files)} files in {folder} is wanted" if found.files else f"{folder} has no files"
+        )
         raise SourceError(f"{what}: there is nothing to push")
     return files
 

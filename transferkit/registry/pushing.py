@@ -57,12 +57,12 @@ def push_files(
     return graph
 
 
-def hashed(job: Job, cache: DiskCache, found: Sequence[FoundFile]) -> FileSet:
-    """Return files with their digests; what the cache remembers is not hashed."""
+def hashed(job: Job, cache: DiskCache, found: Sequence[FoundFile], *, then: int | None = None) -> FileSet:
+    """Return files with their digests; what the cache remembers is not hashed. ``then`` is as for ``FileSet.take``."""
     with suppress(StorageError):  # one that can only be read remembers nothing
         cache.open_unfinished()
     files = FileSet(cache.disk, HashIndex(cache.blobs.path, cache.disk, rehash=job.options.rehash_existing))
-    files.take(found, job.operation)
+    files.take(found, job.operation, then=then)
     return files
 
 

@@ -159,12 +159,12 @@ class Registry(Asking):
         artifact of ``artifact_type``.
 
         A folder is pushed as a model whose files have their paths, in the ``format`` ``"modelpack"`` (the default),
-        ``"oras"`` or ``"docker"``. ``only`` and ``exclude`` choose files, each by a pattern, by several, or by a function of
-        the path. A file is hashed once, and remembered by size, times and inode; ``progress`` tells what is hashed, and
-        then, from 0 again, what is sent. ``ollama=True`` pushes a second manifest over the same blobs for Ollama's
-        client, under the tag with ``-ollama`` behind it. ``sign(manifest)`` returns a Sigstore bundle, before the first
-        byte is sent; it is pushed as a referrer. Limits of the registry that are known to be in the way are logged as
-        warnings, and told by ``plan_push``.
+        ``"oras"`` or ``"docker"``. ``only`` and ``exclude`` choose files, each by a pattern, several, or a function of
+        the path. A file is hashed once, and remembered by size, times and inode; ``progress`` counts what is hashed,
+        and then what is sent. ``ollama=True`` pushes a second manifest over the same blobs for Ollama's client, under
+        the tag with ``-ollama`` behind it. ``sign(manifest)`` returns a Sigstore bundle, before the first byte is sent;
+        it is pushed as a referrer. Limits of the registry that are known to be in the way are logged as warnings, and
+        told by ``plan_push``.
 
         Raises:
             SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed

@@ -63,6 +63,7 @@ class Operation:
         self._waits = Waits(self._logger, host)
         self._threads = Threads(self._ceiling, executor)
         self._concurrency = Concurrency()
+        self._counted = 0  # bytes of earlier runs, which the progress of this one begins with
 
     def __enter__(self) -> Operation:
         return self
@@ -107,7 +108,8 @@ class Operation:
         blobs = len(descriptors) + len(present)
         there = sum(descriptor.size for descriptor in present)
         total = there + sum(descriptor.size for descriptor in descriptors)
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
+        begun, progress = self._counted, self._progress
+        outcomes = Outcomes(self._trace, self._logger, progress=progress, total=begun + total, present=begun + there)
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
@@ -132,20 +134,26 @@ class Operation:
         items: Sequence[U],
         work: Callable[[U, WorkerFlow], object],
         *,
-        total: int = 0,
+        total: int | None = 0,
         present: int = 0,
         workers: int | None = None,
+        then: int = 0,
     ) -> None:
         """Do ``work(item, flow)`` for each of some things that are no blobs, in several workers, with the same retries.
 
-        ``total`` is how many bytes they have together, ``present`` of them done already. An attempt says with
+        ``total`` is how many bytes they have together, ``present`` of them done already; ``None``: that is no progress.
+        ``then`` is how many the next run will have: its progress goes on where this one's ends. An attempt says with
         ``flow.counter.set_position`` where it begins, and counts its bytes with ``flow.moved``. ``workers`` bounds how
         many there are, where that is less than for all. The first error that no other attempt mends ends all.
         """
         attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=present)
+        begun, size, progress = self._counted, total or 0, None if total is None else self._progress
+        outcomes = Outcomes(
+            self._trace, self._logger, progress=progress, total=begun + size + then, present=begun + present
+        )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         self._run(lambda item, flow: attempts.run(work, item, flow), Scheduler(items), flows, Speeds(), outcomes)
+        self._counted += size if then else 0
 
     def _run(
         self,

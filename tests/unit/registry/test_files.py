@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import transferkit as tk
 from tests.unit.remote.rig import Flow
 from tests.unit.transport.rig import everything
 from transferkit.content.descriptor import Descriptor
@@ -42,14 +44,19 @@ class Counting(Disk):
 
 
 def take(
-    tmp_path: Path, *paths: Path, disk: Disk | None = None, operation: Operation | None = None, rehash: bool = False
+    tmp_path: Path,
+    *paths: Path,
+    disk: Disk | None = None,
+    operation: Operation | None = None,
+    rehash: bool = False,
+    then: int | None = None,
 ) -> FileSet:
     """Take in files under their names; what was hashed before is remembered, however young it is."""
     disk = disk or Disk()
     index = HashIndex(str(tmp_path / "cache"), disk, rehash=rehash, clock=lambda: time.time() + 60)
     files = FileSet(disk, index)
     with operation or Operation(concurrency=4) as opened:
-        files.take([look(path.name, str(path), disk) for path in paths], opened)
+        files.take([look(path.name, str(path), disk) for path in paths], opened, then=then)
     return files
 
 
@@ -73,8 +80,6 @@ def test_files_are_hashed(tmp_path: Path, hello: Path) -> None:
 
 def test_several_are_hashed_at_once(tmp_path: Path) -> None:
     """Each of two waits until the other one is read as well."""
-    import threading
-
     barrier = threading.Barrier(2, timeout=10)
 
     class Meeting(Disk):
@@ -103,16 +108,18 @@ def test_a_file_that_is_there_twice_is_hashed_once(tmp_path: Path, hello: Path) 
     assert (5, [("hello", HELLO), ("link", HELLO)]) == (disk.read, [(file.path, file.digest) for file in files])
 
 
-def test_progress_is_that_of_what_is_hashed(tmp_path: Path, hello: Path) -> None:
-    take(tmp_path, hello)
+def test_progress_counts_what_is_hashed_where_somebody_says_what_follows(tmp_path: Path, hello: Path) -> None:
     (tmp_path / "more").write_bytes(bytes(1000))
+    paths = [hello, tmp_path / "more"]
     told: list[tuple[int, int]] = []
-    operation = Operation(progress=lambda *figures: told.append(figures))
-    take(tmp_path, hello, tmp_path / "more", operation=operation)
-    assert ((5, 1005), (1005, 1005)) == (told[0], told[-1])
+    for then, expected in ((None, []), (0, [(0, 1005), (1005, 1005)]), (500, [(0, 1505), (1005, 1505)])):
+        told.clear()
+        operation = Operation(progress=lambda *figures: told.append(figures))
+        take(tmp_path / str(then), *paths, operation=operation, then=then)
+        assert expected == [told[0], told[-1]] if expected else not told
     told.clear()
-    take(tmp_path, hello, tmp_path / "more", operation=Operation(progress=lambda *figures: told.append(figures)))
-    assert [] == told
+    take(tmp_path / "500", *paths, operation=Operation(progress=lambda *figures: told.append(figures)), then=500)
+    assert [] == told  # all of it is known
 
 
 def test_a_limit_of_bandwidth_does_not_hold_for_the_disk(tmp_path: Path) -> None:
@@ -169,12 +176,14 @@ def test_a_file_that_changes_before_it_is_hashed_is_named(tmp_path: Path, hello:
         files.take([found], operation)
 
 
-def test_hashing_can_be_cancelled(tmp_path: Path, hello: Path) -> None:
-    import transferkit as tk
-
+def test_hashing_ends_in_the_middle_of_a_file_that_is_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 32 * 2**20)
     cancellation = tk.Cancellation()
+    disk = Counting(cancellation.cancel)
     with pytest.raises(CancelledError):
-        take(tmp_path, hello, disk=Counting(cancellation.cancel), operation=Operation(cancellation=cancellation))
+        take(tmp_path, tmp_path / "large", disk=disk, operation=Operation(cancellation=cancellation))
+    assert disk.read < 2**20
 
 
 # -- a source

@@ -50,7 +50,9 @@ def test_a_file_is_known_to_the_next_run_by_its_place(tmp_path: Path, file: Path
     assert index.find(str(other), other.stat()) is None
 
 
-@pytest.mark.parametrize("name", ["with space", "with\nline", "größe", "per%cent", b"\xff\xfe".decode(errors="surrogateescape")])
+@pytest.mark.parametrize(
+    "name", ["with space", "with\nline", "größe", "per%cent", b"\xff\xfe".decode(errors="surrogateescape")]
+)
 def test_whatever_a_file_is_called(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"x")
@@ -129,7 +131,9 @@ def test_with_rehash_no_earlier_run_is_believed(tmp_path: Path, file: Path) -> N
     assert make(tmp_path, rehash=True).find(str(file), file.stat()) is None
 
 
-@pytest.mark.parametrize("line", ["", "1", "2 {k} {a} one {p}", "1 {k} sha256:../../x one {p}", "1 {k} {a} one", "\xff"])
+@pytest.mark.parametrize(
+    "line", ["", "1", "2 {k} {a} one {p}", "1 {k} sha256:../../x one {p}", "1 {k} {a} one", "\xff"]
+)
 def test_a_line_that_does_not_parse_is_ignored(tmp_path: Path, file: Path, line: str) -> None:
     remember(tmp_path, file)
     path = tmp_path / "cache/.partial/hashes"
@@ -147,7 +151,9 @@ def test_a_link_in_the_place_of_the_index_is_refused(tmp_path: Path, file: Path)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_after_years_it_is_as_small_as_what_is_there(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_years_it_is_as_small_as_what_is_there(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SMALLEST", 2_000)
     for year in range(40):
         os.utime(file, (year, year))
@@ -162,9 +168,7 @@ def test_after_years_it_is_as_small_as_what_is_there(tmp_path: Path, file: Path,
     assert A == make(tmp_path).find(str(file), file.stat())
 
 
-def test_an_index_of_files_that_are_there_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_of_files_that_are_there_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SMALLEST", 2_000)
     files = [tmp_path / str(number) for number in range(40)]
     for path in files:

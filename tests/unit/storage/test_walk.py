@@ -142,15 +142,18 @@ def test_what_multiplies_by_links_has_an_end(folder: Path, monkeypatch: pytest.M
         look(folder)
 
 
-def test_a_link_that_is_planted_while_one_looks_leads_nowhere(folder: Path, tmp_path: Path) -> None:
-    """A folder is replaced by a link after it was seen as a folder, and one that a link led to as well."""
+@pytest.mark.parametrize("what", ["deep/er", "deep"])
+def test_a_link_that_is_planted_while_one_looks_leads_nowhere(folder: Path, tmp_path: Path, what: str) -> None:
+    """A folder, or the one that it is in, is replaced by a link after it was seen as a folder."""
+    (tmp_path / "outside" / "er").mkdir()
+    (tmp_path / "outside" / "er" / "secret").write_bytes(b"mine")
 
     class Planting(Disk):
         def lstat(self, path: str, folder_fd: int | None = None) -> os.stat_result:
             status = super().lstat(path, folder_fd)
-            if path == "er" and stat.S_ISDIR(status.st_mode):
-                os.rename(folder / "deep" / "er", tmp_path / "er")
-                (folder / "deep" / "er").symlink_to(tmp_path / "outside")
+            if path == "er" and not (tmp_path / "moved").exists():
+                os.rename(folder / what, tmp_path / "moved")
+                (folder / what).symlink_to(tmp_path / "outside")
             return status
 
     found = look(folder, Planting())
