@@ -452,14 +452,17 @@ def test_only_some_files_of_a_packed_layer(registry, tmp_path):
     assert {"a.json": b"a", "b.bin": b"b"} == contents(tmp_path / "out")
 
 
-def test_a_folder_that_oras_has_packed(registry, tmp_path):
+@pytest.mark.parametrize("says", [{"io.deis.oras.content.unpack": "true"}, {}], ids=["oras", "oras-py"])
+def test_a_folder_that_oras_has_packed(registry, tmp_path, says):
     layer = tar_of({"tok/vocab.txt": b"v", "tok/sub/x": b"x"}, zipped=True)
-    annotations = [{TITLE: "tok", "io.deis.oras.content.unpack": "true"}, {TITLE: "config.json"}]
-    types = ["application/vnd.oci.image.layer.v1.tar+gzip", "application/octet-stream"]
-    Model([layer, b"{}"], types=types, annotations=annotations).put(registry.url, WHERE)
+    annotations = [{TITLE: "tok", **says}, {TITLE: "config.json"}, {TITLE: "a.tar.gz"}]
+    packed, plain = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar"
+    types = [packed, plain, packed]  # oras-py says of every file that it is a tar
+    Model([layer, b"{}", b"a file"], types=types, annotations=annotations).put(registry.url, WHERE)
     with client(tmp_path / "c") as registries:
         report = registries.pull(name_in(registry), to=tmp_path / "out")
-    assert {"tok/vocab.txt": b"v", "tok/sub/x": b"x", "config.json": b"{}"} == contents(tmp_path / "out")
+    files = {"tok/vocab.txt": b"v", "tok/sub/x": b"x", "config.json": b"{}", "a.tar.gz": b"a file"}
+    assert files == contents(tmp_path / "out")
     assert "unpacked" == report.linked["tok/vocab.txt"]
 
 
@@ -544,7 +547,7 @@ def test_after_kill_9_at_any_moment_no_file_is_partial_and_the_next_run_goes_on(
         registries.pull(name_in(registry), to=folder, **({} if cache else {"cache": None}))
     right = [set(version.items()) for version in two_versions.values()]
     command = [sys.executable, "-c", CHILD, name_in(registry, "v2"), str(tmp_path / "c") if cache else "", str(folder)]
-    for wait in (0.0, 0.03, 0.06, 0.09, 0.12):
+    for wait in (0.0, 0.05, 0.1):
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert "ready\n" == child.stdout.readline()
         time.sleep(wait)

@@ -33,7 +33,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("cache", ["cache", None], ids=["cache", "straight"])
-def test_files_and_a_folder_that_oras_pushes(docker_registry: Any, tmp_path: Path, monkeypatch: Any, cache: Any) -> None:
+def test_files_and_a_folder_that_oras_pushes(
+    docker_registry: Any, tmp_path: Path, monkeypatch: Any, cache: Any
+) -> None:
     client = pytest.importorskip("oras.client").OrasClient(insecure=True)
     (tmp_path / "source" / "tokenizer" / "sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "source")
@@ -113,9 +115,7 @@ def test_a_snapshot_of_what_was_pushed_is_one_folder(docker_registry: Any, tmp_p
         assert registry.snapshot(name) == path
 
 
-def test_large_files_of_a_model_go_straight_and_go_on(
-    docker_registry: Any, minilm: Path, tmp_path: Path
-) -> None:
+def test_large_files_of_a_model_go_straight_and_go_on(docker_registry: Any, minilm: Path, tmp_path: Path) -> None:
     """The weights of all-MiniLM-L6-v2, 90 MB; a pull that is cancelled half-way, and another one."""
     name = f"{docker_registry.authority}/library/minilm:v1"
     cancel = tk.Cancellation()

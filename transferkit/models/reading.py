@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.manifest import Manifest
 from transferkit.content.title import TITLE, check_paths
 from transferkit.errors import InvalidManifestError
@@ -14,6 +15,7 @@ from transferkit.models import docker, kitops, ollama
 from transferkit.models.names import DOCKER_CONFIG, IMAGE_CONFIG, UNPACK, packing_of, path_of
 from transferkit.models.values import Contents, Entry, Packing
 
+_FOLDER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _MODELPACK = ("application/vnd.cncf.model.", "application/vnd.cnai.model.")
 
 
@@ -88,12 +90,20 @@ def _of_oras(manifest: Manifest) -> list[Entry]:
         path = annotations.get(TITLE)
         if path is None:
             continue  # as ORAS does
-        if annotations.get(UNPACK) == "true":
+        if annotations.get(UNPACK) == "true" or _is_folder_of_oras_py(layer, path):
             # The names in the tar begin with the title.
             found.append(Entry(path=path, descriptor=layer, packing=Packing.TAR_GZIP, inside=path))
         else:
             found.append(Entry(path=path, descriptor=layer))
     return found
+
+
+def _is_folder_of_oras_py(layer: Descriptor, path: str) -> bool:
+    """Tell whether a layer is a folder that the Python oras has pushed: it says so by the media type alone.
+
+    Source: oras-py 0.2, ``Registry.push`` and ``pull``. A file that is such an archive itself has the name of one.
+    """
+    return layer.media_type == _FOLDER and not path.lower().endswith((".tar.gz", ".tgz"))
 
 
 def _of_image(manifest: Manifest) -> list[Entry]:

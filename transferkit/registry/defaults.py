@@ -1,4 +1,4 @@
-"""``tk.pull``, ``tk.push``, ``tk.copy`` and ``tk.snapshot``: the same on a registry that is made when it is first used."""
+"""``tk.pull``, ``tk.push``, ``tk.copy``, ``tk.snapshot``: the same on a registry that is made when it is first used."""
 
 from __future__ import annotations
 

@@ -281,9 +281,9 @@ class Filling:
                 flow.check()
                 folder = None if made.is_path else unfinished.fd
                 source = made.source if made.is_path else unfinished.at(made.source)
-                is_shared = made.way == HARD and self.cache is not None
-                with self.cache.blobs.renamed(made.digest) if is_shared else nullcontext():
-                    place.take(path, source, folder, made.digest, shared=is_shared)
+                store = self.cache.blobs if made.way == HARD and self.cache is not None else None
+                with store.renamed(made.digest) if store is not None else nullcontext():
+                    place.take(path, source, folder, made.digest, shared=store is not None)
         except BaseException:
             with suppress(StorageError):
                 place.save()

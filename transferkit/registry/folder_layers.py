@@ -1,4 +1,4 @@
-"""The files of packed layers, as they lie above each other: what a member is called in the folder, and which one counts."""
+"""The files of packed layers that lie above each other: what a member is called in the folder, and which one counts."""
 
 from __future__ import annotations
 

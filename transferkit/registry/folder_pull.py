@@ -167,9 +167,7 @@ def pull_folder(
     )
 
 
-def graph_of(
-    job: Job, cache: DiskCache, reference: Reference, wanted: str, *, offline: bool
-) -> tuple[Graph, Fetcher]:
+def graph_of(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, offline: bool) -> tuple[Graph, Fetcher]:
     """Return what a name leads to, and where its blobs are read: for one request, if the cache has what an index names.
 
     ``offline``, both are the cache's.
@@ -236,9 +234,7 @@ def _read(source: Fetcher, descriptor: Descriptor, flow: WorkerFlow) -> bytes:
     return bytes(raw)
 
 
-def _place(
-    job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, disk: Disk | None = None
-) -> PulledFolder:
+def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, disk: Disk | None = None) -> PulledFolder:
     options, disk = job.options, disk or (cache.disk if cache is not None else Disk())
     # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)

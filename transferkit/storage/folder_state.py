@@ -72,7 +72,7 @@ class FolderState:
                 return cls(
                     version=str(data["version"]),
                     rows={
-                        path: Row(Digest(row[0]), *map(int, row[1:5]), row[5])
+                        path: Row(Digest(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]), row[5])
                         for path, row in data["files"].items()
                         if row[5] in (DURABLE, boot)
                     },

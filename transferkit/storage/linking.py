@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
@@ -48,13 +47,14 @@ class Linking:
             StorageError: the file system does not have the way that was asked for, or the disk refused.
         """
         path = store.blob_path(blob.digest)
+        makers = {REFLINK: self._reflink, HARD: self._hard_link, COPY: self._copy}
         reason: OSError | None = None
         for way in self._ways:
             name = f"file.{os.urandom(8).hex()}"
             try:
                 if refused := self._refused.get((way, store.path)):
                     raise refused
-                self._makers[way](self, blob, store, name, flow)
+                makers[way](blob, store, name, flow)
                 return name, way
             except TransferKitError:
                 remove_quietly(self._disk, self._folder.at(name), self._folder.fd)
@@ -64,7 +64,9 @@ class Linking:
                 if error.errno in _FATAL or way == COPY:
                     raise storage_error(error, f"making a {way} of {path} in", self._folder.path) from error
                 reason = self._refused[way, store.path] = error
-        text = f'{path} cannot become a {self._ways[-1]} in {self._folder.path}: {reason and reason.strerror}; link="auto"'
+        text = (
+            f'{path} cannot become a {self._ways[-1]} in {self._folder.path}: {reason and reason.strerror}; link="auto"'
+        )
         raise StorageError(f"{text} takes what there is", errno=reason.errno if reason else None) from reason
 
     def _reflink(self, blob: Descriptor, store: Directory, name: str, flow: Flow) -> None:
@@ -98,12 +100,6 @@ class Linking:
     def _copy(self, blob: Descriptor, store: Directory, name: str, flow: Flow) -> None:
         with store.fetch(blob, flow=flow) as body:
             write_body(self._disk, body, self._folder.at(name), self._folder.fd, flow, counted=self._counted)
-
-    _makers: dict[str, Callable[[Linking, Descriptor, Directory, str, Flow], None]] = {
-        REFLINK: _reflink,
-        HARD: _hard_link,
-        COPY: _copy,
-    }
 
     def _check(self, blob: Descriptor, store: Directory, flow: Flow) -> None:
         """See that a blob's file is right; one that nobody has verified is hashed."""

@@ -179,9 +179,7 @@ def brief_lock(
 
 
 @contextmanager
-def patient_lock(
-    folder: OpenFolder, name: str, flow: Flow, look: Callable[[], object] | None = None
-) -> Iterator[bool]:
+def patient_lock(folder: OpenFolder, name: str, flow: Flow, look: Callable[[], object] | None = None) -> Iterator[bool]:
     """Wait until nobody else holds a lock, and hold it; whether it keeps others away is what the context yields.
 
     ``look`` tells how far its holder is, by default by what changes in the folder; ``acquire`` has the rest.

@@ -134,9 +134,7 @@ class PulledFolder(Closing):
             StorageError: the folder cannot be written to, or a link is in the place of what is ours.
         """
         self.staging.check_place()
-        self.unfinished = folder = make_unfinished(
-            self.path, self.staging.unfinished, self.disk, durable=self.durable
-        )
+        self.unfinished = folder = make_unfinished(self.path, self.staging.unfinished, self.disk, durable=self.durable)
         self._stack.callback(folder.close)
         self._is_alone = self._stack.enter_context(patient_lock(folder, "folder.lock", flow))
         self._stack.callback(self._clean, folder, "file.")
@@ -164,9 +162,9 @@ class PulledFolder(Closing):
     def finish(self) -> None:
         """Write the state of a folder that is whole, and remove all that was unfinished."""
         if self.durable:
-            for folder in {os.path.dirname(self.tree.path_of(path)) for path in self.state.placing}:
-                with disk_errors("syncing", folder):
-                    sync_folder(self.disk, folder)
+            for where in {os.path.dirname(self.tree.path_of(path)) for path in self.state.placing}:
+                with disk_errors("syncing", where):
+                    sync_folder(self.disk, where)
         self.state.placing.clear()
         self.save()
         self.staging.close()
@@ -191,4 +189,3 @@ def check_own(path: str) -> str:
     if path.partition("/")[0].casefold() == OWN:
         raise InvalidNameError(f"the title {path[:200]!r} is refused as the name of a file: {OWN} is ours")
     return path
-

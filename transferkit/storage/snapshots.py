@@ -26,9 +26,7 @@ _THERE = (errno.ENOTEMPTY, errno.EEXIST)  # somebody else was first
 class Snapshots:
     """The snapshots of one store. Thread-safe, and safe next to other processes."""
 
-    def __init__(
-        self, root: str, disk: Disk, *, durable: bool = False, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, root: str, disk: Disk, *, durable: bool = False, clock: Callable[[], float] = time.time) -> None:
         self.path = f"{root}/snapshots"
         self._disk = disk
         self._durable = durable

@@ -173,4 +173,3 @@ class TarStream:
         piece = self._flow.buffer[:count]
         self._hasher.update(piece)
         return piece
-

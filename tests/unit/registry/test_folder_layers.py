@@ -32,7 +32,9 @@ def test_a_member_has_a_path_or_is_none_that_is_meant(member, inside, path, kind
     assert (None if expected is None else (expected, True)) == found
 
 
-@pytest.mark.parametrize("member", ["../a", "/a", "a/../../b", "", "a//b", "models/../../x", ".transferkit/a", "con", "a\0"])
+@pytest.mark.parametrize(
+    "member", ["../a", "/a", "a/../../b", "", "a//b", "models/../../x", ".transferkit/a", "con", "a\0"]
+)
 def test_a_member_that_leads_elsewhere_is_refused(member) -> None:
     entry = SOURCE.packed({})
     with pytest.raises(tk.InvalidNameError):

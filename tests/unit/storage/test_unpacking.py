@@ -61,7 +61,14 @@ def test_of_several_of_one_name_the_last_one_counts(folder: OpenFolder, tmp_path
 def test_links_devices_and_sparse_files_are_left_out(
     folder: OpenFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE)
+    kinds = (
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.DIRTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    )
     data = b"".join(member_of(f"k{number}", 0, kind) for number, kind in enumerate(kinds)) + tar_of({"a": b"hello"})
     with caplog.at_level(logging.WARNING):
         assert ["a"] == list(run(folder, data))
