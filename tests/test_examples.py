@@ -6,11 +6,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -281,3 +283,24 @@ def test_models_by_name_in_the_documentation(shelf: str, tmp_path: Path, capsys:
     first, second = capsys.readouterr().out.splitlines()
     assert b"weights" == Path(first).read_bytes() == Path(second.split()[-1]).read_bytes()
     variables["registry"].close()  # type: ignore[attr-defined]
+
+
+def test_tensors_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = {
+        "embed.weight": {"dtype": "F32", "shape": [32, 2], "data_offsets": [0, 256]},
+        "layers.0.w": {"dtype": "U8", "shape": [4], "data_offsets": [256, 260]},
+        "norm.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [260, 264]},
+    }
+    raw = json.dumps(header).encode()
+    numbers = struct.pack("<64f", *range(64))
+    data = len(raw).to_bytes(8, "little") + raw + numbers + b"abcd" + b"\x80\x3f\x00\xc0"
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with tk.Registry(cache=tmp_path / "second") as second:
+        second.push(f"{shelf}/team/model:v1", files=["model.safetensors"])
+    variables: dict[str, Any] = {}
+    for block in python_blocks("docs/tensors.rst"):
+        exec(block.replace("localhost:5000", shelf), variables)
+    assert "3 Tensor(name='embed.weight', dtype='F32', shape=(32, 2)" in capsys.readouterr().out
+    assert (numbers, numbers[80:160]) == (variables["array"].tobytes(), variables["rows"].tobytes())
+    assert b"abcd" == variables["layer"]["layers.0.w"].tobytes()
+    assert [1.0, -2.0] == variables["values"].tolist()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transferkit.names import Name, Reference
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
-    from transferkit.registry import Registry, copy, pull, push, snapshot
+    from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
     from transferkit.report import FolderReport, Plan, PushPlan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
@@ -43,7 +43,7 @@ _HOMES = {
     "names": ("Name", "Reference"),
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
-    "registry": ("Registry", "copy", "pull", "push", "snapshot"),
+    "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
     "report": ("FolderReport", "Plan", "PushPlan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
@@ -99,6 +99,7 @@ __all__ = [
     "SourceError",
     "StalledError",
     "StorageError",
+    "Tensors",
     "Trace",
     "TransferKitError",
     "TransferOptions",
@@ -114,6 +115,7 @@ __all__ = [
     "discard",
     "download",
     "fetch_manifest",
+    "open_tensors",
     "partials",
     "plan",
     "pull",

@@ -1,4 +1,4 @@
-"""``tk.pull``, ``tk.push``, ``tk.copy``, ``tk.snapshot``: the same on a registry that is made when it is first used."""
+"""``tk.pull`` and the other functions of a name: the same on a registry that is made when it is first used."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from transferkit.content.graph import Document
 from transferkit.registry.registry import Registry
+from transferkit.registry.tensors import Tensors
 from transferkit.report import FolderReport
 from transferkit.storage.layout import Tagged
 
@@ -57,3 +58,8 @@ def push(name: str, **keywords: Any) -> Document:
 def copy(source: str | Tagged, target: str | Tagged, **keywords: Any) -> Document:
     """Copy a model from one registry to another, as :meth:`Registry.copy` does."""
     return default().copy(source, target, **keywords)
+
+
+def open_tensors(name: str, **keywords: Any) -> Tensors:
+    """Open the tensors of a model, as :meth:`Registry.open_tensors` does."""
+    return default().open_tensors(name, **keywords)

@@ -24,7 +24,9 @@ from transferkit.registry.files import Files
 from transferkit.registry.folder_pull import FolderArguments, Own, pull_folder
 from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
 from transferkit.registry.hub import HubEnd, pull_from_hub
+from transferkit.registry.opening import open_tensors
 from transferkit.registry.snapshots import snapshot
+from transferkit.registry.tensors import Tensors
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.layout import Tagged
@@ -253,6 +255,44 @@ class Registry(Asking):
         layers = titled_layers(manifest, only)
         with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
             return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
+
+    def open_tensors(
+        self,
+        name: str,
+        *,
+        platform: str | None = None,
+        only: Only = None,
+        exclude: Only = None,
+        require_verified: bool = False,
+        **call: Unpack[Arguments],
+    ) -> Tensors:
+        """Open the tensors of a model: a mapping of their names to ``numpy`` arrays, which are read one by one.
+
+        The headers of its safetensors files are read, and nothing else; each tensor comes when it is asked for, from
+        the cache where its file is there, else from the registry. ``only`` and ``exclude`` choose files, as for
+        ``pull``. The other keywords hold for all that is read. ``require_verified`` refuses what cannot be verified:
+        files that the cache does not have, of a registry without lists of their chunks.
+
+        Raises:
+            ModuleNotFoundError: numpy is not installed (``pip install 'transferkit[tensors]'``).
+            InvalidModelError: it has no safetensors files, or one is malformed, or two have the same tensor.
+            VerificationError: ``require_verified``, and nobody can; pull the model first.
+            BlobNotFoundError: a file is missing; offline, it is not in the cache.
+            TransferKitError, CancelledError: as for ``pull``.
+        """
+        check(platform=platform, only=only, exclude=exclude)
+        reference = self._reference(name)
+        begin = partial(self._job, Call(**call), reference, WORKERS_DOWN)
+        return open_tensors(
+            self.cache,
+            reference,
+            platform or local_platform(),
+            begin,
+            only=only,
+            exclude=exclude,
+            offline=self.offline,
+            require_verified=require_verified,
+        )
 
     def repair(self, name: str | None = None, **call: Unpack[Arguments]) -> list[Digest]:
         """Hash what is in the cache, of one model or of all, fetch what is wrong or missing, and return that.
