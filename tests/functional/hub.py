@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
@@ -106,14 +106,17 @@ class ScriptedHub:
 
     def _front(self, request: RawRequest) -> Step:
         said = self.before(request)
-        if said is not None:
-            return said
+        if said is None:
+            said = self._answer(request)
+        return _head(said) if request.method == "HEAD" and isinstance(said, bytes) else said
+
+    def _answer(self, request: RawRequest) -> bytes:
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return refusal(401, "", "Invalid username or password.")
         parts = urlsplit(request.target)
         path = unquote(parts.path)
-        if path.startswith(f"{self.api}/revision/"):
-            if path.removeprefix(f"{self.api}/revision/") not in (self.revision, COMMIT):
+        if path == self.api or path.startswith(f"{self.api}/revision/"):
+            if path.removeprefix(self.api) not in ("", f"/revision/{self.revision}", f"/revision/{COMMIT}"):
                 return refusal(404, "RevisionNotFound", "Invalid rev id: nowhere")
             names = [{"rfilename": path} for path in self.files]
             return _json({"id": self.repository, "sha": COMMIT, "private": False, "gated": False, "siblings": names})
@@ -143,7 +146,7 @@ class ScriptedHub:
             return refusal(404, "EntryNotFound", "Entry not found")
         content = self.files[path]
         if path not in self.lfs:
-            return answer(307, b"", {"Location": f"{cache}{path}?etag=%22{git_oid(content)}%22"})
+            return answer(307, b"", {"Location": f"{cache}{quote(path)}?etag=%22{git_oid(content)}%22"})
         fields = {
             "Location": f"{self.cdn.url}/xet-bridge-us/{sha256(content)}?{SIGNED}",
             "X-Repo-Commit": COMMIT,
@@ -162,6 +165,11 @@ class ScriptedHub:
             return answer(403, b"<Error><Code>AccessDenied</Code></Error>")
         content = next(c for c in self.files.values() if path.endswith(sha256(c)))
         return _ranged(request, content, {"ETag": f'"{sha256(content)}"'})
+
+
+def _head(said: bytes) -> bytes:
+    """Return an answer without its body."""
+    return said.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
 def _json(value: Any, fields: dict[str, str] | None = None) -> bytes:
