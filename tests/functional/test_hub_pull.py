@@ -179,3 +179,16 @@ def test_a_file_that_the_user_has_changed_is_left(hub, tmp_path):
         assert b'{"model_type": "mine!"}' == (tmp_path / "here" / "config.json").read_bytes()
         registries.pull("hf://org/model", to=tmp_path / "here", overwrite=True)
     assert FILES == found_in(tmp_path / "here")
+
+
+def test_a_plan_tells_what_a_pull_moves(hub, tmp_path):
+    hub.files["copy.json"] = FILES["config.json"]
+    size = sum(len(content) for content in FILES.values())
+    with client(tmp_path / "c") as registries:
+        assert (4, 0, size) == tuple(
+            getattr(registries.plan("hf://org/model"), name) for name in ("blobs", "present", "bytes")
+        )
+        assert [] == hub.cdn.requests
+        registries.pull("hf://org/model", to=tmp_path / "here", only="*.safetensors")
+        plan = registries.plan("hf://org/model")
+    assert (1, size - len(WEIGHTS)) == (plan.present, plan.bytes)

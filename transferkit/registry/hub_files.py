@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import Descriptor, unique
 from transferkit.content.digest import Digest
 from transferkit.content.title import check_title, collisions
 from transferkit.errors import InvalidNameError, NotFoundError, ProtocolError, StorageError
@@ -48,6 +48,11 @@ class Found:
     """How files of weights begin."""
     paths: frozenset[str]
     """Those of all files, wanted or not."""
+
+    @property
+    def blobs(self) -> list[Descriptor]:
+        """What is in them, each content once."""
+        return unique(Descriptor(file.digest, file.size) for file in self.files)
 
 
 def find(
