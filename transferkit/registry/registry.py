@@ -169,8 +169,7 @@ class Registry(Asking):
         told by ``plan_push``.
 
         Raises:
-            SourceError: a blob or file is missing, not what its digest says, has changed meanwhile, or cannot be pushed
-                (``.problems``); no manifest was sent.
+            SourceError: a blob or file is missing, is not what it was, or cannot be pushed; no manifest was sent.
             InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
             ValueError: there is no such format.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.title import TITLE, check_paths, check_title, check_titles, title_of
+from transferkit.content.title import TITLE, check_paths, check_title, check_titles, collisions, title_of
 from transferkit.errors import InvalidNameError
 
 A, B = "sha256:" + 64 * "a", "sha256:" + 64 * "b"
@@ -95,3 +95,13 @@ def test_paths_are_checked_as_titles_are() -> None:
     assert check_paths([("a/b", one), ("a/c", other)]) == {"a/b": one, "a/c": other}
     with pytest.raises(InvalidNameError, match="is a file and a folder"):
         check_paths([("a", one), ("a/c", other)])
+
+
+def test_all_collisions_are_told() -> None:
+    titles = ["a", "A", "b/c", "B", "Z/y/x", "z/Y", "caf\u00e9", "cafe\u0301", "plain", "plain-2/x"]
+    assert [
+        "two files have the titles 'a' and 'A'; they would be one file",
+        "two files have the titles 'caf\u00e9' and 'cafe\u0301'; they would be one file",
+        "the title 'B' is a file and a folder",
+        "the title 'z/Y' is a file and a folder",
+    ] == list(collisions(titles))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from transferkit.errors import SourceError
 from transferkit.storage import walk as module
@@ -213,3 +216,40 @@ def test_no_descriptor_is_left_open(folder: Path) -> None:
     before = len(os.listdir("/dev/fd"))
     look(folder)
     assert before == len(os.listdir("/dev/fd"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join),
+        st.none()
+        | st.lists(st.sampled_from(["..", ".", "a", "b", "c", "outside"]), min_size=1, max_size=4).map("/".join),
+        max_size=8,
+    )
+)
+def test_whatever_links_there_are_only_files_of_the_folder_are_found(
+    tmp_path_factory: pytest.TempPathFactory, entries: dict[str, str | None]
+) -> None:
+    """``None`` is a file, a text where a link leads to. Each path is found once, and is that of a file below."""
+    top = tmp_path_factory.mktemp("walk")
+    (top / "outside").mkdir()
+    (top / "outside" / "a").write_bytes(b"mine")
+    root = top / "root"
+    root.mkdir()
+    for path, target in entries.items():
+        with suppress(OSError):  # where a link is a part of the path, or something is there
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            if target is None:
+                (root / path).write_bytes(b"x")
+            else:
+                (root / path).symlink_to(target)
+    found = look(root)
+    assert len(found.files) == len(places(found))
+    for file in found.files:
+        assert file.place == os.path.realpath(root / file.path)
+        assert file.place.startswith(f"{root}/")
+        assert stat.S_ISREG(os.lstat(file.place).st_mode)
+    expected = {
+        path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file() and not path.is_symlink()
+    }
+    assert expected <= places(found).keys()
