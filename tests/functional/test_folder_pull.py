@@ -109,6 +109,21 @@ def test_of_an_index_the_files_of_a_platform(registry, tmp_path):
             registries.pull(name_in(registry), to=tmp_path / "out", platform="all")
 
 
+@pytest.mark.parametrize("kind", ["modelpack", "oras", "docker"])
+def test_what_was_pushed_comes_back_in_each_format(registry, tmp_path, kind):
+    files = {**FILES, "model.safetensors": (10).to_bytes(8, "little") + b"{}        "}
+    for path, data in files.items():
+        (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / path).write_bytes(data)
+    with client(tmp_path / "c") as registries:
+        registries.push(name_in(registry), folder=tmp_path / "in", format=kind)
+        report = registries.pull(name_in(registry), to=tmp_path / "out")
+        assert (kind, files) == (report.format, contents(tmp_path / "out"))
+        assert report.digest.replace(":", "-") == registries.snapshot(name_in(registry)).name
+        with pytest.raises(ValueError, match="the formats are modelpack"):
+            registries.pull(name_in(registry), to=tmp_path / "out", format="zip")
+
+
 def test_offline_it_is_what_the_cache_has(registry, tmp_path):
     model_of(FILES).put(registry.url, WHERE)
     with client(tmp_path / "c") as registries:

@@ -96,8 +96,7 @@ class Registry(Asking):
 
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
-            InvalidManifestError: it is malformed, has no layers or no files, or is an index that has nothing for the
-                platform.
+            InvalidManifestError: it is malformed, has no layers or files, or is an index with nothing for the platform.
             StorageError: a file in the folder was changed, or the disk refused.
             IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
             TransferKitError, CancelledError: as for ``download``.
