@@ -236,6 +236,20 @@ def test_a_mapping_over_all_files(rig):
     assert tensors != rig.open(name)
 
 
+@pytest.mark.parametrize("format", ["modelpack", "oras", "docker"])
+def test_a_folder_that_was_pushed_is_read(rig, format):
+    folder = rig.folder / "model"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(FILE)
+    (folder / "deep" / "more.safetensors").write_bytes(safetensors_of({"more": ("U8", [3], b"abc")}))
+    name = f"{host(rig.url)}/team/folder:{format}"
+    rig.client().push(name, folder=folder, format=format)
+    tensors = rig.open(name)
+    assert {*LARGE, "more"} == set(tensors)
+    assert (b"abc", True) == (tensors["more"].tobytes(), np.array_equal(numbers("layer.3"), tensors["layer.3"]))
+
+
 def test_rows_of_half_bytes_are_refused_where_they_begin_within_one(rig):
     file = safetensors_of({"odd": ("F4", [2, 3], b"abc"), "even": ("F4", [3, 2], b"abc")})
     tensors = rig.open(put_model(rig.url, {"model.safetensors": file}))

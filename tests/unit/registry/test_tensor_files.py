@@ -87,6 +87,15 @@ def files_of(tmp_path, data, source, path="a.safetensors"):
     return file, TensorFiles([file], DiskCache(tmp_path), source)
 
 
+def stored(tmp_path):
+    """A file that is in a cache, opened, and nowhere else."""
+    data, cache = safetensors_of({"w": ("U8", [100_000], bytes(100_000))}), DiskCache(tmp_path)
+    file = TensorFile("a", cache.put(data))
+    files = TensorFiles([file], cache, None)
+    files.open(file, WorkerFlow())
+    return file, files, cache
+
+
 bounds = st.lists(st.integers(0, len(DATA)), min_size=2, max_size=16, unique=True).map(sorted)
 
 
@@ -226,12 +235,7 @@ def test_a_store_that_believes_no_earlier_run_is_read_to_the_end(tmp_path):
 
 
 def test_a_file_that_is_changed_while_it_is_read_is_an_error(tmp_path, monkeypatch):
-    data = safetensors_of({"w": ("U8", [100_000], bytes(100_000))})
-    cache = DiskCache(tmp_path)
-    cache.put(data)
-    file = TensorFile("a", blob_of(data))
-    files = TensorFiles([file], cache, None)
-    files.open(file, WorkerFlow())
+    file, files, cache = stored(tmp_path)
     real, path = cache.disk.preadv, cache.path(file.blob.digest)
 
     def preadv(fd, buffer, at):
@@ -245,12 +249,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_an_error(tmp_path, monkeypat
 
 
 def test_what_is_known_is_not_hashed_again(tmp_path, monkeypatch):
-    data = safetensors_of({"w": ("U8", [100_000], bytes(100_000))})
-    cache = DiskCache(tmp_path)
-    cache.put(data)
-    file = TensorFile("a", blob_of(data))
-    files = TensorFiles([file], cache, None)
-    files.open(file, WorkerFlow())
+    file, files, cache = stored(tmp_path)
     reads = []
     real = cache.disk.preadv
     monkeypatch.setattr(
