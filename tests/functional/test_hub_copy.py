@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import struct
+from pathlib import Path
 
 import pytest
 import requests
@@ -160,7 +162,7 @@ def test_files_are_chosen_and_the_others_are_not_asked_for(hub, registry, tmp_pa
         pytest.raises(tk.NotFoundError, match=r"no file .* is wanted; it has .*README"),
     ):
         registries.copy("hf://org/model", target(registry), only="*.gguf")
-    with client(tmp_path / "c") as registries, pytest.raises(TypeError, match="of a repository of the hub"):
+    with client(tmp_path / "c") as registries, pytest.raises(TypeError, match="for a repository of the hub"):
         registries.copy(target(registry), target(registry, "v2"), only="*.json")
 
 
@@ -280,6 +282,35 @@ def test_offline_nobody_is_asked(hub, registry, monkeypatch, tmp_path):
     with client(tmp_path / "c") as registries, pytest.raises(tk.ConnectError, match="HF_HUB_OFFLINE"):
         registries.copy("hf://org/model", target(registry))
     assert [] == hub.front.requests
+
+
+def test_known_limits_of_the_registry_are_told_before_the_first_byte(hub, registry, tmp_path, monkeypatch, caplog):
+    def limits(where, layers):
+        assert (host(registry.url), sorted(map(len, FILES.values()))) == (where, sorted(each.size for each in layers))
+        assert 0 == sum(request.received for request in registry.log)
+        return ["it takes no more than 1 GB"]
+
+    monkeypatch.setattr("transferkit.registry.hub.broken_limits", limits)
+    with client(tmp_path / "c") as registries, caplog.at_level(logging.WARNING):
+        registries.copy("hf://org/model", target(registry))
+    assert ["it takes no more than 1 GB"] == [record.getMessage() for record in caplog.records]
+
+
+def test_empty_files_and_other_formats(registry, monkeypatch, tmp_path):
+    files = {"__init__.py": b"", "empty.bin": b"", "deep/er/a.txt": b"a"}
+    with ScriptedHub(files, lfs=["empty.bin"]) as hub:
+        use(hub, monkeypatch, tmp_path)
+        with client(tmp_path / "c") as registries:
+            manifest = registries.copy("hf://org/model", target(registry), format="oras")
+            assert files == files_in(registry)
+            assert manifest.config is not None
+            assert "application/vnd.oci.empty.v1+json" == manifest.config.media_type
+            report = registries.pull("hf://org/model", to=tmp_path / "here")
+        assert files == {path: Path(where).read_bytes() for path, where in report.paths.items()}
+        asked = len(hub.front.requests)
+        with client(tmp_path / "c") as registries, pytest.raises(ValueError, match="format is one of"):
+            registries.copy("hf://org/model", target(registry), format="zip")
+        assert asked == len(hub.front.requests)
 
 
 # -- refusals

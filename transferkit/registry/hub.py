@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,8 +12,10 @@ from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph
 from transferkit.errors import ManifestNotFoundError
 from transferkit.models.facts import Facts, facts_of
+from transferkit.models.limits import broken_limits
 from transferkit.models.values import Contents, Entry, ModelFile, ReadAt
 from transferkit.models.writing import FORMATS, draft
+from transferkit.names import Reference
 from transferkit.protocol.hub_name import HubName
 from transferkit.registry.ends import End, Referrers
 from transferkit.registry.export import Only
@@ -36,6 +39,9 @@ class HubEnd:
     format: str = "modelpack"
     only: Only = None
     exclude: Only = None
+    target: Reference | None = None
+    """What it is copied to, where that is in a registry; known limits of that one are logged as warnings."""
+    logger: logging.Logger | None = None
     source: HubFiles = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +58,9 @@ class HubEnd:
         }
         made = draft(found.files, format=self.format, facts=_facts(self.job, found), annotations=annotations)
         self.source.keep(made.config)
+        layers = made.manifest.layers
+        for sentence in broken_limits(self.target.name.host, layers) if self.target is not None else ():
+            (self.logger or logging.getLogger(__name__)).warning("%s", sentence)
         return made.manifest
 
     def load(self, digest: Digest) -> Document:

@@ -106,8 +106,10 @@ class Registry(Asking):
         if is_hub_name(name):
             if to is None or format is not None or platform is not None:
                 raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
+            self._check_online(f"pull {name}")
             asked = FolderArguments(to, used, only, exclude, None, link, overwrite)
-            return self._pull_from_hub(HubName.parse(name), asked, arguments)
+            with self._job(arguments, hub := HubName.parse(name), WORKERS_DOWN) as job:
+                return pull_from_hub(job, hub, asked)
         reference, wanted = self._reference(name), platform or local_platform()
         if to is not None:
             asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
@@ -120,11 +122,6 @@ class Registry(Asking):
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 graph = pulling.pull(job, self.cache, reference, wanted)
         return graph.chosen(wanted)
-
-    def _pull_from_hub(self, name: HubName, asked: FolderArguments, arguments: Call) -> FolderReport:
-        self._check_online(f"pull {name}")
-        with self._job(arguments, name, WORKERS_DOWN) as job:
-            return pull_from_hub(job, name, asked)
 
     def snapshot(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Path:
         """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.
@@ -201,7 +198,7 @@ class Registry(Asking):
         referrers: bool = False,
         only: Only = None,
         exclude: Only = None,
-        format: str = "modelpack",
+        format: str | None = None,
         **call: Unpack[Arguments],
     ) -> Document:
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
@@ -216,16 +213,20 @@ class Registry(Asking):
         Raises:
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
-        check(only=only, exclude=exclude)
-        origin = HubName.parse(source) if is_hub_name(source) else self._end(source)
-        if not isinstance(origin, HubName) and (only is not None or exclude is not None):
-            raise TypeError("only= and exclude= choose files of a repository of the hub; of a registry all is copied")
+        check(only=only, exclude=exclude, format=format)
+        arguments, origin = Call(**call), HubName.parse(source) if is_hub_name(source) else self._end(source)
+        if not isinstance(origin, HubName) and (only, exclude, format) != (None, None, None):
+            raise TypeError("only=, exclude= and format= are for a repository of the hub; of a registry all is copied")
         destination = self._end(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
         about = next((end for end in (destination, origin) if isinstance(end, Reference)), None)
-        with self._job(Call(**call), about, WORKERS_UP) as job:
-            start = HubEnd(job, origin, format, only, exclude) if isinstance(origin, HubName) else origin
+        with self._job(arguments, about, WORKERS_UP) as job:
+            start: Reference | Tagged | HubEnd
+            if isinstance(origin, HubName):
+                start = HubEnd(job, origin, format or "modelpack", only, exclude, about, arguments.logger)
+            else:
+                start = origin
             return copying.copy(job, start, destination, platform, referrers=referrers)
 
     def export(
