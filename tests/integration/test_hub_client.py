@@ -76,3 +76,16 @@ def test_the_client_of_the_hub_and_ours_get_the_same(monkeypatch: pytest.MonkeyP
     errors = [["RepositoryNotFoundError", 404], ["RevisionNotFoundError", 404]]
     assert errors == said["errors"][:2]
     assert 401 == said["errors"][2][1]
+
+
+def test_a_copy_into_a_real_registry_is_what_the_python_oras_pulls(
+    docker_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    name = f"{docker_registry.authority}/team/model:v1"
+    with ScriptedHub(dict(FILES), lfs=["model.safetensors"], token=TOKEN) as hub:
+        use(hub, monkeypatch, tmp_path / "hf", TOKEN)
+        with tk.Registry(cache=tmp_path / "cache") as registries:
+            registries.copy("hf://org/model", name)
+    client.pull(target=name, outdir=str(tmp_path / "out"))
+    assert FILES == {path: (tmp_path / "out" / path).read_bytes() for path in FILES}
