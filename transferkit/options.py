@@ -171,8 +171,8 @@ class TransferOptions:
     progress_interval: float = 0.1
     """The least time between two calls of ``progress``."""
     rehash_existing: bool = False
-    """Hash what is already in the destination, and files that are pushed, also where an earlier run is remembered to have
-    done that."""
+    """Hash what is already in the destination, and files that are pushed, also where an earlier run is remembered to
+    have done that."""
     durable: bool = False
     """``fsync`` each blob before it gets its name, and the folder after."""
     unpack_ratio: float = 100.0

@@ -58,7 +58,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("annotations", {"a": 1}, "a mapping of texts to texts"),
     ("annotations", [("a", "b")], "a mapping of texts to texts, not list"),
     ("only", 3, "a pattern, such as .*, not int"),
-    ("only", ["*.json", 3], "a list of patterns"),
+    ("only", ["*.json", 3], "a pattern, such as .*, a list of patterns"),
     ("exclude", iter(["*.json"]), "a pattern, a list of patterns, or a function of a path, not list_iterator"),
     ("folder", 3, "a path"),
     ("folder", b"folder", "a path"),
