@@ -15,7 +15,7 @@ import pytest
 
 import transferkit as tk
 from tests.functional.folders import FILES, WHERE, contents, image_of, model_of, name_in, tar_of
-from tests.functional.models import client, digest_of, links
+from tests.functional.models import OCI_INDEX, Model, client, digest_of, index_of, links, put_manifest
 from tests.unit.storage.models import HOUR
 from transferkit.storage.disk import Disk
 from transferkit.testing import running_registry
@@ -218,3 +218,24 @@ def test_who_waits_sees_how_far_the_other_is_and_is_told_of_it(registry, model, 
     assert (0, size) == figures[0]
     assert (len(FILES["config.json"]), size) in figures
     assert "which is locked by process" in caplog.text
+
+
+def test_what_has_no_files_is_refused_before_it_is_fetched(registry, tmp_path):
+    Model([b"layer"], types=["application/vnd.example"], config=b"{1}").put(registry.url, WHERE)
+    registry.log.clear()
+    with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidManifestError, match="can be read as files"):
+        registries.snapshot(name_in(registry))
+    assert 0 == sum("/blobs/" in each.path for each in registry.log)
+
+
+def test_of_an_index_each_platform_has_its_own_and_offline_too(registry, tmp_path):
+    one, two = model_of({"a": b"amd"}), model_of({"a": b"arm"})
+    for each in (one, two):
+        each.put(registry.url, WHERE, each.digest)
+    put_manifest(registry.url, WHERE, "v1", index_of((one, "linux/amd64"), (two, "linux/arm64")), OCI_INDEX)
+    with client(tmp_path / "c") as registries:
+        paths = [registries.snapshot(name_in(registry), platform=f"linux/{each}") for each in ("amd64", "arm64")]
+        assert [{"a": b"amd"}, {"a": b"arm"}] == [contents(path) for path in paths]
+        assert [] == registries.cache.gc(grace=-HOUR)
+    with client(tmp_path / "c", offline=True) as offline:
+        assert paths[1] == offline.snapshot(name_in(registry), platform="linux/arm64")

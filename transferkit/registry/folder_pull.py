@@ -148,7 +148,7 @@ def pull_folder(
     config = config_of(job, manifest, cache, source, arguments.to)
     bring: Bring | None = None
     if offline and cache is known:
-        bring = partial(check_there, known, str(reference))
+        bring = partial(check_there, known, str(reference), 0)
     elif cache is not None and not offline and arguments.only is None and arguments.exclude is None:
         bring = partial(_bring_all, job, cache, reference, graph, source)
     return fill_folder(
@@ -179,10 +179,10 @@ def graph_of(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
     return collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted), site.source
 
 
-def check_there(cache: DiskCache, name: str, blobs: Sequence[Descriptor]) -> tuple[int, int]:
-    """See that blobs are in the cache, where nothing can be fetched; IncompleteError: some are not."""
+def check_there(cache: DiskCache, name: str, told: int, blobs: Sequence[Descriptor]) -> tuple[int, int]:
+    """See that blobs are in the cache, as nothing is fetched; IncompleteError: some are not."""
     local.check_complete(cache, blobs, name)
-    return 0, sum(blob.size for blob in blobs)
+    return 0, told
 
 
 def _bring_all(

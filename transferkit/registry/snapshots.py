@@ -7,7 +7,6 @@ from functools import partial
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Graph
-from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError
 from transferkit.models.reading import files_of
@@ -26,17 +25,22 @@ def snapshot(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
     if not isinstance(manifest, Manifest):
         raise InvalidManifestError(f"{reference} is an index of several; take a snapshot of one of its platforms")
     snapshots, digest = cache.snapshots, manifest.digest
-    is_named = offline or pulling.linked(cache, reference.name) == graph.root.raw
-    if is_named and (path := snapshots.find(digest)):
+    path = snapshots.find(digest)
+    if path and (offline or _is_named(cache, reference, graph)):
         return path
+    contents = files_of(manifest, config_of(job, manifest, cache, source) or None)  # first: it may have none
     is_alone = _wait(job, cache, f"snapshot.{digest.file_name}", graph.blobs)
-    is_named = offline or pulling.linked(cache, reference.name) == graph.root.raw
-    if not is_named:  # it keeps what it leads to from being collected
+    path, is_named = snapshots.find(digest), _is_named(cache, reference, graph)
+    if not offline and not (path and is_named):
         job.hold(lambda flow: cache.lock(reference.name, flow))
         pulling.bring(job, cache, reference, graph, source)
-    if path := snapshots.find(digest):
+    if path:
         return path
-    return _make(job, cache, manifest, graph, source, str(reference), offline=offline, is_alone=is_alone)
+    job.hold(lambda flow: cache.pinned(graph.digests))
+    folder = job.operation.call(lambda flow: snapshots.begin(digest, is_alone=is_alone))
+    bring = partial(check_there, cache, str(reference), sum(blob.size for blob in graph.blobs))
+    fill_folder(job, source, contents, folder, cache=cache, version=digest, bring=bring)
+    return job.operation.call(lambda flow: snapshots.publish(folder, digest))
 
 
 def _wait(job: Job, cache: DiskCache, what: str, blobs: Sequence[Descriptor]) -> bool:
@@ -56,27 +60,6 @@ def _wait(job: Job, cache: DiskCache, what: str, blobs: Sequence[Descriptor]) ->
     return alone[0]
 
 
-def _make(
-    job: Job,
-    cache: DiskCache,
-    manifest: Manifest,
-    graph: Graph,
-    source: Fetcher,
-    name: str,
-    *,
-    offline: bool,
-    is_alone: bool,
-) -> str:
-    snapshots, digest = cache.snapshots, manifest.digest
-    contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
-
-    job.hold(lambda flow: cache.pinned(graph.digests))
-    folder = job.operation.call(lambda flow: snapshots.begin(digest, is_alone=is_alone))
-
-    def bring(blobs: Sequence[Descriptor]) -> tuple[int, int]:
-        if offline or not cache.missing(blobs):  # they have just come
-            return check_there(cache, name, blobs)[0], sum(blob.size for blob in graph.blobs)
-        return job.fill(cache, blobs, source).bytes, sum(blob.size for blob in blobs)
-
-    fill_folder(job, source, contents, folder, cache=cache, version=digest, bring=bring)
-    return job.operation.call(lambda flow: snapshots.publish(folder, digest))
+def _is_named(cache: DiskCache, reference: Reference, graph: Graph) -> bool:
+    """Tell whether a name leads to a graph, and keeps its snapshot from being collected."""
+    return pulling.linked(cache, reference.name) == graph.root.raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import transferkit as tk
 from tests.unit.registry.folder_rig import OPTIONS, Source, contents_of, files, fill, left
 from tests.unit.storage.suite import CALLS, FailingDisk
+from tests.unit.storage.volatile import VolatileDisk
 from transferkit.storage.disk import Disk
 
 LARGE = random.Random(5).randbytes(30_000)
@@ -221,3 +223,20 @@ def test_no_descriptor_is_left_open(tmp_path):
         for contents in (OLD, NEW, NEW):
             fill(source, version(source, contents), tmp_path / "out", **keywords)
     assert before == set(os.listdir("/proc/self/fd"))
+
+
+class Rebooted(Disk):
+    boot = "another"  # type: ignore[assignment]  # it is one of the same kind
+
+
+@pytest.mark.parametrize("loss", ["names", "data", "order"])
+@pytest.mark.parametrize("durable", [True, False])
+def test_after_a_power_cut_no_file_is_believed_that_was_not_synced(tmp_path, loss, durable):
+    source, out = Source(), tmp_path / "out"
+    disk, options = VolatileDisk(), dataclasses.replace(OPTIONS, durable=durable)
+    fill(source, version(source, OLD), out, disk=disk, options=options)
+    disk.cut(tmp_path, loss)
+    if durable:
+        assert files(out) == OLD
+    fill(source, version(source, OLD), out, disk=Rebooted(), options=options, overwrite=not durable)
+    assert files(out) == OLD
