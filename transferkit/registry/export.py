@@ -47,11 +47,6 @@ def chosen(path: str, only: Only = None, exclude: Only = None) -> bool:
     return (only is None or _agrees(path, only)) and (exclude is None or not _agrees(path, exclude))
 
 
-def patterns(only: Only) -> Only:
-    """Return patterns that can be gone through more than once."""
-    return only if only is None or isinstance(only, str) or callable(only) else tuple(only)
-
-
 def _agrees(path: str, only: str | Iterable[str] | Callable[[str], bool]) -> bool:
     if callable(only):
         return bool(only(path))

@@ -20,7 +20,7 @@ from transferkit.models.reading import files_of, wants_config
 from transferkit.models.values import Contents
 from transferkit.names import Reference
 from transferkit.registry import local, pulling
-from transferkit.registry.export import Only, chosen, patterns
+from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_filling import Bring, Filling
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
@@ -88,7 +88,7 @@ def fill_folder(
         IncompleteError, TransferKitError: something did not come; the folder is as it was.
     """
     began = time.monotonic()
-    only, exclude = patterns(only), patterns(exclude)
+    only, exclude = _patterns(only), _patterns(exclude)
     place = _place(job, folder, cache, disk)
     job.held.callback(place.close)
     filling = Filling(
@@ -240,3 +240,8 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, di
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
     rehash = options.rehash_existing
     return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
+
+
+def _patterns(only: Only) -> Only:
+    """Return patterns that can be gone through more than once."""
+    return only if only is None or isinstance(only, str) or callable(only) else tuple(only)

@@ -8,7 +8,7 @@ from transferkit.models.reading import files_of
 from transferkit.models.values import Contents, Packing
 from transferkit.names import Reference
 from transferkit.registry.arrays import check_numpy
-from transferkit.registry.export import Only, chosen, patterns
+from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_pull import config_of, graph_of
 from transferkit.registry.tensor_files import GUESS, Source, TensorFile, TensorFiles
 from transferkit.registry.tensors import Begin, Tensors
@@ -55,7 +55,6 @@ def _tensor_files(contents: Contents, reference: Reference, only: Only, exclude:
         packed = any(entry.packing is not Packing.NONE for entry in contents.entries)
         hint = "; what is packed cannot be read in parts: pull the model into a folder" if packed else ""
         raise InvalidModelError(f"{reference} has no {ENDING} files; it has {has}{hint}")
-    only, exclude = patterns(only), patterns(exclude)
     wanted = [TensorFile(entry.path, entry.descriptor) for entry in found if chosen(entry.path, only, exclude)]
     if not wanted:
         listed = ", ".join(entry.path for entry in found)[:300]

@@ -31,6 +31,9 @@ class Wanted(Protocol):
     def at(self) -> int: ...
     @property
     def end(self) -> int: ...
+    @property
+    def digest(self) -> Digest | None:
+        """What all of it is held to, if anything."""
 
     def room(self, scrap: memoryview) -> memoryview:
         """Return memory for the next bytes: ``scrap``, or where they belong."""
@@ -45,7 +48,7 @@ class Part:
     With a ``digest`` the whole part is held to it.
     """
 
-    __slots__ = ("_digest", "_hasher", "_offsets", "_places", "at", "blob", "end", "start")
+    __slots__ = ("_hasher", "_offsets", "_places", "at", "blob", "digest", "end", "start")
 
     def __init__(
         self, blob: Descriptor, start: int, end: int, places: Sequence[Place], digest: Digest | None = None
@@ -55,7 +58,7 @@ class Part:
         self.end = end
         self._places = places
         self._offsets = [offset for offset, _ in places]
-        self._digest = digest
+        self.digest = digest
         self._hasher = digest.hasher() if digest is not None else None
 
     def room(self, scrap: memoryview) -> memoryview:
@@ -72,12 +75,12 @@ class Part:
     def arrived(self, data: memoryview) -> None:
         """Take in the next bytes. DigestMismatchError: it is not what its digest says; all of it is to come again."""
         self.at += len(data)
-        if self._digest is None or self._hasher is None:
+        if self.digest is None or self._hasher is None:
             return
         self._hasher.update(data)
-        if self.at == self.end and not self._digest.matches(self._hasher):
-            self.at, self._hasher = self.start, self._digest.hasher()
-            text = f"the bytes {self.start}-{self.end - 1} are not what their digest {self._digest.short} says"
+        if self.at == self.end and not self.digest.matches(self._hasher):
+            self.at, self._hasher = self.start, self.digest.hasher()
+            text = f"the bytes {self.start}-{self.end - 1} are not what their digest {self.digest.short} says"
             # Once more: the attempts see to it that there is no third time.
             raise DigestMismatchError(f"{self.blob.digest.short}: {text}", retryable=True)
 
@@ -86,6 +89,7 @@ class Head:
     """The first bytes of a blob, as many as ``end`` says, which may grow: ``data`` has those that have arrived."""
 
     start = 0
+    digest = None
 
     def __init__(self, blob: Descriptor) -> None:
         self.blob = blob

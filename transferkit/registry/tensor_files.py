@@ -1,7 +1,7 @@
 """The safetensors files of a model, without their tensors: where the bytes of each come from, and what its header says.
 
 A file comes from the cache, where it is held to its digest; else from the registry, which may have a list of the
-digests of its chunks; else by plain ranges, which nobody can verify.
+digests of its chunks; else by plain ranges, which nobody can verify. Mirrors are asked for what can be verified alone.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class TensorFiles:
     def __init__(self, files: Sequence[TensorFile], cache: DiskCache, source: Source | None) -> None:
         self.files = files
         self.source = source
+        self._registry = source.registry if isinstance(source, MirroredRepository) else source
         self._cache = cache
 
     def open(self, file: TensorFile, flow: WorkerFlow) -> None:
@@ -175,11 +176,13 @@ class TensorFiles:
         """
         if wanted.at >= wanted.end:
             return
-        if is_local or self.source is None:
+        if is_local or self.source is None or self._registry is None:
             self._fetch_local(file, wanted, flow)
             return
         chunk = Chunk(wanted.at, wanted.end - 1)
-        with self.source.fetch_range(file.blob, chunk, flow=flow) as body:
+        # A mirror need not be trusted: what nobody can verify comes from the registry itself.
+        source = self._registry if wanted.digest is None else self.source
+        with source.fetch_range(file.blob, chunk, flow=flow) as body:
             file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
             read(body, wanted, flow)
 

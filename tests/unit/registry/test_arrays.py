@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
 
 import ml_dtypes
@@ -117,3 +118,11 @@ def test_without_numpy_it_is_said_what_to_install(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'transferkit\[tensors\]'") as caught:
         arrays.check_numpy()
     assert "numpy" == caught.value.name
+
+
+def test_nobody_imports_numpy_before_tensors_are_opened():
+    code = "import sys, transferkit.registry, transferkit.registry.opening; print('numpy' in sys.modules)"
+    assert (
+        "False"
+        == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    )
