@@ -70,7 +70,7 @@ def test_a_second_pull_asks_two_questions_and_one_of_a_file_that_is_gone_brings_
 
 def test_files_are_chosen_and_the_others_are_not_asked_for(hub, tmp_path):
     with client(tmp_path / "c") as registries:
-        registries.pull("hf://org/model", to=tmp_path / "here", only=["*.json", "*.md"], exclude="README*")
+        registries.pull("hf://org/model", to=tmp_path / "here", only=["*.json", "*.md"], exclude=("README*",))
     assert {"config.json": FILES["config.json"]} == found_in(tmp_path / "here")
     assert ([], []) == (hub.cdn.requests, hub.asked("README"))
 

@@ -21,7 +21,7 @@ from transferkit.models.values import ModelFile
 from transferkit.protocol.hub import HubFile, Listing
 from transferkit.protocol.hub_name import HubName
 from transferkit.protocol.listing import MAX_PAGES
-from transferkit.registry.export import Only, chosen, patterns
+from transferkit.registry.export import Only, chosen
 from transferkit.registry.job import Job
 from transferkit.remote.hub import HubFiles, HubRepository
 from transferkit.storage.disk import disk_errors, is_file
@@ -76,7 +76,6 @@ def find(
         ProtocolError: the hub's list is none, or has no end.
         VerificationError: the hub sends something else than it lists.
     """
-    only, exclude = patterns(only), patterns(exclude)
     repository = job.sites.hub(name)
     commit = job.operation.call(repository.commit)
     listed = _listed(job, repository, commit)
