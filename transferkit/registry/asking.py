@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
+from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import local
-from transferkit.registry.call import WORKERS_UP, Arguments, Call, Calls
+from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
 from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
+from transferkit.registry.hub_files import find
 from transferkit.report import Plan, PushPlan
 
 if TYPE_CHECKING:
@@ -60,8 +62,15 @@ class Asking(Calls):
         return [each for each in found if artifact_type in (None, each.artifact_type)]
 
     def plan(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Plan:
-        """Tell what ``pull`` would move, for the requests of manifests alone."""
+        """Tell what ``pull`` would move, for the requests of manifests alone.
+
+        Of a repository of the hub (``hf://...``) the files that are not in LFS are read for it.
+        """
         check(platform=platform)
+        if is_hub_name(name):
+            self._check_online(f"plan {name}")
+            with self._job(Call(**call), hub := HubName.parse(name), WORKERS_DOWN) as job:
+                return self.cache.plan(find(job, hub, None, None).blobs)
         reference, wanted = self._reference(name), platform or local_platform()
         if self.offline:
             return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)

@@ -15,6 +15,7 @@ from transferkit.content.graph import ALL, Document, local_platform
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError, ManifestNotFoundError
 from transferkit.names import Reference
+from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import copying, local, pulling, pushing, repairing
 from transferkit.registry.asking import Asking
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
@@ -22,6 +23,7 @@ from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.files import Files
 from transferkit.registry.folder_pull import FolderArguments, Own, pull_folder
 from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
+from transferkit.registry.hub import HubEnd, pull_from_hub
 from transferkit.registry.opening import open_tensors
 from transferkit.registry.snapshots import snapshot
 from transferkit.registry.tensors import Tensors
@@ -95,7 +97,8 @@ class Registry(Asking):
         ``modelpack``, ``oras``, ``docker``, ``kitops``, ``ollama`` and ``image``. ``link`` says how a file comes from
         the cache: ``auto`` takes the first that the file system has of ``reflink``, ``hard`` (the file is read-only)
         and ``copy``; ``none``, or ``cache=None``, that it does not, but straight from the registry. A file that
-        somebody has changed is replaced with ``overwrite`` alone.
+        somebody has changed is replaced with ``overwrite`` alone. ``hf://org/model@revision`` is a repository of the
+        Hugging Face hub (:doc:`hub`).
 
         Raises:
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
@@ -105,9 +108,16 @@ class Registry(Asking):
             TransferKitError, CancelledError: as for ``download``.
         """
         check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
-        reference, wanted, arguments = self._reference(name), platform or local_platform(), Call(**call)
+        used, arguments = self.cache if isinstance(cache, Own) else cache, Call(**call)
+        if is_hub_name(name):
+            if to is None or format is not None or platform is not None:
+                raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
+            self._check_online(f"pull {name}")
+            asked = FolderArguments(to, used, only, exclude, None, link, overwrite)
+            with self._job(arguments, hub := HubName.parse(name), WORKERS_DOWN) as job:
+                return pull_from_hub(job, hub, asked)
+        reference, wanted = self._reference(name), platform or local_platform()
         if to is not None:
-            used = self.cache if isinstance(cache, Own) else cache
             asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline, foreign=foreign)
@@ -192,6 +202,9 @@ class Registry(Asking):
         *,
         platform: str = ALL,
         referrers: bool = False,
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
         **call: Unpack[Arguments],
     ) -> Document:
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
@@ -200,17 +213,27 @@ class Registry(Asking):
         (signatures).
         What the target has is left, so a copy that was interrupted is completed by the next. Either end may be a tag in
         an image layout on disk: ``OCILayout(path).at("v1")``.
+        The source may be a repository of the Hugging Face hub, ``hf://org/model@revision``: its files, or those that
+        ``only`` and ``exclude`` choose, become the layers of a manifest in the ``format`` of a push (:doc:`hub`).
 
         Raises:
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
-        origin = source if isinstance(source, Tagged) else self._reference(source)
-        destination = target if isinstance(target, Tagged) else self._reference(target)
+        check(only=only, exclude=exclude, format=format)
+        arguments, origin = Call(**call), HubName.parse(source) if is_hub_name(source) else self._end(source)
+        if not isinstance(origin, HubName) and (only, exclude, format) != (None, None, None):
+            raise TypeError("only=, exclude= and format= are for a repository of the hub; of a registry all is copied")
+        destination = self._end(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
         about = next((end for end in (destination, origin) if isinstance(end, Reference)), None)
-        with self._job(Call(**call), about, WORKERS_UP) as job:
-            return copying.copy(job, origin, destination, platform, referrers=referrers)
+        with self._job(arguments, about, WORKERS_UP) as job:
+            start: Reference | Tagged | HubEnd
+            if isinstance(origin, HubName):
+                start = HubEnd(job, origin, format or "modelpack", only, exclude, about, arguments.logger)
+            else:
+                start = origin
+            return copying.copy(job, start, destination, platform, referrers=referrers)
 
     def export(
         self,
