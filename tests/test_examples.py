@@ -268,11 +268,23 @@ def test_the_three_lines_of_the_readme_say_where_the_file_is(shelf: str, capsys:
 
 
 def test_models_by_name_in_the_readme(shelf: str, tmp_path: Path) -> None:
-    (block,) = [block for block in python_blocks("README.rst") if "tk.push(" in block]
+    (block,) = [block for block in python_blocks("README.rst") if "files=" in block]
     variables: dict[str, object] = {"tk": tk}
     exec(block.replace("localhost:5000", shelf), variables)
     assert "{}" == (tmp_path / "out" / "b.json").read_text()
     variables["registry"].close()  # type: ignore[attr-defined]
+
+
+def test_a_folder_there_and_back_in_the_readme(shelf: str, tmp_path: Path) -> None:
+    (block,) = [block for block in python_blocks("README.rst") if "folder=" in block]
+    model = tmp_path / "my-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    exec(block.replace("localhost:5000", shelf), {"tk": tk})
+    there = [path.name for path in (tmp_path / "here").iterdir() if not path.name.startswith(".")]
+    assert ["model.safetensors"] == there
+    assert (model / "model.safetensors").read_bytes() == (tmp_path / "here" / "model.safetensors").read_bytes()
 
 
 def test_models_by_name_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
