@@ -32,7 +32,7 @@ def test_help_does_not_import_an_http_library():
     code += "print([m for m in ('requests', 'urllib3', 'tenacity', 'tqdm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "Push files to a registry" in done.stdout
+    assert "Push a folder to a registry" in done.stdout
     assert done.stdout.endswith("[]\n")
 
 

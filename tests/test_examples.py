@@ -6,11 +6,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -266,11 +268,23 @@ def test_the_three_lines_of_the_readme_say_where_the_file_is(shelf: str, capsys:
 
 
 def test_models_by_name_in_the_readme(shelf: str, tmp_path: Path) -> None:
-    (block,) = [block for block in python_blocks("README.rst") if "tk.push(" in block]
+    (block,) = [block for block in python_blocks("README.rst") if "files=" in block]
     variables: dict[str, object] = {"tk": tk}
     exec(block.replace("localhost:5000", shelf), variables)
     assert "{}" == (tmp_path / "out" / "b.json").read_text()
     variables["registry"].close()  # type: ignore[attr-defined]
+
+
+def test_a_folder_there_and_back_in_the_readme(shelf: str, tmp_path: Path) -> None:
+    (block,) = [block for block in python_blocks("README.rst") if "folder=" in block]
+    model = tmp_path / "my-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    exec(block.replace("localhost:5000", shelf), {"tk": tk})
+    there = [path.name for path in (tmp_path / "here").iterdir() if not path.name.startswith(".")]
+    assert ["model.safetensors"] == there
+    assert (model / "model.safetensors").read_bytes() == (tmp_path / "here" / "model.safetensors").read_bytes()
 
 
 def test_models_by_name_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,3 +295,24 @@ def test_models_by_name_in_the_documentation(shelf: str, tmp_path: Path, capsys:
     first, second = capsys.readouterr().out.splitlines()
     assert b"weights" == Path(first).read_bytes() == Path(second.split()[-1]).read_bytes()
     variables["registry"].close()  # type: ignore[attr-defined]
+
+
+def test_tensors_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = {
+        "embed.weight": {"dtype": "F32", "shape": [32, 2], "data_offsets": [0, 256]},
+        "layers.0.w": {"dtype": "U8", "shape": [4], "data_offsets": [256, 260]},
+        "norm.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [260, 264]},
+    }
+    raw = json.dumps(header).encode()
+    numbers = struct.pack("<64f", *range(64))
+    data = len(raw).to_bytes(8, "little") + raw + numbers + b"abcd" + b"\x80\x3f\x00\xc0"
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with tk.Registry(cache=tmp_path / "second") as second:
+        second.push(f"{shelf}/team/model:v1", files=["model.safetensors"])
+    variables: dict[str, Any] = {}
+    for block in python_blocks("docs/tensors.rst"):
+        exec(block.replace("localhost:5000", shelf), variables)
+    assert "3 Tensor(name='embed.weight', dtype='F32', shape=(32, 2)" in capsys.readouterr().out
+    assert (numbers, numbers[80:160]) == (variables["array"].tobytes(), variables["rows"].tobytes())
+    assert b"abcd" == variables["layer"]["layers.0.w"].tobytes()
+    assert [1.0, -2.0] == variables["values"].tolist()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from transferkit.names import Name, Reference
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
-    from transferkit.registry import Registry, copy, pull, push
-    from transferkit.report import Plan, Report
+    from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
+    from transferkit.report import FolderReport, Plan, PushPlan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
@@ -43,8 +43,8 @@ _HOMES = {
     "names": ("Name", "Reference"),
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
-    "registry": ("Registry", "copy", "pull", "push"),
-    "report": ("Plan", "Report"),
+    "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
+    "report": ("FolderReport", "Plan", "PushPlan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
@@ -65,12 +65,14 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "DiskCache",
+    "FolderReport",
     "HostOptions",
     "IncompleteError",
     "Index",
     "InvalidDescriptorError",
     "InvalidDigestError",
     "InvalidManifestError",
+    "InvalidModelError",
     "InvalidNameError",
     "Manifest",
     "ManifestNotFoundError",
@@ -82,6 +84,7 @@ __all__ = [
     "Plan",
     "PooledAdapter",
     "ProtocolError",
+    "PushPlan",
     "RateLimitedError",
     "ReadError",
     "Reference",
@@ -96,6 +99,7 @@ __all__ = [
     "SourceError",
     "StalledError",
     "StorageError",
+    "Tensors",
     "Trace",
     "TransferKitError",
     "TransferOptions",
@@ -111,10 +115,12 @@ __all__ = [
     "discard",
     "download",
     "fetch_manifest",
+    "open_tensors",
     "partials",
     "plan",
     "pull",
     "push",
+    "snapshot",
     "upload",
 ]
 

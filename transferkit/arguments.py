@@ -7,7 +7,7 @@ the value: it may be a password.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -48,6 +48,17 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | os.PathLike)
 
 
+def _is_chosen(value: Any) -> bool:
+    if isinstance(value, str) or callable(value):
+        return True
+    # An iterator would be at its end after the first file that is held against it.
+    return _is_listed(value) and not isinstance(value, Iterator) and all(isinstance(text, str) for text in value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
+
+
 _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "src_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
@@ -62,8 +73,16 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "source": (_is_a(str), "the name of a model (str)"),
     "files": (_is_listed, "a list of paths, or a mapping of titles to paths"),
     "artifact_type": (_is_a(str), "a text"),
-    "annotations": (_is_a(Mapping), "a mapping of texts"),
-    "only": (lambda value: isinstance(value, str) or callable(value), 'a pattern, such as "*.json", or a function'),
+    "annotations": (_is_texts, "a mapping of texts to texts"),
+    "only": (_is_chosen, 'a pattern, such as "*.json", a list of patterns, or a function of a path'),
+    "exclude": (_is_chosen, "a pattern, a list of patterns, or a function of a path"),
+    "to": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "format": (_is_a(str), 'a text, such as "modelpack"'),
+    "link": (_is_a(str), 'a text, such as "auto"'),
+    "overwrite": (_is_a(bool), "True or False"),
+    "folder": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "ollama": (_is_a(bool), "True or False"),
+    "sign": (callable, "a function from a Manifest to the bytes of a Sigstore bundle"),
     "hosts": (_is_a(Mapping), "a mapping of hosts to HostOptions"),
     "auth": (_is_auth, "a pair of texts (user, password), or a function that returns one for a host"),
     "token": (_is_a(str), "the text of a token"),

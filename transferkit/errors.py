@@ -7,6 +7,7 @@
     ├── InvalidDigestError(ValueError)
     ├── InvalidDescriptorError(ValueError)
     ├── InvalidManifestError(ValueError)
+    ├── InvalidModelError(ValueError)
     ├── NotFoundError(LookupError)
     │   ├── BlobNotFoundError
     │   └── ManifestNotFoundError
@@ -29,7 +30,7 @@
     │   └── ServerError
     ├── StorageError(OSError)           never retried
     │   ├── OutOfSpaceError
-    │   └── SourceError                 a local file is missing, or not what its digest says
+    │   └── SourceError                 a local file is missing, or not what its digest says; .problems of a folder
     ├── RetriesExhaustedError           .attempts, caused by the last error, and of its class as well
     ├── IncompleteError                 .failures, by digest
     └── CancelledError
@@ -89,6 +90,10 @@ class InvalidDescriptorError(TransferKitError, ValueError):
 
 class InvalidManifestError(TransferKitError, ValueError):
     """A manifest does not parse, lacks what it needs, or claims to be two things at once."""
+
+
+class InvalidModelError(TransferKitError, ValueError):
+    """A file of a model is not what its format says, or the files make no model of the format that was asked for."""
 
 
 class NotFoundError(TransferKitError, LookupError):
@@ -203,6 +208,9 @@ class OutOfSpaceError(StorageError):
 
 class SourceError(StorageError):
     """A local file that was to be sent is missing, unreadable, or not what its digest and size say."""
+
+    problems: tuple[str, ...] = ()
+    """Of a folder: all that cannot be pushed, a sentence each."""
 
 
 class RetriesExhaustedError(TransferKitError):

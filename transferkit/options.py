@@ -171,9 +171,12 @@ class TransferOptions:
     progress_interval: float = 0.1
     """The least time between two calls of ``progress``."""
     rehash_existing: bool = False
-    """Hash what is already in the destination, also where an earlier run is remembered to have verified it."""
+    """Hash what is already in the destination, and files that are pushed, also where an earlier run is remembered to
+    have done that."""
     durable: bool = False
     """``fsync`` each blob before it gets its name, and the folder after."""
+    unpack_ratio: float = 100.0
+    """A packed layer of a model may unpack to so many times its size, and always to 64 MiB; more is refused."""
     retry: RetryOptions = field(default_factory=RetryOptions)
     transport: TransportOptions = field(default_factory=TransportOptions)
 
@@ -186,6 +189,7 @@ class TransferOptions:
         _check(self, "at least 0", lambda n: index(n) >= 0, *sizes)
         _check(self, f"between 0 and {MOST} seconds", lambda n: 0 <= n <= MOST, "progress_interval")
         _check(self, "more than 0 seconds", lambda n: n > 0, "stall_timeout")
+        _check(self, "at least 1", lambda n: n >= 1, "unpack_ratio")
         for name, kind in (("retry", RetryOptions), ("transport", TransportOptions)):
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"TransferOptions.{name} is a {kind.__name__}, not {type(value).__name__}")

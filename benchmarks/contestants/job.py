@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 ACTIONS = {
     "download": "the blobs, from their URLs",
     "upload": "the blobs, and with oras and skopeo an artifact",

@@ -25,6 +25,7 @@ from transferkit.errors import (
     InvalidDescriptorError,
     InvalidDigestError,
     InvalidManifestError,
+    InvalidModelError,
     InvalidNameError,
     ManifestNotFoundError,
     NotFoundError,
@@ -68,6 +69,7 @@ EXAMPLES: list[TransferKitError] = [
     InvalidDigestError("no digest"),
     InvalidDescriptorError("no descriptor"),
     InvalidManifestError("no manifest"),
+    InvalidModelError("no model"),
     NotFoundError("not there"),
     BlobNotFoundError("no blob"),
     ManifestNotFoundError("no manifest"),
@@ -129,7 +131,7 @@ def failures(error: TransferKitError) -> dict[str, tuple[type, str, dict[str, An
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     real = {kind.__name__: tuple(base.__name__ for base in kind.__bases__) for kind in CLASSES}
     assert drawn_tree() == real
-    assert len(real) == 31
+    assert len(real) == 32
 
 
 def test_every_class_has_an_example_here() -> None:
@@ -231,6 +233,7 @@ def test_an_attribute_set_later_survives_pickle() -> None:
         (InvalidDigestError, ValueError),
         (InvalidDescriptorError, ValueError),
         (InvalidManifestError, ValueError),
+        (InvalidModelError, ValueError),
         (NotFoundError, LookupError),
         (BlobNotFoundError, LookupError),
         (ManifestNotFoundError, LookupError),

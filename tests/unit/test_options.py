@@ -26,6 +26,7 @@ def test_defaults_are_as_documented() -> None:
         "progress_interval": 0.1,
         "rehash_existing": False,
         "durable": False,
+        "unpack_ratio": 100.0,
         "retry": {"attempts": 6, "patience": 30.0, "max_wait": 5.0, "max_retry_after": 300.0, "free_restarts": 3},
         "transport": {
             "connect_timeout": 10.0,

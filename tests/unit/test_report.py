@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transferkit.report import Report, human_bytes
+from transferkit.report import FolderReport, Report, human_bytes
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,29 @@ def test_a_notebook_gets_a_table() -> None:
         "<tr><th>time</th><td>0.50 s</td></tr><tr><th>rate</th><td>1.0 KiB/s</td></tr>"
         "<tr><th>retried</th><td>2</td></tr></table>"
     )
+
+
+def test_a_folder_says_what_became_of_it() -> None:
+    report = FolderReport(
+        folder="/models/m",
+        digest="sha256:" + 64 * "a",
+        format="oras",
+        written=("a", "b", "deep/c"),
+        kept=("d",),
+        left=("e",),
+        linked={"a": "hard", "b": "hard", "deep/c": "copy"},
+        bytes=2048,
+        seconds=0.5,
+    )
+    text = "folder /models/m, files 4, written 3 (copy 1, hard 2), kept 1, left 1, moved 2.0 KiB, time 0.50 s"
+    assert repr(report) == f"<FolderReport {text}>"
+    assert list(report.paths.items())[2:] == [("d", "/models/m/d"), ("deep/c", "/models/m/deep/c")]
+    assert "<tr><th>left</th><td>1</td></tr>" in report._repr_html_()
+    with pytest.raises(AttributeError):
+        report.bytes = 1  # type: ignore[misc]  # it is frozen
+
+
+def test_a_folder_that_was_right_says_so_in_few_words() -> None:
+    report = FolderReport(folder="<b>", digest="sha256:" + 64 * "a", format="oras", kept=("d",))
+    assert repr(report) == "<FolderReport folder <b>, files 1, written 0, kept 1, moved 0 B, time 0.00 s>"
+    assert "&lt;b&gt;" in report._repr_html_()

@@ -7,6 +7,8 @@ of Windows on every platform (CVE-2021-21272, CVE-2026-15717): what is written h
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import InvalidNameError
@@ -14,6 +16,7 @@ from transferkit.errors import InvalidNameError
 TITLE = "org.opencontainers.image.title"
 _LONGEST = 1024  # characters of a title; a part of it is a file name, which has 255 bytes at most
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Windows takes them for devices, whatever is behind the first dot.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?\Z", re.I)
 
@@ -36,10 +39,12 @@ def check_title(title: str) -> str:
     reason = "it is empty or too long" if not 0 < len(title) <= _LONGEST else ""
     if match := _FORBIDDEN.search(title):
         reason = f"it holds {match[0]!r}, which is a separator, a drive or a wildcard to some system"
+    elif _SURROGATE.search(title):
+        reason = "it is not UTF-8"  # a name of a disk that is not, or JSON with half a character
     for part in title.split("/") if not reason else ():
         if part in ("", ".", ".."):
             reason = "it is no plain relative path"
-        elif part[-1] in " ." or len(part.encode("utf-8", "surrogatepass")) > 255:
+        elif part[-1] in " ." or len(part.encode()) > 255:
             reason = f"{part[:40]!r} is no file name to some system"
         elif _RESERVED.match(part):
             reason = f"{part[:40]!r} is a device to Windows"
@@ -50,19 +55,38 @@ def check_title(title: str) -> str:
 
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
     """Return the layers that have titles, by title; InvalidNameError: two of them would be one file, or in one."""
+    return check_paths(
+        (title, layer) for layer in descriptors if (title := dict(layer.annotations).get(TITLE)) is not None
+    )
+
+
+def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+    """Return layers by the paths that they are to have, each once; the rules and the error are those of titles."""
     found: dict[str, Descriptor] = {}
-    folded: dict[str, str] = {}
-    for descriptor in descriptors:
-        title = title_of(descriptor)
-        if title is None:
-            continue
-        other = folded.setdefault(title.casefold(), title)
-        if other != title or (title in found and found[title].digest != descriptor.digest):
+    for title, descriptor in named:
+        check_title(title)
+        if title in found and found[title].digest != descriptor.digest:
             raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
-    for title in found:
-        parts = title.casefold().split("/")
+    for problem in collisions(found):
+        raise InvalidNameError(problem)
+    return found
+
+
+def collisions(titles: Iterable[str]) -> Iterator[str]:
+    """Yield, as sentences, which of some titles, each of them there once, cannot all be files on every system."""
+    folded: dict[str, str] = {}
+    for title in titles:
+        other = folded.setdefault(_folded(title), title)
+        if other != title:
+            yield f"two files have the titles {other[:200]!r} and {title[:200]!r}; they would be one file"
+    for title in folded:
+        parts = title.split("/")
         for end in range(1, len(parts)):
             if (folder := "/".join(parts[:end])) in folded:
-                raise InvalidNameError(f"the title {folded[folder][:200]!r} is a file and a folder")
-    return found
+                yield f"the title {folded[folder][:200]!r} is a file and a folder"
+
+
+def _folded(title: str) -> str:
+    """Return a title as a file system sees it that knows no case (Windows, macOS) and composes accents (macOS)."""
+    return unicodedata.normalize("NFC", title.casefold())

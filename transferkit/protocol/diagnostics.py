@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -30,6 +31,7 @@ _TEMPORARY = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "TOOMANYRE
 _STATUS_DECIDES = frozenset({401, 413, 416})
 _UNKNOWN_BLOB = "MANIFEST_BLOB_UNKNOWN"  # with 404 by the OCI specification, with 400 from docker-registry
 _UNKNOWN_MANIFEST = "MANIFEST_UNKNOWN"
+_RESET = re.compile(r";\s*t=([0-9]{1,9})(?![0-9])", re.ASCII)
 
 
 class Complaint(NamedTuple):
@@ -82,6 +84,18 @@ def read_retry_after(value: str | None, *, now: float) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
+def read_reset(value: str | None) -> float | None:
+    """Return in how many seconds a ``RateLimit`` begins anew; ``None`` where it does not say.
+
+    Source: draft-ietf-httpapi-ratelimit-headers-09; the Hugging Face hub sends it with each answer.
+
+    >>> read_reset('"resolvers";r=0;t=55')
+    55.0
+    """
+    match = _RESET.search((value or "")[:200])
+    return float(match[1]) if match else None
+
+
 def refusal(
     *,
     method: str,
@@ -102,9 +116,12 @@ def refusal(
     ``MANIFEST_UNKNOWN`` is a ``ManifestNotFoundError``, whatever its status and case.
     """
     complaint = read_complaint(body, headers.get("content-type") or "")
+    code, message = headers.get("x-error-code"), headers.get("x-error-message")  # the Hugging Face hub has them here
+    if code or message:
+        complaint = Complaint(_line(code or complaint.code), _line(message or complaint.message), complaint.detail)
     place = redact(url)
-    code = f"code {complaint.code}" if complaint.code else ""
-    words = ": ".join(filter(None, (f"registry responded with status {status}", code, complaint.message)))
+    coded = f"code {complaint.code}" if complaint.code else ""
+    words = ": ".join(filter(None, (f"registry responded with status {status}", coded, complaint.message)))
     named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
     text = f"{named}{method} {place}: {words}"
     unknown = complaint.code.upper()
@@ -126,6 +143,8 @@ def refusal(
         kind = errors.RateLimitedError
     is_limit = status == 503 or kind is errors.RateLimitedError
     wait = read_retry_after(headers.get("retry-after"), now=now) if is_limit else None
+    if wait is None and kind is errors.RateLimitedError:
+        wait = read_reset(headers.get("ratelimit"))
     retryable = is_temporary or status in _RETRYABLE or (failed and status not in (501, 505))
     if status == 401:
         text += f"; {hint}"

@@ -1,6 +1,7 @@
 """Models by name: pulled, pushed and copied between registries and a store on disk."""
 
-from transferkit.registry.defaults import copy, pull, push
+from transferkit.registry.defaults import copy, open_tensors, pull, push, snapshot
 from transferkit.registry.registry import Registry
+from transferkit.registry.tensors import Tensors
 
-__all__ = ["Registry", "copy", "pull", "push"]
+__all__ = ["Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"]

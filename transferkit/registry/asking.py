@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
+from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import local
-from transferkit.registry.call import Arguments, Call, Calls
-from transferkit.report import Plan
+from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
+from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
+from transferkit.registry.hub_files import find
+from transferkit.report import Plan, PushPlan
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -57,14 +62,38 @@ class Asking(Calls):
         return [each for each in found if artifact_type in (None, each.artifact_type)]
 
     def plan(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Plan:
-        """Tell what ``pull`` would move, for the requests of manifests alone."""
+        """Tell what ``pull`` would move, for the requests of manifests alone.
+
+        Of a repository of the hub (``hf://...``) the files that are not in LFS are read for it.
+        """
         check(platform=platform)
+        if is_hub_name(name):
+            self._check_online(f"plan {name}")
+            with self._job(Call(**call), hub := HubName.parse(name), WORKERS_DOWN) as job:
+                return self.cache.plan(find(job, hub, None, None).blobs)
         reference, wanted = self._reference(name), platform or local_platform()
         if self.offline:
             return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
         with self._job(Call(**call), reference) as job:
             site = job.site(reference)
             return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
+
+    def plan_push(
+        self,
+        name: str,
+        *,
+        folder: str | os.PathLike[str],
+        annotations: Mapping[str, str] | None = None,
+        **keywords: Unpack[PushArguments],
+    ) -> PushPlan:
+        """Tell what ``push`` of this folder would send, for a question a blob; ``sign`` is not called.
+
+        The files are hashed, and remembered, so that the push does not hash them again. Raises as ``push`` does.
+        """
+        target, (own, call) = self._target(name), split(keywords)
+        wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
+        with self._job(call, target, WORKERS_UP) as job:
+            return plan_folder(job, self.cache, target, wanted)
 
     def unlink(self, name: str) -> bool:
         """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
 from transferkit.content.flow import Closing
-from transferkit.errors import ConnectError
+from transferkit.errors import ConnectError, InvalidNameError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.options import HostOptions, TransferOptions
+from transferkit.protocol.hub_name import HubName
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Sites
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.layout import Tagged
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.operation import Operation
 from transferkit.transfer.threads import WORKERS
@@ -102,14 +104,18 @@ class Calls(Closing):
         self.cache.close()
 
     @contextmanager
-    def _job(self, call: Call, about: Reference | None = None, workers: int = 1) -> Iterator[Job]:
+    def _job(self, call: Call, about: Reference | HubName | None = None, workers: int = 1) -> Iterator[Job]:
         """Begin the job of a call that is ``about`` something; most of them need one worker."""
-        name = about.name if about else None
+        label, host = "copy", "the registry"
+        if isinstance(about, HubName):
+            label, host = about.repository, "the hub"
+        elif about is not None:
+            label, host = about.name.model, about.name.host
         with (
             ExitStack() as held,
-            shown(call.progress, name.model if name else "copy", ()) as progress,
+            shown(call.progress, label, ()) as progress,
             Operation(
-                host=name.host if name else "the registry",
+                host=host,
                 concurrency=min(self.options.concurrency or workers, workers),
                 options=self.options,
                 progress=progress,
@@ -123,6 +129,17 @@ class Calls(Closing):
 
     def _reference(self, name: str) -> Reference:
         return Reference.parse(name, self.mask)
+
+    def _end(self, what: Any) -> Reference | Tagged:
+        return what if isinstance(what, Tagged) else self._reference(what)
+
+    def _target(self, name: str) -> Reference:
+        """Return what something is to be pushed to. InvalidNameError: that is a digest."""
+        target = self._reference(name)
+        self._check_online(f"push {target}")
+        if target.digest is not None:
+            raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
+        return target
 
     def _check_online(self, what: str) -> None:
         if self.offline:

@@ -9,18 +9,22 @@ from transferkit.content.graph import ALL, MOST_BYTES, Document, Graph, collect
 from transferkit.errors import ProtocolError
 from transferkit.names import Reference
 from transferkit.registry.ends import End, Referrers, find_end
+from transferkit.registry.hub import HubEnd
 from transferkit.registry.job import Job
 from transferkit.storage.layout import Tagged
 
 _MOST = 1000  # manifests that refer to one, and to those
 
 
-def copy(job: Job, source: Reference | Tagged, target: Reference | Tagged, wanted: str, *, referrers: bool) -> Document:
+def copy(
+    job: Job, source: Reference | Tagged | HubEnd, target: Reference | Tagged, wanted: str, *, referrers: bool
+) -> Document:
     """Copy all that ``source`` leads to, to ``target``; what is there already is left, so a half copy is completed.
 
     Of an index, for one platform, the manifest for that is what the target gets.
     """
-    origin, destination = find_end(job, source), find_end(job, target)
+    origin: End = source if isinstance(source, HubEnd) else find_end(job, source)
+    destination = find_end(job, target)
     graph = _graph(origin, origin.document(), wanted)
     if graph.chosen(wanted) is not graph.root:
         graph = _graph(origin, graph.chosen(wanted), ALL)

@@ -65,10 +65,11 @@ class RegistryEnd:
 
     def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
         job, own, source, mount = self.job, self.site.repository, end.source, None
-        if isinstance(end, RegistryEnd):
+        if not isinstance(end, LayoutEnd):
             source = SteadySource(source)
-            if same_host(end.site.repository, own) and end.site.repository.name != own.name:
-                mount = end.site.repository.name
+        if isinstance(end, RegistryEnd) and same_host(end.site.repository, own):
+            other = end.site.repository.name
+            mount = other if other != own.name else None
         job.announce(graph)
         job.send(graph.blobs, source, own, mount=mount)
         for document in graph.documents:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +16,8 @@ from transferkit.storage.cache import DiskCache
 from transferkit.storage.tree import Tree
 from transferkit.transfer.flow import WorkerFlow
 
-Only = str | Callable[[str], bool] | None
+Only = str | Iterable[str] | Callable[[str], bool] | None
+"""Which files: those that agree with a pattern, or with one of several, or of whose path a function says so."""
 
 
 def titled_layers(manifest: Manifest, only: Only = None) -> dict[str, Descriptor]:
@@ -29,19 +30,28 @@ def titled_layers(manifest: Manifest, only: Only = None) -> dict[str, Descriptor
     layers = check_titles(manifest.layers)
     if not layers:
         raise InvalidManifestError(f"{manifest.digest.short} has no layers with titles, and so no files to export")
-    wanted = {title: layer for title, layer in layers.items() if is_wanted(title, only)}
+    wanted = {title: layer for title, layer in layers.items() if chosen(title, only)}
     if not wanted:
         raise InvalidManifestError(f"no file of {manifest.digest.short} is wanted; it has {', '.join(layers)[:300]}")
     return wanted
 
 
-def is_wanted(title: str, only: Only) -> bool:
-    """Tell whether a file is wanted: by a pattern, with which its path or its last part agrees, or by a function."""
-    if only is None:
-        return True
+def chosen(path: str, only: Only = None, exclude: Only = None) -> bool:
+    """Tell whether a file is wanted: it agrees with ``only``, if that is given, and not with ``exclude``.
+
+    A pattern is one of ``fnmatch``, for the whole path or for its last part.
+
+    >>> chosen("deep/a.json", ["*.json", "*.md"], exclude="deep/*")
+    False
+    """
+    return (only is None or _agrees(path, only)) and (exclude is None or not _agrees(path, exclude))
+
+
+def _agrees(path: str, only: str | Iterable[str] | Callable[[str], bool]) -> bool:
     if callable(only):
-        return bool(only(title))
-    return fnmatchcase(title, only) or fnmatchcase(title.rpartition("/")[2], only)
+        return bool(only(path))
+    name, patterns = path.rpartition("/")[2], [only] if isinstance(only, str) else only
+    return any(fnmatchcase(path, pattern) or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def export(

@@ -1,108 +1,154 @@
-"""Files of a folder that are pushed as the layers of an artifact."""
+"""Files of this machine that are pushed: hashed once, on several workers, and then read from where they lie."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 
-from transferkit.content.descriptor import OCTET_STREAM, Descriptor
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Body
-from transferkit.content.manifest import OCI_MANIFEST, Manifest
-from transferkit.content.title import TITLE, check_title, check_titles
+from transferkit.content.title import check_title
 from transferkit.errors import BlobNotFoundError, SourceError, StorageError, TransferKitError
-from transferkit.storage.disk import Disk, disk_errors, is_file
-from transferkit.storage.file_body import FileBody
-from transferkit.transport.request import BytesBody
-
-# Source: OCI image specification v1.1, "Guidance for an empty descriptor".
-EMPTY_CONFIG = b"{}"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-DEFAULT_TYPE = "application/vnd.transferkit.files.v1"  # of an artifact whose user names none
+from transferkit.models.values import ModelFile, ReadAt
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
+from transferkit.storage.file_body import FileBody, VerifiedFileBody
+from transferkit.storage.hashes import HashIndex, state
+from transferkit.storage.index import version
+from transferkit.storage.walk import FoundFile
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.operation import Operation
 
 Files = Iterable["str | os.PathLike[str]"] | Mapping[str, "str | os.PathLike[str]"]
 
 
-@dataclass
 class FileSet:
-    """Files as a source of blobs, with their titles. Thread-safe once ``add`` has been called for each of them."""
+    """Files as a source of blobs. Thread-safe once ``take`` has returned.
 
-    disk: Disk = field(default_factory=Disk)
-    layers: list[Descriptor] = field(default_factory=list)
-    paths: dict[Digest, str] = field(default_factory=dict)
+    What ``index`` knows of them is not hashed. A file that is not any more what it was when it was found is a
+    SourceError, which names it.
+    """
 
-    def add(self, title: str, path: str, flow: Flow) -> None:
-        """Hash a file, and take it in under a title.
+    def __init__(self, disk: Disk, index: HashIndex) -> None:
+        self.files: list[ModelFile] = []
+        self._disk = disk
+        self._index = index
+        self._found: dict[Digest, FoundFile] = {}
+        self._readable: dict[str, FoundFile] = {}
 
-        Raises:
-            SourceError: it is missing, no file, or cannot be read.
-            InvalidNameError: the title is no relative path of a file.
+    def take(self, found: Sequence[FoundFile], operation: Operation, *, then: int | None = None) -> None:
+        """Take in files; those of which nothing is known are hashed, the largest first, and remembered.
+
+        What is hashed is progress where ``then`` says how many bytes come after it.
         """
-        check_title(title)
-        hasher = Digest.of(b"").hasher()
-        try:
-            fd = self.disk.open(path)
-        except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
-        try:
-            status = self.disk.fstat(fd)
-            if not is_file(status):
-                raise SourceError(f"{path} is not a file")
-            size, buffer = 0, flow.buffer
-            with disk_errors("reading", path):
-                while count := self.disk.preadv(fd, buffer, size):
-                    flow.check()
-                    hasher.update(buffer[:count])
-                    size += count
-        finally:
-            self.disk.close(fd)
-        digest = Digest(f"sha256:{hasher.hexdigest()}")
-        self.paths[digest] = path
-        self.layers.append(Descriptor(digest, size, media_type=OCTET_STREAM, annotations=((TITLE, title),)))
+        places = {file.place: file for file in found}
+        known: dict[str, Digest] = {}
+        unknown: list[FoundFile] = []
+        for place, file in places.items():
+            if (digest := self._index.find(place, file.status)) is None:
+                unknown.append(file)
+            else:
+                known[place] = digest
+        unknown.sort(key=_size, reverse=True)
+        total = None if then is None else sum(map(_size, unknown))
 
-    def clear(self) -> None:
-        """Forget all files."""
-        self.layers.clear()
-        self.paths.clear()
+        def hash_one(file: FoundFile, flow: WorkerFlow) -> None:
+            known[file.place] = self._hash(file, flow)
+
+        try:
+            if unknown:
+                operation.each(unknown, hash_one, total=total, then=then or 0)
+        finally:
+            self._index.close()  # what is hashed so far is not hashed again
+        for file in found:
+            digest = known[file.place]
+            self.files.append(ModelFile(path=file.path, digest=digest, size=_size(file)))
+            self._found.setdefault(digest, file)
+            self._readable[file.path] = file
+
+    def _hash(self, file: FoundFile, flow: WorkerFlow) -> Digest:
+        flow.counter.set_position(0)
+        hasher, buffer, at = Digest.of(b"").hasher(), flow.buffer, 0
+        with self._opened(file) as fd, disk_errors("reading", file.place):
+            while count := self._disk.preadv(fd, buffer, at):
+                flow.check()
+                hasher.update(buffer[:count])
+                at += count
+                flow.counter.progress += count  # no limit of bandwidth is meant for the disk
+            status = self._disk.fstat(fd)
+        if at != _size(file) or not _is_same(status, file.status):
+            raise SourceError(f"{file.place} changed while it was hashed; push it again once it is complete")
+        digest = Digest(f"sha256:{hasher.hexdigest()}")
+        self._index.add(file.place, status, digest)
+        return digest
+
+    @contextmanager
+    def _opened(self, file: FoundFile) -> Iterator[int]:
+        """Open a file that is as it was found."""
+        fd = -1
+        try:
+            try:
+                fd = self._disk.open(file.place, follow=False)
+            except OSError as error:
+                raise SourceError(f"{file.place} cannot be read: {error.strerror}", errno=error.errno) from error
+            if not _is_same(self._disk.fstat(fd), file.status):
+                raise SourceError(f"{file.place} changed after it was found; push it again once it is complete")
+            yield fd
+        finally:
+            close_quietly(self._disk, fd)
+
+    def readers(self) -> dict[str, tuple[ReadAt, int]]:
+        """Return, by the path of each file, what reads parts of it, and its size."""
+        return {path: (self._reader(file), _size(file)) for path, file in self._readable.items()}
+
+    def _reader(self, file: FoundFile) -> ReadAt:
+        def read(offset: int, count: int) -> bytes:
+            data, at = memoryview(bytearray(min(count, max(0, _size(file) - offset)))), 0
+            with self._opened(file) as fd, disk_errors("reading", file.place):
+                while at < len(data) and (more := self._disk.preadv(fd, data[at:], offset + at)):
+                    at += more
+            return bytes(data[:at])
+
+        return read
+
+    # -- a source
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        if descriptor.digest == Digest.of(EMPTY_CONFIG):
-            return BytesBody(EMPTY_CONFIG)
-        if descriptor.digest not in self.paths:
+        """Open a file. One that was changed in place since it was hashed is hashed once more, on its way out."""
+        file = self._found.get(descriptor.digest)
+        if file is None:
             raise BlobNotFoundError(f"{descriptor.digest.short} is none of the files")
-        return FileBody(descriptor, self.paths[descriptor.digest], self.disk).begin_at(offset, flow=flow)
+        body: FileBody = VerifiedFileBody(descriptor, file.place, self._disk, follow=False)
+        if state(body.status) != state(file.status):
+            body.close()
+            if not os.path.samestat(body.status, file.status):
+                raise SourceError(f"{file.place} was replaced by another file after it was hashed; push it again")
+            body = FileBody(descriptor, file.place, self._disk, follow=False)
+        return body.begin_at(offset, flow=flow)
 
     def concerns_all(self, error: TransferKitError) -> bool:
         return isinstance(error, StorageError)  # without one of the files there is no artifact
 
-    def manifest(self, artifact_type: str | None, annotations: Mapping[str, str]) -> Manifest:
-        """Return the manifest of an artifact that has the files, in their order, as layers.
 
-        InvalidNameError: two files have one title.
-        """
-        check_titles(tuple(self.layers))
-        config = {"mediaType": EMPTY_TYPE, "digest": Digest.of(EMPTY_CONFIG), "size": len(EMPTY_CONFIG)}
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": artifact_type or DEFAULT_TYPE,
-            "config": config,
-            "layers": [
-                {
-                    "mediaType": layer.media_type,
-                    "digest": layer.digest,
-                    "size": layer.size,
-                    "annotations": dict(layer.annotations),
-                }
-                for layer in self.layers
-            ],
-            **({"annotations": dict(annotations)} if annotations else {}),
-        }
-        return Manifest(json.dumps(document, separators=(",", ":")).encode(), media_type=OCI_MANIFEST)
+def look(title: str, path: str, disk: Disk) -> FoundFile:
+    """Return a file that a user has named; links are his choice.
+
+    Raises:
+        SourceError: it is missing, no file, or cannot be read.
+        InvalidNameError: the title is no relative path of a file.
+    """
+    check_title(title)
+    place = os.path.realpath(path)
+    try:
+        status = disk.stat(place)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
+    if not is_file(status):
+        raise SourceError(f"{path} is not a file")
+    return FoundFile(title, place, status)
 
 
 def titled(files: Files) -> list[tuple[str, str]]:
@@ -110,3 +156,11 @@ def titled(files: Files) -> list[tuple[str, str]]:
     if isinstance(files, Mapping):
         return [(title, os.fspath(path)) for title, path in files.items()]
     return [(PurePath(os.fspath(path)).name, os.fspath(path)) for path in files]
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    return os.path.samestat(one, other) and version(one) == version(other)
+
+
+def _size(file: FoundFile) -> int:
+    return file.status.st_size

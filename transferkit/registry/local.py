@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -46,9 +46,9 @@ def loader(cache: DiskCache) -> Callable[[Descriptor], Document]:
     return load
 
 
-def check_complete(cache: DiskCache, graph: Graph, name: str) -> None:
-    """Raise IncompleteError, with each blob that is missing, where a model is not whole in the cache."""
-    missing = cache.missing(graph.blobs)
+def check_complete(cache: DiskCache, blobs: Sequence[Descriptor], name: str) -> None:
+    """Raise IncompleteError, with each blob that is missing, where some of a model are not in the cache."""
+    missing = cache.missing(blobs)
     if missing:
         failures: dict[str, TransferKitError] = {
             blob.digest: BlobNotFoundError(f"{blob.digest} is not in {cache.root}") for blob in missing

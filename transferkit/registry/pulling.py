@@ -6,9 +6,11 @@ from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, Graph
+from transferkit.content.interfaces import Fetcher
 from transferkit.errors import InvalidManifestError, ManifestNotFoundError, StorageError
 from transferkit.names import Name, Reference
 from transferkit.registry.job import Job
+from transferkit.registry.sites import Site
 from transferkit.remote.foreign import ForeignLayers
 from transferkit.storage.cache import DiskCache
 
@@ -27,21 +29,31 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, forei
     graph = job.graph(site, root, wanted)
     if not graph.layers:
         raise InvalidManifestError("invalid manifest: no layers")
+    bring(job, cache, reference, graph, source_of(site, foreign=foreign))
+    return graph
+
+
+def source_of(site: Site, *, foreign: bool) -> Fetcher:
+    """Return what the blobs of a site are read from; ``foreign``: also from where manifests say that they are."""
+    return ForeignLayers(site.source, site.repository) if foreign else site.source
+
+
+def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source: Fetcher) -> int:
+    """Bring the blobs of a graph into the cache, and link its root; return how many bytes were moved."""
     job.hold(lambda flow: cache.pinned(graph.digests))
-    blobs = graph.blobs
+    blobs, moved = graph.blobs, 0
     job.announce(graph)
-    source = ForeignLayers(site.source, site.repository) if foreign else site.source
     for _ in range(_AGAIN):
-        job.fill(cache, blobs, source, first=frozenset(graph.configs))
+        moved += job.fill(cache, blobs, source, first=frozenset(graph.configs)).bytes
         if not cache.missing(blobs):  # seen once more: somebody may have pruned the store
             break
     else:
         raise StorageError(f"{cache.root} loses blobs as fast as they are stored; who removes them?")
     for document in graph.documents:
         keep(cache, document)
-    cache.link(reference.name, root.digest)
+    cache.link(reference.name, graph.root.digest)
     cache.blobs.flush()
-    return graph
+    return moved
 
 
 def keep(cache: DiskCache, document: Document) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from transferkit.arguments import check_sources
+from transferkit.content.descriptor import OCTET_STREAM, Descriptor
 from transferkit.content.graph import Graph
 from transferkit.content.interfaces import Fetcher
-from transferkit.errors import SourceError
+from transferkit.content.title import TITLE, check_titles
+from transferkit.errors import SourceError, StorageError
 from transferkit.names import Name, Reference
-from transferkit.registry.files import Files, FileSet, titled
+from transferkit.registry.artifacts import EMPTY, InMemory, artifact
+from transferkit.registry.files import Files, FileSet, look, titled
 from transferkit.registry.job import Job
 from transferkit.remote.repository import Repository
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.hashes import HashIndex
 from transferkit.storage.uploads import UploadNotes
-from transferkit.transfer.flow import WorkerFlow
+from transferkit.storage.walk import FoundFile
+
+DEFAULT_TYPE = "application/vnd.transferkit.files.v1"  # of an artifact whose user names none
 
 
 def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: Reference) -> None:
@@ -33,33 +40,41 @@ def push_files(
     artifact_type: str | None,
     annotations: Mapping[str, str],
 ) -> Graph:
-    """Push files as the layers of an artifact, and return that."""
+    """Push files as the layers of an artifact, in their order, and return that."""
     listed = titled(files)
     if not listed:
         raise SourceError("there are no files to push")
-    contents = FileSet()
-
-    def hash_all(flow: WorkerFlow) -> None:
-        contents.clear()
-        for title, path in listed:
-            contents.add(title, path, flow)
-
-    job.operation.call(hash_all)
-    manifest = contents.manifest(artifact_type, annotations)
+    found = job.operation.call(lambda flow: [look(title, path, cache.disk) for title, path in listed])
+    contents = hashed(job, cache, found)
+    layers = [
+        Descriptor(file.digest, file.size, media_type=OCTET_STREAM, annotations=((TITLE, file.path),))
+        for file in contents.files
+    ]
+    check_titles(tuple(layers))
+    manifest = artifact(artifact_type or DEFAULT_TYPE, layers, annotations)
     graph = Graph(manifest, (manifest,))
-    _push(job, cache, graph, contents, target, None)
+    _push(job, cache, graph, InMemory(EMPTY, contents), target, None)
     return graph
 
 
+def hashed(job: Job, cache: DiskCache, found: Sequence[FoundFile], *, then: int | None = None) -> FileSet:
+    """Return files with their digests; what the cache remembers is not hashed. ``then`` is as for ``FileSet.take``."""
+    with suppress(StorageError):  # one that can only be read remembers nothing
+        cache.open_unfinished()
+    files = FileSet(cache.disk, HashIndex(cache.blobs.path, cache.disk, rehash=job.options.rehash_existing))
+    files.take(found, job.operation, then=then)
+    return files
+
+
 def _push(job: Job, cache: DiskCache, graph: Graph, source: Fetcher, target: Reference, mount: str | None) -> None:
-    repository = _noted(job, cache, job.site(target).repository)
+    repository = noted(job, cache, job.site(target).repository)
     job.announce(graph)
     job.send(graph.blobs, source, repository, mount=mount)
     for document in graph.documents:
         job.push(document, source, repository, target.name.tag if document is graph.root else document.digest)
 
 
-def _noted(job: Job, cache: DiskCache, repository: Repository) -> Repository:
+def noted(job: Job, cache: DiskCache, repository: Repository) -> Repository:
     """Return a repository to which a later push goes on with the uploads that this one leaves unfinished."""
     client, options = repository.client, job.options
     place = f"{client.base_url} {repository.name}"

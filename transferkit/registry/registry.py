@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
-from transferkit.arguments import check, shown
-from transferkit.content.digest import Digest
-from transferkit.content.graph import ALL, Document, local_platform
-from transferkit.content.manifest import Manifest
-from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
+from transferkit.arguments import check
+from transferkit.content.graph import ALL, Document
 from transferkit.names import Reference
-from transferkit.registry import copying, local, pulling, pushing, repairing
-from transferkit.registry.asking import Asking
-from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
-from transferkit.registry.export import Only, export, titled_layers
+from transferkit.protocol.hub_name import HubName, is_hub_name
+from transferkit.registry import copying, local, pushing
+from transferkit.registry.call import WORKERS_UP, Arguments, Call
+from transferkit.registry.export import Only
+from transferkit.registry.fetching import Fetching
 from transferkit.registry.files import Files
+from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
+from transferkit.registry.hub import HubEnd
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Registry(Asking):
+class Registry(Fetching):
     """Pulls, pushes and copies models by their names. A context manager; thread-safe, and usable after a fork.
 
     ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says
@@ -38,60 +36,50 @@ class Registry(Asking):
     <DiskCache /tmp/models>
     """
 
-    # -- moving
-
-    def pull(
-        self, name: str, *, platform: str | None = None, foreign: bool = False, **call: Unpack[Arguments]
-    ) -> Document:
-        """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
-
-        The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
-        ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
-        With ``foreign``, layers that the registry does not have are fetched, without credentials, from the ``urls``
-        that the manifest gives them; without it nobody asks there.
-
-        Raises:
-            InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
-            InvalidManifestError: it is malformed, has no layers, or is an index that has nothing for the platform.
-            IncompleteError: some blobs failed, for the reasons in ``.failures``; or, offline, are not in the cache.
-            TransferKitError, CancelledError: as for ``download``.
-        """
-        check(platform=platform)
-        reference, wanted, arguments = self._reference(name), platform or local_platform(), Call(**call)
-        if self.offline:
-            graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
-            local.check_complete(self.cache, graph, name)
-        else:
-            with self._job(arguments, reference, WORKERS_DOWN) as job:
-                graph = pulling.pull(job, self.cache, reference, wanted, foreign=foreign)
-        return graph.chosen(wanted)
-
     def push(
         self,
         name: str,
         *,
         source: str | None = None,
         files: Files | None = None,
+        folder: str | os.PathLike[str] | None = None,
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
-        **call: Unpack[Arguments],
+        **keywords: Unpack[PushArguments],
     ) -> Document:
-        """Push a model of the cache, by default the one of the same name, or ``files``; return its manifest.
+        """Push a model of the cache, by default the one of the same name, or ``files``, or a ``folder``.
+
+        The manifest is returned. Everything is looked for before the first request, and the tag comes last.
 
         Files are paths, or a mapping of titles to paths; a file's title is its name. They become the layers of an
-        artifact of ``artifact_type``. Everything is looked for before the first request, and the tag comes last.
+        artifact of ``artifact_type``.
+
+        A folder is pushed as a model whose files have their paths, in the ``format`` ``"modelpack"`` (the default),
+        ``"oras"`` or ``"docker"``. ``only`` and ``exclude`` choose files, each by a pattern, several, or a function of
+        the path. A file is hashed once, and remembered by size, times and inode; ``progress`` counts what is hashed,
+        and then what is sent. ``ollama=True`` pushes a second manifest over the same blobs for Ollama's client, under
+        the tag with ``-ollama`` behind it. ``sign(manifest)`` returns a Sigstore bundle, before the first byte is sent;
+        it is pushed as a referrer. Limits of the registry that are known to be in the way are logged as warnings, and
+        told by ``plan_push``.
 
         Raises:
-            SourceError: a blob or file is missing, or not what its digest says; no manifest was sent.
+            SourceError: a blob or file is missing, is not what it was, or cannot be pushed; no manifest was sent.
+            InvalidModelError: the format has no use for these files, or there are more than a manifest has room for.
             ManifestNotFoundError: the cache has no such model.
+            ValueError: there is no such format.
             TransferKitError, CancelledError: as for ``upload``.
         """
         check(source=source, files=files, artifact_type=artifact_type, annotations=annotations)
-        target = self._reference(name)
-        self._check_online(f"push {target}")
-        if target.digest is not None:
-            raise InvalidNameError(f"{name} is pushed under a tag; its digest follows from what is pushed")
-        with self._job(Call(**call), target, WORKERS_UP) as job:
+        target, (own, call) = self._target(name), split(keywords)
+        if folder is not None:
+            if source is not None or files is not None or artifact_type is not None:
+                raise TypeError("folder is pushed alone: without source, files and artifact_type")
+            wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
+            with self._job(call, target, WORKERS_UP) as job:
+                return push_folder(job, self.cache, target, wanted, call.logger)
+        if own:
+            raise TypeError(f"{' and '.join(own)} cannot be without folder")
+        with self._job(call, target, WORKERS_UP) as job:
             if files is not None:
                 return pushing.push_files(job, self.cache, files, target, artifact_type, annotations or {}).root
             origin = self._reference(source or name)
@@ -106,6 +94,9 @@ class Registry(Asking):
         *,
         platform: str = ALL,
         referrers: bool = False,
+        only: Only = None,
+        exclude: Only = None,
+        format: str | None = None,
         **call: Unpack[Arguments],
     ) -> Document:
         """Copy a model from one registry to another, or within one, and return its manifest. Nothing is stored on disk.
@@ -114,63 +105,24 @@ class Registry(Asking):
         (signatures).
         What the target has is left, so a copy that was interrupted is completed by the next. Either end may be a tag in
         an image layout on disk: ``OCILayout(path).at("v1")``.
+        The source may be a repository of the Hugging Face hub, ``hf://org/model@revision``: its files, or those that
+        ``only`` and ``exclude`` choose, become the layers of a manifest in the ``format`` of a push (:doc:`hub`).
 
         Raises:
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
-        origin = source if isinstance(source, Tagged) else self._reference(source)
-        destination = target if isinstance(target, Tagged) else self._reference(target)
+        check(only=only, exclude=exclude, format=format)
+        arguments, origin = Call(**call), HubName.parse(source) if is_hub_name(source) else self._end(source)
+        if not isinstance(origin, HubName) and (only, exclude, format) != (None, None, None):
+            raise TypeError("only=, exclude= and format= are for a repository of the hub; of a registry all is copied")
+        destination = self._end(target)
         if not isinstance(origin, Tagged) or not isinstance(destination, Tagged):
             self._check_online(f"copy {source}")
         about = next((end for end in (destination, origin) if isinstance(end, Reference)), None)
-        with self._job(Call(**call), about, WORKERS_UP) as job:
-            return copying.copy(job, origin, destination, platform, referrers=referrers)
-
-    def export(
-        self,
-        name: str,
-        directory: str | os.PathLike[str],
-        *,
-        only: Only = None,
-        platform: str | None = None,
-        **call: Unpack[Arguments],
-    ) -> dict[str, str]:
-        """Pull a model, and write its titled layers as files; return their paths by titles.
-
-        ``only`` is a pattern (``"*.json"``), or a function of a title.
-
-        Raises:
-            InvalidManifestError: no layer has a title, or none of those is wanted.
-            InvalidNameError: a title leads out of the directory; nothing was written.
-            TransferKitError, CancelledError: as for ``pull``.
-        """
-        check(only=only)
-        manifest = self.pull(name, platform=platform, **call)
-        if not isinstance(manifest, Manifest):
-            raise InvalidManifestError(f"{name} is an index of several; export one of its platforms")
-        layers = titled_layers(manifest, only)
-        with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
-            return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
-
-    def repair(self, name: str | None = None, **call: Unpack[Arguments]) -> list[Digest]:
-        """Hash what is in the cache, of one model or of all, fetch what is wrong or missing, and return that.
-
-        Of a blob whose registry has digests of its chunks only the wrong ones are fetched.
-
-        Raises:
-            IncompleteError: something could not be fetched.
-        """
-        names = self.cache.links() if name is None else [self._reference(name).name]
-        arguments = Call(**call)
-        bad: set[Digest] = set()
-        with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
-            of = None if name is None else names
-            wrong = self.cache.verify(of, progress=progress, cancel=arguments.cancel)
-            bad.update(entry.digest for entry in wrong)
-        healed: dict[Digest, None] = {}
-        for model in names:
-            about = Reference("https", model, has_scheme=False)
-            begin = partial(self._job, arguments, about, WORKERS_DOWN)
-            mended = repairing.repair(self.cache, about, bad, begin)
-            healed.update(dict.fromkeys(mended))
-        return list(healed)
+        with self._job(arguments, about, WORKERS_UP) as job:
+            start: Reference | Tagged | HubEnd
+            if isinstance(origin, HubName):
+                start = HubEnd(job, origin, format or "modelpack", only, exclude, about, arguments.logger)
+            else:
+                start = origin
+            return copying.copy(job, start, destination, platform, referrers=referrers)

@@ -11,10 +11,13 @@ from transferkit.content.flow import Flow
 from transferkit.errors import CertificateError, ConnectError, TransferKitError, TransportTimeout
 from transferkit.names import API_HOSTS, Name, Reference
 from transferkit.options import TransferOptions
+from transferkit.protocol.hub_name import HubName
+from transferkit.remote.hub import HubClient, HubRepository
 from transferkit.remote.mirrors import MirroredRepository
 from transferkit.remote.repository import Repository
 from transferkit.transport.client import Client
 from transferkit.transport.hosts import Hosts
+from transferkit.transport.hub import HubAccess
 from transferkit.transport.request import Request
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,15 @@ class Sites:
         registry = self._repository(f"{scheme}://{host}", name, insecure=insecure)
         mirrors = [self._repository(url, name, mirror=True) for url in given.mirrors]
         return Site(registry, MirroredRepository(mirrors, registry) if mirrors else registry)
+
+    def hub(self, name: HubName) -> HubRepository:
+        """Return a repository of the Hugging Face hub.
+
+        Raises:
+            ConnectError: offline.
+            InvalidNameError: ``HF_ENDPOINT`` is no base URL.
+        """
+        return HubRepository(HubClient(HubAccess.find(), self._hosts, name, retry=self._options.retry), name)
 
     def _repository(self, base_url: str, name: Name, *, insecure: bool = False, mirror: bool = False) -> Repository:
         client = Client(base_url, self._hosts, retry=self._options.retry, insecure=insecure, mirror=mirror)

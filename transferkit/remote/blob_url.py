@@ -14,7 +14,7 @@ from transferkit.protocol.origin import Origin, redact, target_of
 from transferkit.protocol.ranges import RangeRefused
 from transferkit.protocol.routes import EXPIRED
 from transferkit.remote.body import BlobBody, open_body
-from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.endpoint import Place
 from transferkit.remote.proof import WHOLE
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
@@ -43,7 +43,7 @@ class BlobURL:
     credentials then. What stays on the registry's own goes through the registry each time.
     """
 
-    def __init__(self, endpoint: Endpoint, descriptor: Descriptor) -> None:
+    def __init__(self, endpoint: Place, descriptor: Descriptor) -> None:
         self.endpoint = endpoint
         self.descriptor = descriptor
         self.subject = descriptor.digest.short
@@ -51,7 +51,7 @@ class BlobURL:
         self.has_ranges = False  # a part has come already
         self.pins = True  # the ETag of the first part has to be that of all
         self._turn = SingleFlight()  # to look for the target
-        self._home = endpoint.blobs + descriptor.digest
+        self._home = endpoint.home(descriptor.digest)
         self._listed: str | None = None
 
     def fetch(self, chunk: Chunk, flow: Flow) -> BlobBody:

@@ -13,6 +13,7 @@ from transferkit.protocol.chunksums import ChunksumParser, Pair, Pairs
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import is_ollama
 from transferkit.remote.blob_url import BlobURL
+from transferkit.remote.endpoint import Endpoint
 from transferkit.transport.response import Response
 
 logger = logging.getLogger(__name__)
@@ -20,22 +21,22 @@ logger = logging.getLogger(__name__)
 _BLOCK = 16 * 1024  # bytes of a list that are read at once: some 170 lines
 
 
-def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
+def list_chunksums(endpoint: Endpoint, url: BlobURL, flow: Flow) -> Pairs:
     """Yield the chunks of a blob with their digests, as the list arrives; nothing where the registry has no list.
 
     A client asks its registry once whether it has any, for the first blob; a host of Ollama is asked for each. Where
     the list says that the blob is elsewhere (``Content-Location``), ``url`` follows if the URL policy allows it.
     """
-    client, traits = url.endpoint.client, url.endpoint.client.host
+    client, traits = endpoint.client, endpoint.client.host
     always = is_ollama(client.origin, client.options.ollama_hosts)
     opened = None
     if not always and traits.has_chunksums is None:
-        with url.endpoint.first_list.turn(flow):
+        with endpoint.first_list.turn(flow):
             if traits.has_chunksums is None:
-                opened = _open(url, flow)
+                opened = _open(endpoint, url, flow)
                 traits.has_chunksums = opened is not None
     if opened is None and (always or traits.has_chunksums):
-        opened = _open(url, flow)
+        opened = _open(endpoint, url, flow)
     if opened is None:
         return
     response, first, rest = opened
@@ -50,9 +51,9 @@ def list_chunksums(url: BlobURL, flow: Flow) -> Pairs:
         yield from rest
 
 
-def _open(url: BlobURL, flow: Flow) -> tuple[Response, Pair, Pairs] | None:
+def _open(endpoint: Endpoint, url: BlobURL, flow: Flow) -> tuple[Response, Pair, Pairs] | None:
     """Ask for the list, and read it up to its first line, which proves that it is one; return that and the others."""
-    endpoint, client, subject = url.endpoint, url.endpoint.client, url.subject
+    client, subject = endpoint.client, url.subject
     path = routes.chunksums(endpoint.name, url.descriptor.digest)
     parser = ChunksumParser(url.descriptor.size)
     try:

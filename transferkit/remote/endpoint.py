@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.errors import TransferKitError
 from transferkit.names import WIDE, Grammar, check_repository
@@ -13,6 +16,18 @@ from transferkit.remote.proof import EXISTS, Questions, is_there
 from transferkit.transport.client import Client
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
+
+
+class Place(Protocol):
+    """Where blobs are fetched from, as their requests see it. Thread-safe."""
+
+    client: Client
+    questions: Questions
+    read: Callable[..., Request]
+    """Makes a request that only reads."""
+
+    def home(self, digest: Digest) -> str:
+        """Return where a blob is asked for: a path of the server, or an absolute URL. BlobNotFoundError: nowhere."""
 
 
 class Endpoint:
@@ -27,8 +42,12 @@ class Endpoint:
         self.blobs = routes.blobs(name)  # the path that a digest is appended to
         self.first_list = SingleFlight()  # the turn to ask for a first list of chunks
         self.questions = Questions()
-        self.read = partial(Request, scope=routes.pull_scope(name))
+        self.read: Callable[..., Request] = partial(Request, scope=routes.pull_scope(name))
         self.write = partial(Request, scope=routes.push_scope(name))
+
+    def home(self, digest: Digest) -> str:
+        """Return the path of a blob."""
+        return self.blobs + digest
 
     def exists(self, descriptor: Descriptor, flow: Flow, *, uploading: bool = False) -> bool:
         """Tell whether the repository has a blob; RegistryError: it does not say. ``uploading``: that is a no then."""

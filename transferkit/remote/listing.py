@@ -17,6 +17,7 @@ from transferkit.protocol.listing import MAX_PAGE, MAX_PAGES, next_page, read_re
 from transferkit.protocol.origin import Origin
 from transferkit.remote import manifests
 from transferkit.remote.endpoint import Endpoint
+from transferkit.transport.client import Client
 from transferkit.transport.response import Response
 
 _PAGE = 1000  # tags that are asked for at once
@@ -97,18 +98,26 @@ def _pages(endpoint: Endpoint, url: str, flow: Flow, accept: str = "application/
         with client.send(request, flow) as response:
             page = response.read(MAX_PAGE)
         yield page
-        following = _following(endpoint, response, seen)
-        if following is None:
+        link = following(client, response, seen)
+        if link is None:
             return
-        url = following
+        url = link
     raise ProtocolError(f"{client.origin} sends a list of more than {MAX_PAGES} pages")
 
 
-def _following(endpoint: Endpoint, response: Response, seen: set[str]) -> str | None:
+def following(client: Client, response: Response, seen: set[str], *, known_as: str = "") -> str | None:
+    """Return the URL of the next page of a list, if there is one, and take it into those that were ``seen``.
+
+    ``known_as`` is a base URL that means the client's own: who stands for a server may repeat what that has said.
+
+    Raises:
+        ProtocolError: it is on another server, or was seen before.
+    """
     link = next_page(response.headers.get("link"))
     if link is None:
         return None
-    client = endpoint.client
+    if known_as and link.startswith(f"{known_as}/"):
+        link = client.base_url + link[len(known_as) :]
     url = client.resolve(response, link)
     if Origin.of(url) != client.origin or not response.trusted:
         raise ProtocolError(f"{client.origin} has the next page of a list elsewhere; refused")

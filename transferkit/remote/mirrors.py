@@ -34,7 +34,8 @@ class MirroredRepository:
 
     def __init__(self, mirrors: Sequence[Repository], registry: Repository) -> None:
         self._sources = (*mirrors, registry)
-        self._registry = registry
+        self.registry = registry
+        """The one that is trusted: for what no digest is known of."""
         self._first: dict[Digest, int] = {}  # the first source that a blob may still come from
         self._served: set[tuple[Digest, int]] = set()  # where bodies of mirrors began that came to their end
         self._failures = [0] * len(mirrors)
@@ -48,10 +49,10 @@ class MirroredRepository:
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield what the registry says: a list decides what is right, so it is not a mirror's to give."""
-        return self._registry.chunksums(descriptor, flow=flow)
+        return self.registry.chunksums(descriptor, flow=flow)
 
     def concerns_all(self, error: TransferKitError) -> bool:
-        return self._registry.concerns_all(error)
+        return self.registry.concerns_all(error)
 
     def _body(self, descriptor: Descriptor, start: int, fetch: Callable[[Repository], BlobBody]) -> BlobBody:
         """Open a body at the first source that has it; where it breaks off, another one is asked for the rest."""
@@ -67,7 +68,7 @@ class MirroredRepository:
                 raise
             except TransferKitError as error:
                 self._failed(number, digest, error)
-        return fetch(self._registry)
+        return fetch(self.registry)
 
     def _watched(self, body: BlobBody, number: int, digest: Digest, start: int) -> BlobBody:
         inner, left = body.readinto, body.length

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from transferkit import errors
-from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
@@ -17,28 +16,26 @@ from transferkit.names import OLLAMA, WIDE
 from transferkit.protocol.chunksums import Pairs
 from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import listing, manifests, upload_oci, upload_ollama
-from transferkit.remote.blob_url import BlobURL
-from transferkit.remote.body import BlobBody, open_body
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import RANGE, WHOLE
+from transferkit.remote.source import BlobSource
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
 
-class Repository:
+class Repository(BlobSource):
     """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``PartPusher`` and home of manifests.
 
     Thread-safe. ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an
     upload. A ``name`` that is none is an InvalidNameError.
     """
 
+    _endpoint: Endpoint
+
     def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
-        self.client = client
         self.name = name
         self._is_ollama = ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        self._endpoint = Endpoint(client, name, OLLAMA if ollama else WIDE)
-        self._urls: dict[Digest, BlobURL] = {}
+        super().__init__(Endpoint(client, name, OLLAMA if ollama else WIDE))
         rules = PartRules(part_size)
         start: Callable[[Upload], UploadSession | Outcome] = upload_ollama.start_session
         restore: Callable[[Upload, dict[str, Any]], UploadSession | None] = upload_ollama.restore_session
@@ -47,54 +44,9 @@ class Repository:
             restore = partial(upload_oci.restore_session, rules=rules)
         self._uploads = Uploads(self._endpoint, start, restore, notes)
 
-    def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
-        """Open a blob from ``offset`` on; SizeMismatchError or ProtocolError: what came is not the blob."""
-        endpoint = self._endpoint
-        request = endpoint.read(
-            method="GET",
-            url=endpoint.blobs + descriptor.digest,
-            ok=(*WHOLE, 206) if offset else WHOLE,
-            headers={"Range": f"bytes={offset}-"} if offset else {},
-            subject=descriptor.digest.short,
-            missing=errors.BlobNotFoundError,
-            is_content=True,
-        )
-        try:
-            response = self.client.send(request, flow)
-            body = open_body(response, offset, descriptor.size - 1, descriptor)
-        except errors.TransferKitError as error:
-            self.client.clean(error)
-            if not offset:
-                raise
-            # It has less than what was there already, or no ranges: only a fresh start can tell who is right.
-            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow, costly=True)
-            return self.fetch(descriptor, flow=flow)
-        if offset:
-            self._endpoint.questions.answered(RANGE, descriptor.digest, flow)
-        body.length = response.length
-        return body
-
-    def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
-        """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
-        url = self._url(descriptor)
-        try:
-            return url.fetch(chunk, flow)
-        except errors.TransferKitError as error:
-            self.client.clean(error)
-            if url.has_ranges:
-                raise
-            self._endpoint.questions.go_without(error, RANGE, descriptor.digest, flow)
-        whole = self.fetch(descriptor, flow=flow)
-        whole.length = descriptor.size
-        return whole
-
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Pairs:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
-        return list_chunksums(self._url(descriptor), flow)
-
-    def _url(self, descriptor: Descriptor) -> BlobURL:
-        digest = descriptor.digest
-        return self._urls.get(digest) or self._urls.setdefault(digest, BlobURL(self._endpoint, descriptor))
+        return list_chunksums(self._endpoint, self._url(descriptor), flow)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
@@ -152,14 +104,6 @@ class Repository:
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""
         return manifests.push(self._endpoint, raw, reference, media_type=media_type, flow=flow)
-
-    def concerns_all(self, error: errors.TransferKitError) -> bool:
-        """Tell whether an error would be the same for every other content: credentials, certificate, no connection."""
-        if isinstance(error, errors.RetriesExhaustedError):
-            return isinstance(error.__cause__, errors.ConnectError)
-        if isinstance(error, (errors.ConnectError, errors.RateLimitedError)):
-            return not error.retryable  # it asks for a longer wait than the user allows, or the host is unknown
-        return isinstance(error, (errors.UnauthorizedError, errors.CertificateError))
 
     def __repr__(self) -> str:
         return f"<Repository {self.name} at {self.client.origin}>"

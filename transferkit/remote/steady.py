@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Closing, Flow
-from transferkit.content.interfaces import Body, Fetcher
+from transferkit.content.interfaces import Body, Fetcher, Judge
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
 
 _TRIES = 5  # in a row that bring no byte
@@ -23,6 +23,9 @@ class SteadySource:
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
         return SteadyBody(self.source, descriptor, offset, flow)
+
+    def concerns_all(self, error: TransferKitError) -> bool:
+        return isinstance(self.source, Judge) and self.source.concerns_all(error)
 
 
 class SteadyBody(Closing):

@@ -50,7 +50,7 @@ def plain_lines(label: str, stream: TextIO, *, clock: Callable[[], float] = time
     def callback(completed: int, total: int) -> None:
         nonlocal last, done
         finished = completed >= total
-        if done or (not finished and clock() - last < _LINE_EVERY):
+        if (done and finished) or (not finished and clock() - last < _LINE_EVERY):
             return
         last, done = clock(), finished
         percent = 100 * completed // total if total else 100

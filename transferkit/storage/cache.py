@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import partial
 from typing import BinaryIO
 
 from transferkit.cancellation import Cancellation
@@ -26,8 +25,9 @@ from transferkit.storage.disk import Disk, close_quietly, is_file
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.garbage import GRACE, Garbage, reachable
 from transferkit.storage.links import Links
-from transferkit.storage.lock import BlobLock
+from transferkit.storage.lock import patient_lock
 from transferkit.storage.pins import Pins
+from transferkit.storage.snapshots import Snapshots
 from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
 from transferkit.storage.verifying import Entry, Progress, verify
@@ -101,6 +101,8 @@ class DiskCache(Stack):
         self._links = Links(self.root, self.disk)
         self._pins = Pins(self.blobs, clock)
         self._garbage = Garbage(self.blobs, self._links, self._pins, clock)
+        self.snapshots = Snapshots(self.root, self.disk, durable=durable, clock=clock)
+        """Folders with the files of manifests."""
 
     @property
     def _stores(self) -> tuple[DiskCache, ...]:
@@ -228,32 +230,36 @@ class DiskCache(Stack):
         return self._pins.holding(digests)
 
     def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> list[Entry]:
-        """Remove the blobs of this store that no manifest of it names, and return them.
+        """Remove the blobs of this store that no manifest of it names, and snapshots of no name; return them.
 
         Those that were written within ``grace`` seconds, and those that a running pull needs, stay.
 
         Raises:
             StorageError: a manifest cannot be read, so nobody can tell; or a blob cannot be removed.
         """
-        if dry_run or not os.path.lexists(self.blobs.path):
+        if not os.path.lexists(self.blobs.path):
             return self._garbage.find(grace)
-        return self._garbage.remove(grace)
+        folders = self.snapshots.find_garbage(self._garbage.kept, grace)
+        if dry_run:
+            return self._garbage.find(grace) + folders
+        self.snapshots.remove(folders, grace)
+        return self._garbage.remove(grace) + folders
+
+    def lock(self, name: Name, flow: Flow) -> AbstractContextManager[bool]:
+        """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
+        return self.locked(f"name.{Digest.of(name.path.lower().encode()).hex[:32]}", flow)
 
     @contextmanager
-    def lock(self, name: Name, flow: Flow) -> Iterator[None]:
-        """Wait until no other process pulls a name, and keep others from it for as long as the context lasts."""
+    def locked(self, what: str, flow: Flow, look: Callable[[], object] | None = None) -> Iterator[bool]:
+        """Hold a lock of this store, as ``patient_lock`` has it; one that cannot be written to needs none."""
         with ExitStack() as stack:
+            is_held = False
             try:
-                folder = self.open_unfinished()
-                lock = BlobLock(folder, f"name.{Digest.of(name.path.lower().encode()).hex[:32]}.lock")
-                stack.callback(lock.release)
-                lock.acquire(flow, partial(_growth, folder.path))
-                if lock.is_held:  # else it is another one's file
-                    stack.callback(lock.remove)
+                is_held = stack.enter_context(patient_lock(self.open_unfinished(), f"{what}.lock", flow, look))
             except StorageError as error:
                 if error.errno not in _NO_LOCK:
                     raise
-            yield
+            yield is_held
 
     def verify(
         self,
@@ -297,13 +303,6 @@ class DiskCache(Stack):
 
     def __repr__(self) -> str:
         return f"<DiskCache {self.root}>"
-
-
-def _growth(folder: str) -> object:
-    """Tell how far somebody is who fills a store: what changes while bytes arrive."""
-    with suppress(OSError), os.scandir(folder) as files:
-        return [(file.name, file.stat(follow_symlinks=False).st_mtime_ns) for file in files]
-    return None
 
 
 def _name(name: str | Name) -> Name:

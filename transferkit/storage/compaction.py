@@ -1,10 +1,10 @@
-"""Keeps the index of verified files small: of each file that is there, its newest line stays."""
+"""Keeps an index of files small: of each file that is there, its newest line stays."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 
 from transferkit.content.digest import Digest
@@ -27,17 +27,30 @@ def compact(
     boots: Container[str | None],
     names: Callable[[Digest], str],
 ) -> None:
-    """Write the index of a folder anew, where its ``size`` says that most of it is of no use; ``OSError``.
+    """Write the index of a folder's files anew, where its ``size`` says that most of it is of no use; ``OSError``.
 
-    Others may append meanwhile: what they add to the old file before the new one has its name goes over as well. One
-    process at a time does this, where there are locks. Where there are none and two do it at once, lines may be lost,
-    and their files are hashed once more. Lines of other ``boots`` count for nobody.
+    Lines of other ``boots`` count for nobody.
     """
     if size < SMALLEST:
         return
     there = _files(folder)
     if size < LINE * len(there):
         return
+
+    def newest(old: str) -> Iterable[str]:
+        matches = (match for match in _ROW.finditer(old) if match[3] in boots and _name(match, names) in there)
+        return {match[2]: match[0] for match in matches}.values()
+
+    rewrite(unfinished, name, newest)
+
+
+def rewrite(unfinished: OpenFolder, name: str, choose: Callable[[str], Iterable[str]]) -> None:
+    """Write an index anew, with the lines that ``choose`` returns of the old one; ``OSError``.
+
+    Others may append meanwhile: what they add to the old file before the new one has its name goes over as well. One
+    process at a time does this, where there are locks. Where there are none and two do it at once, lines may be lost,
+    and their files are hashed once more.
+    """
     disk = unfinished.disk
     fd = disk.reopen(unfinished.at(name), unfinished.fd)
     try:
@@ -48,12 +61,8 @@ def compact(
             return  # somebody has just done it
         start = max(0, disk.fstat(fd).st_size - LIMIT)
         old = _read(disk, fd, start)
-        rows = {
-            match[2]: match[0]
-            for match in _ROW.finditer(old.decode("ascii", "replace"))
-            if match[3] in boots and _name(match, names) in there
-        }
-        unfinished.replace(name, "".join(f"{row}\n" for row in rows.values()).encode("ascii"))
+        chosen = choose(old.decode("ascii", "replace"))
+        unfinished.replace(name, "".join(f"{row}\n" for row in chosen).encode("ascii"))
         added = _read(disk, fd, start + len(old))
         if added:
             disk.append(unfinished.at(name), added, unfinished.fd)

@@ -9,8 +9,8 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -186,6 +186,17 @@ class Directory:
         ``durable``: its data was synced, so this counts after a power cut as well.
         """
         self._index.add(digest, status, durable=durable)
+
+    @contextmanager
+    def renamed(self, digest: Digest) -> Iterator[None]:
+        """Go on believing a blob's file, if it was verified, over what changes nothing but its names and its mode."""
+        before = None
+        with suppress(OSError):
+            before = self.disk.lstat(self.blob_path(digest))
+        yield
+        with suppress(OSError):
+            if before is not None:
+                self._index.renew(digest, before, self.disk.lstat(self.blob_path(digest)))
 
     def forget(self, digest: Digest) -> None:
         """Take in that a file was found to be wrong, whatever was known of it."""

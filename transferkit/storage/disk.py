@@ -13,6 +13,7 @@ from pathlib import Path
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
 from transferkit.forks import cached
+from transferkit.storage.clone import clone
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
@@ -111,9 +112,18 @@ class Disk:
         """Write into the file of a lock who has it."""
         os.pwrite(fd, text, 0)
 
-    def open(self, path: str, *, follow: bool = True) -> int:
+    def open(self, path: str, folder: int | None = None, *, follow: bool = True) -> int:
         """Open a file for reading; a named pipe is not waited for. ``follow``: also through a symbolic link."""
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        return os.open(path, flags, dir_fd=folder)
+
+    def clone(self, source: int, path: str, folder: int | None = None) -> None:
+        """Make a new file that shares the blocks of an open one, until either is written to."""
+        clone(source, path, folder, self.create)
+
+    def hard_link(self, source: str, path: str, folder: int | None = None) -> None:
+        """Give a file one more name; a symbolic link is not followed."""
+        os.link(source, path, dst_dir_fd=folder, follow_symlinks=False)
 
     def unlink(self, path: str, folder: int | None = None) -> None:
         os.unlink(path, dir_fd=folder)

@@ -57,9 +57,13 @@ class Garbage:
         """
         before = self._clock() - grace
         old = [entry for entry in entries(self._directory) if entry.time < before]
-        pinned = self._pins.held()  # first: where a pull ends in between, its manifest is there by then
-        kept = pinned | reachable(self._links.contents(), self._read)
+        kept = self.kept()
         return [entry for entry in old if entry.digest not in kept]
+
+    def kept(self) -> set[Digest]:
+        """Return the digests of all that names lead to, or that a running pull needs. StorageError: as for ``find``."""
+        pinned = self._pins.held()  # first: where a pull ends in between, its manifest is there by then
+        return pinned | reachable(self._links.contents(), self._read)
 
     def remove(self, grace: float) -> list[Entry]:
         """Remove them, and return what was removed; StorageError as for ``find``, or one cannot be removed."""

@@ -7,29 +7,21 @@ size and the time can survive while the data reads as zeros. A line that does no
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import re
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from operator import attrgetter
 
 from transferkit.content.digest import Digest
-from transferkit.errors import StorageError
-from transferkit.storage.compaction import LIMIT, compact
-from transferkit.storage.disk import Disk, can_do_without, storage_error
+from transferkit.storage.compaction import compact
+from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
-
-logger = logging.getLogger(__name__)
+from transferkit.storage.rows import DURABLE, Rows
 
 NAME = "verified"
 ROW = re.compile(r"^2 (\S+) (\d+ \d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
 FLAT: Callable[[Digest], str] = attrgetter("file_name")  # of a folder that has all blobs, as Ollama's store
-_DURABLE = "-"
 _NEVER = "0 0 0 0"  # what no file is
-_BATCH = 512  # rows held back: a write for each of them cost 4 % of the time of 5,000 small blobs
 
 
 class VerifiedIndex:
@@ -49,16 +41,11 @@ class VerifiedIndex:
         self._keep = keep  # what is added counts at once, for an object that lives on
         self.disk = disk
         self.durable = durable  # a file gets its name only after its data was synced
-        self._path = f"{folder}/.partial"
         self._boot = disk.boot
-        self._fresh: list[str] = []
-        self._lock = threading.Lock()
-        self._size = 0
-        text = ""
+        self._written = Rows(folder, NAME, disk)
         # No index yet, or none that can be read: everything is hashed once more.
-        with suppress(OSError), OpenFolder(self._path, disk) as unfinished:
-            text = disk.read_file(unfinished.at(NAME), LIMIT, unfinished.fd).decode("ascii", "replace")
-        self._rows = {digest: key for digest, key, boot in ROW.findall(text) if boot in (_DURABLE, self._boot)}
+        found = ROW.findall(self._written.read())
+        self._rows = {digest: (key, boot) for digest, key, boot in found if boot in (DURABLE, self._boot)}
 
     def path_of(self, digest: Digest) -> str:
         """Return where the file of ``digest`` is, or would be."""
@@ -66,57 +53,41 @@ class VerifiedIndex:
 
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
-        return self._rows.get(digest) == f"{version(status)} {status.st_ctime_ns}"
+        row = self._rows.get(digest)
+        return row is not None and row[0] == f"{version(status)} {status.st_ctime_ns}"
 
     def add(self, digest: Digest, status: os.stat_result, *, durable: bool) -> None:
         """Remember a verified file; written at the latest by ``close``.
 
         ``status`` is that of the file under its final name: to rename it changes its ``ctime``.
         """
-        boot = _DURABLE if durable else self._boot
+        boot = DURABLE if durable else self._boot
         if boot is None:
             return  # nothing could tell this boot from the next
         key = f"{version(status)} {status.st_ctime_ns}"
-        with self._lock:
-            self._fresh.append(f"2 {digest} {key} {boot}\n")
-            if self._keep:
-                self._rows[digest] = key
-        if len(self._fresh) >= _BATCH:
-            self._flush()
+        if self._keep:
+            self._rows[digest] = key, boot
+        self._written.add(f"2 {digest} {key} {boot}\n")
+
+    def renew(self, digest: Digest, before: os.stat_result, now: os.stat_result) -> None:
+        """Go on believing a file that was verified, and of which only the ``ctime`` is another one now."""
+        if self.knows(digest, before) and version(before) == version(now):
+            self.add(digest, now, durable=self._rows[digest][1] == DURABLE)
 
     def forget(self, digest: Digest) -> None:
         """Remember no more that a file was verified: it was found to be wrong."""
-        with self._lock:
-            self._rows.pop(digest, None)
-            self._fresh.append(f"2 {digest} {_NEVER} {_DURABLE}\n")
-
-    def _flush(self) -> None:
-        """Write what is remembered so far; what cannot be written is hashed again some day."""
-        with self._lock:
-            rows, self._fresh = self._fresh, []
-        if not rows:
-            return
-        try:
-            self.disk.make_folder(self._path)
-            with OpenFolder(self._path, self.disk) as unfinished:
-                self._size = self.disk.append(unfinished.at(NAME), "".join(rows).encode("ascii"), unfinished.fd)
-        except OSError as error:
-            if isinstance(error, StorageError) and error.errno != errno.ENOENT:
-                raise
-            if not can_do_without("append", error):
-                raise storage_error(error, "writing the index", f"{self._path}/{NAME}") from error
-            logger.debug("the index %s/%s cannot be written: %s", self._path, NAME, error.strerror)
+        self._rows.pop(digest, None)
+        self._written.add(f"2 {digest} {_NEVER} {DURABLE}\n")
 
     def close(self) -> None:
         """Write what is remembered, and see that the index does not grow for ever.
 
         StorageError: a symbolic link or a folder stands where the index belongs.
         """
-        self._flush()
-        size, self._size = self._size, 0
-        if size:
-            with suppress(OSError), OpenFolder(self._path, self.disk) as unfinished:
-                compact(self.folder, unfinished, NAME, size, (_DURABLE, self._boot), self._names)
+        self._written.close(self._shorten)
+
+    def _shorten(self, unfinished: OpenFolder, size: int) -> None:
+        compact(self.folder, unfinished, NAME, size, (DURABLE, self._boot), self._names)
 
 
 def version(status: os.stat_result) -> str:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from transferkit.content.flow import Flow
 from transferkit.errors import StorageError
@@ -175,6 +176,29 @@ def brief_lock(
         if lock.is_held:
             lock.remove()
         lock.release()
+
+
+@contextmanager
+def patient_lock(folder: OpenFolder, name: str, flow: Flow, look: Callable[[], object] | None = None) -> Iterator[bool]:
+    """Wait until nobody else holds a lock, and hold it; whether it keeps others away is what the context yields.
+
+    ``look`` tells how far its holder is, by default by what changes in the folder; ``acquire`` has the rest.
+    """
+    lock = BlobLock(folder, name)
+    try:
+        lock.acquire(flow, look or partial(changes, folder))
+        yield lock.is_held
+    finally:
+        if lock.is_held:  # else it is another one's file
+            lock.remove()
+        lock.release()
+
+
+def changes(folder: OpenFolder) -> object:
+    """Tell how far somebody is who fills a folder: what changes while bytes arrive."""
+    with suppress(OSError), os.scandir(folder.path) as files:
+        return [(file.name, file.stat(follow_symlinks=False).st_mtime_ns) for file in files]
+    return None
 
 
 def share(folder: OpenFolder) -> None:

@@ -107,17 +107,18 @@ class Stack(BlobStore):
 
     def check_source(self, descriptor: Descriptor) -> None:
         """See that a blob that is to be sent can be read and has the right size; ``SourceError`` where not."""
-        self._store_of(descriptor).check_source(descriptor)
+        self.store_of(descriptor).check_source(descriptor)
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> Body:
-        return self._store_of(descriptor).fetch(descriptor, offset=offset, flow=flow)
+        return self.store_of(descriptor).fetch(descriptor, offset=offset, flow=flow)
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         if any(store.exists(descriptor, flow=flow) for store in self.directories[1:]):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
 
-    def _store_of(self, descriptor: Descriptor) -> Directory:
+    def store_of(self, descriptor: Descriptor) -> Directory:
+        """Return the folder that has a blob, or would have it."""
         return next((store for store in self.directories if store.has(descriptor)), self.blobs)
 
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:

@@ -63,6 +63,7 @@ class Operation:
         self._waits = Waits(self._logger, host)
         self._threads = Threads(self._ceiling, executor)
         self._concurrency = Concurrency()
+        self._counted = 0  # bytes of earlier runs, which the progress of this one begins with
 
     def __enter__(self) -> Operation:
         return self
@@ -94,13 +95,11 @@ class Operation:
         target: Pusher | Ingester,
         *,
         present: Sequence[Descriptor] = (),
-        earlier: Sequence[Descriptor] = (),
-        later: int = 0,
+        then: int = 0,
     ) -> Report:
         """Copy everything and return what was done; ``present`` are blobs known to be at the target already.
 
-        What an ``earlier`` copy of the same job has brought counts in the progress as well, and in the total so many
-        bytes as come ``later``.
+        ``then`` is how many bytes the next run will have: its progress goes on where this one's ends.
 
         Raises:
             IncompleteError: some blobs failed; the others are in place.
@@ -109,10 +108,13 @@ class Operation:
         """
         began = time.monotonic()
         options = self._options
-        blobs = len(descriptors) + len(present) + len(earlier)
-        there = sum(descriptor.size for descriptor in (*present, *earlier))
-        total = there + sum(descriptor.size for descriptor in descriptors) + later
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=there)
+        blobs = len(descriptors) + len(present)
+        there = sum(descriptor.size for descriptor in present)
+        size = there + sum(descriptor.size for descriptor in descriptors)
+        begun, progress = self._counted, self._progress
+        outcomes = Outcomes(
+            self._trace, self._logger, progress=progress, total=begun + size + then, present=begun + there
+        )
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
             descriptors, source, target, ceiling=self._ceiling, attempts=attempts, outcomes=outcomes, options=options
@@ -122,6 +124,7 @@ class Operation:
         outcomes.found(present)
         self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes)
         outcomes.check(blobs)
+        self._counted = begun + size if then else 0
         return Report(
             blobs=blobs,
             bytes=sum(flow.counter.traffic for flow in flows),
@@ -137,20 +140,27 @@ class Operation:
         items: Sequence[U],
         work: Callable[[U, WorkerFlow], object],
         *,
-        total: int = 0,
+        total: int | None = 0,
         present: int = 0,
         workers: int | None = None,
+        then: int = 0,
     ) -> None:
         """Do ``work(item, flow)`` for each of some things that are no blobs, in several workers, with the same retries.
 
-        ``total`` is how many bytes they have together, ``present`` of them done already. An attempt says with
+        ``total`` is how many bytes they have together, ``present`` of them done already; ``None``: that is no progress.
+        ``then`` is how many the next run will have: its progress goes on where this one's ends. An attempt says with
         ``flow.counter.set_position`` where it begins, and counts its bytes with ``flow.moved``. ``workers`` bounds how
         many there are, where that is less than for all. The first error that no other attempt mends ends all.
         """
         attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
-        outcomes = Outcomes(self._trace, self._logger, progress=self._progress, total=total, present=present)
+        begun, size, progress = self._counted, total or 0, None if total is None else self._progress
+        outcomes = Outcomes(
+            self._trace, self._logger, progress=progress, total=begun + size + then, present=begun + present
+        )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         self._run(lambda item, flow: attempts.run(work, item, flow), Scheduler(items), flows, Speeds(), outcomes)
+        if total is not None:
+            self._counted = begun + size if then else 0
 
     def _run(
         self,

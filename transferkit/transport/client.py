@@ -17,6 +17,7 @@ from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, must
 from transferkit.protocol.routes import EXPIRED, check_base_url
 from transferkit.transport.auth import Authorizer
 from transferkit.transport.hosts import Hosts
+from transferkit.transport.hub import HubToken
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 from transferkit.transport.secrets import clean_error, parts_of_query
@@ -67,6 +68,7 @@ class Client:
         retry: RetryOptions | None = None,
         insecure: bool = False,
         mirror: bool = False,
+        hub: HubToken | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.base_url = check_base_url(base_url)
@@ -76,7 +78,7 @@ class Client:
         # Absolute URLs that were asked for, whose queries may be signatures: a peer may repeat them.
         self._signed: deque[str] = deque(maxlen=_SIGNED)
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
-        self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure, mirror=mirror)
+        self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure, mirror=mirror, hub=hub)
         self._exchange = self.host.exchange
         self._said = self._exchange.said_to(self.origin)
         self._wall_clock = wall_clock

@@ -25,6 +25,7 @@ from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.credentials import StoredCredentials
 from transferkit.transport.exchange import Exchange
+from transferkit.transport.hub import HubAuthorizer, HubToken
 from transferkit.transport.signing import KeyFile
 
 
@@ -80,7 +81,7 @@ class Hosts(Closing):
         by_host = None if isinstance(auth, tuple) else auth
         mirrored = None if self._is_given else StoredCredentials(for_hosts_alone=True)
         self._mirroring = partial(Authorizer, auth=by_host, stored=mirrored, clock=clock)
-        self._hosts: dict[tuple[Origin, bool, bool], Host] = {}
+        self._hosts: dict[tuple[Origin, bool, bool, HubToken | None], Host] = {}
         self._ordinary = self._exchange(hosts=self._given)
         self.strangers: dict[Origin, Authorizer] = {}
         """The origins that registries have led to and that want tokens of their own."""
@@ -94,12 +95,19 @@ class Hosts(Closing):
         return next((self._given[name] for name in origin.names if name in self._given), HostOptions())
 
     def at(
-        self, origin: Origin, max_retry_after: float = math.inf, *, insecure: bool = False, mirror: bool = False
+        self,
+        origin: Origin,
+        max_retry_after: float = math.inf,
+        *,
+        insecure: bool = False,
+        mirror: bool = False,
+        hub: HubToken | None = None,
     ) -> Host:
         """Return the host at ``origin``; of the clients that share it, the first says how long it may have us wait.
 
         ``insecure``: its certificate is not looked at, by those who ask for it so; nothing else is shared with them.
         ``mirror``: it stands for another registry, and sees nothing that is not for its host alone.
+        ``hub``: it is the Hugging Face hub, and sees this token and what is for its host alone.
 
         Raises:
             ConnectError: nobody is to be spoken to.
@@ -109,17 +117,21 @@ class Hosts(Closing):
                 f"{origin} is not asked: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False
             )
         with self._lock:
-            host = self._hosts.get((origin, insecure, mirror))
+            host = self._hosts.get((origin, insecure, mirror, hub))
             if host is None:
-                exchange, authorizer = self._ordinary, self._mirroring if mirror else self._authorizer
-                if insecure or mirror:
+                exchange = self._ordinary
+                authorizer: Callable[..., Authorizer] = self._mirroring if mirror else self._authorizer
+                is_bare = mirror or hub is not None
+                if insecure or is_bare:
                     given = replace(self._options_at(origin), insecure=True) if insecure else self._options_at(origin)
-                    exchange = self._exchange(hosts={**self._given, origin.names[0]: given}, bare=mirror)
-                key = self._key_of(origin)
+                    exchange = self._exchange(hosts={**self._given, origin.names[0]: given}, bare=is_bare)
+                if hub is not None:
+                    authorizer = partial(HubAuthorizer, shown=hub, clock=self._clock)
+                key = None if hub is not None else self._key_of(origin)
                 if key is not None and key.is_given:  # what is said of one host beats what is said of all
                     authorizer = partial(Authorizer, clock=self._clock)
                 found = authorizer(origin, exchange, key=key, max_retry_after=max_retry_after)
-                host = self._hosts[origin, insecure, mirror] = Host(exchange, found)
+                host = self._hosts[origin, insecure, mirror, hub] = Host(exchange, found)
             return host
 
     def _key_of(self, origin: Origin) -> KeyFile | None:

@@ -85,13 +85,15 @@ def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
 
 
 def test_a_wrong_byte_is_exit_code_1(monkeypatch):
-    pull = Registry.pull
+    pull, calls = Registry.pull, []
 
     def damaging(registry, name, **keywords):
         report = pull(registry, name, **keywords)
-        path = Path(keywords["to"], "config.json")
-        path.unlink()
-        path.write_bytes(b"another one")
+        calls.append(name)
+        if len(calls) == 2:
+            path = Path(keywords["to"], "config.json")
+            path.unlink()
+            path.write_bytes(b"another one")
         return report
 
     monkeypatch.setattr(Registry, "pull", damaging)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.title import TITLE, check_title, check_titles, title_of
+from transferkit.content.title import TITLE, check_paths, check_title, check_titles, collisions, title_of
 from transferkit.errors import InvalidNameError
 
 A, B = "sha256:" + 64 * "a", "sha256:" + 64 * "b"
@@ -77,3 +77,31 @@ def test_layers_by_title() -> None:
 def test_titles_that_would_be_one_file(titles: tuple[str, str]) -> None:
     with pytest.raises(InvalidNameError):
         check_titles((layer(titles[0]), layer(titles[1], B)))
+
+
+@pytest.mark.parametrize("title", ["a\udcff.json", "\ud800"])
+def test_a_title_that_is_not_utf_8_is_refused(title: str) -> None:
+    with pytest.raises(InvalidNameError, match="it is not UTF-8"):
+        check_title(title)
+
+
+def test_titles_that_differ_in_how_accents_are_written_would_be_one_file() -> None:
+    with pytest.raises(InvalidNameError, match="would be one file"):
+        check_titles((layer("caf\u00e9"), layer("cafe\u0301", B)))
+
+
+def test_paths_are_checked_as_titles_are() -> None:
+    one, other = layer(None), layer(None, B)
+    assert check_paths([("a/b", one), ("a/c", other)]) == {"a/b": one, "a/c": other}
+    with pytest.raises(InvalidNameError, match="is a file and a folder"):
+        check_paths([("a", one), ("a/c", other)])
+
+
+def test_all_collisions_are_told() -> None:
+    titles = ["a", "A", "b/c", "B", "Z/y/x", "z/Y", "caf\u00e9", "cafe\u0301", "plain", "plain-2/x"]
+    assert [
+        "two files have the titles 'a' and 'A'; they would be one file",
+        "two files have the titles 'caf\u00e9' and 'cafe\u0301'; they would be one file",
+        "the title 'B' is a file and a folder",
+        "the title 'z/Y' is a file and a folder",
+    ] == list(collisions(titles))

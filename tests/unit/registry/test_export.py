@@ -11,7 +11,7 @@ import pytest
 from tests.unit.remote.rig import Flow
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError, InvalidNameError
-from transferkit.registry.export import export, is_wanted, titled_layers
+from transferkit.registry.export import chosen, export, titled_layers
 from transferkit.storage.cache import DiskCache
 
 TITLE = "org.opencontainers.image.title"
@@ -45,7 +45,24 @@ def test_layers_without_titles_are_left_out() -> None:
     ],
 )
 def test_a_pattern_is_for_the_path_or_its_last_part(only: Any, expected: bool) -> None:
-    assert is_wanted("deep/a.json", only) is expected
+    assert chosen("deep/a.json", only) is expected
+
+
+@pytest.mark.parametrize(
+    ("only", "exclude", "expected"),
+    [
+        (["*.bin", "*.json"], None, True),
+        (("*.bin",), None, False),
+        ([], None, False),
+        (None, "*.json", False),
+        (None, ["*.bin", "deep/*"], False),
+        (None, [], True),
+        ("*.json", lambda path: path == "deep/a.json", False),
+        (None, lambda path: False, True),
+    ],
+)
+def test_several_patterns_and_what_is_left_out(only: Any, exclude: Any, expected: bool) -> None:
+    assert chosen("deep/a.json", only, exclude) is expected
 
 
 def test_nothing_to_write_is_an_error() -> None:

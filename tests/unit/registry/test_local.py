@@ -57,7 +57,7 @@ def test_what_is_missing_is_listed(cache: DiskCache) -> None:
     with pytest.raises(
         IncompleteError, match=r"m:v1 is incomplete: 5 bytes are missing, of sha256:2cf24dba5fb0"
     ) as caught:
-        local.check_complete(cache, graph, "m:v1")
+        local.check_complete(cache, graph.blobs, "m:v1")
     assert list(caught.value.failures) == [HELLO["digest"]]
     cache.put(b"hello")
-    local.check_complete(cache, graph, "m:v1")
+    local.check_complete(cache, graph.blobs, "m:v1")

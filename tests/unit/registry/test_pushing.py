@@ -25,7 +25,7 @@ def test_notes_are_kept_in_the_cache_for_one_registry_and_repository(tmp_path: P
     for url, repository in (("http://a.example", "n/m"), ("http://b.example", "n/m"), ("http://a.example", "n/other")):
         with ExitStack() as held, Hosts() as hosts, Operation() as operation, DiskCache(tmp_path) as cache:
             job = Job(operation, None, options, held)  # type: ignore[arg-type]  # no names here
-            found = pushing._noted(job, cache, Repository(Client(url, hosts), repository))
+            found = pushing.noted(job, cache, Repository(Client(url, hosts), repository))
             assert found.name == repository
             notes = found._uploads.notes
             assert notes is not None

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.storage.suite import DATA, descriptor_of, store
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
-from transferkit.storage import index as module
+from transferkit.storage import rows as module
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
 from transferkit.storage.index import VerifiedIndex

@@ -213,3 +213,42 @@ def test_what_is_announced_and_what_is_there_is_told_to_the_trace(memory, make):
         operation.announce([blob, there])
         operation.copy([blob], memory.Source({blob.digest: data}), memory.Target(), present=[there])
     assert [("announced", blob, there), ("cached", there), ("done", blob)] == told
+
+
+# -- units that are no blobs
+
+
+def test_each_of_some_things_is_done_and_counted(make):
+    calls, done = [], []
+
+    def work(item, flow):
+        flow.counter.set_position(0)
+        flow.moved(item)
+        done.append(item)
+
+    with make(progress=lambda *figures: calls.append(figures)) as operation:
+        operation.each([10, 20, 30], work, total=65, present=5)
+    assert ([10, 20, 30], (5, 65), (65, 65)) == (sorted(done), calls[0], calls[-1])
+
+
+def test_what_comes_after_it_is_the_same_progress(memory, make):
+    """Of two runs, the first of which says what the second will have; that may turn out to be more."""
+    data, blob = memory.make_blob(500)
+    calls = []
+    source, target = memory.Source({blob.digest: data}), memory.Target()
+    with make(progress=lambda *figures: calls.append(figures)) as operation:
+        operation.each([100], lambda item, flow: flow.moved(item), total=100, then=400)
+        assert ((0, 500), (100, 500)) == (calls[0], calls[-1])
+        operation.each([100], lambda item, flow: flow.moved(item), total=None)
+        assert (100, 500) == calls[-1]
+        calls.clear()
+        report = operation.copy([blob], source, target)
+    assert ((100, 600), (600, 600), 500) == (calls[0], calls[-1], report.bytes)
+
+
+def test_the_first_error_ends_all(make):
+    def work(item, flow):
+        raise tk.SourceError(f"no {item}")
+
+    with make(concurrency=1) as operation, pytest.raises(tk.SourceError, match="no 1"):
+        operation.each([1, 2, 3], work)

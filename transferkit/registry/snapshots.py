@@ -1,0 +1,65 @@
+"""Snapshots: the files of a model as a folder in the cache, made once, for programs that want a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.graph import Graph
+from transferkit.content.manifest import Manifest
+from transferkit.errors import InvalidManifestError
+from transferkit.models.reading import files_of
+from transferkit.names import Reference
+from transferkit.registry import pulling
+from transferkit.registry.folder_pull import check_there, config_of, fill_folder, graph_of
+from transferkit.registry.job import Job
+from transferkit.storage.cache import DiskCache
+from transferkit.transfer.flow import WorkerFlow
+
+
+def snapshot(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, offline: bool) -> str:
+    """Return the path of the snapshot of what a name stands for; it is made where it is not there."""
+    graph, source = graph_of(job, cache, reference, wanted, offline=offline)
+    manifest = graph.chosen(wanted)
+    if not isinstance(manifest, Manifest):
+        raise InvalidManifestError(f"{reference} is an index of several; take a snapshot of one of its platforms")
+    snapshots, digest = cache.snapshots, manifest.digest
+    path = snapshots.find(digest)
+    if path and (offline or _is_named(cache, reference, graph)):
+        return path
+    contents = files_of(manifest, config_of(job, manifest, cache, source) or None)  # first: it may have none
+    is_alone = _wait(job, cache, f"snapshot.{digest.file_name}", graph.blobs)
+    path, is_named = snapshots.find(digest), _is_named(cache, reference, graph)
+    if not offline and not (path and is_named):
+        job.hold(lambda flow: cache.lock(reference.name, flow))
+        pulling.bring(job, cache, reference, graph, source)
+    if path:
+        return path
+    job.hold(lambda flow: cache.pinned(graph.digests))
+    folder = job.operation.call(lambda flow: snapshots.begin(digest, is_alone=is_alone))
+    bring = partial(check_there, cache, str(reference), sum(blob.size for blob in graph.blobs))
+    fill_folder(job, source, contents, folder, cache=cache, version=digest, bring=bring)
+    return job.operation.call(lambda flow: snapshots.publish(folder, digest))
+
+
+def _wait(job: Job, cache: DiskCache, what: str, blobs: Sequence[Descriptor]) -> bool:
+    """Wait until no other process makes a snapshot; its progress is ours meanwhile."""
+    total, alone = sum(blob.size for blob in blobs), [False]
+
+    def look(flow: WorkerFlow) -> object:
+        missing = cache.missing(blobs)
+        there = total - sum(blob.size for blob in missing) + sum(cache.received(missing).values())
+        flow.counter.set_position(min(there, total))
+        return there, cache.snapshots.growth()
+
+    def wait(_: object, flow: WorkerFlow) -> None:
+        alone[0] = job.held.enter_context(cache.locked(what, flow, partial(look, flow)))
+
+    job.operation.each([what], wait, total=total)
+    return alone[0]
+
+
+def _is_named(cache: DiskCache, reference: Reference, graph: Graph) -> bool:
+    """Tell whether a name leads to a graph, and keeps its snapshot from being collected."""
+    return pulling.linked(cache, reference.name) == graph.root.raw
