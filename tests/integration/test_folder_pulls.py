@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import oras.client
 import pytest
 
 import transferkit as tk
@@ -36,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_files_and_a_folder_that_oras_pushes(
     docker_registry: Any, tmp_path: Path, monkeypatch: Any, cache: Any
 ) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     (tmp_path / "source" / "tokenizer" / "sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "source")
     for title, content in FILES.items():
