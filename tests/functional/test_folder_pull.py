@@ -514,17 +514,6 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was(tmp_path):
     assert sent < len(layer) * 5 // 4
 
 
-def test_what_unpacks_to_too_much_is_refused(registry, tmp_path):
-    layer = tar_of({"models/a": bytes(70 * MIB)}, zipped=True)
-    image_of(layer).put(registry.url, WHERE)
-    with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidModelError, match="unpacks to more than"):
-        registries.pull(name_in(registry), to=tmp_path / "out", cache=None)
-    assert ({}, []) == (contents(tmp_path / "out"), unfinished(tmp_path / "out"))
-    options = tk.TransferOptions(unpack_ratio=2000)
-    with client(tmp_path / "c", options=options) as registries:
-        assert ("a",) == registries.pull(name_in(registry), to=tmp_path / "out", cache=None).written
-
-
 # -- kills, and several at once
 
 CHILD = """
