@@ -168,7 +168,7 @@ def test_what_it_cannot_take_is_said_at_the_call(registry, tmp_path):
     with client(tmp_path / "c") as registries:
         with pytest.raises(ValueError, match="link is one of auto, reflink, hard, copy, none"):
             registries.pull(name_in(registry), to=tmp_path / "out", link="soft")
-        for keywords in ({"only": 3}, {"exclude": 3}, {"overwrite": "yes"}, {"format": 1}, {"to": 5}):
+        for keywords in ({"only": 3}, {"exclude": 3}, {"cache": "c"}, {"overwrite": "yes"}, {"format": 1}, {"to": 5}):
             with pytest.raises(TypeError, match=f"^{next(iter(keywords))} is "):
                 registries.pull(name_in(registry), **{"to": tmp_path / "out", **keywords})
 
