@@ -18,6 +18,7 @@ from transferkit.server.guard import Guard
 from transferkit.server.local import LocalAPI
 from transferkit.server.oci import OCIRegistry
 from transferkit.server.refusals import is_registry, refuse
+from transferkit.server.site import Site
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -26,7 +27,7 @@ logger = logging.getLogger("transferkit.server")
 
 
 class Application:
-    """The local API over ``registry``, and an OCI registry over the directory ``store``, each where it is given.
+    """The local API over ``registry``, with its page, and an OCI registry over the directory ``store``, where given.
 
     ``served`` is the host that it will listen on, ``hosts`` are further names by which clients may call it.
     ``passwords`` asks for Basic authorization; ``read_only`` refuses what changes something. A context manager that
@@ -45,8 +46,10 @@ class Application:
     ) -> None:
         self._oci: WSGIApplication | None = None if store is None else OCIRegistry(store)
         self._api: LocalAPI | None = None
+        self._site: Site | None = None
         if registry is not None:
             self._api = LocalAPI(registry, prune=lambda: _prune(registry))
+            self._site = Site(self._api, registry.cache, read_only=read_only)
         inside = Access(self._dispatch, passwords=passwords, read_only=read_only)
         self._guarded = Guard(inside, served=served, hosts=hosts)
 
@@ -56,14 +59,16 @@ class Application:
     def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._oci is not None and is_registry(environ.get("PATH_INFO", "")):
             return self._oci(environ, start_response)
-        if self._api is not None:
-            return self._api(environ, start_response)
+        if self._site is not None:
+            return self._site(environ, start_response)
         return refuse(environ, start_response, 404, "not found")
 
     def close(self) -> None:
-        """Cancel the running pulls, and wait until what they have brought is in order on the disk."""
+        """Cancel the running pulls and checks, and wait until what has come is in order on the disk."""
         if self._api is not None:
             self._api.close()
+        if self._site is not None:
+            self._site.checking.close()
 
     def __enter__(self) -> Application:
         return self
