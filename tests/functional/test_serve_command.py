@@ -41,8 +41,8 @@ class Serving:
 
 
 @contextmanager
-def serve(folder: Path, *arguments: str, port: str = "0"):
-    command = [sys.executable, "-m", "transferkit", "serve", "--port", port, "--cache", str(folder), *arguments]
+def serve(folder: Path, *arguments: str):
+    command = [sys.executable, "-m", "transferkit", "serve", "--port", "0", "--cache", str(folder), *arguments]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
         try:
@@ -143,17 +143,26 @@ def test_a_registry_and_the_api_under_one_address(tmp_path):
         assert 130 == server.end(signal.SIGINT)[0]
 
 
+def test_a_mirror_of_the_cache(tmp_path):
+    cache = tk.DiskCache(tmp_path)
+    digest = cache.put(b"weights").digest
+    with serve(tmp_path, "--mirror") as server:
+        assert server.said.startswith(f"serving a mirror of {tmp_path} on ")
+        assert (200, b"weights") == ask(server.url, "GET", f"/v2/library/smol/blobs/{digest}?ns=docker.io")[::2]
+        assert 404 == ask(server.url, "GET", "/api/tags")[0]
+        assert 0 == server.end()[0]
+
+
 def test_a_password_and_a_read_only_registry(tmp_path):
     (tmp_path / "password").write_text("secret\n")
     arguments = ["--registry", str(tmp_path / "store"), "--auth", f"ann:{tmp_path / 'password'}"]
     with serve(tmp_path / "cache", *arguments) as server:
-        port = server.url.rpartition(":")[2]
         with client(tmp_path / "mine", auth=("ann", "secret")) as registry:
             registry.push(f"{server.url}/library/own:v1", files={"hello": _hello(tmp_path)})
         with client(tmp_path / "other", auth=("ann", "wrong")) as registry, pytest.raises(tk.UnauthorizedError):
             registry.pull(f"{server.url}/library/own:v1")
         server.end()
-    with serve(tmp_path / "cache", *arguments, "--read-only", port=port) as server:
+    with serve(tmp_path / "cache", *arguments, "--read-only") as server:
         assert "read-only" in server.said
         with client(tmp_path / "mine", auth=("ann", "secret")) as registry:
             registry.pull(f"{server.url}/library/own:v1", to=tmp_path / "here")

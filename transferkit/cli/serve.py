@@ -21,6 +21,7 @@ from transferkit.server.access import Passwords
 from transferkit.server.app import Application
 from transferkit.server.guard import is_loopback
 from transferkit.server.serve import serving
+from transferkit.storage.cache import DiskCache
 
 GRACE = 2.0  # seconds in which clients hear how their requests have ended
 THREADS = 64  # requests at the same time; a client that watches a pull is one for as long as it lasts
@@ -34,6 +35,7 @@ class Serve:
     port: int
     store: Path | None
     api: bool
+    mirror: bool
     cache: Path | None
     read_only: bool
     auth: str | None
@@ -46,17 +48,20 @@ class Serve:
 def run(asked: Serve) -> int:
     """Serve until a signal comes, and return the exit code. click.UsageError: the address needs a word more."""
     check_address(asked.host, has_auth=asked.auth is not None, insecure=asked.insecure_public)
+    if asked.mirror and asked.store is not None:
+        raise click.UsageError("--registry and --mirror are both at /v2/: choose one")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("transferkit").setLevel(logging.INFO if asked.verbose else logging.WARNING)
     passwords = None if asked.auth is None else Passwords.read(asked.auth)
     with ExitStack() as stack:
         # The API is what there is to serve where nobody said what.
-        with_api = asked.api or asked.store is None
-        registry = stack.enter_context(Registry(cache=asked.cache)) if with_api else None
+        cache = DiskCache(asked.cache)
+        with_api = asked.api or (asked.store is None and not asked.mirror)
+        registry = stack.enter_context(Registry(cache=cache)) if with_api else None
         wait = stack.enter_context(_signals())
         # The last to come is the first to go: pulls end, and tell their clients so, while there are connections.
-        url, application = _start(stack, asked, registry, passwords)
-        click.echo(f"serving {_parts(asked, registry)} on {url}")
+        url, application = _start(stack, asked, registry, cache, passwords)
+        click.echo(f"serving {_parts(asked, cache, with_api=with_api)} on {url}")
         for warning in _warnings(asked):
             click.echo(f"warning: {warning}", err=True)
         number = wait()
@@ -66,11 +71,12 @@ def run(asked: Serve) -> int:
 
 
 def _start(
-    stack: ExitStack, asked: Serve, registry: Registry | None, passwords: Passwords | None
+    stack: ExitStack, asked: Serve, registry: Registry | None, cache: DiskCache, passwords: Passwords | None
 ) -> tuple[str, Application]:
     application = Application(
         registry=registry,
         store=asked.store,
+        mirror=cache if asked.mirror else None,
         served=asked.host,
         hosts=asked.allow_host,
         passwords=passwords,
@@ -94,8 +100,9 @@ def check_address(host: str, *, has_auth: bool, insecure: bool) -> None:
         )
 
 
-def _parts(asked: Serve, registry: Registry | None) -> str:
-    parts = [] if registry is None else [f"models of {registry.cache.root}"]
+def _parts(asked: Serve, cache: DiskCache, *, with_api: bool) -> str:
+    parts = [f"models of {cache.root}"] if with_api else []
+    parts += [f"a mirror of {cache.root}"] if asked.mirror else []
     parts += [] if asked.store is None else [f"a registry over {asked.store}"]
     return " and ".join(parts) + (", read-only," if asked.read_only else "")
 

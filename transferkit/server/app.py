@@ -16,9 +16,11 @@ from transferkit.registry.registry import Registry
 from transferkit.server.access import Access, Passwords
 from transferkit.server.guard import Guard
 from transferkit.server.local import LocalAPI
+from transferkit.server.mirror import Mirror
 from transferkit.server.oci import OCIRegistry
 from transferkit.server.refusals import is_registry, refuse
 from transferkit.server.site import Site
+from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -28,6 +30,8 @@ logger = logging.getLogger("transferkit.server")
 
 class Application:
     """The local API over ``registry``, with its page, and an OCI registry over the directory ``store``, where given.
+
+    ``mirror`` is a cache whose models are served at ``/v2/`` in the place of a store.
 
     ``served`` is the host that it will listen on, ``hosts`` are further names by which clients may call it.
     ``passwords`` asks for Basic authorization; ``read_only`` refuses what changes something. A context manager that
@@ -39,12 +43,17 @@ class Application:
         *,
         registry: Registry | None = None,
         store: str | os.PathLike[str] | None = None,
+        mirror: DiskCache | None = None,
         served: str = "127.0.0.1",
         hosts: Iterable[str] = (),
         passwords: Passwords | None = None,
         read_only: bool = False,
     ) -> None:
-        self._oci: WSGIApplication | None = None if store is None else OCIRegistry(store)
+        if store is not None and mirror is not None:
+            raise TypeError("a registry at /v2/ is one over a store, or a mirror of a cache")
+        self._oci: WSGIApplication | None = None if mirror is None else Mirror(mirror)
+        if store is not None:
+            self._oci = OCIRegistry(store)
         self._api: LocalAPI | None = None
         self._site: Site | None = None
         if registry is not None:

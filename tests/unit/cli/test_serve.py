@@ -57,3 +57,8 @@ def test_an_address_that_is_taken_is_said(tmp_path, registry):
 def test_wrong_usage_is_said(arguments, option):
     done = invoke(*arguments)
     assert (2, True) == (done.exit_code, option in done.output)
+
+
+def test_one_registry_at_an_address(tmp_path):
+    done = invoke("--registry", str(tmp_path), "--mirror")
+    assert (2, True) == (done.exit_code, "choose one" in done.output)

@@ -29,6 +29,14 @@ def both(registry, tmp_path):
         yield Client(application)
 
 
+@pytest.fixture
+def mirroring(registry):
+    registry.cache.put(b"hello")
+    registry.cache.link("docker.io/a/b:latest", b'{"schemaVersion": 2, "layers": []}')
+    with Application(mirror=registry.cache) as application:
+        yield Client(application)
+
+
 def test_each_path_is_of_its_part(both):
     assert "registry/2.0" == both.get("/v2/").headers["Docker-Distribution-Api-Version"]
     assert {"models": []} == both.get("/api/tags").json
@@ -42,6 +50,11 @@ def test_a_part_that_is_not_served_is_not_there(registry, tmp_path):
         client = Client(application)
         assert 200 == client.get("/v2/").status_code
         assert (404, "not_found") == ((r := client.get("/api/tags")).status_code, r.json["code"])
+
+
+def test_there_is_one_registry_at_an_address(registry, tmp_path):
+    with pytest.raises(TypeError, match="a store, or a mirror"):
+        Application(store=tmp_path / "store", mirror=registry.cache)
 
 
 PATHS = ["/", "/api/tags", "/api/version", "/v2/", f"/v2/a/blobs/{DIGEST}", "/unknown"]
@@ -108,6 +121,9 @@ QUERIES = st.sampled_from(
         f"mount={DIGEST}&from=a",
         "n=-1",
         "n=x&last=y",
+        "ns=docker.io",
+        "ns=../..",
+        "ns=%00",
         "n=99999999999999999999",
         "%",
         "a=%ff",
@@ -142,11 +158,13 @@ HEADERS = st.dictionaries(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(method=METHODS, path=ROUTES, query=QUERIES, body=BODIES, headers=HEADERS)
-def test_nothing_that_is_asked_is_an_error_of_ours(both, method, path, query, body, headers):
+@given(mirrors=st.booleans(), method=METHODS, path=ROUTES, query=QUERIES, body=BODIES, headers=HEADERS)
+def test_nothing_that_is_asked_is_an_error_of_ours(both, mirroring, mirrors, method, path, query, body, headers):
     # As a server has it: whatever the bytes, decoded as Latin-1.
     environ = {"PATH_INFO": path.encode().decode("latin-1")}
-    response = both.open(method=method, query_string=query, data=body, headers=headers, environ_overrides=environ)
+    response = (mirroring if mirrors else both).open(
+        method=method, query_string=query, data=body, headers=headers, environ_overrides=environ
+    )
     text = response.get_data()
     assert response.status_code < 500, text
     assert b"Traceback" not in text
