@@ -54,14 +54,14 @@ class Mirror:
         try:
             return self._dispatch(request)
         except Refusal as refusal:
-            return refusal.answer()
-        except InvalidDigestError as error:
-            return Refusal(400, "DIGEST_INVALID", str(error)).answer()
-        except InvalidNameError as error:
-            return Refusal(400, "NAME_INVALID", str(error)).answer()
+            refused = refusal
+        except (InvalidDigestError, InvalidNameError) as error:
+            code = "DIGEST_INVALID" if isinstance(error, InvalidDigestError) else "NAME_INVALID"
+            refused = Refusal(400, code, str(error))
         except (TransferKitError, OSError) as error:
             _log.error("%s %r failed: %s", request.method, request.path, error)
-            return Refusal(500, "UNKNOWN", "the store cannot be read").answer()
+            refused = Refusal(500, "UNKNOWN", "the store cannot be read")
+        return refused.answer()
 
     def _dispatch(self, request: Request) -> WSGIApplication:
         if request.method not in ("GET", "HEAD"):
