@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 import transferkit as tk
 from tests.functional.models import Model, ask, client, digest_of, links, stored
@@ -185,3 +187,17 @@ def test_an_address_of_other_machines_with_a_word_more(tmp_path):
         assert 200 == ask(url, "GET", "/api/tags", Host="10.1.2.3:80")[0]
         assert 403 == ask(url, "GET", "/api/tags", Host="attacker.example")[0]
         assert "warning: everybody who reaches this address may pull, push and delete" in server.end()[2]
+
+
+def test_https_with_a_certificate(tmp_path):
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(context)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    with serve(tmp_path / "cache", "--tls", str(tmp_path / "server.pem"), str(tmp_path / "server.key")) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        with closing(http.client.HTTPSConnection(server.url[8:], context=context, timeout=10)) as connection:
+            connection.request("DELETE", "/api/delete", b'{"model": "none"}', {"Origin": server.url})
+            assert 404 == connection.getresponse().status
+        assert 0 == server.end()[0]

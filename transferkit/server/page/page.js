@@ -2,6 +2,7 @@
 
 const BUSY = 500, IDLE = 3000; // milliseconds between two looks, while something is pulled and else
 const find = (id) => document.getElementById(id);
+const here = location.origin; // without a password that the address of the page may have: fetch refuses one
 const state = { readOnly: true, store: 0, models: "", seen: new Map(), pulls: new Map() };
 
 function bytes(count) {
@@ -39,7 +40,7 @@ function say(text) { find("said").textContent = text; find("failed").textContent
 function fail(text) { find("failed").textContent = text; find("said").textContent = ""; }
 
 async function ask(path, method = "GET", body) {
-  const answer = await fetch(path, { method, body: body && JSON.stringify(body) });
+  const answer = await fetch(here + path, { method, body: body && JSON.stringify(body) });
   const text = await answer.text();
   const document = text ? JSON.parse(text) : {};
   if (!answer.ok) throw new Error(document.error || `the server answered ${answer.status}`);
@@ -141,7 +142,7 @@ async function pull(event) {
   say(`pulling ${name}`);
   find("name").value = "";
   try {
-    const answer = await fetch("/api/pull", { method: "POST", body: JSON.stringify({ model: name }) });
+    const answer = await fetch(`${here}/api/pull`, { method: "POST", body: JSON.stringify({ model: name }) });
     if (!answer.ok) throw new Error((await answer.json()).error);
     wake();
     const last = await lastLine(answer.body);
