@@ -18,7 +18,7 @@ from transferkit.server import Application, serving
 from transferkit.server.access import Passwords
 from transferkit.testing import running_registry
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("chromium")]
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
 HALF = len(WEIGHTS) // 2

@@ -36,8 +36,9 @@ function button(text, label, action, className) {
   return element;
 }
 
-function say(text) { find("said").textContent = text; find("failed").textContent = ""; }
-function fail(text) { find("failed").textContent = text; find("said").textContent = ""; }
+function put(id, text) { if (find(id).textContent !== text) find(id).textContent = text; } // the same is not read out again
+function say(text) { put("said", text); put("failed", ""); }
+function fail(text) { put("failed", text); put("said", ""); }
 
 async function ask(path, method = "GET", body) {
   const answer = await fetch(here + path, { method, body: body && JSON.stringify(body) });
