@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -316,3 +317,19 @@ def test_tensors_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest
     assert (numbers, numbers[80:160]) == (variables["array"].tobytes(), variables["rows"].tobytes())
     assert b"abcd" == variables["layer"]["layers.0.w"].tobytes()
     assert [1.0, -2.0] == variables["values"].tolist()
+
+
+def test_a_fallback_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in python_blocks("docs/server.rst") if "fallback" in block]
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))
+    asked: dict[str, bytes] = {}
+    code = block.replace('print("listening on", url)', "ask(url)")
+
+    def ask(url: str) -> None:
+        for path in ("/", "/api/tags"):
+            with urllib.request.urlopen(url + path, timeout=10) as answer:
+                asked[path] = answer.read()
+
+    variables: dict[str, Any] = {"ask": ask}
+    exec(code, variables)
+    assert {"/": b"hello", "/api/tags": b'{"models":[]}'} == asked
