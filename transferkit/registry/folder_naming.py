@@ -44,7 +44,8 @@ def give_names(
         inside = {path for path in made if any(path.startswith(f"{file}/") for file in survey.in_the_way)}
         place.tree.prepare(set(made) - inside)  # before anything is replaced
         place.state.begun = version
-        place.state.placing.update({path: file.digest for path, file in made.items()})
+        placing = {path: file.digest for path, file in made.items()}
+        place.state.placing.update(placing)
         place.save()
         try:
             for path in sorted(survey.in_the_way):
@@ -57,6 +58,7 @@ def give_names(
                 flow.check()
                 _take(survey, path, file)
         except BaseException:
+            place.state.placing.update(placing)
             with suppress(StorageError):
                 place.save()
             raise

@@ -66,8 +66,11 @@ class Survey:
                 self.folders.add(path)
                 self.in_the_way.update(self._ours_in(path))
         for path, status in self.place.tree.statuses(self.in_the_way).items():
-            ours = self.place.digests(path)
-            self._found(path, status, ours[0] if ours else None)
+            self._found(path, status, self._meant(path))
+
+    def _meant(self, path: str) -> Digest | None:
+        """Return what a file that is in the way would be if it is ours; ``None``: it is not."""
+        return next(iter(self.place.digests(path)), None)
 
     def _found(self, path: str, status: os.stat_result | None, wanted: Digest | None) -> None:
         self.seen[path] = status
@@ -100,7 +103,7 @@ class Survey:
         Raises:
             StorageError: somebody has changed a file that would be replaced.
         """
-        meant = {**{path: (self.place.digests(path) or [None])[0] for path in self.in_the_way}, **wanted}
+        meant = {**{path: self._meant(path) for path in self.in_the_way}, **wanted}
         unknown = {path: digest for path, digest in meant.items() if self.standing.get(path) is Standing.UNKNOWN}
         size = sum(status.st_size for path in unknown if (status := self.seen[path]) is not None)
         if unknown:

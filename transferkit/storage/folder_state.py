@@ -80,7 +80,7 @@ class FolderState:
                         layer: {path: Digest(digest) if digest else "" for path, digest in files.items()}
                         for layer, files in data["layers"].items()
                     },
-                    config=base64.b64decode(data["config"]),
+                    config=base64.b64decode(data["config"], validate=True),
                 )
         return cls()
 

@@ -46,9 +46,7 @@ class Tree:
 
     # -- what is there
 
-    def statuses(
-        self, titles: Iterable[str], in_the_way: set[str] | None = None
-    ) -> dict[str, os.stat_result | None]:
+    def statuses(self, titles: Iterable[str], in_the_way: set[str] | None = None) -> dict[str, os.stat_result | None]:
         """Return the status of what stands under each title, which may be a link; ``None``: nothing does.
 
         ``in_the_way`` gets the titles of files that are in the place of folders.
@@ -106,9 +104,7 @@ class Tree:
                         close_quietly(self.disk, self.disk.create(name, place))
                         remove_quietly(self.disk, name, place)
 
-    def place(
-        self, title: str, source: str, folder: int | None = None, *, over: Over = ...
-    ) -> os.stat_result | None:
+    def place(self, title: str, source: str, folder: int | None = None, *, over: Over = ...) -> os.stat_result | None:
         """Rename a file, which ``folder`` has if it is no path, to ``title``; return its status there, if known.
 
         Raises:

@@ -158,15 +158,19 @@ def test_folders_are_made_before_and_one_that_takes_no_file_is_an_error(tmp_path
     tree.prepare(["a/b/c", "d"])
     assert (tmp_path / "out/a/b").is_dir()
 
+    is_true = True
+
     class ReadOnly(Disk):
         def can_write(self, folder: int) -> bool:
             return False
 
         def create(self, path: str, folder: int | None = None) -> int:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            if is_true:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            return super().create(path, folder)
 
-    with pytest.raises(tk.StorageError, match="writing to .* check the permissions"):
+    with pytest.raises(tk.StorageError, match=r"writing to .* check the permissions"):
         Tree(tmp_path / "out", ReadOnly()).prepare(["d"])
-    ReadOnly.create = Disk.create
-    Tree(tmp_path / "out", ReadOnly()).prepare(["d"])  # it was not true
+    is_true = False  # some file systems say it all the same
+    Tree(tmp_path / "out", ReadOnly()).prepare(["d"])
     assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
