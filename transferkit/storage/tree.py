@@ -42,7 +42,7 @@ class Tree:
 
     def path_of(self, title: str) -> str:
         """Return where a file is, or would be."""
-        return f"{self.path}/{title}"
+        return f"{self.path}/{title}" if title else self.path
 
     # -- what is there
 
