@@ -101,7 +101,7 @@ class DiskCache(Stack):
         self._links = Links(self.root, self.disk)
         self._pins = Pins(self.blobs, clock)
         self._garbage = Garbage(self.blobs, self._links, self._pins, clock)
-        self.snapshots = Snapshots(self.root, self.disk, durable=durable, clock=clock)
+        self.snapshots = Snapshots(self.root, self.disk, durable=durable, knows=self.blobs.believes, clock=clock)
         """Folders with the files of manifests."""
 
     @property
