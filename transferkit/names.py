@@ -183,8 +183,8 @@ DEFAULT_MASK = Name("registry.ollama.ai", "library", "_", "latest")
 class Reference:
     """What a user asks for: ``[scheme://]name[@digest]``. Immutable.
 
-    ``scheme`` is ``https`` where none was given, and ``has_scheme`` tells that. A reference by digest alone
-    (``@sha256:...``) has an empty name.
+    ``scheme`` is ``https`` where none was given, and ``has_scheme`` tells that; so does ``has_tag`` of the tag. A
+    reference by digest alone (``@sha256:...``) has an empty name.
 
     >>> str(Reference.parse("smollm:135m").name)
     'registry.ollama.ai/library/smollm:135m'
@@ -194,6 +194,7 @@ class Reference:
     name: Name
     digest: Digest | None = None
     has_scheme: bool = field(default=True, compare=False)
+    has_tag: bool = field(default=True, compare=False)
 
     @classmethod
     def parse(cls, text: str, mask: Name = DEFAULT_MASK) -> Reference:
@@ -222,11 +223,17 @@ class Reference:
             if not digest.hex.strip("0"):
                 raise InvalidNameError(f"invalid digest: {_quoted(pinned)}")
         if digest is not None and not named:
-            return cls(scheme or "https", Name(), digest, bool(scheme))
-        name = Name.parse(named).merge(mask)
+            return cls(scheme or "https", Name(), digest, bool(scheme), has_tag=False)
+        written = Name.parse(named)
+        name = written.merge(mask)
         if not name.is_complete or not name._is_valid():
             raise InvalidNameError(f"invalid or missing name: {_quoted(named)}")
-        return cls(scheme or "https", name, digest, bool(scheme))
+        return cls(scheme or "https", name, digest, bool(scheme), bool(written.tag))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it means a digest, and no tag: the tag of ``name`` is one that nobody has written."""
+        return self.digest is not None and not self.has_tag
 
     def __str__(self) -> str:
         scheme = f"{self.scheme}://" if self.has_scheme else ""

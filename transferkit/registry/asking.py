@@ -96,5 +96,11 @@ class Asking(Calls):
             return plan_folder(job, self.cache, target, wanted)
 
     def unlink(self, name: str) -> bool:
-        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""
-        return self.cache.unlink(self._reference(name).name)
+        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``.
+
+        ``name@sha256:...``, without a tag, removes no tag: the snapshot that was taken by that digest is kept no more.
+        """
+        reference = self._reference(name)
+        if reference.digest is not None and reference.is_pinned:
+            return self.cache.pinned_manifests.remove(reference.name, reference.digest)
+        return self.cache.unlink(reference.name)

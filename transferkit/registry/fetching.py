@@ -12,7 +12,7 @@ from transferkit.arguments import check, shown
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, local_platform
 from transferkit.content.manifest import Manifest
-from transferkit.errors import InvalidManifestError, ManifestNotFoundError
+from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import local, pulling, repairing
@@ -71,7 +71,8 @@ class Fetching(Asking):
     ) -> Document | FolderReport:
         """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
 
-        The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
+        The name is linked when everything is in place; what is in place already is left, and stays whatever fails. With
+        a digest and no tag (``name@sha256:...``) nothing is linked, and ``gc`` leaves the blobs for its grace.
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
         With ``foreign``, layers that the registry does not have are fetched, without credentials, from the ``urls``
         that the manifest gives them; without it nobody asks there.
@@ -117,7 +118,8 @@ class Fetching(Asking):
         """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.
 
         It is made once, however many processes ask for it at the same time; the others wait, and see how far it is.
-        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last.
+        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last. One that is
+        asked for by digest (``name@sha256:...``) is kept until ``unlink`` of that name; no tag changes.
 
         Raises:
             ManifestNotFoundError: there is no such model; or, offline, it is not in the cache.
@@ -199,8 +201,12 @@ class Fetching(Asking):
 
         Raises:
             IncompleteError: something could not be fetched.
+            InvalidNameError: the name is a digest without a tag, which is no name in the cache.
         """
-        names = self.cache.links() if name is None else [self._reference(name).name]
+        reference = None if name is None else self._reference(name)
+        if reference is not None and reference.is_pinned:
+            raise InvalidNameError(f"{name} has no tag, and repair goes by tags; repair() looks at all that has one")
+        names = self.cache.links() if reference is None else [reference.name]
         arguments = Call(**call)
         bad: set[Digest] = set()
         with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
