@@ -454,6 +454,39 @@ def test_the_files_under_models_of_an_image(registry, tmp_path, zipped, cache):
         assert not any(path.stat().st_size > 40_000 for path in (tmp_path / "out").rglob("*"))
 
 
+@pytest.mark.parametrize("cache", ["cache", None], ids=["cache", "straight"])
+@pytest.mark.parametrize("whiteout", [".wh.models", ".wh..wh..opq", "models/.wh..wh..opq"])
+def test_an_image_that_removes_its_models_has_those_of_later_layers(registry, tmp_path, whiteout, cache):
+    layers = [{"models/old": b"old", "models/a/b": b"old"}, {whiteout: b""}, {"models/new": b"new"}]
+    image_of(*(tar_of(layer, zipped=True) for layer in layers)).put(registry.url, WHERE)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry), to=tmp_path / "out", **({} if cache else {"cache": None}))
+        assert {"new": b"new"} == contents(tmp_path / "out")
+        assert () == registries.pull(name_in(registry), to=tmp_path / "out").written
+
+
+def test_what_has_become_a_link_a_folder_or_a_file_in_a_later_layer_of_an_image(registry, tmp_path):
+    link = tarfile.TarInfo()
+    link.type, link.linkname = tarfile.SYMTYPE, "b.gguf"
+    below = {
+        "models/a.gguf": b"old",
+        "models/to-folder": b"old",
+        "models/to-file/x": b"old",
+        "models/to-link/x": b"old",
+    }
+    above = {"models/a.gguf": link, "models/b.gguf": b"new", "models/to-folder/x": b"new", "models/to-file": b"new"}
+    linked = tarfile.TarInfo()
+    linked.type, linked.linkname = tarfile.SYMTYPE, "to-folder"
+    above["models/to-link"] = linked
+    image_of(tar_of(below, zipped=True), tar_of(above, zipped=True)).put(registry.url, WHERE)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry), to=tmp_path / "out")
+        assert {"b.gguf": b"new", "to-folder/x": b"new", "to-file": b"new"} == contents(tmp_path / "out")
+        registry.log.clear()
+        assert () == registries.pull(name_in(registry), to=tmp_path / "out").written
+        assert ["GET v1"] == requests(registry)
+
+
 def test_only_some_files_of_a_packed_layer(registry, tmp_path):
     image_of(tar_of({"models/a.json": b"a", "models/b.bin": b"b"}, zipped=True)).put(registry.url, WHERE)
     with client(tmp_path / "c") as registries:
