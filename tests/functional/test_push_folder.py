@@ -458,6 +458,31 @@ def test_a_file_that_changes_while_it_is_sent_leaves_no_manifest(folder, tmp_pat
         assert 404 == get(other.url, WHERE, "v1")[0]
 
 
+def test_a_file_that_changes_while_it_is_sent_and_gets_its_time_back_is_named(folder, tmp_path):
+    path = folder / "model.bin"
+    path.touch()
+    os.truncate(path, 32 * 2**20)
+    os.utime(path, (1, 1))
+    faults = HTTPFaults()
+
+    def changing(app):
+        def middle(environ, start_response):
+            if int(environ.get("CONTENT_LENGTH") or 0) > 1_000_000:
+                with path.open("r+b") as file:
+                    file.seek(31 * 2**20)
+                    file.write(b"X")
+                os.utime(path, (1, 1))
+            return app(environ, start_response)
+
+        return middle
+
+    faults.set(FaultRule(changing, method="PUT", path="/blobs/uploads/"))
+    with running_registry(middleware=faults) as other, client(tmp_path / "c") as registries:
+        with pytest.raises(tk.SourceError, match=f"{path} does not match its digest"):
+            registries.push(name_in(other), folder=folder)
+        assert 404 == get(other.url, WHERE, "v1")[0]
+
+
 def test_a_file_that_changes_after_it_was_hashed_leaves_no_manifest(registry, folder, tmp_path):
     path = folder / "model.safetensors"
 
