@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from transferkit.content.digest import Digest
+from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 
 # The specification's advice: host and name together in 255 characters. No component outgrows a file name then.
@@ -91,6 +91,7 @@ _LOCAL_HOST = re.compile(r"(?:localhost|.+:[0-9]{1,5})\Z", re.ASCII)
 _LONGEST = 593  # characters of a name: 350 of the host, 80 of each other part, and what stands between them
 _SCHEMES = ("http", "https", "https+insecure")
 _DROPPED = ("oci://", "docker://")  # what other tools write before a name
+_DIGESTS = tuple(f"{algorithm}{mark}" for algorithm in HEX_LENGTHS for mark in ":-")  # what begins as one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +202,7 @@ class Reference:
         """Return the reference in a text, its name completed by ``mask``; ``oci://`` before it is dropped.
 
         Raises:
-            InvalidNameError: an unknown scheme, a digest that is none, a name that is none or incomplete.
+            InvalidNameError: an unknown scheme, a user name, a digest that is none, a name that is none or incomplete.
         """
         if not isinstance(text, str):
             raise InvalidNameError(f"invalid or missing name: {_quoted(text)}")
@@ -212,6 +213,12 @@ class Reference:
         if scheme and scheme not in _SCHEMES:
             raise InvalidNameError(
                 f"unsupported scheme: {_quoted(scheme)}: supported schemes are {', '.join(_SCHEMES)}"
+            )
+        start = _behind_user(rest)
+        if start and "/" in rest[start:].partition("@")[0]:
+            shown = _quoted(rest[start:])
+            raise InvalidNameError(
+                f"a name has no user name or password: write {shown}, and pass auth=(user, password)"
             )
         named, _, pinned = rest.rpartition("@") if "@" in rest else (rest, "", "")
         digest = None
@@ -272,7 +279,22 @@ def _split_name(text: str) -> Name:
     return Name(host, namespace, model, tag)
 
 
+def _behind_user(text: str) -> int:
+    """Return where a text goes on behind its last ``@`` that is not a digest's: 0, where there is none."""
+    end = len(text)
+    while (at := text.rfind("@", 0, end)) >= 0:
+        if not text.startswith(_DIGESTS, at + 1):
+            return at + 1
+        end = at
+    return 0
+
+
 def _quoted(text: object) -> str:
-    """Return a text in double quotes on one line, as Go's ``%q`` writes it; what is too long is cut."""
-    shown = (text if isinstance(text, str) else repr(text))[:_LONGEST]
+    """Return a text in double quotes on one line, as Go's ``%q`` writes it; what is too long is cut.
+
+    What may be a password is left out.
+    """
+    shown = text if isinstance(text, str) else repr(text)
+    start = _behind_user(shown)
+    shown = (f"***@{shown[start:]}" if ":" in shown[:start] else shown)[:_LONGEST]
     return json.dumps(shown, ensure_ascii=not shown.isprintable())

@@ -86,6 +86,7 @@ class Fetching(Asking):
         Hugging Face hub (:doc:`hub`).
 
         Raises:
+            TypeError: keywords for a folder without ``to``, or a ``link`` of files of a cache without one.
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
             InvalidManifestError: it is malformed, has no layers or files, or is an index with nothing for the platform.
             StorageError: a file in the folder was changed, or the disk refused.
@@ -93,7 +94,7 @@ class Fetching(Asking):
             TransferKitError, CancelledError: as for ``download``.
         """
         check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
-        used, arguments = self.cache if isinstance(cache, Own) else cache, Call(**call)
+        used, arguments = self.cache if isinstance(cache, Own) else cache, Call.of("pull", call)
         if is_hub_name(name):
             if to is None or format is not None or platform is not None:
                 raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
@@ -102,6 +103,9 @@ class Fetching(Asking):
             with self._job(arguments, hub := HubName.parse(name), WORKERS_DOWN) as job:
                 return pull_from_hub(job, hub, asked)
         reference, wanted = self._reference(name), platform or local_platform()
+        given = (only, exclude, format, link, overwrite, cache)
+        if to is None and given != (None, None, None, "auto", False, Own.CACHE):
+            raise TypeError("only=, exclude=, format=, link=, overwrite= and cache= are for a folder: pass it as to=")
         if to is not None:
             asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
             with self._job(arguments, reference, WORKERS_DOWN) as job:
@@ -127,7 +131,7 @@ class Fetching(Asking):
         """
         check(platform=platform)
         reference, wanted = self._reference(name), platform or local_platform()
-        with self._job(Call(**call), reference, WORKERS_DOWN) as job:
+        with self._job(Call.of("snapshot", call), reference, WORKERS_DOWN) as job:
             return Path(snapshot(job, self.cache, reference, wanted, offline=self.offline))
 
     def export(
@@ -149,11 +153,12 @@ class Fetching(Asking):
             TransferKitError, CancelledError: as for ``pull``.
         """
         check(only=only)
+        arguments = Call.of("export", call)
         manifest = self.pull(name, platform=platform, **call)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{name} is an index of several; export one of its platforms")
         layers = titled_layers(manifest, only)
-        with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
+        with self._job(Call(cancel=arguments.cancel, logger=arguments.logger)) as job:
             return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
 
     def open_tensors(
@@ -182,7 +187,7 @@ class Fetching(Asking):
         """
         check(platform=platform, only=only, exclude=exclude)
         reference = self._reference(name)
-        begin = partial(self._job, Call(**call), reference, WORKERS_DOWN)
+        begin = partial(self._job, Call.of("open_tensors", call), reference, WORKERS_DOWN)
         return open_tensors(
             self.cache,
             reference,
@@ -207,7 +212,7 @@ class Fetching(Asking):
         if reference is not None and reference.is_pinned:
             raise InvalidNameError(f"{name} has no tag, and repair goes by tags; repair() looks at all that has one")
         names = self.cache.links() if reference is None else [reference.name]
-        arguments = Call(**call)
+        arguments = Call.of("repair", call)
         bad: set[Digest] = set()
         with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
             of = None if name is None else names

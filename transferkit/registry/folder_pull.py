@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import MAX_MANIFEST, Manifest, parse
-from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError
+from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError, StorageError
 from transferkit.models.reading import files_of, wants_config
 from transferkit.models.values import Contents
 from transferkit.names import Reference
@@ -26,8 +27,8 @@ from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
-from transferkit.storage.disk import Disk
-from transferkit.storage.linking import WAYS
+from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.linking import HARD, REFLINK, WAYS
 from transferkit.storage.pulled_folder import PulledFolder
 from transferkit.transfer.flow import WorkerFlow
 
@@ -44,7 +45,7 @@ class Own(enum.Enum):
 class FolderArguments:
     """What ``Registry.pull`` takes for a folder; ``cache`` is the one that is used, if any.
 
-    TypeError, ValueError: ``cache`` is none, or there is no such ``link``.
+    TypeError, ValueError: ``cache`` is none, or there is no such ``link``, or none without a cache.
     """
 
     to: str | os.PathLike[str]
@@ -60,6 +61,8 @@ class FolderArguments:
             raise TypeError(f"cache is a DiskCache or None, not {type(self.cache).__name__}")
         if self.link not in (*WAYS, NO_LINK):
             raise ValueError(f"link is one of {', '.join((*WAYS, NO_LINK))}, not {self.link!r}")
+        if self.cache is None and self.link in (HARD, REFLINK):
+            raise TypeError(f"link={self.link!r} makes files of those of a cache, and cache is None")
 
 
 def fill_folder(
@@ -107,6 +110,8 @@ def fill_folder(
         job.operation.call(place.fill)
         job.operation.call(lambda flow: filling.look())
         filling.survey()
+        if link == HARD and cache is not None and filling.missing:
+            _check_one_disk(cache, place)
         layers = filling.layers()
         filling.fetch(layers, bring)
         filling.unpack(layers)
@@ -252,6 +257,22 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, di
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
     rehash = options.rehash_existing
     return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
+
+
+def _check_one_disk(cache: DiskCache, place: PulledFolder) -> None:
+    """See that a file of the cache may get a name in the folder, before it is fetched; StorageError: it may not."""
+    with disk_errors("looking at", place.path):
+        is_one = cache.disk.stat(_nearest(cache.blobs.path)).st_dev == cache.disk.stat(place.path).st_dev
+    if not is_one:
+        text = f"{cache.root} and {place.tree.path} are on two file systems, which no hard link joins"
+        raise StorageError(f'{text}; link="auto" takes what there is', errno=errno.EXDEV)
+
+
+def _nearest(path: str) -> str:
+    """Return a path, or the folder next to it from which it can be made."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _patterns(only: Only) -> Only:
