@@ -27,7 +27,7 @@ from transferkit.registry.job import Job
 from transferkit.remote.steady import SteadySource
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import remove_quietly
-from transferkit.storage.linking import COPY, HARD, REFLINK, Linking
+from transferkit.storage.linking import COPY, HARD, REFLINK, Linking, check_one_disk
 from transferkit.storage.pulled_folder import PulledFolder, check_own
 from transferkit.storage.tar_stream import TarStream
 from transferkit.storage.unpacking import Unpacked, UnpackedFile, unpack
@@ -189,6 +189,8 @@ class Filling:
             self.moved += self.job.fill(self.place.staging, plain, self.source).bytes if plain else 0
             self._base = sum(blob.size for blob in plain)
         elif blobs:
+            if plain and self.link == HARD:
+                check_one_disk(cache.disk, cache.blobs.path, self.place.path)
             self.job.hold(lambda flow: cache.pinned([blob.digest for blob in blobs]))
             moved, self._base = (bring or self._bring)(blobs)
             self.moved += moved

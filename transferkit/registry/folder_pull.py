@@ -27,7 +27,7 @@ from transferkit.registry.sites import Site
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
-from transferkit.storage.linking import WAYS
+from transferkit.storage.linking import HARD, REFLINK, WAYS
 from transferkit.storage.lock import changes
 from transferkit.storage.pulled_folder import PulledFolder
 from transferkit.transfer.flow import WorkerFlow
@@ -45,7 +45,7 @@ class Own(enum.Enum):
 class FolderArguments:
     """What ``Registry.pull`` takes for a folder; ``cache`` is the one that is used, if any.
 
-    TypeError, ValueError: ``cache`` is none, or there is no such ``link``.
+    TypeError, ValueError: ``cache`` is none, or there is no such ``link``, or none without a cache.
     """
 
     to: str | os.PathLike[str]
@@ -61,6 +61,8 @@ class FolderArguments:
             raise TypeError(f"cache is a DiskCache or None, not {type(self.cache).__name__}")
         if self.link not in (*WAYS, NO_LINK):
             raise ValueError(f"link is one of {', '.join((*WAYS, NO_LINK))}, not {self.link!r}")
+        if self.cache is None and self.link in (HARD, REFLINK):
+            raise TypeError(f"link={self.link!r} makes files of those of a cache, and cache is None")
 
 
 def fill_folder(
