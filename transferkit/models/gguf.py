@@ -80,9 +80,7 @@ def read_header(read: ReadAt, size: int, tensors: Budget | None = None) -> GGUFH
         raise InvalidModelError(f"the GGUF file has version {version}; versions 2 and 3 are read")
     count, pairs = cursor.u64(), cursor.u64()
     if count > _MAX_TENSORS or pairs > _MAX_PAIRS:
-        raise InvalidModelError(
-            f"the GGUF header claims {count} tensors and {pairs} pairs of metadata; that is absurd"
-        )
+        raise InvalidModelError(f"the GGUF header claims {count} tensors and {pairs} pairs of metadata; that is absurd")
     if tensors is not None and not tensors.take(count):
         raise InvalidModelError(f"the headers have more than {tensors.most} tensors together")
     kept = Budget(_MAX_WEIGHT)

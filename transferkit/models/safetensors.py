@@ -16,7 +16,7 @@ from transferkit.content.budget import Budget, values_in
 from transferkit.errors import InvalidModelError
 from transferkit.models.values import ReadAt
 
-MAX_HEADER = 25_000_000  # bytes; a file of 1000 tensors has some 100 kB, and the library allows 100 MB (MAX_HEADER_SIZE)
+MAX_HEADER = 25_000_000  # bytes; a file of 1000 tensors has some 100 kB; the library allows 100 MB (MAX_HEADER_SIZE)
 MAX_TENSORS = 100_000  # of a file; models of 1T parameters have twice as many, in some 60 files
 _MAX_VALUES = 1_000_000  # of the header's JSON: a tensor has 8 of them, and one more with each dimension
 _PREFIX = 8  # the length of the header: a little-endian 64-bit number in front of it

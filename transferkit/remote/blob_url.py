@@ -54,7 +54,7 @@ class BlobURL:
     def fetch(self, chunk: Chunk, flow: Flow) -> BlobBody:
         """Open the bytes of ``chunk``, or all of the blob where the server sends that: its ``offset`` is 0 then.
 
-        Raises RangeRefused, SizeMismatchError, or ProtocolError: it is no blob, or (VersionChanged) another version of it.
+        Raises RangeRefused, SizeMismatchError, or ProtocolError: it is no blob, or another version (VersionChanged).
         """
         send, target, response = self.endpoint.client.send, self.target, None
         if target is not None:
@@ -119,7 +119,7 @@ class BlobURL:
                 raise SizeMismatchError(text)
             raise RangeRefused(f"{self.subject}: {response.origin} refuses the bytes {chunk} of {size} (416)")
         # Or 412. Without If-Match from now on: mirrors with tags of their own would refuse again and again. Whether it
-        # was another version, the digest of the whole tells; who wants ranges alone hears of it (registry.tensor_files).
+        # was another version, the digest of the whole tells; whoever has none hears of it (registry.tensor_files).
         self.pins, target.etag = False, None
         text = f"{self.subject}: {response.origin} has another version of it now than for the first part"
         raise VersionChanged(text, retryable=True)

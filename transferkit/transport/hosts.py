@@ -31,7 +31,6 @@ from transferkit.transport.hub import HubAuthorizer, HubToken
 from transferkit.transport.secrets import clean_error, parts_of_query
 from transferkit.transport.signing import KeyFile
 
-
 _SIGNED = 256  # URLs; more requests than run at once
 
 

@@ -141,9 +141,7 @@ def test_a_content_that_never_ends_is_left_after_its_size(
     assert flow.counter.progress <= len(flow.buffer)
 
 
-def test_what_is_in_memory_is_read_there_alone(
-    hub: ScriptedHub, files: Callable[..., HubFiles], flow: Flow
-) -> None:
+def test_what_is_in_memory_is_read_there_alone(hub: ScriptedHub, files: Callable[..., HubFiles], flow: Flow) -> None:
     source = files([PLAIN.path])
     source.learn(PLAIN, flow)
     source.keep(b"a config")
