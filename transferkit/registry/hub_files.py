@@ -112,7 +112,7 @@ def _recognise(job: Job, source: HubFiles, files: Sequence[HubFile], there: Tree
 
 
 def _may_be(file: HubFile, status: os.stat_result | None) -> bool:
-    return status is not None and is_file(status) and status.st_size == file.size <= _KEPT
+    return status is not None and is_file(status) and status.st_size == file.size
 
 
 def _read_there(source: HubFiles, there: Tree, file: HubFile, flow: WorkerFlow) -> None:
