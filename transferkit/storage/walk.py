@@ -130,10 +130,6 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         yield _Folder(f"{path}/", (*parent.way, real))
 
 
-def is_left_out(path: str) -> bool:
-    return any(f"/{left_out}/" in f"/{path}/" for left_out in LEFT_OUT)
-
-
 def _listed(fd: int) -> list[str]:
     """Return what is in an open folder; ``OSError``."""
     try:
