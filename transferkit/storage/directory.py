@@ -134,6 +134,10 @@ class Directory:
         status = None if self._rehash else self._status(descriptor)
         return status is not None and self._index.knows(descriptor.digest, status)
 
+    def believes(self, digest: Digest, status: os.stat_result) -> bool:
+        """Tell whether the file with this status, whatever its name, was verified to be the content of ``digest``."""
+        return not self._rehash and self._index.knows(digest, status)
+
     def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
         """Return those of some blobs that are here and were verified by an earlier run.
 
