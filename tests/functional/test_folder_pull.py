@@ -375,7 +375,7 @@ def test_with_rehash_no_earlier_call_is_believed(registry, tmp_path):
         file.write(b"X")
     state = tmp_path / "out" / ".transferkit" / "state.json"
     data = json.loads(state.read_bytes())
-    data["files"]["config.json"][4] = 0  # as if it had not noticed
+    data["files"]["config.json"][4] = path.stat().st_ctime_ns  # as if nobody could notice
     data["files"]["config.json"][2] = path.stat().st_mtime_ns
     assert status.st_ino == data["files"]["config.json"][3]
     state.write_text(json.dumps(data))

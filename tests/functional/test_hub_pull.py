@@ -68,6 +68,15 @@ def test_a_second_pull_asks_two_questions_and_one_of_a_file_that_is_gone_brings_
     assert FILES == found_in(tmp_path / "here")
 
 
+def test_a_large_file_that_is_not_in_lfs_is_recognised_as_well(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("transferkit.registry.hub_files._KEPT", 100)
+    with client(tmp_path / "c") as registries:
+        registries.pull("hf://org/model", to=tmp_path / "here")
+        asked = len(hub.front.requests)
+        registries.pull("hf://org/model", to=tmp_path / "here")
+    assert asked + 2 == len(hub.front.requests)
+
+
 def test_files_are_chosen_and_the_others_are_not_asked_for(hub, tmp_path):
     with client(tmp_path / "c") as registries:
         registries.pull("hf://org/model", to=tmp_path / "here", only=["*.json", "*.md"], exclude=("README*",))

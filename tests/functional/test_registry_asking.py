@@ -16,6 +16,7 @@ from tests.functional.models import Model, ask, client, digest_of, host, index_o
 from transferkit.registry import Registry, copy, defaults, pull, push
 from transferkit.report import human_bytes
 from transferkit.testing import FaultRule, HTTPFaults, answer, respond, running_registry, scripted_server, until_close
+from transferkit.testing.wire import Close
 
 WHERE = "library/model"
 A = digest_of(b"a")
@@ -302,6 +303,62 @@ def test_a_large_foreign_layer_comes_in_chunks_and_a_wrong_one_is_refused(regist
         with client(tmp_path / "d", options=options) as registries, pytest.raises(tk.IncompleteError) as caught:
             registries.pull(name_in(registry, "v2"), foreign=True)
         assert isinstance(caught.value.failures[digest], tk.VerificationError)
+
+
+def _served_by(foreign_script, registry, tmp_path, urls, content=b"a" * 5000, **options):
+    """Pull a model with a foreign layer; return what its hosts were asked for."""
+    with scripted_server(foreign_script) as foreign:
+        digest = models.digest_of(content)
+        _foreign_layer(registry, [f"{foreign.url}/{url}" for url in urls], digest=digest, size=len(content))
+        with client(tmp_path / "c", options=tk.TransferOptions(retry=models.IMPATIENT.retry, **options)) as registries:
+            registries.pull(name_in(registry, "v2"), foreign=True)
+            assert content == Path(registries.cache.path(digest)).read_bytes()
+        return [request.target for request in foreign.requests]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [answer(200, b"x" * 5000), [answer(200, b"a" * 5000)[:-100], Close()], answer(200, b"short"), answer(404)],
+    ids=["wrong", "cut", "short", "gone"],
+)
+@pytest.mark.parametrize("options", [{}, {"chunk_threshold": 4000, "chunk_size": 3000, "resume_threshold": 4000}])
+def test_a_foreign_host_that_fails_is_left_for_the_next(registry, tmp_path, bad, options):
+    def script(request):
+        if "bad" in request.target:
+            return bad
+        match = re.match(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
+        if match is None:
+            return answer(200, b"a" * 5000)
+        first, last = int(match[1]), int(match[2])
+        fields = {"Content-Range": f"bytes {first}-{last}/5000"}
+        return answer(206, b"a" * (last + 1 - first), fields)
+
+    assert {"/bad", "/good"} == set(_served_by(script, registry, tmp_path, ["bad", "good"], **options))
+
+
+def test_a_foreign_host_that_is_busy_is_asked_again_whatever_the_one_before_it_said(registry, tmp_path):
+    busy = [answer(503)]
+    asked = _served_by(
+        lambda request: answer(404) if "bad" in request.target else busy.pop() if busy else answer(200, b"a" * 5000),
+        registry,
+        tmp_path,
+        ["bad", "good"],
+    )
+    assert 2 == asked.count("/good")
+
+
+@pytest.mark.parametrize("url", ["{}/refused", "http://127.0.0.1:1/nobody", "http://no-such-host.invalid/layer"])
+def test_a_foreign_host_that_fails_does_not_end_the_others(registry, tmp_path, url):
+    there = [b"%d" % number for number in range(5)]
+    Model(there, config=None).put(registry.url)
+    options = tk.TransferOptions(concurrency=1, retry=models.IMPATIENT.retry)
+    with scripted_server(lambda request: answer(401)) as foreign:
+        layers = [layer(urls=[url.format(foreign.url)]), *map(models.described, there)]
+        put_manifest(registry.url, WHERE, "v2", json.dumps({"layers": layers}).encode())
+        with client(tmp_path / "c", options=options) as registries, pytest.raises(tk.IncompleteError) as caught:
+            registries.pull(name_in(registry, "v2"), foreign=True)
+    assert [A] == list(caught.value.failures)
+    assert names_of(*there) <= set(stored(tmp_path / "c"))
 
 
 # -- the cache alone

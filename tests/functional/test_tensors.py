@@ -8,24 +8,28 @@ import re
 import sys
 import threading
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 import transferkit as tk
-from tests.functional.models import IMPATIENT, client, digest_of, host, put_manifest
+from tests.functional.models import IMPATIENT, OCI_MANIFEST, client, digest_of, host, put_manifest
 from tests.functional.safetensors_files import data_start, manifest_of, put_model, safetensors_of
 from transferkit.server.oci import OCIRegistry
 from transferkit.testing import (
     FaultRule,
     Faults,
     HTTPFaults,
+    answer,
     corrupt,
     fault_proxy,
     ignore_range,
     respond,
     running_registry,
+    scripted_server,
     truncate,
 )
 
@@ -232,6 +236,8 @@ def test_a_mapping_over_all_files(rig):
         tensors.slice("c", 0, 1)
     with pytest.raises(ValueError, match="step"):
         tensors.slice("a", slice(0, 2, 2))
+    with pytest.raises(TypeError, match=r"slice\(name, slice\(start, stop\)\)"):
+        tensors.slice("a", slice(0, 2), 1)
     assert f"<Tensors of {name.removeprefix('oci://')}: 4 in 2 files>" in repr(tensors).replace("http://", "")
     assert tensors != rig.open(name)
 
@@ -531,6 +537,93 @@ def test_offline_the_cache_is_all_there_is(rig):
     assert 0 == len(rig.registry.log)
 
 
+def test_who_wants_it_verified_is_refused_however_often_he_asks(rig):
+    name = put_model(rig.url, {"model.safetensors": FILE})
+    registry = rig.client()
+    registry.pull(name)
+    with registry.open_tensors(name, require_verified=True) as tensors:
+        (rig.folder / "cache" / "blobs" / digest_of(FILE).replace(":", "-")).unlink()
+        rig.blobs()
+        for read in (
+            lambda: tensors["layer.0"],
+            lambda: tensors["layer.0"],
+            lambda: tensors.load(),
+            lambda: tensors.slice("layer.1", 0, 1),
+            tensors.prove,
+        ):
+            with pytest.raises(tk.VerificationError, match=r"nobody can verify the tensors of model\.safetensors"):
+                read()
+        with ThreadPoolExecutor(1) as other, pytest.raises(tk.VerificationError):
+            other.submit(tensors.load).result()
+    assert [] == rig.ranges()
+
+
+# -- one version
+
+
+def changing(answers):
+    """A registry that has one file, and sends what ``answers`` says of it: its content and ETag, by the request."""
+    asked = []
+
+    def script(request):
+        if "/manifests/" in request.target:
+            return answer(200, manifest_of({"model.safetensors": FILE}), {"Content-Type": OCI_MANIFEST})
+        match = re.match(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
+        if "/blobs/" not in request.target or digest_of(FILE) not in request.target or not match:
+            return answer(404, b"{}")
+        asked.append(request)
+        content, tag = answers(len(asked))
+        if content is None:
+            return answer(412)
+        first, last = int(match[1]), min(int(match[2]), len(FILE) - 1)
+        fields = {"Content-Range": f"bytes {first}-{last}/{len(FILE)}", **({"ETag": tag} if tag else {})}
+        return answer(206, content[first : last + 1], fields)
+
+    return scripted_server(script)
+
+
+OTHER = FILE[:START] + bytes(len(FILE) - START)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda number: (FILE, '"1"') if number < 3 else (OTHER, '"2"'),
+        lambda number: (FILE, '"1"') if number < 3 else (None if number == 3 else OTHER, '"2"'),
+        lambda number: (FILE, '"1"') if number < 3 else (None if number == 3 else OTHER, None),
+    ],
+    ids=["another tag", "412", "412, and none"],
+)
+def test_a_tensor_is_never_of_two_versions(tmp_path, answers):
+    options = tk.TransferOptions(chunk_size=300_000, concurrency=1, retry=IMPATIENT.retry)
+    with changing(answers) as server, client(tmp_path, options=options) as registries:
+        with registries.open_tensors(f"{server.url}/team/model:v1") as tensors:
+            for _ in range(2):  # the header is of the first version all the time
+                with pytest.raises(tk.ProtocolError, match=r"^model\.safetensors .* of two versions .* open it again"):
+                    tensors["layer.1"]
+
+
+@pytest.mark.parametrize("tag", ['"1"', 'W/"1"', None, "1"])
+def test_tags_that_stay_or_promise_nothing_are_no_matter(tmp_path, tag):
+    weak = ("W/" in (tag or "")) or tag == "1"
+    said = lambda number: (FILE, tag.replace("1", str(number)) if weak else tag)  # noqa: E731
+    with changing(said) as server, client(tmp_path) as registries:
+        with registries.open_tensors(f"{server.url}/team/model:v1") as tensors:
+            assert all(np.array_equal(numbers(name), array) for name, array in tensors.load().items())
+
+
+def test_a_registry_that_repeats_the_token_in_a_title_does_not_get_it_into_an_error(tmp_path):
+    def script(request):
+        title = request.headers.get("authorization", "")[7:]
+        raw = manifest_of({f"{title}.bin": FILE})
+        return answer(200, raw, {"Content-Type": OCI_MANIFEST}) if "/manifests/" in request.target else answer(404)
+
+    with scripted_server(script) as server, client(tmp_path, token="s3cr3t-of-the-user") as registries:
+        with pytest.raises(tk.InvalidModelError, match="it has ") as caught:
+            registries.open_tensors(f"{server.url}/team/model:v1")
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
 # -- using it
 
 
@@ -544,6 +637,8 @@ def test_a_closed_one_says_so(rig):
         lambda: tensors["layer.0"],
         lambda: tensors.info("layer.0"),
         lambda: tensors.load(),
+        lambda: tensors.load([]),
+        tensors.prove,
         lambda: tensors.slice("layer.0", 0, 1),
         lambda: list(tensors),
         lambda: len(tensors),

@@ -80,11 +80,12 @@ def collisions(titles: Iterable[str]) -> Iterator[str]:
         other = folded.setdefault(_folded(title), title)
         if other != title:
             yield f"two files have the titles {other[:200]!r} and {title[:200]!r}; they would be one file"
-    for title in folded:
-        parts = title.split("/")
-        for end in range(1, len(parts)):
-            if (folder := "/".join(parts[:end])) in folded:
-                yield f"the title {folded[folder][:200]!r} is a file and a folder"
+    # What is in a folder comes right behind the folder itself where slashes sort before all else.
+    before = ""
+    for name in sorted(folded, key=lambda name: name.replace("/", "\0")):
+        if before and name.startswith(f"{before}/"):
+            yield f"the title {folded[before][:200]!r} is a file and a folder"
+        before = name
 
 
 def _folded(title: str) -> str:

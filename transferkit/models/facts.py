@@ -10,14 +10,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from transferkit.content.budget import Budget
 from transferkit.errors import InvalidModelError
 from transferkit.models import ggml, gguf, safetensors
 from transferkit.models.names import shard_of
 from transferkit.models.values import ReadAt
 
 _MAX_SETTINGS = 4 * 1024 * 1024  # bytes of a config.json; real ones have a few kilobytes
+_MAX_READ = 256 * 1024 * 1024  # bytes of all headers together; more than any model has
+_MAX_TENSORS = 500_000  # of all files together; models of 1T parameters have some 200,000
 _MOSTLY = 0.95  # of the elements: a few norms or buffers in another dtype do not make a model "mixed"
 _PRECISIONS = {  # model-spec, docs/config.md: "bf16", "fp16", "int8" or "mixed"
     "F64": "fp64",
@@ -59,11 +63,14 @@ def facts_of(files: Files) -> Facts:
     Only headers and the folder's own ``config.json`` are read. Where a folder has weights in two formats, those that
     have more bytes count. The readers' own errors go through.
     """
+    files, tensors = _limited(files), Budget(_MAX_TENSORS)
     settings = _settings(files)
     by_ending = {ending: _ending_in(files, ending) for ending in (".safetensors", ".gguf")}
     ending = max(by_ending, key=lambda ending: sum(files[path][1] for path in by_ending[ending]))
     if paths := by_ending[ending]:
-        return _of_safetensors(files, paths, settings) if ending == ".safetensors" else _of_gguf(files, paths)
+        if ending == ".gguf":
+            return _of_gguf(files, paths, tensors)
+        return _of_safetensors(files, paths, settings, tensors)
     others = (name for name, rule in _OTHERS.items() if any(re.fullmatch(rule, path, re.I) for path in files))
     return Facts(next(others, None), _text(settings, "model_type"), None, _declared(settings), _method(settings))
 
@@ -85,13 +92,13 @@ def param_size(count: int) -> str | None:
     return None if number == "0.0" else number.removesuffix(".0") + unit
 
 
-def _of_safetensors(files: Files, paths: list[str], settings: Mapping[str, Any]) -> Facts:
+def _of_safetensors(files: Files, paths: list[str], settings: Mapping[str, Any], tensors: Budget) -> Facts:
     sizes: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()  # a folder may have the same tensors in several files
     is_whole = True
     for path in paths:
         try:
-            header = safetensors.read_header(*files[path])
+            header = safetensors.read_header(*files[path], tensors)
         except InvalidModelError:
             is_whole = False
             continue
@@ -113,19 +120,21 @@ def _of_safetensors(files: Files, paths: list[str], settings: Mapping[str, Any])
     )
 
 
-def _of_gguf(files: Files, paths: list[str]) -> Facts:
+def _of_gguf(files: Files, paths: list[str], tensors: Budget) -> Facts:
     """Return the facts of the first model among GGUF files; projectors beside it are no part of its size."""
     first = next((path for path in paths if "mmproj" not in path.lower()), paths[0])
     shard = shard_of(first)
     parts = [path for path in paths if shard and (other := shard_of(path)) and other[0] == shard[0]] or [first]
     try:
-        headers = [gguf.read_header(*files[path]) for path in parts]
+        first_header = gguf.read_header(*files[parts[0]], tensors)
+        count = _elements(first_header)
+        for path in parts[1:]:  # of the others nothing is kept
+            count += _elements(gguf.read_header(*files[path], tensors))
     except InvalidModelError:
         return Facts("gguf")
-    metadata = headers[0].metadata
+    metadata = first_header.metadata
     kind = ggml.file_type(metadata.get("general.file_type"))
     is_whole = shard is None or len(parts) == shard[2]
-    count = sum(tensor.elements for header in headers for tensor in header.tensors)
     return Facts(
         "gguf",
         _text(metadata, "general.architecture"),
@@ -133,6 +142,22 @@ def _of_gguf(files: Files, paths: list[str]) -> Facts:
         _PRECISIONS.get(kind or ""),
         kind,
     )
+
+
+def _elements(header: gguf.GGUFHeader) -> int:
+    return sum(tensor.elements for tensor in header.tensors)
+
+
+def _limited(files: Files) -> Files:
+    """Return readers of the files that fail where all of them together have read too much."""
+    budget = Budget(_MAX_READ)
+    return {path: (partial(_read_limited, read, budget), size) for path, (read, size) in files.items()}
+
+
+def _read_limited(read: ReadAt, budget: Budget, offset: int, count: int) -> bytes:
+    if not budget.take(count):
+        raise InvalidModelError(f"the headers have more than {budget.most} bytes together")
+    return read(offset, count)
 
 
 def _main(sizes: Mapping[str, int]) -> str | None:

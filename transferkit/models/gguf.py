@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack
 
+from transferkit.content.budget import Budget
 from transferkit.errors import InvalidModelError
 from transferkit.models.cursor import Cursor
 from transferkit.models.ggml import type_name, type_size
 from transferkit.models.values import ReadAt
 
-MAX_HEADER = 128 * 1024 * 1024  # bytes; that of a model with a vocabulary of 256 Ki tokens has some 15 MiB
+MAX_HEADER = 64 * 1024 * 1024  # bytes; that of a model with a vocabulary of 256 Ki tokens has some 15 MiB
 _MAX_PAIRS = 65_536  # llama.cpp writes fewer than a hundred
 _MAX_TENSORS = 131_072  # large mixtures of experts have some thousands
 _MAX_KEY = 65_535  # docs/gguf.md: a key is at most 2^16-1 bytes
@@ -22,6 +23,8 @@ _MAX_NAME = 1024  # bytes of a tensor's name; ggml itself stops at 64
 _MAX_DIMENSIONS = 8  # ggml: 4
 _MAX_DEPTH = 4  # arrays in arrays; none are known to be written
 _MAX_KEPT = 64  # elements of an array that is kept; vocabularies are only counted
+_MAX_WEIGHT = 16 * 1024 * 1024  # bytes of all that is kept, names and numbers included; most have some kilobytes
+_VALUE = 32  # bytes that each of them counts for, besides those of a text
 _LARGEST = 2**63 - 1
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
@@ -58,8 +61,10 @@ class GGUFHeader:
     """Where the header ends and the bytes of the tensors begin."""
 
 
-def read_header(read: ReadAt, size: int) -> GGUFHeader:
+def read_header(read: ReadAt, size: int, tensors: Budget | None = None) -> GGUFHeader:
     """Return the header of a file of ``size`` bytes.
+
+    ``tensors`` is how many tensors it and others may have together.
 
     Raises:
         InvalidModelError: the file is no GGUF file of version 2 or 3, is big-endian, or its header contradicts itself
@@ -73,18 +78,19 @@ def read_header(read: ReadAt, size: int) -> GGUFHeader:
         raise InvalidModelError("the GGUF file is big-endian, which is not read here")
     if version not in (2, 3):
         raise InvalidModelError(f"the GGUF file has version {version}; versions 2 and 3 are read")
-    tensors, pairs = cursor.u64(), cursor.u64()
-    if tensors > _MAX_TENSORS or pairs > _MAX_PAIRS:
-        raise InvalidModelError(
-            f"the GGUF header claims {tensors} tensors and {pairs} pairs of metadata; that is absurd"
-        )
+    count, pairs = cursor.u64(), cursor.u64()
+    if count > _MAX_TENSORS or pairs > _MAX_PAIRS:
+        raise InvalidModelError(f"the GGUF header claims {count} tensors and {pairs} pairs of metadata; that is absurd")
+    if tensors is not None and not tensors.take(count):
+        raise InvalidModelError(f"the headers have more than {tensors.most} tensors together")
+    kept = Budget(_MAX_WEIGHT)
     metadata: dict[str, object] = {}
     for _ in range(pairs):
-        key = _text(cursor, _MAX_KEY, "a key")
+        key = _text(cursor, kept, _MAX_KEY, "a key")
         if key in metadata:
             raise InvalidModelError(f"the GGUF header has {key[:100]!r} twice")
-        metadata[key] = _value(cursor, cursor.u32(), 0)
-    described = [_tensor(cursor) for _ in range(tensors)]
+        metadata[key] = _value(cursor, kept, cursor.u32(), 0)
+    described = [_tensor(cursor, kept) for _ in range(count)]
     alignment = metadata.get("general.alignment", 32)  # docs/gguf.md: the default
     if type(alignment) is not int or not 0 < alignment <= MAX_HEADER or alignment & (alignment - 1):
         raise InvalidModelError("general.alignment of the GGUF header is no power of two")
@@ -95,31 +101,39 @@ def read_header(read: ReadAt, size: int) -> GGUFHeader:
     return GGUFHeader(version, metadata, placed, begin)
 
 
-def _text(cursor: Cursor, longest: int, what: str) -> str:
+def _text(cursor: Cursor, kept: Budget, longest: int, what: str) -> str:
     length = cursor.u64()
     if length > longest:
         raise InvalidModelError(f"{what} of the GGUF header has {length} bytes; {longest} are read at most")
+    _keep(kept, length)
     try:
         return cursor.take(length).decode()
     except UnicodeDecodeError as error:
         raise InvalidModelError(f"{what} of the GGUF header is not UTF-8") from error
 
 
-def _value(cursor: Cursor, kind: int, depth: int) -> object:
+def _keep(kept: Budget, length: int) -> None:
+    if not kept.take(_VALUE + length):
+        raise InvalidModelError("the GGUF header has more metadata and names than are read")
+
+
+def _value(cursor: Cursor, kept: Budget, kind: int, depth: int) -> object:
     """Return one value of the metadata, of the type that GGUF numbers ``kind``."""
     if kind in _SCALARS:
+        _keep(kept, 0)
         value = unpack("<" + _SCALARS[kind], cursor.take(_WIDTHS[kind]))[0]
         return bool(value) if kind == _BOOL else value
     if kind == _TEXT:
-        return _text(cursor, _MAX_TEXT, "a text")
+        return _text(cursor, kept, _MAX_TEXT, "a text")
     if kind == _ARRAY:
-        return _array(cursor, depth + 1)
+        return _array(cursor, kept, depth + 1)
     raise InvalidModelError(f"the GGUF header has a value of type {kind}, which there is not")
 
 
-def _array(cursor: Cursor, depth: int) -> object:
+def _array(cursor: Cursor, kept: Budget, depth: int) -> object:
     if depth > _MAX_DEPTH:
         raise InvalidModelError(f"the GGUF header has arrays nested more than {_MAX_DEPTH} deep")
+    _keep(kept, 0)
     kind, count = cursor.u32(), cursor.u64()
     # The least that an element takes: that many have to fit, before any of them is looked at.
     least = _WIDTHS.get(kind, 8 if kind == _TEXT else 12)
@@ -133,12 +147,12 @@ def _array(cursor: Cursor, depth: int) -> object:
         else:
             raise InvalidModelError(f"the GGUF header has an array of type {kind}, which there is not")
         return LongArray(count)
-    return tuple(_value(cursor, kind, depth) for _ in range(count))
+    return tuple(_value(cursor, kept, kind, depth) for _ in range(count))
 
 
-def _tensor(cursor: Cursor) -> tuple[str, int, tuple[int, ...], int]:
+def _tensor(cursor: Cursor, kept: Budget) -> tuple[str, int, tuple[int, ...], int]:
     """Return name, type, shape and offset of a tensor, as the header has them."""
-    name = _text(cursor, _MAX_NAME, "a tensor's name")
+    name = _text(cursor, kept, _MAX_NAME, "a tensor's name")
     dimensions = cursor.u32()
     if dimensions > _MAX_DIMENSIONS:
         raise InvalidModelError(f"the tensor {name[:100]!r} has {dimensions} dimensions")

@@ -1,7 +1,8 @@
 """The header of a safetensors file, read and checked as the format's own library checks it.
 
 Source: huggingface/safetensors 0.6 to 0.8, safetensors/src/tensor.rs. Stricter in two things that its documentation
-asks for and its code lets pass: the header begins with ``{``, and no key comes twice.
+asks for and its code lets pass: the header begins with ``{``, and no key comes twice. Stricter as well in what a header
+may be: 100 MB, which the format allows, could become gigabytes of Python objects.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from transferkit.content.budget import Budget, values_in
 from transferkit.errors import InvalidModelError
 from transferkit.models.values import ReadAt
 
-MAX_HEADER = 100_000_000  # bytes; the library's MAX_HEADER_SIZE
+MAX_HEADER = 25_000_000  # bytes; a file of 1000 tensors has some 100 kB; the library allows 100 MB (MAX_HEADER_SIZE)
+MAX_TENSORS = 100_000  # of a file; models of 1T parameters have twice as many, in some 60 files
+_MAX_VALUES = 1_000_000  # of the header's JSON: a tensor has 8 of them, and one more with each dimension
 _PREFIX = 8  # the length of the header: a little-endian 64-bit number in front of it
 _MAX_U64 = 2**64 - 1  # the library counts elements and bits in 64 bits
 
@@ -57,8 +61,10 @@ class Header:
     """Where the header ends and the bytes of the tensors begin."""
 
 
-def read_header(read: ReadAt, size: int) -> Header:
+def read_header(read: ReadAt, size: int, tensors: Budget | None = None) -> Header:
     """Return the header of a file of ``size`` bytes; two reads, of 8 bytes and of the header.
+
+    ``tensors`` is how many tensors it and others may have together.
 
     Raises:
         InvalidModelError: the file is no safetensors file, or its header contradicts itself or the file's size.
@@ -67,24 +73,24 @@ def read_header(read: ReadAt, size: int) -> Header:
         raise InvalidModelError(f"a safetensors file has 8 bytes at least, this one has {size}")
     length = int.from_bytes(_exactly(read, 0, _PREFIX), "little")
     if length > MAX_HEADER:
-        raise InvalidModelError(f"the header has {length} bytes; safetensors allows {MAX_HEADER}")
+        raise InvalidModelError(f"the header has {length} bytes; {MAX_HEADER} are read at most")
     if length > size - _PREFIX:
         raise InvalidModelError(f"the header has {length} bytes, and the whole file {size}")
-    document = _parse(_exactly(read, _PREFIX, length))
+    document = _parse(_weighed(_exactly(read, _PREFIX, length), tensors))
     metadata = _metadata(document.pop("__metadata__", None))
     begin = _PREFIX + length
-    tensors = sorted(
+    described = sorted(
         (_tensor(name, value, begin) for name, value in document.items()), key=lambda tensor: (tensor.start, tensor.end)
     )
     end = begin
-    for tensor in tensors:
+    for tensor in described:
         if tensor.start != end:
             fault = "overlaps the one before it" if tensor.start < end else "leaves a hole before it"
             raise InvalidModelError(f"the tensor {tensor.name[:100]!r} {fault}")
         end = tensor.end
     if end != size:
         raise InvalidModelError(f"the tensors end at {end}, and the file at {size}")
-    return Header({tensor.name: tensor for tensor in tensors}, metadata, begin)
+    return Header({tensor.name: tensor for tensor in described}, metadata, begin)
 
 
 def _exactly(read: ReadAt, offset: int, count: int) -> bytes:
@@ -92,6 +98,16 @@ def _exactly(read: ReadAt, offset: int, count: int) -> bytes:
     if len(data) != count:
         raise InvalidModelError(f"the file ends at {offset + len(data)}, within its header")
     return data
+
+
+def _weighed(raw: bytes, tensors: Budget | None) -> bytes:
+    """Return a header, unless it is too much to be parsed."""
+    count = max(raw.count(b"{") - 1, 0)  # each tensor is an object
+    if count > MAX_TENSORS or values_in(raw) > _MAX_VALUES:
+        raise InvalidModelError(f"the header has more than {MAX_TENSORS} tensors, or {_MAX_VALUES} values")
+    if tensors is not None and not tensors.take(count):
+        raise InvalidModelError(f"the headers have more than {tensors.most} tensors together")
+    return raw
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -22,17 +22,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from transferkit.content.budget import Budget, values_in
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.content.digest import Digest, Hasher
 from transferkit.errors import InvalidDigestError, NotFoundError, ProtocolError, RegistryError, TransferKitError
 from transferkit.protocol.hub_name import COMMIT, HubName
 
 ENDPOINT = "https://huggingface.co"
-MAX_INFO = 32 * 1024 * 1024  # bytes; it lists the names of all files, too
+MAX_INFO = 16 * 1024 * 1024  # bytes; it lists the names of all files, too
+_MAX_VALUES = 1_000_000  # of an answer's JSON; the name of a file takes two
 # Files and folders of one repository: the hub advises to stay below 100,000 files
 # (https://huggingface.co/docs/hub/storage-limits).
 MAX_ENTRIES = 200_000
 _LONGEST = 1024  # characters of a path; the path policy has the same
+_ALL_PATHS = 32 * 1024 * 1024  # characters of all paths; 160 for each
 _SHOWN = 100
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold half of a character, and no URL can
 
@@ -66,7 +69,8 @@ class Listing:
     """The files of a commit, page by page. ProtocolError: a page is none, or there is no end of entries."""
 
     files: list[HubFile] = field(default_factory=list)
-    _entries: int = 0
+    _entries: Budget = field(default_factory=lambda: Budget(MAX_ENTRIES))
+    _characters: Budget = field(default_factory=lambda: Budget(_ALL_PATHS))
     _paths: set[str] = field(default_factory=set)
 
     def add(self, raw: bytes) -> None:
@@ -74,14 +78,15 @@ class Listing:
         data = _json(raw)
         if not isinstance(data, list):
             raise ProtocolError("the hub's answer is no list of files")
-        if self._entries + len(data) > MAX_ENTRIES:
+        if not self._entries.take(len(data)):
             raise ProtocolError(f"the hub lists more than {MAX_ENTRIES} files and folders; refused")
         for file in list(_files(data)):
             if file.path in self._paths:
                 raise ProtocolError(f"the hub lists {file.path[:_SHOWN]!r} twice")
+            if not self._characters.take(len(file.path)):
+                raise ProtocolError(f"the hub lists paths of more than {_ALL_PATHS} characters together; refused")
             self._paths.add(file.path)
             self.files.append(file)
-        self._entries += len(data)
 
 
 def _files(entries: list[Any]) -> Iterator[HubFile]:
@@ -111,6 +116,8 @@ def _digest(path: str, lfs: Any) -> Digest:
 
 def _json(raw: bytes) -> Any:
     try:
+        if values_in(raw) > _MAX_VALUES:
+            raise ProtocolError(f"the hub's answer has more than {_MAX_VALUES} values; refused")
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the hub's answer is not JSON ({type(error).__name__})") from error

@@ -16,6 +16,10 @@ class RangeRefused(ProtocolError):
     """What came is not the range that was asked for; the content itself may still be had as one stream."""
 
 
+class VersionChanged(ProtocolError):
+    """A part is of another version of the content than the part that came first."""
+
+
 def check_content_range(value: str | None, *, start: int, end: int, total: int) -> None:
     """Raise RangeRefused unless a 206 brings what was asked for; ``end`` is inclusive, ``total`` the blob's size."""
     asked = f"asked for bytes {start}-{end}/{total}"

@@ -119,6 +119,7 @@ class Calls(Closing):
         elif about is not None:
             label, host = about.name.model, about.name.host
         with (
+            self._hosts.cleaned(),  # a path or a title may repeat what a peer was sent, too
             ExitStack() as held,
             shown(call.progress, label, ()) as progress,
             Operation(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import errno
 import os
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import MAX_MANIFEST, Manifest, parse
-from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError, StorageError
+from transferkit.errors import BlobNotFoundError, DigestMismatchError, InvalidManifestError
 from transferkit.models.reading import files_of, wants_config
 from transferkit.models.values import Contents
 from transferkit.names import Reference
@@ -27,8 +26,9 @@ from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk
 from transferkit.storage.linking import HARD, REFLINK, WAYS
+from transferkit.storage.lock import changes
 from transferkit.storage.pulled_folder import PulledFolder
 from transferkit.transfer.flow import WorkerFlow
 
@@ -105,23 +105,13 @@ def fill_folder(
         link,
         overwrite,
         lambda path: chosen(path, only, exclude),
+        version,
+        config,
     )
     if not job.operation.call(lambda flow: filling.look()):
-        job.operation.call(place.fill)
-        job.operation.call(lambda flow: filling.look())
-        filling.survey()
-        if link == HARD and cache is not None and filling.missing:
-            _check_one_disk(cache, place)
-        layers = filling.layers()
-        filling.fetch(layers, bring)
-        filling.unpack(layers)
-        filling.check()
-        filling.make()
-        job.operation.call(filling.name)
-        left = filling.left()
-        place.state.version, place.state.config = version, config
-        place.state.layers = {key: files for key, files in place.state.layers.items() if key in filling.keys}
-        job.operation.call(lambda flow: place.finish())
+        look = partial(changes, (place.staging if cache is None else cache.blobs).unfinished)
+        job.operation.call(lambda flow: place.fill(flow, look))
+        left = filling.fill(bring)
         place.close()
     else:
         filling.check()
@@ -255,24 +245,9 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, di
     options, disk = job.options, disk or (cache.disk if cache is not None else Disk())
     # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
-    rehash = options.rehash_existing
-    return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
-
-
-def _check_one_disk(cache: DiskCache, place: PulledFolder) -> None:
-    """See that a file of the cache may get a name in the folder, before it is fetched; StorageError: it may not."""
-    with disk_errors("looking at", place.path):
-        is_one = cache.disk.stat(_nearest(cache.blobs.path)).st_dev == cache.disk.stat(place.path).st_dev
-    if not is_one:
-        text = f"{cache.root} and {place.tree.path} are on two file systems, which no hard link joins"
-        raise StorageError(f'{text}; link="auto" takes what there is', errno=errno.EXDEV)
-
-
-def _nearest(path: str) -> str:
-    """Return a path, or the folder next to it from which it can be made."""
-    while not os.path.exists(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return path
+    durable, rehash = options.durable, options.rehash_existing
+    knows = cache.blobs.believes if cache is not None else None
+    return PulledFolder(folder, disk, durable=durable, resume_threshold=threshold, rehash=rehash, knows=knows)
 
 
 def _patterns(only: Only) -> Only:

@@ -13,7 +13,7 @@ from transferkit.content.graph import Document, Graph
 from transferkit.errors import ManifestNotFoundError
 from transferkit.models.facts import Facts, facts_of
 from transferkit.models.limits import broken_limits
-from transferkit.models.values import Contents, Entry, ModelFile, ReadAt
+from transferkit.models.values import Contents, Entry, ModelFile
 from transferkit.models.writing import FORMATS, draft
 from transferkit.names import Reference
 from transferkit.protocol.hub_name import HubName
@@ -22,12 +22,10 @@ from transferkit.registry.export import Only
 from transferkit.registry.folder_pull import FolderArguments, fill_folder
 from transferkit.registry.hub_files import Found, find
 from transferkit.registry.job import Job
-from transferkit.remote.ahead import Ahead
 from transferkit.remote.hub import HubFiles
 from transferkit.report import FolderReport
 from transferkit.storage.disk import Disk
 from transferkit.storage.tree import Tree
-from transferkit.transfer.flow import WorkerFlow
 
 
 @dataclass(slots=True)
@@ -50,7 +48,7 @@ class HubEnd:
 
     def document(self) -> Document:
         """Return the manifest that its files get. The same commit has the same one, byte for byte."""
-        found = find(self.job, self.name, self.only, self.exclude, with_heads=True)
+        found = find(self.job, self.name, self.only, self.exclude)
         self.source = found.source
         annotations = {
             "org.opencontainers.image.source": found.url,
@@ -75,15 +73,12 @@ class HubEnd:
 
 
 def _facts(job: Job, found: Found) -> Facts:
-    """Return what the headers of the weights say, nearly all of which has been read already."""
+    """Return what files say that are in memory, which were verified.
 
-    def reader(file: ModelFile, flow: WorkerFlow) -> ReadAt:
-        read = partial(found.source.read_at, _described(file), flow=flow)
-        return Ahead(read, file.size, found.heads.get(file.path, b""))
-
-    return job.operation.call(
-        lambda flow: facts_of({file.path: (reader(file, flow), file.size) for file in found.files})
-    )
+    Those of LFS are not read for it: a range of one is held to no digest, and who sends it could write the manifest.
+    """
+    readers = {file.path: (partial(found.source.kept_at, file.digest), file.size) for file in found.files}
+    return job.operation.call(lambda _: facts_of(readers))
 
 
 def _described(file: ModelFile) -> Descriptor:

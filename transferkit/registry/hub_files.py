@@ -26,14 +26,12 @@ from transferkit.registry.job import Job
 from transferkit.remote.hub import HubFiles, HubRepository
 from transferkit.storage.disk import disk_errors, is_file
 from transferkit.storage.tree import Tree
+from transferkit.storage.walk import is_left_out
 from transferkit.transfer.flow import WorkerFlow
 
 MIB = 1024 * 1024
 _KEPT = 16 * MIB  # bytes of a file that stays in memory; the hub wants what is larger than 10 MB in LFS
 _ALL_KEPT = 64 * MIB  # bytes of all of them
-_HEAD = 128 * 1024  # bytes of each file of weights that are read for its header, all at once
-_HEADS = 512  # files; more than any model has parts, and 64 MiB
-_WEIGHTS = (".safetensors", ".gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,6 @@ class Found:
     commit: str
     files: tuple[ModelFile, ...]
     source: HubFiles
-    heads: dict[str, bytes]
-    """How files of weights begin."""
     paths: frozenset[str]
     """Those of all files, wanted or not."""
 
@@ -61,13 +57,11 @@ def find(
     only: Only,
     exclude: Only,
     *,
-    with_heads: bool = False,
     there: Tree | None = None,
 ) -> Found:
     """Find out which files a repository has at a revision, and what is in those that are wanted.
 
-    What is not in LFS is read for that, but for what is ``there`` already; ``with_heads``, so is how files of weights
-    begin.
+    What is not in LFS is read for that, but for what is ``there`` already.
 
     Raises:
         NotFoundError: there is no such repository, or revision, or none of its files is wanted.
@@ -79,33 +73,34 @@ def find(
     repository = job.sites.hub(name)
     commit = job.operation.call(repository.commit)
     listed = _listed(job, repository, commit)
-    wanted = sorted((file for file in listed if chosen(file.path, only, exclude)), key=lambda file: file.path)
+    wanted = sorted(
+        (file for file in listed if not is_left_out(file.path) and chosen(file.path, only, exclude)),
+        key=lambda file: file.path,
+    )
     if not wanted:
         has = ", ".join(file.path for file in listed[:20])[:300] or "none"
         raise NotFoundError(f"no file of {name} is wanted; it has {has}")
-    for file in wanted:
-        check_title(file.path)
-    for problem in collisions(file.path for file in wanted):
-        raise InvalidNameError(problem)
+    job.operation.call(partial(_check_names, wanted))
     plain = [file for file in wanted if file.digest is None]
-    source, heads = HubFiles(repository, commit, wanted, _kept(plain)), dict[str, bytes]()
+    source = HubFiles(repository, commit, wanted, _kept(plain))
     if there is not None:
         _recognise(job, source, plain, there)
         plain = [file for file in plain if source.digest_of(file) is None]
 
-    def look(file: HubFile, flow: WorkerFlow) -> None:
-        if file.digest is None:
-            source.learn(file, flow)
-        else:
-            heads[file.path] = source.read_at(Descriptor(file.digest, file.size), 0, _HEAD, flow)
-
-    weights = [file for file in wanted if file.digest is not None and file.path.lower().endswith(_WEIGHTS)]
-    begun = weights[:_HEADS] if with_heads else []
-    size = sum(file.size for file in plain) + sum(min(file.size, _HEAD) for file in begun)
-    job.operation.each([*plain, *begun], look, total=size)
+    size = sum(file.size for file in plain)
+    job.operation.each(plain, source.learn, total=size)
     found = ((file, source.digest_of(file)) for file in wanted)
     files = tuple(ModelFile(path=file.path, digest=digest, size=file.size) for file, digest in found if digest)
-    return Found(repository.url, commit, files, source, heads, frozenset(file.path for file in listed))
+    return Found(repository.url, commit, files, source, frozenset(file.path for file in listed))
+
+
+def _check_names(files: Sequence[HubFile], flow: WorkerFlow) -> None:
+    """Raise InvalidNameError where some system would have another file, or one in the place of two."""
+    for file in files:
+        flow.check()
+        check_title(file.path)
+    for problem in collisions(file.path for file in files):
+        raise InvalidNameError(problem)
 
 
 def _recognise(job: Job, source: HubFiles, files: Sequence[HubFile], there: Tree) -> None:
@@ -117,7 +112,7 @@ def _recognise(job: Job, source: HubFiles, files: Sequence[HubFile], there: Tree
 
 
 def _may_be(file: HubFile, status: os.stat_result | None) -> bool:
-    return status is not None and is_file(status) and status.st_size == file.size <= _KEPT
+    return status is not None and is_file(status) and status.st_size == file.size
 
 
 def _read_there(source: HubFiles, there: Tree, file: HubFile, flow: WorkerFlow) -> None:

@@ -40,7 +40,7 @@ def open_tensors(
         files = TensorFiles(_tensor_files(contents, reference, only, exclude), cache, remote)
         # The index of a model (``model.safetensors.index.json``) is not asked: headers say the same, and are right.
         job.operation.each(files.files, files.open, total=sum(min(file.blob.size, GUESS) for file in files.files))
-    tensors = Tensors(files, str(reference), begin, require_verified=require_verified)
+        tensors = Tensors(files, str(reference), begin, require_verified=require_verified)
     if require_verified:
         tensors.prove()
     return tensors

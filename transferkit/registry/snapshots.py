@@ -30,7 +30,8 @@ def snapshot(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
         return path
     contents = files_of(manifest, config_of(job, manifest, cache, source) or None)  # first: it may have none
     is_alone = _wait(job, cache, f"snapshot.{digest.file_name}", graph.blobs)
-    path, is_kept = snapshots.find(digest), _is_kept(cache, reference, graph)
+    path = snapshots.find(digest) or job.operation.call(lambda flow: snapshots.examine(digest, flow))
+    is_kept = _is_kept(cache, reference, graph)
     if not offline and not (path and is_kept):
         job.hold(lambda flow: cache.lock(reference.name, flow))
         pulling.bring(job, cache, reference, graph, source)

@@ -15,14 +15,17 @@ from itertools import islice
 from operator import itemgetter
 from typing import TypeAlias
 
+from transferkit.content.budget import Budget
 from transferkit.content.chunk import MAX_CHUNK, Chunk, chunk_size
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Local
-from transferkit.errors import BlobNotFoundError, InvalidModelError, TransferKitError
+from transferkit.errors import BlobNotFoundError, InvalidModelError, ProtocolError, TransferKitError
 from transferkit.models.ranges import GAP, covering, cut, joined
 from transferkit.models.safetensors import Header, read_header
+from transferkit.protocol.ranges import VersionChanged
 from transferkit.registry.parts import Head, Part, Place, Wanted, read
+from transferkit.remote.body import BlobBody
 from transferkit.remote.mirrors import MirroredRepository
 from transferkit.remote.repository import Repository
 from transferkit.storage.cache import DiskCache
@@ -34,15 +37,17 @@ Source = Repository | MirroredRepository
 Listed: TypeAlias = "tuple[Chunk, Digest]"
 
 GUESS = 64 * 1024  # bytes: the header of a file of some 500 tensors comes with the first request
-MOST_HEADERS = 100_000_000  # bytes that all headers of a model have beyond that: the format's own limit for one
+MOST_HEADERS = 100_000_000  # bytes of all headers of a model, which become ten times as much and more
+MOST_TENSORS = 500_000  # of a model; those of 1T parameters have some 200,000
 MOST_LISTED = 16_384  # chunks of a file, some 300 bytes each
+MOST_LISTED_ALL = 262_144  # chunks of all files: 2 TB in chunks of 8 MiB; of further files no list is used
 LIST_ATTEMPTS = 3  # at a list of chunks, which can be done without
 
 
 class TensorFile:
     """A safetensors file of a model. What is known of it is set while it is opened, by one worker."""
 
-    __slots__ = ("blob", "chunks", "has_ranges", "head", "header", "is_local", "path", "seal")
+    __slots__ = ("blob", "chunks", "has_ranges", "head", "header", "is_changed", "is_local", "path", "seal", "versions")
 
     def __init__(self, path: str, blob: Descriptor) -> None:
         self.path = path
@@ -58,16 +63,20 @@ class TensorFile:
         self.header: Header | None = None
         self.seal: Digest | None = None
         """The digest of a header that came without a proof; whoever has proven it takes this away."""
+        self.versions: dict[str, str] = {}
+        """Which version (``ETag``) parts without a digest were of, by origin."""
+        self.is_changed = False
+        """Whether a part was of another one: then nothing more of it is read without a digest."""
 
     @property
     def is_verified(self) -> bool:
         """Whether the tensors that are read of it are held to a digest."""
         return bool(self.is_local or self.chunks)
 
-    @property
-    def header_size(self) -> int:
-        """How many bytes of its header are in memory, as bytes or as what they say, or are about to be."""
-        return self.header.data_start if self.header is not None else self.head.end if self.head is not None else 0
+    def check_version(self, version: tuple[str, str] | None) -> None:
+        """Take in what a part without a digest is of. VersionChanged: another version than what came before."""
+        if version is not None and self.versions.setdefault(*version) != version[1]:
+            raise VersionChanged(f"{version[0]} has another version of it")
 
     def parts(self, places: Sequence[Place], size: int | None) -> list[Part]:
         """Return what is asked for so that all places get their bytes: parts of ``size`` bytes, by default as
@@ -104,6 +113,8 @@ class TensorFiles:
         self.source = source
         self._registry = source.registry if isinstance(source, MirroredRepository) else source
         self._cache = cache
+        self._headers, self._tensors = Budget(MOST_HEADERS), Budget(MOST_TENSORS)
+        self._chunks = Budget(MOST_LISTED_ALL)
 
     def open(self, file: TensorFile, flow: WorkerFlow) -> None:
         """Make one attempt to find out where a file comes from, and to read its header.
@@ -117,11 +128,12 @@ class TensorFiles:
         if file.is_local is None:
             self.locate(file, flow)
         try:
-            header = read_header(partial(self._read_head, file, file.head, flow), file.blob.size)
+            header = read_header(partial(self._read_head, file, file.head, flow), file.blob.size, self._tensors)
         except InvalidModelError as error:
             raise InvalidModelError(f"{file.path} ({file.blob.digest.short}): {error}") from error
         if not file.is_local:
             file.seal = Digest.of(memoryview(file.head.data)[: header.data_start])
+        self._headers.take(header.data_start - file.head.end)  # what was read on a guess is given back
         file.header, file.head = header, None
 
     def locate(self, file: TensorFile, flow: WorkerFlow) -> None:
@@ -130,7 +142,8 @@ class TensorFiles:
         is_local = self._cache.exists(file.blob, flow=flow)
         flow.attempt = attempt
         if self.source is not None:
-            file.chunks = () if is_local else self._list(self.source, file, flow)
+            chunks = () if is_local else self._list(self.source, file, flow)
+            file.chunks = chunks if self._chunks.take(len(chunks) - len(file.chunks)) else ()
         elif not is_local:
             raise BlobNotFoundError(
                 f"{file.path} ({file.blob.digest.short}) is not in {self._cache.root}, and this is offline; pull the "
@@ -161,9 +174,10 @@ class TensorFiles:
 
     def _read_head(self, file: TensorFile, head: Head, flow: WorkerFlow, offset: int, count: int) -> bytes:
         """Return bytes of a file's beginning, and fetch those that have not come yet."""
-        head.end = max(head.end, min(max(offset + count, GUESS), file.blob.size))
-        if head.end > GUESS and sum(each.header_size for each in self.files) > MOST_HEADERS + GUESS * len(self.files):
+        end = max(head.end, min(max(offset + count, GUESS), file.blob.size))
+        if not self._headers.take(end - head.end):
             raise InvalidModelError(f"the headers of the model have more than {MOST_HEADERS} bytes together")
+        head.end = end
         self.fetch(file, head, flow, is_local=bool(file.is_local))
         return bytes(memoryview(head.data)[offset : offset + count])
 
@@ -180,11 +194,27 @@ class TensorFiles:
             self._fetch_local(file, wanted, flow)
             return
         chunk = Chunk(wanted.at, wanted.end - 1)
-        # A mirror need not be trusted: what nobody can verify comes from the registry itself.
-        source = self._registry if wanted.digest is None else self.source
-        with source.fetch_range(file.blob, chunk, flow=flow) as body:
-            file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
-            read(body, wanted, flow)
+        if wanted.digest is not None:
+            with self.source.fetch_range(file.blob, chunk, flow=flow) as body:
+                self._take(file, body, chunk, wanted, flow)
+            return
+        # A mirror need not be trusted: what nobody can verify comes from the registry itself, and all of one version.
+        try:
+            if file.is_changed:
+                raise VersionChanged("it was changed")
+            with self._registry.fetch_range(file.blob, chunk, flow=flow) as body:
+                file.check_version(body.version)
+                self._take(file, body, chunk, wanted, flow)
+        except VersionChanged as error:
+            file.is_changed = True
+            raise ProtocolError(
+                f"{file.path} ({file.blob.digest.short}): its bytes are of two versions ({error}), and no digest tells "
+                "which is right; pull the model, or open it again"
+            ) from error
+
+    def _take(self, file: TensorFile, body: BlobBody, chunk: Chunk, wanted: Wanted, flow: WorkerFlow) -> None:
+        file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
+        read(body, wanted, flow)
 
     def _fetch_local(self, file: TensorFile, wanted: Wanted, flow: WorkerFlow) -> None:
         flow.attempt = 0  # the cache is none of the host's business

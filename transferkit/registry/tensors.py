@@ -121,7 +121,8 @@ class Tensors(Closing, Mapping[str, Any]):
             raise TypeError(f"names is a list of names, such as [{names!r}]")
         wanted: dict[TensorFile, list[Place]] = {}
         made: dict[str, tuple[str, Array]] = {}
-        for name in dict.fromkeys(self._all() if names is None else names):
+        there = self._all()
+        for name in dict.fromkeys(there if names is None else names):
             file, found = self._find(name)
             array, memory = allocate(found.dtype, found.shape, found.end - found.start)
             wanted.setdefault(file, []).append((found.start, memory))
@@ -137,8 +138,11 @@ class Tensors(Closing, Mapping[str, Any]):
 
         Raises:
             KeyError: there is no such tensor.
+            TypeError: ``stop`` goes with a ``slice``.
             ValueError: it has no axis; or there is a step; or its rows do not begin at whole bytes (``F4``).
         """
+        if isinstance(start, slice) and stop is not None:
+            raise TypeError("a slice says where it stops: tensors.slice(name, slice(start, stop))")
         rows = start if isinstance(start, slice) else slice(start, stop)
         file, found = self._find(name)
         if not found.shape:
@@ -159,7 +163,7 @@ class Tensors(Closing, Mapping[str, Any]):
 
         VerificationError: ``require_verified``, and nobody can verify a file.
         """
-        self._check(self._files.files)
+        self._all()
         self._read({file: [] for file in self._files.files})
 
     def close(self) -> None:
@@ -183,10 +187,9 @@ class Tensors(Closing, Mapping[str, Any]):
         except KeyError:
             raise KeyError(f"{self._about} has no tensor {name!r}") from None
 
-    def _check(self, files: Iterable[TensorFile]) -> None:
-        """Raise VerificationError where a file cannot be verified, and has to be."""
-        unknown = [file.path for file in files if not file.is_verified] if self._require_verified else []
-        if unknown:
+    def _check(self, unknown: Sequence[str]) -> None:
+        """Raise VerificationError where there are files that nobody can verify, and they have to be."""
+        if unknown and self._require_verified:
             more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
             raise VerificationError(
                 f"nobody can verify the tensors of {', '.join(unknown[:3])}{more} in {self._about}: the cache has not "
@@ -204,11 +207,11 @@ class Tensors(Closing, Mapping[str, Any]):
                     raise
                 # A file of the cache has gone, or was changed: the registry has it still.
                 job.operation.each([file for file in wanted if file.is_local], self._files.locate)
-                self._check(wanted)
                 self._fetch(job, wanted)
 
     def _fetch(self, job: Job, wanted: Mapping[TensorFile, Sequence[Place]]) -> None:
         units: list[Unit] = []
+        unknown: list[str] = []
         headers: list[tuple[TensorFile, Digest, bytearray]] = []
         for file, places in wanted.items():
             if file.chunks and file.header is not None and (seal := file.seal) is not None:
@@ -217,7 +220,12 @@ class Tensors(Closing, Mapping[str, Any]):
                 places = [(0, memoryview(headers[-1][2])), *places]
             # Who has it in the cache reads it there: a part that is planned so is held to no chunk's digest.
             is_local = bool(file.is_local)
-            units += [(file, part, is_local) for part in file.parts(places, job.options.chunk_size)]
+            parts = file.parts(places, job.options.chunk_size)
+            # Another thread may find out meanwhile that a file is to come from elsewhere: what is planned here counts.
+            if not is_local and (not file.chunks or any(part.digest is None for part in parts)):
+                unknown.append(file.path)
+            units += [(file, part, is_local) for part in parts]
+        self._check(unknown)
         if units:
             total = sum(part.end - part.start for _, part, _ in units)
             job.operation.each(units, self._work, total=total)

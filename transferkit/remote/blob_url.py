@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
-from transferkit.errors import BlobNotFoundError, ConnectError, ProtocolError, RegistryError, SizeMismatchError
+from transferkit.errors import BlobNotFoundError, ConnectError, RegistryError, SizeMismatchError
 from transferkit.protocol.origin import Origin, redact, target_of
-from transferkit.protocol.ranges import RangeRefused
+from transferkit.protocol.ranges import RangeRefused, VersionChanged
 from transferkit.protocol.routes import EXPIRED
-from transferkit.remote.body import BlobBody, open_body
+from transferkit.remote.body import BlobBody, open_body, strong_tag
 from transferkit.remote.endpoint import Place
 from transferkit.remote.proof import WHOLE
 from transferkit.transport.flight import SingleFlight
@@ -23,8 +22,6 @@ from transferkit.transport.response import Response
 logger = logging.getLogger(__name__)
 
 _OK = (*WHOLE, 206, 412, 416)
-# RFC 9110 section 8.8.3; a weak one (W/"...") promises nothing about bytes, and If-Match never takes it.
-_STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +54,7 @@ class BlobURL:
     def fetch(self, chunk: Chunk, flow: Flow) -> BlobBody:
         """Open the bytes of ``chunk``, or all of the blob where the server sends that: its ``offset`` is 0 then.
 
-        Raises RangeRefused, SizeMismatchError, or ProtocolError: it is no blob, or (retryable) another version of it.
+        Raises RangeRefused, SizeMismatchError, or ProtocolError: it is no blob, or another version (VersionChanged).
         """
         send, target, response = self.endpoint.client.send, self.target, None
         if target is not None:
@@ -122,18 +119,19 @@ class BlobURL:
                 raise SizeMismatchError(text)
             raise RangeRefused(f"{self.subject}: {response.origin} refuses the bytes {chunk} of {size} (416)")
         # Or 412. Without If-Match from now on: mirrors with tags of their own would refuse again and again. Whether it
-        # was another version, the digest of the whole tells.
+        # was another version, the digest of the whole tells; whoever has none hears of it (registry.tensor_files).
         self.pins, target.etag = False, None
         text = f"{self.subject}: {response.origin} has another version of it now than for the first part"
-        raise ProtocolError(text, retryable=True)
+        raise VersionChanged(text, retryable=True)
 
     def check_version(self, target: Target, etag: str | None) -> bool:
         """Pin the first strong ``ETag`` of a target, and tell whether this one is the same."""
-        if etag is None or not self.pins or _STRONG.match(etag) is None:
+        tag = strong_tag(etag)
+        if tag is None or not self.pins:
             return True
         if target.etag is None:
-            target.etag = etag
-        return target.etag == etag
+            target.etag = tag
+        return target.etag == tag
 
     def follow(self, url: str) -> None:
         """Ask where the list says. A URL that was followed before is not gone back to: it may have expired."""

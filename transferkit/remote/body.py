@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from transferkit.remote.proof import is_page
 from transferkit.transport.response import Response
 
 _SMALL = 1024 * 1024  # bytes
+# RFC 9110 section 8.8.3; a weak one (W/"...") promises nothing about bytes, and If-Match never takes it.
+_STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{1,1024}"\Z')
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +25,8 @@ class BlobBody:
     close: Callable[[], None]
     offset: int
     length: int | None
+    version: tuple[str, str] | None = None
+    """The origin that it came from, and the strong ``ETag`` there, where it has one."""
 
     def __enter__(self) -> BlobBody:
         return self
@@ -48,7 +53,14 @@ def open_body(response: Response, start: int, end: int, descriptor: Descriptor) 
     readinto = response.readinto
     if response.status != 206 and "content-encoding" in response.headers and encoding_of(response):
         readinto = _proven(response, descriptor)
-    return BlobBody(readinto, response.close, start, end - start + 1)
+    tag = strong_tag(response.headers.get("etag"))
+    version = (response.origin, tag) if tag is not None else None
+    return BlobBody(readinto, response.close, start, end - start + 1, version)
+
+
+def strong_tag(said: str | None) -> str | None:
+    """Return the value of an ``ETag`` field, unless it is weak, or none."""
+    return said if said is not None and _STRONG.match(said) else None
 
 
 def encoding_of(response: Response) -> str:

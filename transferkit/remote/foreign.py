@@ -9,7 +9,10 @@ Source: OCI image specification v1.1, descriptor.md (``urls``) and layer.md (non
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Generator
+from dataclasses import replace
+from weakref import WeakSet
 
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
@@ -35,6 +38,10 @@ class ForeignLayers:
         self._source = source
         self._registry = registry
         self._abroad: set[Digest] = set()  # blobs that the registry does not have
+        self._served: dict[tuple[Digest, int], str] = {}  # which URL a body came from, by where that began
+        self._failures: dict[tuple[Digest, str], int] = {}
+        self._theirs: WeakSet[TransferKitError] = WeakSet()  # errors of foreign hosts
+        self._lock = threading.Lock()
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         if descriptor.digest not in self._abroad:
@@ -56,7 +63,9 @@ class ForeignLayers:
         return self._source.chunksums(descriptor, flow=flow)
 
     def concerns_all(self, error: TransferKitError) -> bool:
-        return self._source.concerns_all(error)
+        """Tell whether an error would be the same for every other content: never that of a foreign host."""
+        is_theirs = error in self._theirs or error.__cause__ in self._theirs
+        return not is_theirs and self._source.concerns_all(error)
 
     def _leave(self, descriptor: Descriptor, error: BlobNotFoundError) -> None:
         """Take in that the registry does not have a blob; without another place to ask, that is the end."""
@@ -65,29 +74,63 @@ class ForeignLayers:
         self._abroad.add(descriptor.digest)
 
     def _ask(self, descriptor: Descriptor, chunk: Chunk, flow: Flow) -> BlobBody:
-        """Open a part of a blob, or all of it where there are no ranges, at the first place that has it."""
-        client, digest = self._registry.client, descriptor.digest
-        whole = chunk.start == 0 and chunk.end >= descriptor.size - 1
-        refused: TransferKitError | None = None
-        for url in descriptor.urls:
+        """Open a part of a blob, or all of it where there are no ranges, at the first place that has it.
+
+        Places that have failed for this blob come last, however they did: refused, cut, or with other bytes.
+        """
+        digest, refused = descriptor.digest, list[TransferKitError]()
+        with self._lock:
+            before = self._served.pop((digest, chunk.start), None)
+        if before is not None:  # it came, and is asked for again: it was not the content
+            self._failed(digest, before)
+        for url in sorted(descriptor.urls, key=lambda url: self._failures.get((digest, url), 0)):
             try:
-                check_step(client.origin, url, previous=client.origin, allowed=client.options.storage_hosts)
-                request = Request(
-                    method="GET",
-                    url=url,
-                    ok=(200,) if whole else (200, 206),
-                    headers={} if whole else {"Range": f"bytes={chunk}"},
-                    subject=f"the foreign layer {digest.short}",
-                    missing=BlobNotFoundError,
-                    is_content=True,
-                    anonymous=True,
-                )
-                return open_body(client.send(request, flow), chunk.start, chunk.end, descriptor)
+                body = self._open(descriptor, url, chunk, flow)
             except CancelledError:
                 raise
             except TransferKitError as error:
                 flow.check()
                 logger.debug("the foreign layer %s is not to be had at %s: %s", digest.short, redact(url), error)
-                refused = refused or error
-        assert refused is not None
-        raise refused
+                self._failed(digest, url)
+                refused.append(error)
+                continue
+            with self._lock:
+                self._served[digest, chunk.start] = url
+            return self._watched(body, digest, url)
+        # Where one of them may have it later, that is tried.
+        theirs = next((error for error in refused if error.retryable), refused[0])
+        self._theirs.add(theirs)
+        raise theirs
+
+    def _open(self, descriptor: Descriptor, url: str, chunk: Chunk, flow: Flow) -> BlobBody:
+        client = self._registry.client
+        check_step(client.origin, url, previous=client.origin, allowed=client.options.storage_hosts)
+        whole = chunk.start == 0 and chunk.end >= descriptor.size - 1
+        request = Request(
+            method="GET",
+            url=url,
+            ok=(200,) if whole else (200, 206),
+            headers={} if whole else {"Range": f"bytes={chunk}"},
+            subject=f"the foreign layer {descriptor.digest.short}",
+            missing=BlobNotFoundError,
+            is_content=True,
+            anonymous=True,
+        )
+        return open_body(client.send(request, flow), chunk.start, chunk.end, descriptor)
+
+    def _watched(self, body: BlobBody, digest: Digest, url: str) -> BlobBody:
+        inner = body.readinto
+
+        def readinto(buffer: memoryview) -> int:
+            try:
+                return inner(buffer)
+            except TransferKitError:
+                self._failed(digest, url)
+                raise
+
+        return replace(body, readinto=readinto)
+
+    def _failed(self, digest: Digest, url: str) -> None:
+        """Take in that a place failed for a blob."""
+        with self._lock:
+            self._failures[digest, url] = self._failures.get((digest, url), 0) + 1

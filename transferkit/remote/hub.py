@@ -20,6 +20,7 @@ from transferkit.errors import (
     BlobNotFoundError,
     DeniedError,
     DigestMismatchError,
+    InvalidModelError,
     NotFoundError,
     RegistryError,
     SizeMismatchError,
@@ -175,6 +176,13 @@ class HubFiles(BlobSource):
             self._contents[digest] = bytes(content)
         self.know(file, digest)
 
+    def kept_at(self, digest: Digest, offset: int, count: int) -> bytes:
+        """Return bytes of a file that is in memory, verified. InvalidModelError: it is not there."""
+        content = self._contents.get(digest)
+        if content is None:
+            raise InvalidModelError(f"{digest.short} was not read")
+        return content[offset : offset + count]
+
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> BlobBody:
         content = self._contents.get(descriptor.digest)
         return super().fetch(descriptor, offset=offset, flow=flow) if content is None else _body(content, offset)
@@ -184,30 +192,6 @@ class HubFiles(BlobSource):
         if content is None:
             return super().fetch_range(descriptor, chunk, flow=flow)
         return _body(content[: chunk.end + 1], chunk.start)
-
-    def read_at(self, descriptor: Descriptor, offset: int, count: int, flow: Flow) -> bytes:
-        """Return so many bytes of a file from ``offset`` on, fewer at its end."""
-        end = min(offset + count, descriptor.size)
-        if end <= offset:
-            return b""
-        data = bytearray()
-        flow.counter.set_position(0)
-        with self.fetch_range(descriptor, Chunk(offset, end - 1), flow=flow) as body:
-            skipped = offset - body.offset  # the server has no ranges
-            flow.watch.start()
-            try:
-                while left := skipped or end - offset - len(data):
-                    read = body.readinto(flow.buffer[:left])
-                    if not read:
-                        raise SizeMismatchError(f"{descriptor.digest.short}: a part of it ends early", retryable=True)
-                    flow.moved(read)
-                    if skipped:
-                        skipped -= read
-                    else:
-                        data += flow.buffer[:read]
-            finally:
-                flow.watch.stop()
-        return bytes(data)
 
     def concerns_all(self, error: TransferKitError) -> bool:
         """Tell whether an error would be the same for every other file; a gated repository refuses them all."""

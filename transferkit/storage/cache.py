@@ -104,7 +104,7 @@ class DiskCache(Stack):
         self.pinned_manifests = PinnedManifests(self.root, self.blobs, durable=durable)
         """What is kept by its digest, without a name."""
         self._garbage = Garbage(self.blobs, (self._links, self.pinned_manifests), self._pins, clock)
-        self.snapshots = Snapshots(self.root, self.disk, durable=durable, clock=clock)
+        self.snapshots = Snapshots(self.root, self.disk, durable=durable, knows=self.blobs.believes, clock=clock)
         """Folders with the files of manifests."""
 
     @property

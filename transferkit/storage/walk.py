@@ -26,6 +26,11 @@ _MOST = 1_000_000  # entries that are looked at: links from folder to folder mul
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
+def is_left_out(path: str) -> bool:
+    """Tell whether a path in a folder is, or is in, what is never pushed or copied from there."""
+    return any(f"/{name}/" in f"/{path}/" for name in LEFT_OUT)
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file of a folder: its path there, with slashes; the absolute one without links; and its status."""
@@ -93,7 +98,7 @@ def walk(folder: str, disk: Disk, flow: Flow) -> Walk:
 def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Iterator[_Folder]:
     """Take in one entry of a folder that is open; yield it where it is a folder itself."""
     path, real = f"{parent.prefix}{name}", f"{parent.way[-1]}/{name}".lstrip("/")
-    if _is_left_out(path) or _is_left_out(real):
+    if is_left_out(path) or is_left_out(real):
         return
     status = disk.lstat(name, fd)
     if stat.S_ISLNK(status.st_mode):
@@ -103,7 +108,7 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
             reason = f"it is a link out of the folder, to {target[:300]!r}"
             found.refused.append(Refused(path, reason, is_folder=os.path.isdir(target)))
             return
-        if _is_left_out(real):
+        if is_left_out(real):
             return
         real = "" if real == "." else real
         try:
@@ -123,10 +128,6 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         found.refused.append(Refused(path[:_LONGEST], "its path is too long", is_folder=True))
     else:
         yield _Folder(f"{path}/", (*parent.way, real))
-
-
-def _is_left_out(path: str) -> bool:
-    return any(f"/{left_out}/" in f"/{path}/" for left_out in LEFT_OUT)
 
 
 def _listed(fd: int) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, TransferKitError
@@ -20,16 +19,12 @@ from transferkit.transport.hosts import Hosts
 from transferkit.transport.hub import HubToken
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
-from transferkit.transport.secrets import clean_error, parts_of_query
 
 logger = logging.getLogger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # One for a token that is missing, one for a token that ended while the request was under way.
 _CHALLENGES = 2
-
-
-_SIGNED = 256  # URLs; more requests than run at once
 
 
 def may_ask_abroad(request: Request, is_abroad: bool, response: Response) -> bool:
@@ -75,10 +70,9 @@ class Client:
         self.origin = Origin.of(self.base_url)
         self.options = hosts.options
         self._hosts = hosts
-        # Absolute URLs that were asked for, whose queries may be signatures: a peer may repeat them.
-        self._signed: deque[str] = deque(maxlen=_SIGNED)
         self._max_retry_after = (retry or RetryOptions()).max_retry_after
         self.host = hosts.at(self.origin, self._max_retry_after, insecure=insecure, mirror=mirror, hub=hub)
+        self._signed = self.host.signed
         self._exchange = self.host.exchange
         self._said = self._exchange.said_to(self.origin)
         self._wall_clock = wall_clock
@@ -229,19 +223,11 @@ class Client:
 
     def clean(self, error: TransferKitError) -> None:
         """Take what was sent as a secret out of an error, whose text may quote the peer."""
-        sent = [*self.host.authorizer.secrets(), *self._exchange.secrets()]
-        for stranger in tuple(self._hosts.strangers.values()):
-            sent += stranger.secrets()
-        clean_error(error, [*sent, *(part for url in tuple(self._signed) for part in parts_of_query(url))])
+        self._hosts.clean(error)
 
-    @contextmanager
-    def cleaned(self) -> Iterator[None]:
+    def cleaned(self) -> AbstractContextManager[None]:
         """Clean what is raised within."""
-        try:
-            yield
-        except TransferKitError as error:
-            self.clean(error)
-            raise
+        return self._hosts.cleaned()
 
     def locate(self, response: Response, location: str | None) -> str:
         """Return the absolute URL of an upload's ``Location``; ProtocolError: there is none, or it is refused."""

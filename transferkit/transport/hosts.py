@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import requests
 
 from transferkit.content.flow import Closing
-from transferkit.errors import ConnectError
+from transferkit.errors import ConnectError, TransferKitError
 from transferkit.names import API_HOSTS
 from transferkit.options import HostOptions, TransportOptions, check_hosts
 from transferkit.protocol.origin import Origin
@@ -26,7 +28,10 @@ from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.credentials import StoredCredentials
 from transferkit.transport.exchange import Exchange
 from transferkit.transport.hub import HubAuthorizer, HubToken
+from transferkit.transport.secrets import clean_error, parts_of_query
 from transferkit.transport.signing import KeyFile
+
+_SIGNED = 256  # URLs; more requests than run at once
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +42,8 @@ class Host:
     authorizer: Authorizer
     has_chunksums: bool | None = None
     """Whether it has lists of chunk digests at all, as its first answer says; ``None``: it was not asked."""
+    signed: deque[str] = field(default_factory=lambda: deque(maxlen=_SIGNED), repr=False)
+    """Absolute URLs that were asked for, whose queries may be signatures: a peer may repeat them."""
 
 
 class Hosts(Closing):
@@ -152,6 +159,23 @@ class Hosts(Closing):
             if origin not in self.strangers:
                 self.strangers[origin] = Authorizer(origin, self._ordinary, led_by=led_by, clock=self._clock)
             return self.strangers[origin]
+
+    def clean(self, error: TransferKitError) -> None:
+        """Take what any host was sent as a secret out of an error, whose text may quote a peer."""
+        hosts = tuple(self._hosts.values())
+        sent = [secret for host in hosts for secret in (*host.authorizer.secrets(), *host.exchange.secrets())]
+        sent += [secret for stranger in tuple(self.strangers.values()) for secret in stranger.secrets()]
+        sent += [part for host in hosts for url in tuple(host.signed) for part in parts_of_query(url)]
+        clean_error(error, sent)
+
+    @contextmanager
+    def cleaned(self) -> Iterator[None]:
+        """Clean what is raised within."""
+        try:
+            yield
+        except TransferKitError as error:
+            self.clean(error)
+            raise
 
     def close(self) -> None:
         """Close the connections; those of a user's session stay open."""

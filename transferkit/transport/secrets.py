@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from transferkit.errors import RegistryError, TransferKitError
+from transferkit.errors import IncompleteError, RegistryError, TransferKitError
 
 _MASK = "***"
 _PREFIX = 8  # characters of a secret that give it away
@@ -86,11 +86,15 @@ def clean(text: str, secrets: Iterable[str]) -> str:
 
 def clean_error(error: TransferKitError, secrets: Iterable[str]) -> None:
     """Take the secrets out of an error, and out of those that it came from."""
-    secrets = list(secrets)
+    secrets, seen = list(secrets), set[int]()
     current: BaseException | None = error
-    while isinstance(current, TransferKitError):
+    while isinstance(current, TransferKitError) and id(current) not in seen:
+        seen.add(id(current))
         current.args = tuple(clean(arg, secrets) if isinstance(arg, str) else arg for arg in current.args)
         if isinstance(current, RegistryError):
             for name in ("code", "message", "detail", "url"):
                 setattr(current, name, clean(getattr(current, name), secrets))
-        current = current.__cause__
+        if isinstance(current, IncompleteError):
+            for inner in current.failures.values():
+                clean_error(inner, secrets)
+        current = current.__cause__ or current.__context__

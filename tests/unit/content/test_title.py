@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from transferkit.content.descriptor import Descriptor
@@ -111,3 +113,15 @@ def test_all_collisions_are_told() -> None:
         "the title 'B' is a file and a folder",
         "the title 'z/Y' is a file and a folder",
     ] == list(collisions(titles))
+
+
+def test_deep_paths_are_compared_in_linear_time() -> None:
+    titles = [f"{number:06x}/" + "a/" * 508 + "a" for number in range(4000)]
+    began = time.process_time()
+    assert [] == list(collisions(titles))
+    assert time.process_time() - began < 1
+
+
+def test_a_folder_that_is_a_file_is_told_whatever_sorts_between_them() -> None:
+    titles = ["a", "a!", "a-b", "a.b", "a/b/c", "a0", "é", "é/x", "b/c/d", "b/c"]
+    assert ["a", "b/c", "é"] == sorted(problem.split("'")[1] for problem in collisions(titles))

@@ -182,3 +182,31 @@ def test_settings_without_bounds_are_not_read() -> None:
 @settings(max_examples=100)
 def test_any_files_have_facts(files: dict[str, bytes]) -> None:
     facts_of({name: reader(content) for name, content in files.items()})
+
+
+def test_headers_are_read_up_to_a_bound_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    file = safetensors_file({"w": tensor("F32", [1000], 0, 4000)}, bytes(4000))
+
+    def read(offset: int, count: int) -> bytes:
+        asked.append(count)
+        return file[offset : offset + count]
+
+    files = {f"{number}/model.safetensors": (read, len(file)) for number in range(40)}
+    assert "40K" == facts_of(files).param_size
+    whole = sum(asked)
+    asked.clear()
+    monkeypatch.setattr("transferkit.models.facts._MAX_READ", 500)
+    assert ("safetensors", None, "fp32") == (
+        (found := facts_of(files)).format,
+        found.param_size,
+        found.precision,
+    )
+    assert sum(asked) <= 500 < whole
+
+
+def test_tensors_are_counted_up_to_a_bound_for_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"m-0000{at}-of-00003.gguf": reader(quantized()) for at in (1, 2, 3)}
+    assert facts_of(files).param_size is not None
+    monkeypatch.setattr("transferkit.models.facts._MAX_TENSORS", 2)
+    assert Facts("gguf") == facts_of(files)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.models.build import gguf_file, pair, reader, text
+from transferkit.content.budget import Budget
 from transferkit.errors import InvalidModelError
 from transferkit.models.gguf import GGUFTensor, LongArray, read_header
 
@@ -196,3 +197,25 @@ def test_any_value_is_read_or_the_documented_error(values: list[tuple[int, int, 
         )
     )
     check(gguf_file([pair(str(number), kind, raw) for number, (kind, _, raw) in enumerate(values)]))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "value"),
+    [
+        (1, pair("k", 9, pack("<IQ", 9, 600_000) + pack("<IQ", 0, 0) * 600_000)),
+        (1, pair("k", 9, pack("<IQ", 9, 300_000) + (pack("<IQ", 0, 1) + b"\x01") * 300_000)),
+        (4, b"".join(pair(f"k{number}", 8, text(bytes(4 * 1024 * 1024))) for number in range(4))),
+    ],
+    ids=["empty arrays", "arrays of one", "texts"],
+)
+def test_what_is_kept_of_a_header_is_bounded(pairs: int, value: bytes) -> None:
+    file = b"GGUF" + pack("<IQQ", 3, 0, pairs) + value + bytes(64)
+    with pytest.raises(InvalidModelError, match="more metadata and names than are read"):
+        read_header(*reader(file))
+
+
+def test_tensors_of_several_files_are_counted_together() -> None:
+    tensors = Budget(3)
+    read_header(*reader(SMALL), tensors)
+    with pytest.raises(InvalidModelError, match="more than 3 tensors together"):
+        read_header(*reader(SMALL), tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from struct import pack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.models.build import reader, safetensors_file, tensor
+from transferkit.content.budget import Budget
 from transferkit.errors import InvalidModelError
 from transferkit.models.safetensors import BITS, Header, TensorInfo, read_header
 
@@ -80,7 +82,7 @@ def test_two_reads_are_made_and_none_of_the_data() -> None:
 HUGE = 2**63
 FAULTS: list[tuple[str, bytes]] = [
     ("8 bytes at least", b"1234567"),
-    ("safetensors allows 100000000", (100_000_001).to_bytes(8, "little") + b"{}"),
+    ("25000000 are read at most", (100_000_001).to_bytes(8, "little") + b"{}"),
     ("and the whole file 10", (3).to_bytes(8, "little") + b"{}"),
     ("does not begin with '{'", safetensors_file(b" {}")),
     ("does not begin with '{'", safetensors_file(b"[]")),
@@ -183,3 +185,36 @@ def test_any_document_is_a_header_or_the_documented_error(document: dict[str, An
 def test_a_header_with_one_byte_changed(place: int, byte: int) -> None:
     check(ATTENTION[:place] + bytes([byte]) + ATTENTION[place + 1 :])
     check(json.dumps({"a": byte}).encode())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":[' + b"[]," * 500_001 + b"1]}",
+        b'{"a":[' + b"{}," * 100_001 + b"1]}",
+        b'{"__metadata__":{' + b",".join(b'"%x":""' % number for number in range(1_000_001)) + b"}}",
+        b'{"a":{"dtype":"U8","data_offsets":[0,1],"shape":[' + b"1," * 1_000_000 + b"1]}}",
+    ],
+    ids=["lists", "objects", "pairs", "numbers"],
+)
+def test_a_header_that_would_become_too_much_is_not_parsed(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferkit.models.safetensors.json", None)
+    with pytest.raises(InvalidModelError, match="more than 100000 tensors, or 1000000 values"):
+        read_header(*reader(safetensors_file(raw, b"1")))
+
+
+def test_a_header_longer_than_is_read_is_refused_before_it_is_fetched() -> None:
+    def read(offset: int, count: int) -> bytes:
+        assert count == 8
+        return pack("<Q", 25_000_001)
+
+    with pytest.raises(InvalidModelError, match="25000001 bytes; 25000000 are read at most"):
+        read_header(read, 2**40)
+
+
+def test_tensors_of_several_files_are_counted_together() -> None:
+    file, tensors = safetensors_file({"a": tensor("U8", [0], 0, 0), "b": tensor("U8", [0], 0, 0)}), Budget(5)
+    assert 2 == len(read_header(*reader(file), tensors).tensors)
+    read_header(*reader(file), tensors)
+    with pytest.raises(InvalidModelError, match="more than 5 tensors together"):
+        read_header(*reader(file), tensors)

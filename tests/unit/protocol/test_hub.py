@@ -129,3 +129,24 @@ def test_whatever_bytes_come_there_is_the_documented_error_alone(raw):
             read(raw)
         except ProtocolError:
             continue
+
+
+def listed(path: str) -> bytes:
+    return json.dumps([{"type": "file", "path": path, "oid": 40 * "a", "size": 0}]).encode()
+
+
+def test_the_characters_of_all_paths_are_bounded(monkeypatch):
+    monkeypatch.setattr(hub, "_ALL_PATHS", 25)
+    listing = Listing()
+    listing.add(listed("a" * 20))
+    listing.add(listed("b" * 5))
+    with pytest.raises(ProtocolError, match="paths of more than 25 characters together"):
+        listing.add(listed("c"))
+
+
+@pytest.mark.parametrize("read", [read_commit, lambda raw: Listing().add(raw)])
+def test_an_answer_that_would_become_too_much_is_not_parsed(monkeypatch, read):
+    monkeypatch.setattr(hub, "json", None)
+    raw = b'{"sha":"' + b"a" * 40 + b'","siblings":[' + b"{}," * 500_000 + b"1]}"
+    with pytest.raises(ProtocolError, match="more than 1000000 values"):
+        read(raw)

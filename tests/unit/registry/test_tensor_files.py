@@ -16,7 +16,14 @@ from tests.functional.safetensors_files import safetensors_of
 from transferkit.content.chunk import MAX_CHUNK, Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.errors import BlobNotFoundError, CancelledError, ProtocolError, ReadError, SourceError
+from transferkit.errors import (
+    BlobNotFoundError,
+    CancelledError,
+    InvalidModelError,
+    ProtocolError,
+    ReadError,
+    SourceError,
+)
 from transferkit.models.ranges import GAP
 from transferkit.registry import tensor_files
 from transferkit.registry.parts import read
@@ -45,7 +52,7 @@ def listed(data: bytes, size: int):
 
 class Body:
     def __init__(self, data: bytes, offset: int, length: int) -> None:
-        self._data, self.offset, self.length = data, offset, length
+        self._data, self.offset, self.length, self.version = data, offset, length, None
 
     def readinto(self, buffer):
         count = min(len(buffer), len(self._data), 4000)
@@ -269,3 +276,44 @@ def test_only_what_is_missing_is_asked_for():
     part.at = 10
     files.fetch(file, part, WorkerFlow(), is_local=False)
     assert [] == source.asked
+
+
+def test_lists_of_chunks_are_bounded_for_all_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "MOST_LISTED_ALL", 9)
+    wanted = [TensorFile(f"{number}", BLOB) for number in range(4)]
+    files = TensorFiles(wanted, DiskCache(tmp_path), Source(DATA, listed(DATA, 300_000)))
+    for file in wanted:
+        files.locate(file, WorkerFlow())
+        files.locate(file, WorkerFlow())  # again, as where the cache has lost it: it is the same list
+    assert [4, 4, 0, 0] == [len(file.chunks) for file in wanted]
+
+
+def headed(tensors: int, size: int = 0) -> bytes:
+    data = ("U8", [size], bytes(size))
+    return safetensors_of({f"{number:0100}": ("U8", [0], b"") for number in range(tensors - 1)} | {"data": data})
+
+
+def opened(tmp_path, contents):
+    """Open files one after the other; return how many there were until one was refused."""
+    wanted, source = [TensorFile(f"{number}", blob_of(each)) for number, each in enumerate(contents)], Source(b"")
+    files = TensorFiles(wanted, DiskCache(tmp_path), source)
+    for number, (file, source.data) in enumerate(zip(wanted, contents, strict=True)):
+        try:
+            files.open(file, WorkerFlow())
+        except InvalidModelError:
+            return number
+    return len(contents)
+
+
+def test_short_headers_count_as_well_as_long_ones(tmp_path, monkeypatch):
+    """Each of them has come with the first request."""
+    content = headed(100, 100_000)
+    size = 8 + int.from_bytes(content[:8], "little")
+    monkeypatch.setattr(tensor_files, "MOST_HEADERS", 20 * size)
+    assert size < tensor_files.GUESS < 20 * size
+    assert 10 < opened(tmp_path, [content] * 30) <= 20
+
+
+def test_tensors_are_counted_over_all_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "MOST_TENSORS", 35)
+    assert 3 == opened(tmp_path, [headed(10)] * 5)

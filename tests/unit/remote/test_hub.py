@@ -18,6 +18,7 @@ from transferkit.errors import (
     BlobNotFoundError,
     DeniedError,
     DigestMismatchError,
+    InvalidModelError,
     NotFoundError,
     ProtocolError,
     ReadError,
@@ -140,19 +141,14 @@ def test_a_content_that_never_ends_is_left_after_its_size(
     assert flow.counter.progress <= len(flow.buffer)
 
 
-def test_parts_are_read(hub: ScriptedHub, files: Callable[..., HubFiles], flow: Flow) -> None:
-    source = files()
-    assert LARGE[10:30] == source.read_at(LARGE_BLOB, 10, 20, flow)
-    assert LARGE[-5:] == source.read_at(LARGE_BLOB, len(LARGE) - 5, 20, flow)
-    assert (b"", b"") == (source.read_at(LARGE_BLOB, len(LARGE), 1, flow), source.read_at(LARGE_BLOB, 0, 0, flow))
-    assert 0 == flow.watch.body
-
-
-def test_parts_are_read_also_where_there_are_no_ranges(
-    hub: ScriptedHub, files: Callable[..., HubFiles], flow: Flow
-) -> None:
-    hub.before_cdn = lambda request: answer(200, LARGE)
-    assert LARGE[1000:1020] == files().read_at(LARGE_BLOB, 1000, 20, flow)
+def test_what_is_in_memory_is_read_there_alone(hub: ScriptedHub, files: Callable[..., HubFiles], flow: Flow) -> None:
+    source = files([PLAIN.path])
+    source.learn(PLAIN, flow)
+    source.keep(b"a config")
+    assert b"con" == source.kept_at(Digest.of(b"a config"), 2, 3)
+    with pytest.raises(InvalidModelError, match="was not read"):
+        source.kept_at(LARGE_BLOB.digest, 0, 8)
+    assert [] == hub.cdn.requests
 
 
 def test_what_is_no_file_is_kept_beside_them(files: Callable[..., HubFiles], flow: Flow) -> None:

@@ -11,7 +11,7 @@ import requests
 
 from tests.unit.remote.rig import BLOB, WHERE, Flow, Source
 from transferkit.content.chunk import Chunk
-from transferkit.errors import ProtocolError, RegistryError, TransferKitError
+from transferkit.errors import IncompleteError, InvalidNameError, ProtocolError, RegistryError, TransferKitError
 from transferkit.options import TransportOptions
 from transferkit.remote.repository import Repository
 from transferkit.testing import RawRequest, answer, scripted_server
@@ -180,3 +180,21 @@ def test_a_signed_query_that_its_storage_repeats_is_in_no_error(place: str, secr
                 with pytest.raises(TransferKitError) as caught:
                     call()
                 assert_clean(caught.value)
+
+
+def test_what_an_error_came_from_and_the_failures_it_has_are_cleaned() -> None:
+    def failed(text: str) -> TransferKitError:
+        try:
+            try:
+                raise ProtocolError(f"first {TOKEN}")
+            except ProtocolError:
+                raise InvalidNameError(f"{text} {TOKEN}")  # noqa: B904
+        except InvalidNameError as error:
+            return error
+
+    error = IncompleteError(f"some failed: {TOKEN}", failures={"a": failed("second")})
+    error.__cause__ = failed("third")
+    error.__cause__.__cause__ = error  # in a circle
+    clean_error(error, [TOKEN])
+    found = [error, error.__cause__, error.failures["a"], error.failures["a"].__context__]
+    assert ["some failed: ***", "third ***", "second ***", "first ***"] == [str(each) for each in found]
