@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.manifest import Index, Manifest
-from transferkit.errors import SourceError
+from transferkit.errors import InvalidNameError, SourceError
 from transferkit.options import TransferOptions
 from transferkit.render.bars import progress_bar
 from transferkit.storage.directory import Directory
@@ -97,6 +97,7 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "manifest_media_type": (_is_a(str), "a text"),
 }
 _FOLDERS = ("dest_dir", "src_dir")
+_PATHS = (*_FOLDERS, "to", "folder")
 
 
 def check(**given: object) -> None:
@@ -104,11 +105,25 @@ def check(**given: object) -> None:
 
     Raises:
         TypeError: it says what is taken.
+        InvalidNameError: a path is empty, or one that no system takes.
     """
     for name, value in given.items():
         holds, taken = _TAKEN[name]
         if (value is not None or name in _FOLDERS) and not holds(value):
             raise TypeError(f"{name} is {taken}, not {_kind(value)}")
+        if value is not None and name in _PATHS:
+            _check_path(name, value)
+
+
+def _check_path(name: str, value: Any) -> None:
+    try:
+        raw = os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise InvalidNameError(f"{name} is no path: {os.fspath(value)!r} is not Unicode") from error
+    if not raw:
+        raise InvalidNameError(f'{name} is empty; the current folder is "."')
+    if b"\0" in raw:
+        raise InvalidNameError(f"{name} is no path: {os.fspath(value)!r} has a NUL")
 
 
 def descriptors_of(blobs: Blobs) -> list[Descriptor]:

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from transferkit.content.digest import Digest
+from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 
 # The specification's advice: host and name together in 255 characters. No component outgrows a file name then.
@@ -91,6 +91,7 @@ _LOCAL_HOST = re.compile(r"(?:localhost|.+:[0-9]{1,5})\Z", re.ASCII)
 _LONGEST = 593  # characters of a name: 350 of the host, 80 of each other part, and what stands between them
 _SCHEMES = ("http", "https", "https+insecure")
 _DROPPED = ("oci://", "docker://")  # what other tools write before a name
+_DIGESTS = tuple(f"{algorithm}{mark}" for algorithm in HEX_LENGTHS for mark in ":-")  # what begins as one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,8 +184,8 @@ DEFAULT_MASK = Name("registry.ollama.ai", "library", "_", "latest")
 class Reference:
     """What a user asks for: ``[scheme://]name[@digest]``. Immutable.
 
-    ``scheme`` is ``https`` where none was given, and ``has_scheme`` tells that. A reference by digest alone
-    (``@sha256:...``) has an empty name.
+    ``scheme`` is ``https`` where none was given, and ``has_scheme`` tells that; so does ``has_tag`` of the tag. A
+    reference by digest alone (``@sha256:...``) has an empty name.
 
     >>> str(Reference.parse("smollm:135m").name)
     'registry.ollama.ai/library/smollm:135m'
@@ -194,13 +195,14 @@ class Reference:
     name: Name
     digest: Digest | None = None
     has_scheme: bool = field(default=True, compare=False)
+    has_tag: bool = field(default=True, compare=False)
 
     @classmethod
     def parse(cls, text: str, mask: Name = DEFAULT_MASK) -> Reference:
         """Return the reference in a text, its name completed by ``mask``; ``oci://`` before it is dropped.
 
         Raises:
-            InvalidNameError: an unknown scheme, a digest that is none, a name that is none or incomplete.
+            InvalidNameError: an unknown scheme, a user name, a digest that is none, a name that is none or incomplete.
         """
         if not isinstance(text, str):
             raise InvalidNameError(f"invalid or missing name: {_quoted(text)}")
@@ -212,6 +214,12 @@ class Reference:
             raise InvalidNameError(
                 f"unsupported scheme: {_quoted(scheme)}: supported schemes are {', '.join(_SCHEMES)}"
             )
+        start = _behind_user(rest)
+        if start and "/" in rest[start:].partition("@")[0]:
+            shown = _quoted(rest[start:])
+            raise InvalidNameError(
+                f"a name has no user name or password: write {shown}, and pass auth=(user, password)"
+            )
         named, _, pinned = rest.rpartition("@") if "@" in rest else (rest, "", "")
         digest = None
         if pinned:
@@ -222,11 +230,17 @@ class Reference:
             if not digest.hex.strip("0"):
                 raise InvalidNameError(f"invalid digest: {_quoted(pinned)}")
         if digest is not None and not named:
-            return cls(scheme or "https", Name(), digest, bool(scheme))
-        name = Name.parse(named).merge(mask)
+            return cls(scheme or "https", Name(), digest, bool(scheme), has_tag=False)
+        written = Name.parse(named)
+        name = written.merge(mask)
         if not name.is_complete or not name._is_valid():
             raise InvalidNameError(f"invalid or missing name: {_quoted(named)}")
-        return cls(scheme or "https", name, digest, bool(scheme))
+        return cls(scheme or "https", name, digest, bool(scheme), bool(written.tag))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it means a digest, and no tag: the tag of ``name`` is one that nobody has written."""
+        return self.digest is not None and not self.has_tag
 
     def __str__(self) -> str:
         scheme = f"{self.scheme}://" if self.has_scheme else ""
@@ -265,7 +279,22 @@ def _split_name(text: str) -> Name:
     return Name(host, namespace, model, tag)
 
 
+def _behind_user(text: str) -> int:
+    """Return where a text goes on behind its last ``@`` that is not a digest's: 0, where there is none."""
+    end = len(text)
+    while (at := text.rfind("@", 0, end)) >= 0:
+        if not text.startswith(_DIGESTS, at + 1):
+            return at + 1
+        end = at
+    return 0
+
+
 def _quoted(text: object) -> str:
-    """Return a text in double quotes on one line, as Go's ``%q`` writes it; what is too long is cut."""
-    shown = (text if isinstance(text, str) else repr(text))[:_LONGEST]
+    """Return a text in double quotes on one line, as Go's ``%q`` writes it; what is too long is cut.
+
+    What may be a password is left out.
+    """
+    shown = text if isinstance(text, str) else repr(text)
+    start = _behind_user(shown)
+    shown = (f"***@{shown[start:]}" if ":" in shown[:start] else shown)[:_LONGEST]
     return json.dumps(shown, ensure_ascii=not shown.isprintable())

@@ -375,7 +375,7 @@ def test_with_rehash_no_earlier_call_is_believed(registry, tmp_path):
         file.write(b"X")
     state = tmp_path / "out" / ".transferkit" / "state.json"
     data = json.loads(state.read_bytes())
-    data["files"]["config.json"][4] = 0  # as if it had not noticed
+    data["files"]["config.json"][4] = path.stat().st_ctime_ns  # as if nobody could notice
     data["files"]["config.json"][2] = path.stat().st_mtime_ns
     assert status.st_ino == data["files"]["config.json"][3]
     state.write_text(json.dumps(data))
@@ -400,6 +400,57 @@ def test_where_a_blob_fails_the_folder_is_as_it_was(tmp_path):
         faults.set()
         registries.pull(name_in(registry), to=tmp_path / "out")
         assert {"a": b"2", "b": b"new"} == contents(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"only": "*.json"},
+        {"exclude": "*.bin"},
+        {"format": "oras"},
+        {"link": "hard"},
+        {"overwrite": True},
+        {"cache": None},
+    ],
+)
+def test_what_is_for_a_folder_is_refused_without_one(registry, tmp_path, keywords):
+    with client(tmp_path / "c") as registries, pytest.raises(TypeError, match="are for a folder: pass it as to="):
+        registries.pull(name_in(registry), **keywords)
+    assert 0 == len(registry.log)
+
+
+@pytest.mark.parametrize("link", ["hard", "reflink"])
+def test_without_a_cache_there_is_nothing_to_link_to(registry, tmp_path, link):
+    with client(tmp_path / "c") as registries, pytest.raises(TypeError, match=f"link='{link}' .* cache is None"):
+        registries.pull(name_in(registry), to=tmp_path / "out", cache=None, link=link)
+    assert 0 == len(registry.log)
+
+
+def test_a_folder_without_a_name_and_an_unknown_keyword_are_refused(registry, tmp_path):
+    with client(tmp_path / "c") as registries:
+        with pytest.raises(ValueError, match="to is empty"):
+            registries.pull(name_in(registry), to="")
+        with pytest.raises(TypeError, match=r"^pull\(\) got an unexpected keyword argument 'wrong'$"):
+            registries.pull(name_in(registry), to=tmp_path / "out", wrong=1)
+    assert 0 == len(registry.log)
+
+
+def test_no_hard_link_over_two_file_systems_is_told_before_anything_is_fetched(registry, tmp_path):
+    class TwoDisks(Disk):
+        def stat(self, path):
+            found = os.stat(path)
+            is_folder = path.startswith(str(tmp_path / "out"))
+            return os.stat_result((*found[:2], found.st_dev + is_folder, *found[3:]))
+
+    model_of(FILES).put(registry.url, WHERE)
+    registry.log.clear()
+    with client(tk.DiskCache(tmp_path / "c", disk=TwoDisks())) as registries:
+        with pytest.raises(tk.StorageError, match=r'are on two file systems.*link="auto" takes what there is'):
+            registries.pull(name_in(registry), to=tmp_path / "out", link="hard")
+        assert not any("/blobs/" in request.path for request in registry.log)
+        registries.pull(name_in(registry), to=tmp_path / "out")
+        registries.pull(name_in(registry), to=tmp_path / "out", link="hard")  # there is nothing to link
+    assert FILES == contents(tmp_path / "out")
 
 
 def test_it_is_announced_and_the_progress_ends_at_the_sum(registry, tmp_path):
@@ -452,6 +503,39 @@ def test_the_files_under_models_of_an_image(registry, tmp_path, zipped, cache):
     if not cache:
         assert {} == stored(tmp_path / "c")
         assert not any(path.stat().st_size > 40_000 for path in (tmp_path / "out").rglob("*"))
+
+
+@pytest.mark.parametrize("cache", ["cache", None], ids=["cache", "straight"])
+@pytest.mark.parametrize("whiteout", [".wh.models", ".wh..wh..opq", "models/.wh..wh..opq"])
+def test_an_image_that_removes_its_models_has_those_of_later_layers(registry, tmp_path, whiteout, cache):
+    layers = [{"models/old": b"old", "models/a/b": b"old"}, {whiteout: b""}, {"models/new": b"new"}]
+    image_of(*(tar_of(layer, zipped=True) for layer in layers)).put(registry.url, WHERE)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry), to=tmp_path / "out", **({} if cache else {"cache": None}))
+        assert {"new": b"new"} == contents(tmp_path / "out")
+        assert () == registries.pull(name_in(registry), to=tmp_path / "out").written
+
+
+def test_what_has_become_a_link_a_folder_or_a_file_in_a_later_layer_of_an_image(registry, tmp_path):
+    link = tarfile.TarInfo()
+    link.type, link.linkname = tarfile.SYMTYPE, "b.gguf"
+    below = {
+        "models/a.gguf": b"old",
+        "models/to-folder": b"old",
+        "models/to-file/x": b"old",
+        "models/to-link/x": b"old",
+    }
+    above = {"models/a.gguf": link, "models/b.gguf": b"new", "models/to-folder/x": b"new", "models/to-file": b"new"}
+    linked = tarfile.TarInfo()
+    linked.type, linked.linkname = tarfile.SYMTYPE, "to-folder"
+    above["models/to-link"] = linked
+    image_of(tar_of(below, zipped=True), tar_of(above, zipped=True)).put(registry.url, WHERE)
+    with client(tmp_path / "c") as registries:
+        registries.pull(name_in(registry), to=tmp_path / "out")
+        assert {"b.gguf": b"new", "to-folder/x": b"new", "to-file": b"new"} == contents(tmp_path / "out")
+        registry.log.clear()
+        assert () == registries.pull(name_in(registry), to=tmp_path / "out").written
+        assert ["GET v1"] == requests(registry)
 
 
 def test_only_some_files_of_a_packed_layer(registry, tmp_path):

@@ -184,9 +184,29 @@ def test_ollama_has_a_manifest_of_its_own_over_the_same_blobs(registry, folder, 
 
 
 def test_without_a_gguf_nothing_is_pushed_for_ollama(registry, folder, tmp_path):
+    hashed = []
     with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidModelError, match="GGUF"):
-        registries.push(name_in(registry), folder=folder, ollama=True)
-    assert 0 == len(registry.log)
+        registries.push(name_in(registry), folder=folder, ollama=True, progress=lambda *bytes: hashed.append(bytes))
+    assert (0, []) == (len(registry.log), hashed)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("model.gguf", b"", "'model.gguf' is empty, and is no GGUF file"),
+        ("model.gguf", b"hello", "'model.gguf' begins with b'hell', and is no GGUF file"),
+        ("mmproj.gguf", b"GGU", "'mmproj.gguf' begins with b'GGU', and is no GGUF file"),
+    ],
+)
+def test_what_is_only_called_gguf_is_refused_for_ollama(registry, folder, tmp_path, name, data, reason):
+    (folder / "model.gguf").write_bytes(gguf())
+    (folder / name).write_bytes(data)
+    hashed = []
+    with client(tmp_path / "c") as registries:
+        with pytest.raises(tk.InvalidModelError, match=reason):
+            registries.push(name_in(registry), folder=folder, ollama=True, progress=lambda *bytes: hashed.append(bytes))
+        assert (0, []) == (len(registry.log), hashed)
+        registries.push(name_in(registry), folder=folder)
 
 
 # -- signatures
@@ -418,9 +438,20 @@ def test_arguments_that_do_not_go_together(registry, folder, tmp_path):
         for wanted in ({"ollama": True}, {"only": "*"}, {"sign": lambda manifest: b""}, {"format": "oras"}):
             with pytest.raises(TypeError, match="cannot be without folder"):
                 registries.push(name, files=[folder / "empty"], **wanted)
-        for wanted in ({"folder": 3}, {"folder": folder, "ollama": 1}, {"folder": folder, "sign": b""}, {"wrong": 1}):
+        for wanted in ({"folder": 3}, {"folder": folder, "ollama": 1}, {"folder": folder, "sign": b""}):
             with pytest.raises(TypeError):
                 registries.push(name, **wanted)
+        with pytest.raises(TypeError, match=r"^push\(\) got an unexpected keyword argument 'wrong'$"):
+            registries.push(name, wrong=1)
+        with pytest.raises(TypeError, match=r"^plan_push\(\) got an unexpected keyword argument 'wrong'$"):
+            registries.plan_push(name, folder=folder, wrong=1)
+        with pytest.raises(TypeError, match="source and files are two things to push"):
+            registries.push(name, source=name, files=[folder / "empty"])
+        for wanted in ({"annotations": {"a": "b"}}, {"artifact_type": "application/x"}):
+            with pytest.raises(TypeError, match="a model of the cache is pushed as it is"):
+                registries.push(name, **wanted)
+        with pytest.raises(ValueError, match="folder is empty"):
+            registries.push(name, folder="")
         with pytest.raises(TypeError, match="only is a pattern"):
             registries.plan_push(name, folder=folder, only=3)
         with pytest.raises(tk.InvalidNameError, match="is pushed under a tag"):
@@ -454,6 +485,31 @@ def test_a_file_that_changes_while_it_is_sent_leaves_no_manifest(folder, tmp_pat
     faults.set(FaultRule(changing, method="PUT", path="/blobs/uploads/"))
     with running_registry(middleware=faults) as other, client(tmp_path / "c") as registries:
         with pytest.raises(tk.SourceError, match=f"{path} (changed while it was read|does not match its digest)"):
+            registries.push(name_in(other), folder=folder)
+        assert 404 == get(other.url, WHERE, "v1")[0]
+
+
+def test_a_file_that_changes_while_it_is_sent_and_gets_its_time_back_is_named(folder, tmp_path):
+    path = folder / "model.bin"
+    path.touch()
+    os.truncate(path, 32 * 2**20)
+    os.utime(path, (1, 1))
+    faults = HTTPFaults()
+
+    def changing(app):
+        def middle(environ, start_response):
+            if int(environ.get("CONTENT_LENGTH") or 0) > 1_000_000:
+                with path.open("r+b") as file:
+                    file.seek(31 * 2**20)
+                    file.write(b"X")
+                os.utime(path, (1, 1))
+            return app(environ, start_response)
+
+        return middle
+
+    faults.set(FaultRule(changing, method="PUT", path="/blobs/uploads/"))
+    with running_registry(middleware=faults) as other, client(tmp_path / "c") as registries:
+        with pytest.raises(tk.SourceError, match=f"{path} does not match its digest"):
             registries.push(name_in(other), folder=folder)
         assert 404 == get(other.url, WHERE, "v1")[0]
 

@@ -464,6 +464,11 @@ def test_what_is_wrong_or_missing_is_fetched_again_and_nothing_else(registry, tm
     assert all(name == content for name, content in stored(tmp_path / "c").items())
 
 
+def test_a_digest_without_a_tag_is_no_name_to_repair(tmp_path):
+    with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidNameError, match="has no tag"):
+        registries.repair(f"h.example/team/model@{digest_of(b'')}")
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_of_an_index_what_was_pulled_is_repaired(registry, tmp_path, named):
     one, two = (Model([content]).put(registry.url, WHERE, tag) for content, tag in ((b"1" * 99, "a"), (b"2", "b")))

@@ -231,7 +231,7 @@ print(failed)
 """
 
 
-LATE = """
+IMPORTS = """
 import transferkit.bulk
 before = set(sys.modules)
 globals()["download"]()
@@ -243,7 +243,7 @@ def test_a_call_imports_nothing_that_a_forked_child_would_wait_for(registry, mak
     """Python's lock of a module that another thread imports stays locked in a child, for ever."""
     blobs = make_blobs(tmp_path / "source", [1000, 2000])
     prepare(registry, blobs, tmp_path / "source", "download")
-    assert ("[]\n", "") == child(LATE, registry, blobs)
+    assert ("[]\n", "") == child(IMPORTS, registry, blobs)
 
 
 def test_no_child_hangs_whenever_a_process_forks(slow_registry, make_blobs, tmp_path, child, contents):

@@ -82,6 +82,45 @@ def test_a_new_version_is_another_folder(registry, model, tmp_path):
         assert old == registries.snapshot(f"{name_in(registry)}@{model.digest}")
 
 
+def test_what_is_asked_for_by_digest_takes_no_tag(registry, model, tmp_path):
+    pinned = f"{name_in(registry).removesuffix(':v1')}@{model.digest}"
+    model_of({"config.json": b"{new}"}).put(registry.url, WHERE, "latest")
+    with client(tmp_path / "c") as registries:
+        latest = registries.snapshot(name_in(registry, "latest"))
+        assert FILES == contents(registries.snapshot(pinned))
+        registries.pull(pinned)
+        registries.pull(pinned, to=tmp_path / "out")
+        assert ["latest"] == [os.path.basename(link) for link in links(tmp_path / "c")]
+        registries.pull(f"{name_in(registry)}@{model.digest}")  # a tag that somebody has written
+        assert ["latest", "v1"] == sorted(os.path.basename(link) for link in links(tmp_path / "c"))
+    with client(tmp_path / "c", offline=True) as offline:
+        assert latest == offline.snapshot(name_in(registry, "latest"))
+
+
+def test_gc_keeps_each_snapshot_that_was_asked_for_by_its_digest_until_that_is_unlinked(registry, model, tmp_path):
+    other = model_of({"config.json": b"{new}"}).put(registry.url, WHERE, "latest")
+    names = [f"{name_in(registry).removesuffix(':v1')}@{digest}" for digest in (model.digest, other.digest)]
+    with client(tmp_path / "c") as registries:
+        paths = [registries.snapshot(name) for name in names]
+        assert [] == registries.cache.gc(grace=0)
+        registry.log.clear()
+        assert paths == [registries.snapshot(name) for name in names]
+        assert 2 == len(registry.log)
+    with client(tmp_path / "c", offline=True) as offline:
+        Path(offline.cache.path(tk.Digest(model.digest))).unlink()  # as Ollama does that prunes its store
+        assert paths == [offline.snapshot(name) for name in names]
+        assert (True, False) == (offline.unlink(names[0]), offline.unlink(names[0]))
+        offline.cache.gc(grace=0)
+        assert [False, True] == [path.exists() for path in paths]
+
+
+def test_a_pull_by_digest_is_kept_for_a_grace(registry, model, tmp_path):
+    with client(tmp_path / "c") as registries:
+        registries.pull(f"{name_in(registry).removesuffix(':v1')}@{model.digest}")
+        assert [] == registries.cache.gc()
+        assert len(FILES) + 2 == len(registries.cache.gc(grace=0))
+
+
 def test_two_names_of_one_manifest_have_one_folder(registry, tmp_path):
     model_of(FILES).put(registry.url, WHERE, "v1", "latest")
     with client(tmp_path / "c") as registries:

@@ -24,6 +24,18 @@ MANIFEST = {
 }
 
 
+@pytest.mark.parametrize("name", ["dest_dir", "src_dir", "to", "folder"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("", 'empty; the current folder is "."'), ("a\0b", "has a NUL"), ("a\ud800", "is not Unicode")],
+)
+def test_a_path_that_no_system_takes_is_refused(name: str, value: str, reason: str) -> None:
+    with pytest.raises(tk.InvalidNameError, match=f"^{name} is .*{reason}"):
+        check(**{name: value})
+    check(**{name: Path()})  # the current folder
+    check(**{name: "a\udcff"})  # a name on a disk that is not UTF-8
+
+
 class MyTrace(tk.Trace):
     pass
 

@@ -112,6 +112,42 @@ def test_where_there_is_no_namespace_the_mask_gives_none() -> None:
     assert (name.repository, str(name)) == ("alpine", "localhost:5000/alpine:latest")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("oci://user:s3cret@h:5000/n/m:t", '"h:5000/n/m:t"'),
+        ("https://user:s3cret@h/n/m", '"h/n/m"'),
+        ("user:s3cret@h/n/m", '"h/n/m"'),
+        ("s3cret@h/n/m", '"h/n/m"'),
+        ("user:s3cr@t/s3cret@h/n/m", '"h/n/m"'),
+        (f"user:s3cret@h/n/m@sha256:{A}", f'"h/n/m@sha256:{A}"'),
+    ],
+)
+def test_a_user_name_is_refused_and_a_password_never_shown(text: str, shown: str) -> None:
+    with pytest.raises(InvalidNameError, match="has no user name or password") as caught:
+        Reference.parse(text)
+    assert "s3cret" not in str(caught.value)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["user:s3cret@h", f"user:s3cret@h@sha256:{A}", "user:s3cret@h://n/m", "ftp://user:s3cret@h/n", "user:s3cret@@"],
+)
+def test_no_error_shows_a_password(text: str) -> None:
+    for parse in (Reference.parse, Name.parse, Name.from_path):
+        with pytest.raises(InvalidNameError) as caught:
+            parse(text)
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digest", [f"sha256:{A}", f"sha512:{A}{A}"])
+def test_what_has_a_digest_and_no_tag_is_pinned(digest: str) -> None:
+    pinned = {text: Reference.parse(f"h/n/m{text}").is_pinned for text in ("", ":t", f"@{digest}", f":t@{digest}")}
+    assert {"": False, ":t": False, f"@{digest}": True, f":t@{digest}": False} == pinned
+    assert Reference.parse(f"m@{digest}", Name.parse("h/n/_:masked")).is_pinned
+
+
 @pytest.mark.parametrize("prefix", ["oci://", "docker://"])
 def test_what_other_tools_write_before_a_name_is_dropped(prefix: str) -> None:
     assert Reference.parse(f"{prefix}ghcr.io/org/m:v1") == Reference.parse("ghcr.io/org/m:v1")

@@ -89,5 +89,9 @@ def collisions(titles: Iterable[str]) -> Iterator[str]:
 
 
 def _folded(title: str) -> str:
-    """Return a title as a file system sees it that knows no case (Windows, macOS) and composes accents (macOS)."""
-    return unicodedata.normalize("NFC", title.casefold())
+    """Return a title as a file system sees it that knows no case (Windows, macOS) and no order of accents (macOS).
+
+    Source: The Unicode Standard, section 3.13, D145, "canonical caseless match". To fold case first is not enough: it
+    makes a letter of an accent (U+0345), which then keeps others from their order.
+    """
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", title).casefold())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -17,13 +17,14 @@ from transferkit.content.manifest import DOCKER_MANIFEST, Manifest
 from transferkit.errors import InvalidManifestError, InvalidModelError
 from transferkit.models.facts import Facts
 from transferkit.models.names import DOCKER_CONFIG, numbered, shard_of, shards
-from transferkit.models.values import Entry, ModelFile
+from transferkit.models.values import Entry, ModelFile, ReadAt
 
 PREFIX = "application/vnd.ollama.image."
 _WEIGHTS = ("projector", "adapter", "draft")  # GGUF files beside the model
 _TEXTS = ("template", "system", "params", "messages")  # files that Ollama has under these names
 _NAMED = ("tensor", "json")  # one file each, called by the descriptor's own field
 _KIND = re.compile(r"[a-z][a-z0-9._-]{0,40}\Z", re.ASCII)
+_MAGIC = b"GGUF"  # https://github.com/ggml-org/ggml, docs/gguf.md
 _SHARDS_SINCE = "0.35.0"  # the first Ollama that reads a model in shards; server/create_split_gguf.go
 
 
@@ -72,6 +73,14 @@ def layout(files: Sequence[ModelFile], facts: Facts) -> tuple[Manifest, bytes]:
         "layers": [{"mediaType": f"{PREFIX}{kind}", "digest": file.digest, "size": file.size} for kind, file in layers],
     }
     return Manifest(json.dumps(document, separators=(",", ":")).encode(), media_type=DOCKER_MANIFEST), config
+
+
+def check_weights(files: Mapping[str, tuple[ReadAt, int]]) -> None:
+    """See that the files which become weights are GGUF; InvalidModelError: one is not, and its client would fail."""
+    for path, (read, _) in files.items():
+        if _kind_for(path) in ("model", *_WEIGHTS) and (start := read(0, len(_MAGIC))) != _MAGIC:
+            found = f"begins with {start!r}" if start else "is empty"
+            raise InvalidModelError(f"{path[:200]!r} {found}, and is no GGUF file; Ollama takes no other weights")
 
 
 def _kind_of(layer: Descriptor) -> str:

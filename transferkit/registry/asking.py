@@ -34,7 +34,7 @@ class Asking(Calls):
         reference = self._reference(name)
         if self.offline:
             return local.resolve(self.cache, reference)
-        with self._job(Call(**call), reference) as job:
+        with self._job(Call.of("resolve", call), reference) as job:
             return job.document(job.site(reference), reference)
 
     def resolve_local(self, name: str) -> Document:
@@ -47,7 +47,7 @@ class Asking(Calls):
         if self.offline:
             same = (reference.name.host.lower(), reference.name.repository.lower())
             return [n.tag for n in self.cache.links() if (n.host.lower(), n.repository.lower()) == same]
-        with self._job(Call(**call), reference) as job:
+        with self._job(Call.of("tags", call), reference) as job:
             site = job.site(reference)
             return job.operation.call(lambda flow: list(site.repository.tags(flow=flow)))
 
@@ -55,7 +55,7 @@ class Asking(Calls):
         """Return the manifests that refer to a model (signatures, lists of parts), by default of every type."""
         reference = self._reference(name)
         self._check_online(f"ask what refers to {reference}")
-        with self._job(Call(**call), reference) as job:
+        with self._job(Call.of("referrers", call), reference) as job:
             site = job.site(reference)
             digest = reference.digest or job.document(site, reference).digest
             found = job.operation.call(lambda flow: list(site.repository.referrers(digest, flow=flow)))
@@ -69,12 +69,12 @@ class Asking(Calls):
         check(platform=platform)
         if is_hub_name(name):
             self._check_online(f"plan {name}")
-            with self._job(Call(**call), hub := HubName.parse(name), WORKERS_DOWN) as job:
+            with self._job(Call.of("plan", call), hub := HubName.parse(name), WORKERS_DOWN) as job:
                 return self.cache.plan(find(job, hub, None, None).blobs)
         reference, wanted = self._reference(name), platform or local_platform()
         if self.offline:
             return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
-        with self._job(Call(**call), reference) as job:
+        with self._job(Call.of("plan", call), reference) as job:
             site = job.site(reference)
             return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)
 
@@ -90,11 +90,17 @@ class Asking(Calls):
 
         The files are hashed, and remembered, so that the push does not hash them again. Raises as ``push`` does.
         """
-        target, (own, call) = self._target(name), split(keywords)
+        target, (own, call) = self._target(name), split("plan_push", keywords)
         wanted = FolderPush(folder=folder, annotations=annotations or {}, **own)
         with self._job(call, target, WORKERS_UP) as job:
             return plan_folder(job, self.cache, target, wanted)
 
     def unlink(self, name: str) -> bool:
-        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``."""
-        return self.cache.unlink(self._reference(name).name)
+        """Remove a name from the cache, without a request; ``False``: there was none. Its blobs stay until ``gc``.
+
+        ``name@sha256:...``, without a tag, removes no tag: the snapshot that was taken by that digest is kept no more.
+        """
+        reference = self._reference(name)
+        if reference.digest is not None and reference.is_pinned:
+            return self.cache.pinned_manifests.remove(reference.name, reference.digest)
+        return self.cache.unlink(reference.name)

@@ -55,6 +55,13 @@ class Call:
     def __post_init__(self) -> None:
         check(progress=self.progress, trace=self.trace, cancel=self.cancel, logger=self.logger)
 
+    @classmethod
+    def of(cls, method: str, keywords: Mapping[str, Any]) -> Call:
+        """Return the call of a method with these keywords; TypeError: it takes no such keyword."""
+        for name in keywords.keys() - Arguments.__annotations__.keys():
+            raise TypeError(f"{method}() got an unexpected keyword argument {name!r}")
+        return cls(**keywords)
+
 
 class Calls(Closing):
     """What the calls of one registry client share: its cache, its hosts and its options. Thread-safe."""

@@ -12,7 +12,7 @@ from transferkit.arguments import check, shown
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, local_platform
 from transferkit.content.manifest import Manifest
-from transferkit.errors import InvalidManifestError, ManifestNotFoundError
+from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import local, pulling, repairing
@@ -71,7 +71,8 @@ class Fetching(Asking):
     ) -> Document | FolderReport:
         """Pull a model into the cache, and return its manifest; of an index the one for ``platform``.
 
-        The name is linked when everything is in place; what is in place already is left, and stays whatever fails.
+        The name is linked when everything is in place; what is in place already is left, and stays whatever fails. With
+        a digest and no tag (``name@sha256:...``) nothing is linked, and ``gc`` leaves the blobs for its grace.
         ``platform`` is os/architecture[/variant], by default that of this machine; ``"all"`` pulls all of an index.
         With ``foreign``, layers that the registry does not have are fetched, without credentials, from the ``urls``
         that the manifest gives them; without it nobody asks there.
@@ -85,6 +86,7 @@ class Fetching(Asking):
         Hugging Face hub (:doc:`hub`).
 
         Raises:
+            TypeError: keywords for a folder without ``to``, or a ``link`` of files of a cache without one.
             InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
             InvalidManifestError: it is malformed, has no layers or files, or is an index with nothing for the platform.
             StorageError: a file in the folder was changed, or the disk refused.
@@ -92,7 +94,7 @@ class Fetching(Asking):
             TransferKitError, CancelledError: as for ``download``.
         """
         check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
-        used, arguments = self.cache if isinstance(cache, Own) else cache, Call(**call)
+        used, arguments = self.cache if isinstance(cache, Own) else cache, Call.of("pull", call)
         if is_hub_name(name):
             if to is None or format is not None or platform is not None:
                 raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
@@ -101,6 +103,9 @@ class Fetching(Asking):
             with self._job(arguments, hub := HubName.parse(name), WORKERS_DOWN) as job:
                 return pull_from_hub(job, hub, asked)
         reference, wanted = self._reference(name), platform or local_platform()
+        given = (only, exclude, format, link, overwrite, cache)
+        if to is None and given != (None, None, None, "auto", False, Own.CACHE):
+            raise TypeError("only=, exclude=, format=, link=, overwrite= and cache= are for a folder: pass it as to=")
         if to is not None:
             asked = FolderArguments(to, used, only, exclude, format, link, overwrite)
             with self._job(arguments, reference, WORKERS_DOWN) as job:
@@ -117,7 +122,8 @@ class Fetching(Asking):
         """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.
 
         It is made once, however many processes ask for it at the same time; the others wait, and see how far it is.
-        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last.
+        Of an index it is the manifest for ``platform``. Offline, it is what the name stood for at last. One that is
+        asked for by digest (``name@sha256:...``) is kept until ``unlink`` of that name; no tag changes.
 
         Raises:
             ManifestNotFoundError: there is no such model; or, offline, it is not in the cache.
@@ -125,7 +131,7 @@ class Fetching(Asking):
         """
         check(platform=platform)
         reference, wanted = self._reference(name), platform or local_platform()
-        with self._job(Call(**call), reference, WORKERS_DOWN) as job:
+        with self._job(Call.of("snapshot", call), reference, WORKERS_DOWN) as job:
             return Path(snapshot(job, self.cache, reference, wanted, offline=self.offline))
 
     def export(
@@ -147,11 +153,12 @@ class Fetching(Asking):
             TransferKitError, CancelledError: as for ``pull``.
         """
         check(only=only)
+        arguments = Call.of("export", call)
         manifest = self.pull(name, platform=platform, **call)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{name} is an index of several; export one of its platforms")
         layers = titled_layers(manifest, only)
-        with self._job(Call(cancel=call.get("cancel"), logger=call.get("logger"))) as job:
+        with self._job(Call(cancel=arguments.cancel, logger=arguments.logger)) as job:
             return job.operation.call(lambda flow: export(self.cache, layers, directory, flow))
 
     def open_tensors(
@@ -180,7 +187,7 @@ class Fetching(Asking):
         """
         check(platform=platform, only=only, exclude=exclude)
         reference = self._reference(name)
-        begin = partial(self._job, Call(**call), reference, WORKERS_DOWN)
+        begin = partial(self._job, Call.of("open_tensors", call), reference, WORKERS_DOWN)
         return open_tensors(
             self.cache,
             reference,
@@ -199,9 +206,13 @@ class Fetching(Asking):
 
         Raises:
             IncompleteError: something could not be fetched.
+            InvalidNameError: the name is a digest without a tag, which is no name in the cache.
         """
-        names = self.cache.links() if name is None else [self._reference(name).name]
-        arguments = Call(**call)
+        reference = None if name is None else self._reference(name)
+        if reference is not None and reference.is_pinned:
+            raise InvalidNameError(f"{name} has no tag, and repair goes by tags; repair() looks at all that has one")
+        names = self.cache.links() if reference is None else [reference.name]
+        arguments = Call.of("repair", call)
         bad: set[Digest] = set()
         with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
             of = None if name is None else names

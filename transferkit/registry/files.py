@@ -37,7 +37,6 @@ class FileSet:
         self._disk = disk
         self._index = index
         self._found: dict[Digest, FoundFile] = {}
-        self._readable: dict[str, FoundFile] = {}
 
     def take(self, found: Sequence[FoundFile], operation: Operation, *, then: int | None = None) -> None:
         """Take in files; those of which nothing is known are hashed, the largest first, and remembered.
@@ -67,12 +66,11 @@ class FileSet:
             digest = known[file.place]
             self.files.append(ModelFile(path=file.path, digest=digest, size=_size(file)))
             self._found.setdefault(digest, file)
-            self._readable[file.path] = file
 
     def _hash(self, file: FoundFile, flow: WorkerFlow) -> Digest:
         flow.counter.set_position(0)
         hasher, buffer, at = Digest.of(b"").hasher(), flow.buffer, 0
-        with self._opened(file) as fd, disk_errors("reading", file.place):
+        with _opened(file, self._disk) as fd, disk_errors("reading", file.place):
             while count := self._disk.preadv(fd, buffer, at):
                 flow.check()
                 hasher.update(buffer[:count])
@@ -84,35 +82,6 @@ class FileSet:
         digest = Digest(f"sha256:{hasher.hexdigest()}")
         self._index.add(file.place, status, digest)
         return digest
-
-    @contextmanager
-    def _opened(self, file: FoundFile) -> Iterator[int]:
-        """Open a file that is as it was found."""
-        fd = -1
-        try:
-            try:
-                fd = self._disk.open(file.place, follow=False)
-            except OSError as error:
-                raise SourceError(f"{file.place} cannot be read: {error.strerror}", errno=error.errno) from error
-            if not _is_same(self._disk.fstat(fd), file.status):
-                raise SourceError(f"{file.place} changed after it was found; push it again once it is complete")
-            yield fd
-        finally:
-            close_quietly(self._disk, fd)
-
-    def readers(self) -> dict[str, tuple[ReadAt, int]]:
-        """Return, by the path of each file, what reads parts of it, and its size."""
-        return {path: (self._reader(file), _size(file)) for path, file in self._readable.items()}
-
-    def _reader(self, file: FoundFile) -> ReadAt:
-        def read(offset: int, count: int) -> bytes:
-            data, at = memoryview(bytearray(min(count, max(0, _size(file) - offset)))), 0
-            with self._opened(file) as fd, disk_errors("reading", file.place):
-                while at < len(data) and (more := self._disk.preadv(fd, data[at:], offset + at)):
-                    at += more
-            return bytes(data[:at])
-
-        return read
 
     # -- a source
 
@@ -141,14 +110,48 @@ def look(title: str, path: str, disk: Disk) -> FoundFile:
         InvalidNameError: the title is no relative path of a file.
     """
     check_title(title)
-    place = os.path.realpath(path)
     try:
+        place = os.path.realpath(path)
         status = disk.stat(place)
+    except ValueError as error:  # a NUL, or half a character
+        raise SourceError(f"{path!r} is no path") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}", errno=error.errno) from error
     if not is_file(status):
         raise SourceError(f"{path} is not a file")
     return FoundFile(title, place, status)
+
+
+def readers(found: Iterable[FoundFile], disk: Disk) -> dict[str, tuple[ReadAt, int]]:
+    """Return, by the path of each file, what reads parts of it, and its size; SourceError where it has changed."""
+    return {file.path: (_reader(file, disk), _size(file)) for file in found}
+
+
+def _reader(file: FoundFile, disk: Disk) -> ReadAt:
+    def read(offset: int, count: int) -> bytes:
+        data, at = memoryview(bytearray(min(count, max(0, _size(file) - offset)))), 0
+        with _opened(file, disk) as fd, disk_errors("reading", file.place):
+            while at < len(data) and (more := disk.preadv(fd, data[at:], offset + at)):
+                at += more
+        return bytes(data[:at])
+
+    return read
+
+
+@contextmanager
+def _opened(file: FoundFile, disk: Disk) -> Iterator[int]:
+    """Open a file that is as it was found."""
+    fd = -1
+    try:
+        try:
+            fd = disk.open(file.place, follow=False)
+        except OSError as error:
+            raise SourceError(f"{file.place} cannot be read: {error.strerror}", errno=error.errno) from error
+        if not _is_same(disk.fstat(fd), file.status):
+            raise SourceError(f"{file.place} changed after it was found; push it again once it is complete")
+        yield fd
+    finally:
+        close_quietly(disk, fd)
 
 
 def titled(files: Files) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -21,11 +21,14 @@ from transferkit.content.title import check_paths
 from transferkit.errors import InvalidManifestError, InvalidNameError, StorageError
 from transferkit.models.values import Contents, Entry, Packing
 from transferkit.registry.folder_layers import is_image, is_whiteout, key_of, merged, named, packed
+from transferkit.registry.folder_naming import Made, give_names
+from transferkit.registry.folder_survey import Survey
 from transferkit.registry.job import Job
 from transferkit.remote.steady import SteadySource
 from transferkit.storage.cache import DiskCache
-from transferkit.storage.linking import COPY, HARD, Linking
-from transferkit.storage.pulled_folder import PulledFolder, Standing, check_own
+from transferkit.storage.disk import remove_quietly
+from transferkit.storage.linking import COPY, HARD, REFLINK, Linking, check_one_disk
+from transferkit.storage.pulled_folder import PulledFolder, check_own
 from transferkit.storage.tar_stream import TarStream
 from transferkit.storage.unpacking import Unpacked, UnpackedFile, unpack
 from transferkit.transfer.flow import WorkerFlow
@@ -38,16 +41,7 @@ Bring = Callable[[Sequence[Descriptor]], "tuple[int, int]"]
 """Brings blobs into the cache; returns how many bytes came, and of how many the progress has told."""
 
 _AT_ONCE = 8  # files that are hashed, copied or unpacked at once: more of them only wait for each other's disk
-
-
-@dataclass(slots=True)
-class Made:
-    """A file that waits for its name: ``source`` is its name among the unfinished files, or the path of a blob."""
-
-    source: str
-    is_path: bool
-    digest: Digest
-    way: str
+_AGAIN = 5  # times that all begins anew as somebody else was at the folder meanwhile
 
 
 @dataclass(slots=True)
@@ -62,14 +56,17 @@ class Filling:
     link: str
     overwrite: bool
     wanted: Callable[[str], bool]
+    version: str = ""
+    config: bytes = b""
     plain: dict[str, Descriptor] = field(default_factory=dict)
-    standing: dict[str, Standing] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
     moved: int = 0
-    _sizes: dict[str, int] = field(default_factory=dict)
+    survey: Survey = field(init=False)
     _base: int = 0  # bytes that the progress has told of
+    _left: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.survey = Survey(self.place, self.overwrite, self._each, self._is_shared)
         for entry in self.contents.entries:
             if entry.path:
                 check_own(entry.path)
@@ -79,20 +76,67 @@ class Filling:
             there = ", ".join(entry.path for entry in self.contents.entries)
             raise InvalidManifestError(f"no file of it is wanted; it has {there[:300]}")
 
+    def fill(self, bring: Bring | None) -> list[str]:
+        """Bring what is missing, and give all files their names; return what older versions have left.
+
+        Raises:
+            StorageError: somebody has changed a file, the disk refused, or others are at the folder all the time.
+        """
+        if (begun := self.place.state.begun) not in ("", self.version):
+            logger.warning("%s: the pull of %s did not end; files of it may be there", self.place.tree.path, begun)
+        for attempt in range(_AGAIN):
+            self.job.operation.call(lambda flow: self.look())
+            self._base += self.survey.judge(self.files)
+            layers = self.layers()
+            self.fetch(layers, bring if attempt == 0 else None)  # else it holds its locks already
+            self.unpack(layers)
+            self.check()
+            self.make()
+            if self.job.operation.call(self._name):
+                return self._left
+            logger.warning("somebody else was at %s meanwhile: it is looked at again", self.place.tree.path)
+            self._drop()
+        raise StorageError(
+            f"{self.place.tree.path} is changed by somebody else as fast as it is filled: see who that is",
+            errno=errno.EBUSY,
+        )
+
+    def _name(self, flow: WorkerFlow) -> bool:
+        return give_names(self.survey, self.made, self.version, flow, self._finish)
+
+    def _finish(self) -> None:
+        """Write down that the folder is whole."""
+        self._left = self.left()
+        state = self.place.state
+        state.version, state.config = self.version, self.config
+        state.layers = {key: files for key, files in state.layers.items() if key in self.keys}
+        self.place.finish()
+
+    def _drop(self) -> None:
+        """Make nothing of what waits for its name, and read the state anew."""
+        for made in self.made.values():
+            if not made.is_path:
+                remove_quietly(self.place.disk, self.place.unfinished.at(made.source), self.place.unfinished.fd)
+        self.made.clear()
+        self.place.read()
+
     # -- what is there
 
     def look(self) -> bool:
         """Look at what stands there, without a byte of it; ``True``: it is all that is wanted."""
         known = self._known()
         wanted = self._digests(known)
-        self.standing.clear()
-        self._stand(wanted)
-        return len(known) == len(packed(self.contents)) and set(self.standing.values()) <= {Standing.RIGHT}
+        self.survey.clear()
+        self.survey.look(wanted)
+        return len(known) == len(packed(self.contents)) and all(map(self.survey.is_right, wanted))
 
-    def _stand(self, wanted: Mapping[str, Digest]) -> None:
-        for path, status in self.place.tree.statuses(wanted).items():
-            self.standing[path] = self.place.standing(path, status, wanted[path])
-            self._sizes[path] = status.st_size if status is not None else 0
+    def _is_shared(self, digest: Digest, status: os.stat_result) -> bool:
+        """Tell whether a file is the blob of the cache itself, where a file of its own is asked for."""
+        if self.cache is None or self.link not in (COPY, REFLINK) or status.st_nlink == 1:
+            return False
+        with suppress(OSError):
+            return os.path.samestat(status, self.cache.disk.lstat(self.cache.blobs.blob_path(digest)))
+        return False
 
     def _known(self) -> list[tuple[Entry, dict[str, str]]]:
         """Return the packed layers whose files are known, all wanted ones among them, from an earlier call."""
@@ -113,40 +157,12 @@ class Filling:
                 found[path] = Digest(digest)
         return found
 
-    def survey(self) -> None:
-        """Hash what cannot be told by a look. StorageError: somebody has changed a file that would be replaced."""
-        self._judge(self.files)
-        self._check_conflicts(self.files)
-
-    def _judge(self, wanted: dict[str, Digest]) -> None:
-        unknown = [path for path in wanted if self.standing.get(path) is Standing.UNKNOWN]
-        size = sum(self._sizes[path] for path in unknown)
-        if unknown:
-            logger.info("%d files in %s are hashed, as they may be right", len(unknown), self.place.tree.path)
-
-        def judge(path: str, flow: WorkerFlow) -> None:
-            self.standing[path] = self.place.judge(path, wanted[path], flow)
-
-        self._each(unknown, judge, total=size)
-        self._base += size
-
-    def _check_conflicts(self, paths: Iterable[str]) -> None:
-        changed = [path for path in paths if self.standing.get(path) is Standing.CHANGED]
-        if changed and not self.overwrite:
-            listed = ", ".join(sorted(changed)[:20])
-            more = f" and {len(changed) - 20} more" if len(changed) > 20 else ""
-            raise StorageError(
-                f"{self.place.tree.path} has files that somebody else has put there or changed: {listed}{more}; they "
-                "were left, and nothing was replaced: move them away, or pass overwrite=True",
-                errno=errno.EEXIST,
-            )
-
     # -- what has to come
 
     @property
     def missing(self) -> dict[str, Descriptor]:
         """The files that are layers of their own, and not there."""
-        return {path: blob for path, blob in self.plain.items() if self.standing.get(path) is not Standing.RIGHT}
+        return {path: blob for path, blob in self.plain.items() if not self.survey.is_right(path)}
 
     def layers(self) -> list[Entry]:
         """Return the packed layers that have to be read: they are not known, or files of them are missing.
@@ -158,7 +174,7 @@ class Filling:
         broken = {
             key_of(entry)
             for path, (entry, digest) in merged(self.contents, known).items()
-            if digest and self.wanted(path) and self.standing.get(path) is not Standing.RIGHT
+            if digest and self.wanted(path) and not self.survey.is_right(path)
         }
         everything = packed(self.contents)
         needed = [entry for entry in everything if key_of(entry) not in there - broken]
@@ -173,6 +189,8 @@ class Filling:
             self.moved += self.job.fill(self.place.staging, plain, self.source).bytes if plain else 0
             self._base = sum(blob.size for blob in plain)
         elif blobs:
+            if plain and self.link == HARD:
+                check_one_disk(cache.disk, cache.blobs.path, self.place.path)
             self.job.hold(lambda flow: cache.pinned([blob.digest for blob in blobs]))
             moved, self._base = (bring or self._bring)(blobs)
             self.moved += moved
@@ -214,11 +232,10 @@ class Filling:
     def _settle(self, unpacked: dict[str, UnpackedFile]) -> None:
         """Tell which unpacked files are there already; the others wait for their names."""
         digests = {path: file.digest for path, file in unpacked.items()}
-        self._stand(digests)
-        self._judge(digests)
-        self._check_conflicts(unpacked)
+        self.survey.look(digests)
+        self._base += self.survey.judge(digests)
         for path, file in unpacked.items():
-            if self.standing[path] is not Standing.RIGHT:
+            if not self.survey.is_right(path):
                 self.made[path] = Made(file.name, False, file.digest, "unpacked")
 
     def check(self) -> None:
@@ -259,7 +276,7 @@ class Filling:
                 return
             store = self.cache.store_of(blob) if self.cache is not None else staged
             name, way = linking.make(blob, store, flow)
-            self.made[path] = Made(name, False, blob.digest, way)
+            self.made[path] = Made(name, False, blob.digest, way, store if way == HARD else None)
             if counted:
                 flow.counter.set_position(blob.size)
 
@@ -270,24 +287,6 @@ class Filling:
         with suppress(OSError):
             return os.stat(cache.blobs.path).st_dev != os.stat(self.place.path).st_dev
         return False
-
-    def name(self, flow: WorkerFlow) -> None:
-        """Give all files their names, and remember them. StorageError: the disk refused."""
-        place, unfinished = self.place, self.place.unfinished
-        place.state.placing = {path: made.digest for path, made in self.made.items()}
-        place.save()
-        try:
-            for path, made in sorted(self.made.items()):
-                flow.check()
-                folder = None if made.is_path else unfinished.fd
-                source = made.source if made.is_path else unfinished.at(made.source)
-                store = self.cache.blobs if made.way == HARD and self.cache is not None else None
-                with store.renamed(made.digest) if store is not None else nullcontext():
-                    place.take(path, source, folder, made.digest, shared=store is not None)
-        except BaseException:
-            with suppress(StorageError):
-                place.save()
-            raise
 
     @property
     def keys(self) -> set[str]:

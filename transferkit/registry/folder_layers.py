@@ -9,7 +9,7 @@ from transferkit.content.title import check_title
 from transferkit.errors import InvalidNameError
 from transferkit.models.values import Contents, Entry, Packing
 from transferkit.storage.pulled_folder import check_own
-from transferkit.storage.unpacking import Named
+from transferkit.storage.unpacking import Member, Named
 
 T = TypeVar("T")
 
@@ -27,21 +27,27 @@ def key_of(entry: Entry) -> str:
 def named(entry: Entry, contents: Contents, wanted: Callable[[str], bool]) -> Named:
     """Return what tells the path of a member of a layer, and whether it is wanted.
 
-    Of members outside of what is meant nothing is asked; any other one is an InvalidNameError where it leads elsewhere.
+    Of members outside of what is meant nothing is asked, but whether they take away all of it in an image; any other
+    one is an InvalidNameError where it leads elsewhere.
     """
     of_image = is_image(contents)
 
-    def name(member: str) -> tuple[str, bool] | None:
+    def name(member: str) -> Member | None:
         while member.startswith("./"):
             member = member[2:].lstrip("/")
         if of_image:
             member = member.lstrip("/")
         if entry.inside:
             if not member.startswith(f"{entry.inside}/"):
-                return None
+                return Member(_OPAQUE, False, _OPAQUE) if of_image and _covers(member, entry.inside) else None
             member = member[len(entry.inside) + 1 :]
         path = check_own(check_title(f"{entry.path}/{member}" if entry.path else member))
-        return path, wanted(path) and not (of_image and is_whiteout(path))
+        if not of_image:
+            return Member(path, wanted(path))
+        if is_whiteout(path):
+            return Member(path, False, path)
+        folder, slash, last = path.rpartition("/")
+        return Member(path, wanted(path), f"{folder}{slash}{_WHITEOUT}{last}")
 
     return name
 
@@ -49,7 +55,7 @@ def named(entry: Entry, contents: Contents, wanted: Callable[[str], bool]) -> Na
 def merged(contents: Contents, layers: Iterable[tuple[Entry, Mapping[str, T]]]) -> dict[str, tuple[Entry, T]]:
     """Return the files of layers that lie above each other, by path, with the layer that each is of.
 
-    Those of an image replace and remove files of the layers below.
+    Those of an image replace and remove files of the layers below; a file may become a folder, and a folder a file.
 
     Raises:
         InvalidNameError: two layers that are none of an image have the same file.
@@ -57,13 +63,12 @@ def merged(contents: Contents, layers: Iterable[tuple[Entry, Mapping[str, T]]]) 
     of_image = is_image(contents)
     found: dict[str, tuple[Entry, T]] = {}
     for entry, files in layers:
-        for path in files if of_image else ():
-            if is_whiteout(path):
-                _remove(found, path)
+        if of_image:
+            _cover(found, files)
         for path, file in files.items():
             if of_image and is_whiteout(path):
                 continue
-            if path in found and not of_image:
+            if path in found:
                 raise InvalidNameError(f"two layers have the file {path[:200]!r}")
             found[path] = (entry, file)
     return found
@@ -79,12 +84,40 @@ def is_whiteout(path: str) -> bool:
     return path.rpartition("/")[2].startswith(_WHITEOUT)
 
 
-def _remove(found: dict[str, tuple[Entry, T]], whiteout: str) -> None:
-    """Remove what a whiteout stands for: a file, or a folder with all that is in it."""
-    folder, slash, name = whiteout.rpartition("/")
-    gone = folder if name == _OPAQUE else f"{folder}{slash}{name.removeprefix(_WHITEOUT)}"
-    for path in [path for path in found if path == gone or path.startswith(f"{gone}/" if gone else "")]:
-        del found[path]
+def _cover(found: dict[str, tuple[Entry, T]], files: Iterable[str]) -> None:
+    """Remove from the layers below what the files and whiteouts of a layer stand for or cover."""
+    gone: set[str] = set()  # with all that is below it
+    emptied: set[str] = set()
+    folders: set[str] = set()
+    for path in files:
+        (emptied if _is_opaque(path) else gone).add(_target(path))
+        folders.update(_above(path))
+    for path in list(found):
+        above = _above(path)
+        if path in gone or path in folders or not gone.isdisjoint(above) or not emptied.isdisjoint(above):
+            del found[path]
+
+
+def _covers(member: str, inside: str) -> bool:
+    """Tell whether a member of a layer takes away, or takes the place of, a folder of the layers below."""
+    target = _target(member)
+    return bool(member) and f"{inside}/".startswith(f"{target}/" if target else "")
+
+
+def _target(path: str) -> str:
+    """Return what a whiteout stands for; a file stands for itself."""
+    folder, slash, name = path.rpartition("/")
+    return folder if name == _OPAQUE else f"{folder}{slash}{name.removeprefix(_WHITEOUT)}"
+
+
+def _is_opaque(path: str) -> bool:
+    return path.rpartition("/")[2] == _OPAQUE
+
+
+def _above(path: str) -> list[str]:
+    """Return the folders that a path is in, from the top, which is the empty path."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts))]
 
 
 def packed(contents: Contents) -> list[Entry]:

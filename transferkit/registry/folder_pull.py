@@ -27,7 +27,8 @@ from transferkit.registry.sites import Site
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
-from transferkit.storage.linking import WAYS
+from transferkit.storage.linking import HARD, REFLINK, WAYS
+from transferkit.storage.lock import changes
 from transferkit.storage.pulled_folder import PulledFolder
 from transferkit.transfer.flow import WorkerFlow
 
@@ -44,7 +45,7 @@ class Own(enum.Enum):
 class FolderArguments:
     """What ``Registry.pull`` takes for a folder; ``cache`` is the one that is used, if any.
 
-    TypeError, ValueError: ``cache`` is none, or there is no such ``link``.
+    TypeError, ValueError: ``cache`` is none, or there is no such ``link``, or none without a cache.
     """
 
     to: str | os.PathLike[str]
@@ -60,6 +61,8 @@ class FolderArguments:
             raise TypeError(f"cache is a DiskCache or None, not {type(self.cache).__name__}")
         if self.link not in (*WAYS, NO_LINK):
             raise ValueError(f"link is one of {', '.join((*WAYS, NO_LINK))}, not {self.link!r}")
+        if self.cache is None and self.link in (HARD, REFLINK):
+            raise TypeError(f"link={self.link!r} makes files of those of a cache, and cache is None")
 
 
 def fill_folder(
@@ -102,21 +105,13 @@ def fill_folder(
         link,
         overwrite,
         lambda path: chosen(path, only, exclude),
+        version,
+        config,
     )
     if not job.operation.call(lambda flow: filling.look()):
-        job.operation.call(place.fill)
-        job.operation.call(lambda flow: filling.look())
-        filling.survey()
-        layers = filling.layers()
-        filling.fetch(layers, bring)
-        filling.unpack(layers)
-        filling.check()
-        filling.make()
-        job.operation.call(filling.name)
-        left = filling.left()
-        place.state.version, place.state.config = version, config
-        place.state.layers = {key: files for key, files in place.state.layers.items() if key in filling.keys}
-        job.operation.call(lambda flow: place.finish())
+        look = partial(changes, (place.staging if cache is None else cache.blobs).unfinished)
+        job.operation.call(lambda flow: place.fill(flow, look))
+        left = filling.fill(bring)
         place.close()
     else:
         filling.check()
@@ -250,8 +245,9 @@ def _place(job: Job, folder: str | os.PathLike[str], cache: DiskCache | None, di
     options, disk = job.options, disk or (cache.disk if cache is not None else Disk())
     # Whatever may come in chunks must survive an interruption: this is never above the threshold for chunks.
     threshold = min(options.resume_threshold, options.chunk_threshold + 1)
-    rehash = options.rehash_existing
-    return PulledFolder(folder, disk, durable=options.durable, resume_threshold=threshold, rehash=rehash)
+    durable, rehash = options.durable, options.rehash_existing
+    knows = cache.blobs.believes if cache is not None else None
+    return PulledFolder(folder, disk, durable=durable, resume_threshold=threshold, rehash=rehash, knows=knows)
 
 
 def _patterns(only: Only) -> Only:

@@ -15,19 +15,22 @@ from typing import Any
 
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor, unique
+from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import Manifest
 from transferkit.content.title import check_title, collisions
 from transferkit.errors import InvalidNameError, ProtocolError, RegistryError, SourceError
-from transferkit.models.facts import facts_of
+from transferkit.models.facts import UNKNOWN, Facts, facts_of
 from transferkit.models.limits import broken_limits
+from transferkit.models.ollama import check_weights
+from transferkit.models.values import ModelFile
 from transferkit.models.writing import FORMATS, Draft, draft, ollama_draft
 from transferkit.names import Reference, check_reference
 from transferkit.registry.artifacts import EMPTY, InMemory
 from transferkit.registry.call import Arguments, Call
 from transferkit.registry.export import Only, chosen
-from transferkit.registry.files import FileSet
+from transferkit.registry.files import FileSet, readers
 from transferkit.registry.job import Job
 from transferkit.registry.pushing import hashed, noted
 from transferkit.registry.signing import Sign, Signature, sign_manifest
@@ -51,12 +54,11 @@ class PushArguments(Arguments, total=False):
     sign: Sign | None
 
 
-def split(keywords: PushArguments) -> tuple[dict[str, Any], Call]:
-    """Return the keywords that go with ``folder``, and those of each call. TypeError: there is no such keyword."""
+def split(method: str, keywords: PushArguments) -> tuple[dict[str, Any], Call]:
+    """Return the keywords of a method that go with ``folder``, and those of each call. TypeError: it takes no such."""
     names = PushArguments.__annotations__.keys() - Arguments.__annotations__.keys()
     own = {name: value for name, value in keywords.items() if name in names}
-    call: dict[str, Any] = {name: value for name, value in keywords.items() if name not in names}
-    return own, Call(**call)
+    return own, Call.of(method, {name: value for name, value in keywords.items() if name not in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,12 +168,23 @@ def _prepare(job: Job, cache: DiskCache, target: Reference, wanted: FolderPush, 
     tag, created = target.name.tag, _created()
     second = check_reference(f"{tag}-ollama") if wanted.ollama else ""
     found = job.operation.call(lambda flow: _find(wanted, cache.disk, flow))
+    parts = readers(found, cache.disk)
+
+    def drafted(files: Sequence[ModelFile], facts: Facts) -> dict[str, Draft]:
+        first = draft(files, format=wanted.format, facts=facts, annotations=wanted.annotations, created=created)
+        return {tag: first, **({second: ollama_draft(files, facts)} if second else {})}
+
+    # First with digests of the paths: what makes no model is refused before 80 GB are hashed.
+    named = [
+        ModelFile(path=file.path, digest=Digest.of(file.path.encode()), size=file.status.st_size) for file in found
+    ]
+    drafted(named, UNKNOWN)
+    if second:
+        job.operation.call(lambda flow: check_weights(parts))
     sizes = {file.place: file.status.st_size for file in found} if is_sent else {}
     files = hashed(job, cache, found, then=sum(sizes.values()))
-    facts = job.operation.call(lambda flow: facts_of(files.readers()))
-    first = draft(files.files, format=wanted.format, facts=facts, annotations=wanted.annotations, created=created)
-    drafts = {tag: first, **({second: ollama_draft(files.files, facts)} if second else {})}
-    return _Model(files, drafts)
+    facts = job.operation.call(lambda flow: facts_of(parts))
+    return _Model(files, drafted(files.files, facts))
 
 
 def _find(wanted: FolderPush, disk: Disk, flow: Flow) -> list[FoundFile]:

@@ -18,9 +18,9 @@ def resolve(cache: DiskCache, reference: Reference) -> Document:
     """Return what a reference stands for. ManifestNotFoundError: it is not in the cache."""
     if reference.digest is None:
         return parse(cache.manifest(reference.name))
-    raw = linked(cache, reference.name)
-    if raw is not None and Digest.of(raw, reference.digest.algorithm) == reference.digest:
-        return parse(raw)
+    for raw in (linked(cache, reference.name), cache.pinned_manifests.find(reference.name, reference.digest)):
+        if raw is not None and Digest.of(raw, reference.digest.algorithm) == reference.digest:
+            return parse(raw)
     try:
         return parse(cache.read(reference.digest))
     except LookupError as error:

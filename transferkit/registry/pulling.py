@@ -18,7 +18,7 @@ _AGAIN = 3  # times that blobs are fetched which somebody has removed meanwhile
 
 
 def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, foreign: bool = False) -> Graph:
-    """Bring all that a reference leads to into the cache, and link it; return it.
+    """Bring all that a reference leads to into the cache, and link the tag that it names, if any; return it.
 
     Whoever pulls the same name waits until another process has done it. Raises as ``Registry.pull`` does. ``foreign``:
     layers that the registry does not have are fetched from where the manifest says.
@@ -39,7 +39,10 @@ def source_of(site: Site, *, foreign: bool) -> Fetcher:
 
 
 def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source: Fetcher) -> int:
-    """Bring the blobs of a graph into the cache, and link its root; return how many bytes were moved."""
+    """Bring the blobs of a graph into the cache, and link its root; return how many bytes were moved.
+
+    Where the reference has a digest and no tag nothing is linked: its documents are blobs then.
+    """
     job.hold(lambda flow: cache.pinned(graph.digests))
     blobs, moved = graph.blobs, 0
     job.announce(graph)
@@ -51,7 +54,8 @@ def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source
         raise StorageError(f"{cache.root} loses blobs as fast as they are stored; who removes them?")
     for document in graph.documents:
         keep(cache, document)
-    cache.link(reference.name, graph.root.digest)
+    if not reference.is_pinned:
+        cache.link(reference.name, graph.root.digest)
     cache.blobs.flush()
     return moved
 

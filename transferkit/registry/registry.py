@@ -70,7 +70,7 @@ class Registry(Fetching):
             TransferKitError, CancelledError: as for ``upload``.
         """
         check(source=source, files=files, artifact_type=artifact_type, annotations=annotations)
-        target, (own, call) = self._target(name), split(keywords)
+        target, (own, call) = self._target(name), split("push", keywords)
         if folder is not None:
             if source is not None or files is not None or artifact_type is not None:
                 raise TypeError("folder is pushed alone: without source, files and artifact_type")
@@ -79,6 +79,10 @@ class Registry(Fetching):
                 return push_folder(job, self.cache, target, wanted, call.logger)
         if own:
             raise TypeError(f"{' and '.join(own)} cannot be without folder")
+        if source is not None and files is not None:
+            raise TypeError("source and files are two things to push; pass one of them")
+        if files is None and (artifact_type is not None or annotations is not None):
+            raise TypeError("a model of the cache is pushed as it is; artifact_type and annotations are for files")
         with self._job(call, target, WORKERS_UP) as job:
             if files is not None:
                 return pushing.push_files(job, self.cache, files, target, artifact_type, annotations or {}).root
@@ -112,7 +116,7 @@ class Registry(Fetching):
             TransferKitError, CancelledError: as for ``pull`` and ``push``.
         """
         check(only=only, exclude=exclude, format=format)
-        arguments, origin = Call(**call), HubName.parse(source) if is_hub_name(source) else self._end(source)
+        arguments, origin = Call.of("copy", call), HubName.parse(source) if is_hub_name(source) else self._end(source)
         if not isinstance(origin, HubName) and (only, exclude, format) != (None, None, None):
             raise TypeError("only=, exclude= and format= are for a repository of the hub; of a registry all is copied")
         destination = self._end(target)

@@ -26,14 +26,17 @@ def snapshot(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
         raise InvalidManifestError(f"{reference} is an index of several; take a snapshot of one of its platforms")
     snapshots, digest = cache.snapshots, manifest.digest
     path = snapshots.find(digest)
-    if path and (offline or _is_named(cache, reference, graph)):
+    if path and (offline or _is_kept(cache, reference, graph)):
         return path
     contents = files_of(manifest, config_of(job, manifest, cache, source) or None)  # first: it may have none
     is_alone = _wait(job, cache, f"snapshot.{digest.file_name}", graph.blobs)
-    path, is_named = snapshots.find(digest), _is_named(cache, reference, graph)
-    if not offline and not (path and is_named):
+    path = snapshots.find(digest) or job.operation.call(lambda flow: snapshots.examine(digest, flow))
+    is_kept = _is_kept(cache, reference, graph)
+    if not offline and not (path and is_kept):
         job.hold(lambda flow: cache.lock(reference.name, flow))
         pulling.bring(job, cache, reference, graph, source)
+    if reference.is_pinned and not is_kept:
+        cache.pinned_manifests.add(reference.name, graph.root.digest, graph.root.raw)
     if path:
         return path
     job.hold(lambda flow: cache.pinned(graph.digests))
@@ -60,6 +63,8 @@ def _wait(job: Job, cache: DiskCache, what: str, blobs: Sequence[Descriptor]) ->
     return alone[0]
 
 
-def _is_named(cache: DiskCache, reference: Reference, graph: Graph) -> bool:
-    """Tell whether a name leads to a graph, and keeps its snapshot from being collected."""
+def _is_kept(cache: DiskCache, reference: Reference, graph: Graph) -> bool:
+    """Tell whether what was asked for leads to a graph here, and keeps its snapshot from being collected."""
+    if reference.is_pinned:
+        return cache.pinned_manifests.find(reference.name, graph.root.digest) == graph.root.raw
     return pulling.linked(cache, reference.name) == graph.root.raw

@@ -22,6 +22,8 @@ from transferkit.remote.source import BlobSource
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
 
+_WRONG = 400  # DIGEST_INVALID among others: OCI distribution specification v1.1, "Error Codes"
+
 
 class Repository(BlobSource):
     """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``PartPusher`` and home of manifests.
@@ -79,6 +81,10 @@ class Repository(BlobSource):
                     session = session.send(upload)
                 except StartAgain as again:
                     session = upload.session(again.args[0])
+                except errors.RegistryError as error:
+                    if error.status == _WRONG:
+                        upload.doubt()
+                    raise
         return session
 
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:

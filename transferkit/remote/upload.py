@@ -17,7 +17,7 @@ from typing import Any
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
-from transferkit.content.interfaces import Body, Fetcher, Notes, Outcome, Seekable, Shared
+from transferkit.content.interfaces import Body, Fetcher, Local, Notes, Outcome, Seekable, Shared
 from transferkit.errors import (
     CancelledError,
     NotFoundError,
@@ -218,6 +218,15 @@ class Upload:
         if isinstance(self._content, Shared):
             self._content.seek(self.descriptor.size, flow=self.flow)
             self._content.confirm()
+
+    def doubt(self) -> None:
+        """Look once more at a file that was sent without a look at its bytes: SourceError, where it has changed.
+
+        Who puts back the time of a file that he has changed is found out here.
+        """
+        if isinstance(self._content, Local):
+            self._close()
+            self.seek(self.descriptor.size)
 
     def _close(self) -> None:
         if self._content is not None:

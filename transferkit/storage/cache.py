@@ -26,6 +26,7 @@ from transferkit.storage.folder import OpenFolder
 from transferkit.storage.garbage import GRACE, Garbage, reachable
 from transferkit.storage.links import Links
 from transferkit.storage.lock import patient_lock
+from transferkit.storage.pinned_manifests import PinnedManifests
 from transferkit.storage.pins import Pins
 from transferkit.storage.snapshots import Snapshots
 from transferkit.storage.stack import Stack
@@ -100,8 +101,10 @@ class DiskCache(Stack):
         self._clock = clock
         self._links = Links(self.root, self.disk)
         self._pins = Pins(self.blobs, clock)
-        self._garbage = Garbage(self.blobs, self._links, self._pins, clock)
-        self.snapshots = Snapshots(self.root, self.disk, durable=durable, clock=clock)
+        self.pinned_manifests = PinnedManifests(self.root, self.blobs, durable=durable)
+        """What is kept by its digest, without a name."""
+        self._garbage = Garbage(self.blobs, (self._links, self.pinned_manifests), self._pins, clock)
+        self.snapshots = Snapshots(self.root, self.disk, durable=durable, knows=self.blobs.believes, clock=clock)
         """Folders with the files of manifests."""
 
     @property
@@ -221,7 +224,7 @@ class DiskCache(Stack):
         return self._pins.holding(digests)
 
     def gc(self, *, grace: float = GRACE, dry_run: bool = False) -> list[Entry]:
-        """Remove the blobs of this store that no manifest of it names, and snapshots of no name; return them.
+        """Remove the blobs of this store that no manifest of it names, and snapshots of none; return them.
 
         Those that were written within ``grace`` seconds, and those that a running pull needs, stay.
 

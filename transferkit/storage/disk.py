@@ -168,6 +168,19 @@ class Disk:
     def rename(self, source: str, target: str, folder: int | None = None, *, into: int | None = None) -> None:
         os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder if into is None else into)
 
+    def rename_new(self, source: str, target: str, folder: int | None = None, *, into: int | None = None) -> None:
+        """Rename a file to a name that nothing has; ``FileExistsError``: something has it.
+
+        A process that ends meanwhile leaves both names.
+        """
+        place = folder if into is None else into
+        os.link(source, target, src_dir_fd=folder, dst_dir_fd=place, follow_symlinks=False)
+        os.unlink(source, dir_fd=folder)
+
+    def can_write(self, folder: int) -> bool:
+        """Tell whether files can be made in an open folder, as far as its mode and the file system say it."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=os.access in os.supports_effective_ids)
+
     def open_append(self, path: str, folder: int | None = None) -> int:
         """Open a file, or a new one, for lines that are added to its end; never through a symbolic link."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -23,10 +23,7 @@ DURABLE = "-"  # in the place of a boot: the data was synced
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One file that was found right: its content, and what its status was then.
-
-    A ``changed`` (the ctime in ns) of 0 is not looked at: a file with several names gets another one with each of them.
-    """
+    """One file that was found right: its content, and what its status was then; ``changed`` is its ctime in ns."""
 
     digest: Digest
     size: int
@@ -36,16 +33,13 @@ class Row:
     boot: str
 
     @classmethod
-    def of(cls, digest: Digest, status: os.stat_result, boot: str, *, shared: bool = False) -> Row:
-        """Return the row of a file; ``shared``: others have names for it as well."""
-        changed = 0 if shared else status.st_ctime_ns
-        return cls(digest, status.st_size, status.st_mtime_ns, status.st_ino, changed, boot)
+    def of(cls, digest: Digest, status: os.stat_result, boot: str) -> Row:
+        """Return the row of a file with this status."""
+        return cls(digest, status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns, boot)
 
     def fits(self, status: os.stat_result) -> bool:
         """Tell whether the file with this status is the one that the row speaks of, unchanged."""
-        return (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size, self.modified, self.inode) and (
-            self.changed in (0, status.st_ctime_ns)
-        )
+        return self == Row.of(self.digest, status, self.boot)
 
 
 @dataclass(slots=True)
@@ -57,35 +51,40 @@ class FolderState:
     rows: dict[str, Row] = field(default_factory=dict)
     """Files by path; those of older versions too, while they are there."""
     placing: dict[str, Digest] = field(default_factory=dict)
-    """What files were about to become when the process ended: content that nobody but us has put there."""
+    """What files are that have no row, or were about to become: content that nobody but us has put there."""
+    begun: str = ""
+    """The version whose files were about to get their names when a process ended; "" where none was."""
     layers: dict[str, dict[str, str]] = field(default_factory=dict)
     """The files of packed layers, by path: their digests, "" for those that nobody wanted."""
     config: bytes = b""
     """The config of a manifest without which its files have no names."""
 
     @classmethod
-    def load(cls, folder: OpenFolder, boot: str | None) -> FolderState:
-        """Read the state; rows of another boot are left out."""
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            data = json.loads(folder.disk.read_file(folder.at(NAME), _LIMIT, folder.fd))
+    def load(cls, folder: OpenFolder, boot: str | None, name: str = NAME) -> FolderState:
+        """Read the state; of rows of another boot the digests are left."""
+        with suppress(OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError):
+            data = json.loads(folder.disk.read_file(folder.at(name), _LIMIT, folder.fd))
             if data["format"] == _VERSION:
+                found = {
+                    path: Row(Digest(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]), str(row[5]))
+                    for path, row in data["files"].items()
+                }
+                rows = {path: row for path, row in found.items() if row.boot in (DURABLE, boot)}
+                others = {path: row.digest for path, row in found.items() if path not in rows}
                 return cls(
                     version=str(data["version"]),
-                    rows={
-                        path: Row(Digest(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]), row[5])
-                        for path, row in data["files"].items()
-                        if row[5] in (DURABLE, boot)
-                    },
-                    placing={path: Digest(digest) for path, digest in data["placing"].items()},
+                    rows=rows,
+                    placing={**others, **{path: Digest(digest) for path, digest in data["placing"].items()}},
+                    begun=str(data.get("begun", "")),
                     layers={
                         layer: {path: Digest(digest) if digest else "" for path, digest in files.items()}
                         for layer, files in data["layers"].items()
                     },
-                    config=base64.b64decode(data["config"]),
+                    config=base64.b64decode(data["config"], validate=True),
                 )
         return cls()
 
-    def save(self, folder: OpenFolder, *, durable: bool) -> None:
+    def save(self, folder: OpenFolder, name: str = NAME, *, durable: bool) -> None:
         """Write the state, whole or not at all; ``OSError``."""
         rows = {
             path: [row.digest, row.size, row.modified, row.inode, row.changed, row.boot]
@@ -96,7 +95,8 @@ class FolderState:
             "version": self.version,
             "files": rows,
             "placing": self.placing,
+            "begun": self.begun,
             "layers": self.layers,
             "config": base64.b64encode(self.config).decode("ascii"),
         }
-        folder.replace(NAME, json.dumps(data, separators=(",", ":")).encode(), durable=durable)
+        folder.replace(name, json.dumps(data, separators=(",", ":")).encode(), durable=durable)

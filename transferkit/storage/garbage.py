@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Protocol
 
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import disk_errors, is_file
-from transferkit.storage.links import Links
 from transferkit.storage.lock import brief_lock
 from transferkit.storage.pins import GATE, Pins
 from transferkit.storage.verifying import Entry, entries
@@ -40,12 +41,25 @@ def reachable(manifests: Iterable[bytes], read: Callable[[Digest], bytes]) -> se
     return found
 
 
-class Garbage:
-    """The blobs of one store that nothing leads to."""
+class Manifests(Protocol):
+    """Manifests that keep what they name."""
 
-    def __init__(self, directory: Directory, links: Links, pins: Pins, clock: Callable[[], float] = time.time) -> None:
+    def contents(self) -> Iterator[bytes]:
+        """Yield what is in each file; StorageError: something cannot be read."""
+
+
+class Garbage:
+    """The blobs of one store that nothing leads to: none of the ``manifests``."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        manifests: Sequence[Manifests],
+        pins: Pins,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._directory = directory
-        self._links = links
+        self._manifests = manifests
         self._pins = pins
         self._clock = clock
 
@@ -61,9 +75,9 @@ class Garbage:
         return [entry for entry in old if entry.digest not in kept]
 
     def kept(self) -> set[Digest]:
-        """Return the digests of all that names lead to, or that a running pull needs. StorageError: as for ``find``."""
+        """Return the digests of all that manifests lead to, or a running pull needs. StorageError: as for ``find``."""
         pinned = self._pins.held()  # first: where a pull ends in between, its manifest is there by then
-        return pinned | reachable(self._links.contents(), self._read)
+        return pinned | reachable(chain.from_iterable(each.contents() for each in self._manifests), self._read)
 
     def remove(self, grace: float) -> list[Entry]:
         """Remove them, and return what was removed; StorageError as for ``find``, or one cannot be removed."""

@@ -20,14 +20,11 @@ from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import version
 from transferkit.storage.rows import DURABLE, Rows
+from transferkit.storage.ticks import is_settled
 
 NAME = "hashes"
 _ROW = re.compile(r"^1 (\d+ \d+ \d+ \d+ \d+) (sha256:[0-9a-f]{64}) (\S+) (\S+)$", re.ASCII | re.MULTILINE)
 _SETTLED = 3600.0  # seconds: what was not changed for so long is on the disk, and not only in memory
-# Seconds within which a file can change twice without a trace in its times: the kernel counts them in ticks of up to
-# 10 ms, and some file systems in whole seconds, or in two.
-_TICK = 0.02
-_COARSE_TICK = 2.0
 
 
 class HashIndex:
@@ -60,7 +57,7 @@ class HashIndex:
         """
         age = self._clock() - status.st_ctime_ns / 1e9
         boot = DURABLE if age > _SETTLED else self._disk.boot
-        if boot is not None and age > (_TICK if status.st_ctime_ns % 10**9 else _COARSE_TICK):
+        if boot is not None and is_settled(status.st_ctime_ns, self._clock()):
             self._written.add(f"1 {state(status)} {digest} {boot} {_quoted(path)}\n")
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
 from transferkit.errors import SourceError, StorageError, TransferKitError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import close_quietly, is_file, remove_quietly, storage_error
+from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, storage_error
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import version
 from transferkit.storage.tree import write_body
@@ -109,3 +109,14 @@ class Linking:
     def _hold(self, blob: Descriptor, before: os.stat_result, now: os.stat_result) -> None:
         if not is_file(now) or version(before) != version(now):
             raise SourceError(f"the file of {blob.digest.short} changed while it was linked")
+
+
+def check_one_disk(disk: Disk, store: str, folder: str) -> None:
+    """See that a file of a store may get a name in a folder, before it is fetched; StorageError: it may not."""
+    while not os.path.exists(store) and store != os.path.dirname(store):
+        store = os.path.dirname(store)
+    with disk_errors("looking at", folder):
+        is_one = disk.stat(store).st_dev == disk.stat(folder).st_dev
+    if not is_one:
+        text = f"{store} and {folder} are on two file systems, which no hard link joins"
+        raise StorageError(f'{text}; link="auto" takes what there is', errno=errno.EXDEV)

@@ -23,10 +23,13 @@ _RACES = 100  # times that a folder is made which somebody else removes, as it i
 
 
 class Links:
-    """The names in one store. Thread-safe, and safe next to other processes, Ollama among them."""
+    """The names in one store. Thread-safe, and safe next to other processes, Ollama among them.
 
-    def __init__(self, root: str, disk: Disk) -> None:
-        self.path = f"{root}/manifests"
+    ``folder`` has them; in another one than Ollama's they are ours alone.
+    """
+
+    def __init__(self, root: str, disk: Disk, folder: str = "manifests") -> None:
+        self.path = f"{root}/{folder}"
         self._root = root
         self._disk = disk
 

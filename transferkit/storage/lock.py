@@ -186,7 +186,7 @@ def patient_lock(folder: OpenFolder, name: str, flow: Flow, look: Callable[[], o
     """
     lock = BlobLock(folder, name)
     try:
-        lock.acquire(flow, look or partial(changes, folder))
+        lock.acquire(flow, look or partial(changes, folder.path))
         yield lock.is_held
     finally:
         if lock.is_held:  # else it is another one's file
@@ -194,9 +194,9 @@ def patient_lock(folder: OpenFolder, name: str, flow: Flow, look: Callable[[], o
         lock.release()
 
 
-def changes(folder: OpenFolder) -> object:
-    """Tell how far somebody is who fills a folder: what changes while bytes arrive."""
-    with suppress(OSError), os.scandir(folder.path) as files:
+def changes(folder: str) -> object:
+    """Tell how far somebody is who fills the folder at a path: what changes while bytes arrive."""
+    with suppress(OSError), os.scandir(folder) as files:
         return [(file.name, file.stat(follow_symlinks=False).st_mtime_ns) for file in files]
     return None
 

@@ -7,11 +7,11 @@ All that is ours is in ``.transferkit``: the state, and what is unfinished. One 
 from __future__ import annotations
 
 import enum
-import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 
 from transferkit.content.digest import Digest
@@ -21,13 +21,18 @@ from transferkit.errors import InvalidNameError, StorageError
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, sync_folder
 from transferkit.storage.folder import OpenFolder
-from transferkit.storage.folder_state import DURABLE, FolderState, Row
-from transferkit.storage.lock import patient_lock
-from transferkit.storage.tree import Tree
+from transferkit.storage.folder_state import DURABLE, NAME, FolderState, Row
+from transferkit.storage.lock import changes, patient_lock
+from transferkit.storage.matching import matching
+from transferkit.storage.ticks import is_settled, settle
+from transferkit.storage.tree import Over, Tree
 from transferkit.storage.unfinished import make_unfinished
 
 OWN = ".transferkit"
 _LEFT = re.compile(r"(?:file\.[0-9a-f]{16}|sha(?:256|512)-[0-9a-f]{64,128}.*)\Z", re.ASCII | re.DOTALL)
+
+Knows = Callable[[Digest, os.stat_result], bool]
+"""Tells whether a file with this status is known to be the content of a digest."""
 
 
 class Standing(enum.Enum):
@@ -38,16 +43,28 @@ class Standing(enum.Enum):
     OURS = "other content, which an earlier pull has put there"
     CHANGED = "content of somebody else's"
     UNKNOWN = "a file that has to be hashed to tell"
+    FOLDER = "a folder"
 
 
 class PulledFolder(Closing):
-    """One folder. Until ``fill`` begins to write, it is only looked at. One thread's, but for ``judge``."""
+    """One folder. Until ``fill`` begins to write, it is only looked at. One thread's, but for ``judge``.
+
+    ``knows`` is asked of files that the state does not know: hard links of blobs, which other names have changed.
+    """
 
     unfinished: OpenFolder
     """Where files are made; ``fill`` opens it."""
 
     def __init__(
-        self, path: str | os.PathLike[str], disk: Disk, *, durable: bool, resume_threshold: int, rehash: bool = False
+        self,
+        path: str | os.PathLike[str],
+        disk: Disk,
+        *,
+        durable: bool,
+        resume_threshold: int,
+        rehash: bool = False,
+        knows: Knows | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.tree = Tree(path, disk)
         self.disk = disk
@@ -58,77 +75,98 @@ class PulledFolder(Closing):
         """Blobs that go straight to the folder, while they arrive."""
         self.durable = durable
         self._rehash = rehash  # no earlier call is believed
-        self.state = FolderState()
+        self._knows = knows or (lambda digest, status: False)
+        self._clock = clock
         self._stack = ExitStack()
         self._is_alone = False
+        self._placed: set[str] = set()
+        self._seen: object = None
+        self._load()
+
+    def read(self) -> None:
+        """Read the state, as it is now."""
+        self._seen = self._state_file()
         self._load()
 
     def _load(self) -> None:
+        self.state = FolderState()
         with suppress(OSError), OpenFolder(self.path, self.disk) as folder:
             self.state = FolderState.load(folder, self.disk.boot)
+
+    def _state_file(self) -> object:
+        with suppress(OSError), OpenFolder(self.path, self.disk) as folder:
+            status = self.disk.lstat(folder.at(NAME), folder.fd)
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        return None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nobody else has written the state since it was read or written here."""
+        return self._seen == self._state_file()
 
     # -- what is there
 
     def standing(self, path: str, status: os.stat_result | None, wanted: Digest) -> Standing:
-        """Tell what stands under a name, by its ``status``. StorageError: a folder does."""
+        """Tell what stands under a name, by its ``status``."""
         if status is None:
             return Standing.ABSENT
         if not is_file(status):
-            if stat.S_ISDIR(status.st_mode):
-                raise StorageError(f"{self.tree.path_of(path)} is a folder, and a file goes there", errno=errno.EISDIR)
-            return Standing.CHANGED
+            return Standing.FOLDER if stat.S_ISDIR(status.st_mode) else Standing.CHANGED
         row = self.state.rows.get(path)
-        if row is not None and row.fits(status) and not self._rehash:
-            return Standing.RIGHT if row.digest == wanted else Standing.OURS
+        for digest in () if self._rehash else self.digests(path):
+            if (row is not None and row.digest == digest and row.fits(status)) or self._knows(digest, status):
+                return Standing.RIGHT if digest == wanted else Standing.OURS
         return Standing.UNKNOWN
 
-    def judge(self, path: str, wanted: Digest, flow: Flow) -> Standing:
-        """Hash what stands under a name, and tell what it is; what is right is remembered."""
+    def digests(self, path: str) -> list[Digest]:
+        """Return what earlier pulls have put under a name, or were about to."""
         row, placing = self.state.rows.get(path), self.state.placing.get(path)
+        return [digest for digest in (row.digest if row else None, placing) if digest is not None]
+
+    def judge(self, path: str, wanted: Digest, flow: Flow) -> Standing:
+        """Hash what stands under a name, and tell what it is; what is right or ours is remembered as what it is."""
         with self.tree.open(path) as fd, disk_errors("reading", self.tree.path_of(path)):
-            status = self.disk.fstat(fd)
-            if not is_file(status):
+            if not is_file(self.disk.fstat(fd)):
                 return Standing.CHANGED
-            ours = {digest for digest in (row.digest if row else None, placing) if digest is not None}
-            hashers = {digest.algorithm: digest.hasher() for digest in {wanted, *ours}}
-            offset = 0
-            flow.counter.set_position(0)
-            while count := self.disk.preadv(fd, flow.buffer, offset):
-                flow.moved(count)
-                for hasher in hashers.values():
-                    hasher.update(flow.buffer[:count])
-                offset += count
-            is_same = Row.of(wanted, status, "").fits(self.disk.fstat(fd))
-        if is_same and wanted.matches(hashers[wanted.algorithm]):
-            self.remember(path, wanted, status, shared=status.st_nlink > 1)
-            return Standing.RIGHT
-        is_ours = is_same and any(digest.matches(hashers[digest.algorithm]) for digest in ours)
-        return Standing.OURS if is_ours else Standing.CHANGED
+            found, status = matching(self.disk, fd, {wanted, *self.digests(path)}, flow)
+        if not found:
+            return Standing.CHANGED
+        is_right = wanted in found
+        self.remember(path, wanted if is_right else found.pop(), status)
+        return Standing.RIGHT if is_right else Standing.OURS
 
     def gone_from(self, paths: Iterable[str]) -> list[str]:
         """Return what older versions have put here that is none of ``paths``, and is still there."""
-        others = sorted(set(self.state.rows) - set(paths))
+        others = sorted({*self.state.rows, *self.state.placing} - set(paths))
         found: list[str] = []
         for path in others:
             with suppress(StorageError, InvalidNameError):  # a row that somebody has written by hand
                 if check_own(check_title(path)) and self.tree.statuses([path])[path] is not None:
                     found.append(path)
         for path in set(others) - set(found):
-            del self.state.rows[path]
+            self.forget(path)
         return found
 
-    def remember(
-        self, path: str, digest: Digest, status: os.stat_result, *, shared: bool = False, synced: bool = False
-    ) -> None:
-        """Take in that a file is right; ``synced``: its data is durable."""
+    def remember(self, path: str, digest: Digest, status: os.stat_result, *, synced: bool = False) -> None:
+        """Take in what a file is; ``synced``: its data is durable."""
         boot = DURABLE if synced else self.disk.boot
-        if boot is not None:  # else nothing could tell this boot from the next
-            self.state.rows[path] = Row.of(digest, status, boot, shared=shared)
+        if boot is None:  # nothing could tell this boot from the next
+            self.state.placing[path] = digest
+        else:
+            self.state.rows[path] = Row.of(digest, status, boot)
+            self.state.placing.pop(path, None)
+
+    def forget(self, path: str) -> None:
+        """Take in that nothing of ours has a name."""
+        self.state.rows.pop(path, None)
+        self.state.placing.pop(path, None)
 
     # -- filling it
 
-    def fill(self, flow: Flow) -> None:
+    def fill(self, flow: Flow, look: Callable[[], object] = lambda: None) -> None:
         """Begin to write: make what is ours, wait until no other process fills the folder, and read the state again.
+
+        ``look`` tells how far that process is, beside what changes in the folder.
 
         Raises:
             StorageError: the folder cannot be written to, or a link is in the place of what is ours.
@@ -136,13 +174,17 @@ class PulledFolder(Closing):
         self.staging.check_place()
         self.unfinished = folder = make_unfinished(self.path, self.staging.unfinished, self.disk, durable=self.durable)
         self._stack.callback(folder.close)
-        self._is_alone = self._stack.enter_context(patient_lock(folder, "folder.lock", flow))
+        lock = patient_lock(folder, "folder.lock", flow, lambda: (changes(folder.path), look()))
+        self._is_alone = self._stack.enter_context(lock)
         self._stack.callback(self._clean, folder, "file.")
         self._clean(folder, "file.")
-        self._load()
+        self.read()
 
-    def take(self, path: str, source: str, folder: int | None, digest: Digest, *, shared: bool) -> None:
-        """Give a file its name: an unfinished one in ``folder``, or one at a path. StorageError: the disk refused."""
+    def take(self, path: str, source: str, folder: int | None, digest: Digest, *, over: Over = ...) -> None:
+        """Give a file its name: an unfinished one in ``folder``, or one at a path.
+
+        StorageError: the disk refused; EEXIST: something else has the name than ``over``, as ``Tree.place`` has it.
+        """
         if self.durable:
             with disk_errors("syncing", source):
                 fd = self.disk.open(source, folder, follow=False)
@@ -150,22 +192,32 @@ class PulledFolder(Closing):
                     self.disk.fsync(fd)
                 finally:
                     close_quietly(self.disk, fd)
-        status = self.tree.place(path, source, folder)
+        status = self.tree.place(path, source, folder, over=over)
+        self._placed.add(path)
         if status is not None:
-            self.remember(path, digest, status, shared=shared, synced=self.durable)
+            self.remember(path, digest, status, synced=self.durable)
 
     def save(self) -> None:
-        """Write the state. StorageError: the disk refused."""
-        with disk_errors("writing", f"{self.path}/state.json"), OpenFolder(self.path, self.disk) as folder:
+        """Write the state. StorageError: the disk refused.
+
+        A file that was written within the last tick of the clock could be changed without a trace: it gets no row.
+        """
+        now, rows = self._clock(), self.state.rows
+        for path in [path for path, row in rows.items() if not is_settled(row.modified, now)]:
+            self.state.placing[path] = rows.pop(path).digest
+        with disk_errors("writing", f"{self.path}/{NAME}"), OpenFolder(self.path, self.disk) as folder:
             self.state.save(folder, durable=self.durable)
+        self._seen = self._state_file()
 
     def finish(self) -> None:
         """Write the state of a folder that is whole, and remove all that was unfinished."""
         if self.durable:
-            for where in {os.path.dirname(self.tree.path_of(path)) for path in self.state.placing}:
+            for where in {os.path.dirname(self.tree.path_of(path)) for path in self._placed}:
                 with disk_errors("syncing", where):
                     sync_folder(self.disk, where)
-        self.state.placing.clear()
+        self.state.begun = ""
+        fresh = [row.modified for path, row in self.state.rows.items() if path in self._placed]
+        settle(fresh, self._clock)
         self.save()
         self.staging.close()
         self._clean(self.unfinished, "")

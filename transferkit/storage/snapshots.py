@@ -1,7 +1,8 @@
 """Snapshots in a store: ``snapshots/sha256-<hex>/``, the files of one manifest, complete and read-only.
 
 One is built in ``snapshots/.partial``, and renamed when it is whole. Its files are reflinks, hard links or copies, and
-need nothing of the store; it is kept for as long as a name leads to its manifest.
+need nothing of the store; it is kept for as long as a name leads to its manifest. A file that is gone or was changed is
+found out by a look.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 
 from transferkit.content.digest import Digest
+from transferkit.content.flow import Flow
 from transferkit.storage.disk import Disk, close_quietly, disk_errors, sync, sync_folder
-from transferkit.storage.pulled_folder import OWN
+from transferkit.storage.lock import changes
+from transferkit.storage.pulled_folder import OWN, Knows
+from transferkit.storage.snapshot_files import SnapshotFiles, files_in
 from transferkit.storage.verifying import Entry
 
 _UNFINISHED = ".partial"
@@ -24,9 +28,21 @@ _THERE = (errno.ENOTEMPTY, errno.EEXIST)  # somebody else was first
 
 
 class Snapshots:
-    """The snapshots of one store. Thread-safe, and safe next to other processes."""
+    """The snapshots of one store. Thread-safe, and safe next to other processes.
 
-    def __init__(self, root: str, disk: Disk, *, durable: bool = False, clock: Callable[[], float] = time.time) -> None:
+    ``knows`` is asked of files whose names have changed: hard links of blobs.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        disk: Disk,
+        *,
+        durable: bool = False,
+        knows: Knows = lambda digest, status: False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._files = SnapshotFiles(f"{root}/blobs", disk, durable=durable, knows=knows, clock=clock)
         self.path = f"{root}/snapshots"
         self._disk = disk
         self._durable = durable
@@ -37,17 +53,34 @@ class Snapshots:
         return f"{self.path}/{digest.file_name}"
 
     def find(self, digest: Digest) -> str | None:
-        """Return the path of a snapshot, if there is one."""
+        """Return the path of a snapshot, if there is one, and a ``stat`` a file says that it is as it was made."""
         path = self.path_of(digest)
         with suppress(OSError):
-            if not os.path.islink(self.path) and stat.S_ISDIR(self._disk.lstat(path).st_mode):
+            if self._is_there(digest) and self._files.are_right(digest, path):
+                with suppress(OSError), _opened(self._disk, path) as fd:
+                    _take_right(self._disk, fd)  # whoever published it may have been killed before
                 return path
         return None
 
+    def examine(self, digest: Digest, flow: Flow) -> str | None:
+        """Return the path of a snapshot whose files are right; those are hashed that a look does not tell right.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        path = self.path_of(digest)
+        return path if self._is_there(digest) and self._files.examine(digest, path, flow) else None
+
+    def _is_there(self, digest: Digest) -> bool:
+        with suppress(OSError):
+            return not os.path.islink(self.path) and stat.S_ISDIR(self._disk.lstat(self.path_of(digest)).st_mode)
+        return False
+
     def growth(self) -> object:
-        """Tell how far somebody is who makes a snapshot: what changes while files come to it."""
-        with suppress(OSError), os.scandir(f"{self.path}/{_UNFINISHED}") as folders:
-            return [(folder.name, folder.stat(follow_symlinks=False).st_mtime_ns) for folder in folders]
+        """Tell how far somebody is who makes a snapshot: what changes while bytes come to it."""
+        path, made = f"{self.path}/{_UNFINISHED}", f"{OWN}/{_UNFINISHED}"
+        with suppress(OSError):
+            return changes(path), [changes(f"{path}/{name}/{made}") for name in os.listdir(path)]
         return None
 
     def begin(self, digest: Digest, *, is_alone: bool) -> str:
@@ -61,25 +94,45 @@ class Snapshots:
         return f"{self.path}/{_UNFINISHED}/{name}"
 
     def publish(self, folder: str, digest: Digest) -> str:
-        """Make a folder that ``begin`` has made, and that is filled, the snapshot; return the path of that."""
+        """Make a folder that ``begin`` has made, and that is filled, the snapshot; return the path of that.
+
+        One that is there, and as it was made, stays; another one makes room for it.
+        """
         disk, name, final = self._disk, os.path.basename(folder), self.path_of(digest)
         with disk_errors("making the snapshot", final), self._unfinished() as unfinished:
             with _opened(disk, name, unfinished) as fd:
+                files = files_in(f"{folder}/{OWN}", disk)
                 with suppress(FileNotFoundError):
                     _remove_tree(disk, OWN, fd)
                 self._seal(fd)
-                with _opened(disk, self.path) as place:
-                    try:
-                        disk.rename(name, digest.file_name, unfinished, into=place)
-                    except OSError as error:
-                        if error.errno not in _THERE:
-                            raise
-                        _remove_tree(disk, name, unfinished)
-                        return final
-                    _take_right(disk, fd)  # now: to move a folder, one must be allowed to write to it
+                if self.find(digest) or not self._put(folder, digest, files, unfinished):
+                    _remove_tree(disk, name, unfinished)
+                    return final
+                _take_right(disk, fd)  # now: to move a folder, one must be allowed to write to it
             if self._durable:
                 sync_folder(disk, self.path)
         return final
+
+    def _put(self, folder: str, digest: Digest, files: dict[str, Digest], unfinished: int) -> bool:
+        """Put a folder in the place of a snapshot, and remember its files; ``False``: somebody else was first."""
+        with _opened(self._disk, self.path) as place:
+            self._move_away(digest, place, unfinished)
+            self._files.remember(digest, folder, files)
+            try:
+                self._disk.rename(os.path.basename(folder), digest.file_name, unfinished, into=place)
+            except OSError as error:
+                if error.errno not in _THERE:
+                    raise
+                return False
+        return True
+
+    def _move_away(self, digest: Digest, place: int, unfinished: int) -> None:
+        """Remove a snapshot, at once for who looks."""
+        disk, name = self._disk, f"{digest.file_name}.{os.urandom(8).hex()}"
+        with suppress(FileNotFoundError), _opened(disk, digest.file_name, place) as fd:
+            disk.set_mode(fd, 0o700)
+            disk.rename(digest.file_name, name, place, into=unfinished)
+            _remove_tree(disk, name, unfinished)
 
     def _seal(self, folder: int) -> None:
         """Make all that is in a folder read-only, and durable where that is wanted."""
@@ -127,11 +180,8 @@ class Snapshots:
         with disk_errors("removing snapshots from", self.path), self._unfinished(make=True) as unfinished:
             with _opened(disk, self.path) as place:
                 for entry in garbage:
-                    name = f"{entry.digest.file_name}.{os.urandom(8).hex()}"
-                    with suppress(FileNotFoundError), _opened(disk, entry.digest.file_name, place) as fd:
-                        disk.set_mode(fd, 0o700)
-                        disk.rename(entry.digest.file_name, name, place, into=unfinished)
-                        _remove_tree(disk, name, unfinished)
+                    self._move_away(entry.digest, place, unfinished)
+                    self._files.forget(entry.digest)
             before = self._clock() - grace
             for name in os.listdir(unfinished):
                 if disk.lstat(name, unfinished).st_mtime < before:

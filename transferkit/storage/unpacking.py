@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transferkit.content.digest import Digest
 from transferkit.storage.disk import disk_errors, remove_quietly
@@ -18,8 +19,20 @@ from transferkit.storage.tar_stream import TarStream
 
 logger = logging.getLogger(__name__)
 
-Named = Callable[[str], "tuple[str, bool] | None"]
-"""What a member is called in the folder, and whether it is wanted; ``None``: it is none of the files that are meant."""
+
+class Member(NamedTuple):
+    """What a member is called in the folder, and whether it is wanted.
+
+    ``note`` is what stands among the files for a member that is none, such as a link, if something does.
+    """
+
+    path: str
+    is_wanted: bool
+    note: str | None = None
+
+
+Named = Callable[[str], "Member | None"]
+"""Tells what a member is; ``None``: it is none of the files that are meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class UnpackedFile:
 
 
 Unpacked = dict[str, UnpackedFile | None]
-"""The files of a layer, by path; ``None``: it was not wanted."""
+"""The files of a layer, by path; ``None``: it was not wanted, or is a note."""
 
 
 def unpack(stream: TarStream, named: Named, folder: OpenFolder) -> Unpacked:
@@ -73,12 +86,14 @@ class _Unpacking:
         found = self._named(member.name)
         if found is None:
             return
-        path, is_wanted = found
+        path, is_wanted, note = found
         self.drop(self.files.pop(path, None))  # of several of one name the last one counts, as for tar
-        if not member.isreg() or member.issparse():
-            self.skipped.append(path[:100])
-        else:
+        if member.isreg() and not member.issparse():
             self.files[path] = self._write(member.size) if is_wanted else None
+            return
+        self.skipped.append(member.name[:100])
+        if note is not None:
+            self.files[note] = None
 
     def _write(self, size: int) -> UnpackedFile:
         disk, folder, name = self._folder.disk, self._folder, f"file.{os.urandom(8).hex()}"

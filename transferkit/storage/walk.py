@@ -19,7 +19,7 @@ from transferkit.errors import SourceError
 from transferkit.storage.disk import Disk, close_quietly
 
 LEFT_OUT = (".git", ".partial", ".transferkit", ".cache/huggingface", ".DS_Store")
-"""What belongs to other programs, or to this one, wherever it is in a folder."""
+"""What belongs to other programs, or to this one, wherever it is in a folder, and whatever link leads to it."""
 
 _LONGEST = 1024  # characters of a path: nothing below it can have a title
 _MOST = 1_000_000  # entries that are looked at: links from folder to folder multiply what is there
@@ -78,7 +78,7 @@ def walk(folder: str, disk: Disk, flow: Flow) -> Walk:
         current = pending.pop()
         try:
             with _opened(found.root, current.way[-1], disk) as fd:
-                names = os.listdir(fd)
+                names = _listed(fd)
                 seen += len(names)
                 if seen > _MOST:
                     raise SourceError(f"{folder} has more than {_MOST} entries, links to folders included")
@@ -98,7 +98,7 @@ def walk(folder: str, disk: Disk, flow: Flow) -> Walk:
 def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Iterator[_Folder]:
     """Take in one entry of a folder that is open; yield it where it is a folder itself."""
     path, real = f"{parent.prefix}{name}", f"{parent.way[-1]}/{name}".lstrip("/")
-    if is_left_out(path):
+    if is_left_out(path) or is_left_out(real):
         return
     status = disk.lstat(name, fd)
     if stat.S_ISLNK(status.st_mode):
@@ -107,6 +107,8 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         if real == ".." or real.startswith("../"):
             reason = f"it is a link out of the folder, to {target[:300]!r}"
             found.refused.append(Refused(path, reason, is_folder=os.path.isdir(target)))
+            return
+        if is_left_out(real):
             return
         real = "" if real == "." else real
         try:
@@ -126,6 +128,16 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         found.refused.append(Refused(path[:_LONGEST], "its path is too long", is_folder=True))
     else:
         yield _Folder(f"{path}/", (*parent.way, real))
+
+
+def _listed(fd: int) -> list[str]:
+    """Return what is in an open folder; ``OSError``."""
+    try:
+        return os.listdir(fd)
+    except OSError as error:
+        if error.errno == errno.EBADF:  # a disk opens what nobody may read all the same: for files that are made there
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from error
+        raise
 
 
 def _status(root: str, real: str, disk: Disk) -> os.stat_result:

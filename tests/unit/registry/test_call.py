@@ -24,6 +24,12 @@ def test_what_fits_is_taken(given: dict[str, Any]) -> None:
     assert getattr(Call(**given), name) == given[name]
 
 
+def test_an_unknown_keyword_is_told_as_the_methods() -> None:
+    assert Call.of("pull", {"progress": True}).progress is True
+    with pytest.raises(TypeError, match=r"^pull\(\) got an unexpected keyword argument 'wrong'$"):
+        Call.of("pull", {"progress": True, "wrong": 1})
+
+
 @pytest.mark.parametrize("name", ["progress", "trace", "cancel", "logger"])
 def test_what_does_not_fit_is_a_type_error(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name} is .*, not int$"):

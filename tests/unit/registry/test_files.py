@@ -19,7 +19,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Local
 from transferkit.errors import BlobNotFoundError, CancelledError, InvalidNameError, ReadError, SourceError
 from transferkit.options import TransferOptions
-from transferkit.registry.files import FileSet, look, titled
+from transferkit.registry.files import FileSet, look, readers, titled
 from transferkit.storage.disk import Disk
 from transferkit.storage.hashes import HashIndex
 from transferkit.transfer.operation import Operation
@@ -248,8 +248,7 @@ def test_a_missing_file_ends_all_and_a_broken_network_does_not(tmp_path: Path) -
 
 
 def test_parts_of_files_can_be_read(tmp_path: Path, hello: Path) -> None:
-    readers = take(tmp_path, hello).readers()
-    read, size = readers["hello"]
+    read, size = readers([look("hello", str(hello), Disk())], Disk())["hello"]
     assert (5, b"ell", b"lo", b"", b"") == (size, read(1, 3), read(3, 100), read(5, 1), read(50, 1))
     hello.write_bytes(b"HELLO, WORLD")
     with pytest.raises(SourceError, match=f"{hello} changed"):
@@ -264,6 +263,9 @@ def test_a_file_that_is_missing_or_none_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path, tmp_path / "pipe"):
         with pytest.raises(SourceError, match=str(path)):
             look("x", str(path), Disk())
+    for name in ("a\0b", "a\ud800"):
+        with pytest.raises(SourceError, match="is no path"):
+            look("x", name, Disk())
 
 
 @pytest.mark.parametrize("title", ["", "../x", "/x", "C:x"])

@@ -191,6 +191,7 @@ def test_two_files_in_one_place_are_refused_before_any_has_its_name(tmp_path, en
 def test_a_folder_in_the_place_of_a_file_is_an_error_whatever_is_asked_for(tmp_path):
     source = Source()
     (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "mine").write_bytes(b"mine")
     with pytest.raises(tk.StorageError, match="is a folder, and a file goes there"):
         fill(source, contents_of(source.entry("a", b"1")), tmp_path / "out", overwrite=True)
 

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import transferkit as tk
 from tests.unit.registry.folder_rig import OPTIONS
 from tests.unit.storage.models import HOUR, digest_of
@@ -154,3 +156,66 @@ def test_two_that_make_it_without_a_lock_end_in_one(tmp_path):
     assert {cache.snapshots.find(digest_of(RAW))} == paths
     assert str(take(root, Unlocked())) in paths
     assert_done(root)
+
+
+class Copying(Disk):
+    """There are no reflinks, and no hard links."""
+
+    def clone(self, source: int, path: str, folder: int | None = None) -> None:
+        raise OSError(95, os.strerror(95))
+
+    def hard_link(self, source: str, path: str, folder: int | None = None) -> None:
+        raise OSError(1, os.strerror(1))
+
+
+class Linking(Disk):
+    clone = Copying.clone
+
+
+def edit(path: Path) -> None:
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"ONE")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def remove(path: Path) -> None:
+    path.parent.chmod(0o755)
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [edit, remove])
+def test_a_snapshot_with_a_file_that_is_gone_or_changed_is_made_anew(tmp_path, change):
+    root = tmp_path / "c"
+    filled(root)
+    path = take(root, Copying())
+    change(path / "a")
+    assert path == take(root, Copying())
+    assert_done(root)
+
+
+def test_an_edit_by_way_of_a_hard_link_is_found_out(tmp_path):
+    """The blob is the same file: there is nothing that it could be made of here."""
+    root = tmp_path / "c"
+    filled(root)
+    path = take(root, Linking())
+    os.link(path / "a", tmp_path / "mine")
+    edit(tmp_path / "mine")
+    with pytest.raises(tk.TransferKitError):
+        take(root, Linking())
+    with DiskCache(root) as cache:
+        cache.put(b"one")
+    assert path == take(root, Linking())
+    assert {digest_of(RAW).file_name: FILES} == found(root)
+
+
+def test_another_name_for_a_file_leaves_the_snapshot_as_it_is(tmp_path):
+    root = tmp_path / "c"
+    filled(root)
+    path = take(root, Linking())
+    before = path.stat().st_ino
+    os.link(path / "a", tmp_path / "mine")
+    for expected in (True, False):
+        disk = FailingDisk(lambda name, _, __: name == "clone", 95)
+        assert (path, before) == (take(root, disk), path.stat().st_ino)
+        assert expected == (disk.counts["preadv"] > 0)

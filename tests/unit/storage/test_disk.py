@@ -143,3 +143,14 @@ def test_the_page_has_the_errors_of_each_call_that_is_optional():
     rows = re.findall(r"^``(\w+)`` +(none|[A-Z ]+)$", page.read_text(), re.MULTILINE)
     named = {call: {getattr(errno, name) for name in names.replace("none", "").split()} for call, names in rows}
     assert OPTIONAL == named
+
+
+def test_a_new_name_replaces_nothing(tmp_path):
+    disk = Disk()
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "two").write_bytes(b"2")
+    with pytest.raises(FileExistsError):
+        disk.rename_new(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert b"2" == (tmp_path / "two").read_bytes()
+    disk.rename_new(str(tmp_path / "one"), str(tmp_path / "three"))
+    assert ["three", "two"] == sorted(os.listdir(tmp_path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 import transferkit as tk
 from tests.unit.storage.models import digest_of
+from transferkit.storage import lock
 from transferkit.storage.disk import Disk
 from transferkit.storage.pulled_folder import PulledFolder, Standing, check_own
 from transferkit.transfer.flow import WorkerFlow
@@ -16,9 +18,13 @@ from transferkit.transfer.flow import WorkerFlow
 OLD, NEW = digest_of(b"old"), digest_of(b"new")
 
 
+def later() -> float:
+    return time.time() + 60.0
+
+
 @pytest.fixture
 def place(tmp_path: Path):
-    with PulledFolder(tmp_path / "out", Disk(), durable=False, resume_threshold=10_000) as folder:
+    with PulledFolder(tmp_path / "out", Disk(), durable=False, resume_threshold=10_000, clock=later) as folder:
         folder.fill(WorkerFlow())
         yield folder
 
@@ -76,8 +82,7 @@ def test_what_is_no_file_is_never_read(place, tmp_path):
     with pytest.raises(tk.StorageError):
         place.judge("link", NEW, WorkerFlow())
     Path(place.tree.path, "folder").mkdir()
-    with pytest.raises(tk.StorageError, match="is a folder"):
-        standing(place, "folder")
+    assert Standing.FOLDER is standing(place, "folder")
 
 
 def test_the_state_is_kept_and_rows_of_another_boot_are_not(place):
@@ -90,8 +95,34 @@ def test_the_state_is_kept_and_rows_of_another_boot_are_not(place):
     assert place.state == again.state
 
     rebooted = type("Rebooted", (Disk,), {"boot": "another"})()
-    later = PulledFolder(place.tree.path, rebooted, durable=False, resume_threshold=10_000)
-    assert ["b"] == list(later.state.rows)
+    after = PulledFolder(place.tree.path, rebooted, durable=False, resume_threshold=10_000)
+    assert (["b"], {"a": NEW}) == (list(after.state.rows), after.state.placing)
+
+
+def test_a_file_written_in_this_moment_is_hashed_the_next_time(tmp_path):
+    with PulledFolder(tmp_path / "out", Disk(), durable=False, resume_threshold=10_000) as place:
+        place.fill(WorkerFlow())
+        status = put(place, "a", b"old").stat()
+        place.remember("a", OLD, status)
+        place._clock = lambda: status.st_mtime + 0.001
+        place.save()
+    again = PulledFolder(tmp_path / "out", Disk(), durable=False, resume_threshold=10_000)
+    assert ({}, {"a": OLD}) == (again.state.rows, again.state.placing)
+
+
+def test_who_waits_for_the_folder_sees_what_comes_elsewhere(place, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.12)
+    looks: list[int] = []
+
+    def look() -> object:
+        looks.append(len(looks))
+        if len(looks) == 5:
+            place.close()
+        return len(looks)
+
+    with PulledFolder(place.tree.path, Disk(), durable=False, resume_threshold=10_000) as second:
+        second.fill(WorkerFlow(), look)
+    assert 5 == len(looks)  # without it the wait is given up before
 
 
 def test_what_other_versions_have_left_is_told_while_it_is_there(place, tmp_path):

@@ -93,3 +93,21 @@ def test_what_another_one_fills_is_left_where_the_lock_is_not_ours(snapshots):
     first = snapshots.begin(DIGEST, is_alone=False)
     snapshots.begin(DIGEST, is_alone=False)
     assert os.path.isdir(first)
+
+
+def test_one_whose_folder_was_left_writable_by_a_kill_is_made_read_only(snapshots):
+    path = make(snapshots)
+    path.chmod(0o755)
+    assert str(path) == snapshots.find(DIGEST)
+    assert 0 == path.stat().st_mode & 0o222
+
+
+def test_who_waits_sees_a_file_grow(snapshots):
+    folder = Path(snapshots.begin(DIGEST, is_alone=True), ".transferkit", ".partial")
+    folder.mkdir(parents=True)
+    file = folder / "file.0123456789abcdef"
+    file.write_bytes(b"1")
+    os.utime(file, ns=(1, 1))
+    before = snapshots.growth()
+    file.write_bytes(b"12")
+    assert before != snapshots.growth()

@@ -12,6 +12,7 @@ import pytest
 import transferkit as tk
 from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, store
 from transferkit.storage.directory import Directory
+from transferkit.storage.disk import Disk
 from transferkit.storage.tree import Tree
 from transferkit.transfer.flow import WorkerFlow
 
@@ -104,3 +105,72 @@ def test_wrong_content_gets_no_name(tmp_path, blobs):
         write(Tree(tmp_path / "out"), "file", Directory(blobs.path))
     assert [".partial"] == os.listdir(tmp_path / "out")
     assert [] == os.listdir(tmp_path / "out/.partial")
+
+
+def test_what_stands_in_the_way_is_told(tmp_path, blobs):
+    tree = Tree(tmp_path / "out")
+    write(tree, "file", blobs)
+    (tmp_path / "out/link").symlink_to(tmp_path)
+    with pytest.raises(tk.StorageError, match="a part of the path is a file"):
+        tree.statuses(["file/below"])
+    blocked: set[str] = set()
+    assert {"file/a/b": None, "file/c": None} == tree.statuses(["file/a/b", "file/c"], blocked)
+    assert {"file"} == blocked
+    for call in (lambda: tree.statuses(["link/x"], blocked), lambda: write(tree, "link/x", blobs)):
+        with pytest.raises(tk.StorageError, match="link is a symbolic link, which is not followed; remove it"):
+            call()
+
+
+def test_all_that_is_below_a_folder_is_listed_and_no_link_is_followed(tmp_path, blobs):
+    tree = Tree(tmp_path / "out")
+    write(tree, "deep/er/file", blobs)
+    (tmp_path / "out/deep/link").symlink_to(tmp_path)
+    assert ["deep/er/file", "deep/link"] == list(tree.below("deep"))
+
+
+def test_a_file_takes_the_place_of_what_was_seen_and_of_nothing_else(tmp_path, blobs):
+    tree, source = Tree(tmp_path / "out"), tmp_path / "source"
+    source.write_bytes(b"1")
+    tree.place("a/file", str(source), over=None)
+    seen = tree.statuses(["a/file"])["a/file"]
+    source.write_bytes(b"2")
+    for over in (None, source.lstat()):
+        with pytest.raises(tk.StorageError, match="somebody has put another file there meanwhile"):
+            tree.place("a/file", str(source), over=over)
+    assert b"1" == (tmp_path / "out/a/file").read_bytes()
+    tree.place("a/file", str(source), over=seen)
+    assert (b"2", False) == ((tmp_path / "out/a/file").read_bytes(), source.exists())
+
+
+def test_a_folder_is_removed_with_folders_in_it_and_not_with_files(tmp_path, blobs):
+    tree = Tree(tmp_path / "out")
+    write(tree, "deep/er/file", blobs)
+    with pytest.raises(tk.StorageError, match=r"removing .*/deep failed"):
+        tree.remove("deep")
+    tree.remove("deep/er/file")
+    tree.remove("deep/er/file")
+    tree.remove("deep")
+    assert [".partial"] == sorted(set(os.listdir(tmp_path / "out")) - {"source"})
+
+
+def test_folders_are_made_before_and_one_that_takes_no_file_is_an_error(tmp_path):
+    tree = Tree(tmp_path / "out")
+    tree.prepare(["a/b/c", "d"])
+    assert (tmp_path / "out/a/b").is_dir()
+
+    is_true = True
+
+    class ReadOnly(Disk):
+        def can_write(self, folder: int) -> bool:
+            return False
+
+        def create(self, path: str, folder: int | None = None) -> int:
+            if is_true:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            return super().create(path, folder)
+
+    with pytest.raises(tk.StorageError, match=r"writing to .* check the permissions"):
+        Tree(tmp_path / "out", ReadOnly()).prepare(["d"])
+    is_true = False  # some file systems say it all the same
+    Tree(tmp_path / "out", ReadOnly()).prepare(["d"])
+    assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

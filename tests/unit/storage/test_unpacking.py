@@ -21,7 +21,7 @@ from transferkit.content.digest import Digest
 from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.tar_stream import TarStream
-from transferkit.storage.unpacking import Unpacked, unpack
+from transferkit.storage.unpacking import Member, Unpacked, unpack
 from transferkit.transfer.flow import WorkerFlow
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # printf hello | sha256sum
@@ -33,7 +33,9 @@ def folder(tmp_path: Path) -> Iterator[OpenFolder]:
         yield opened
 
 
-def run(folder: OpenFolder, data: bytes, wanted: Any = lambda name: (name, True), of: bytes | None = None) -> Unpacked:
+def run(
+    folder: OpenFolder, data: bytes, wanted: Any = lambda name: Member(name, True), of: bytes | None = None
+) -> Unpacked:
     content = data if of is None else of
     blob = Descriptor(Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"), len(content))
     return unpack(TarStream(Pieces(data), blob, WorkerFlow(), gzip=False, ratio=100), wanted, folder)
@@ -41,7 +43,7 @@ def run(folder: OpenFolder, data: bytes, wanted: Any = lambda name: (name, True)
 
 def test_wanted_files_are_written_and_the_others_are_known(folder: OpenFolder, tmp_path: Path) -> None:
     data = tar_of({"a": b"hello", "b": b"not wanted", "outside": b"x"})
-    found = run(folder, data, lambda name: None if name == "outside" else (f"to/{name}", name == "a"))
+    found = run(folder, data, lambda name: None if name == "outside" else Member(f"to/{name}", name == "a"))
     assert {"to/a", "to/b"} == found.keys()
     assert found["to/b"] is None
     file = found["to/a"]
@@ -79,6 +81,7 @@ def test_links_devices_and_sparse_files_are_left_out(
 def test_a_link_takes_the_place_of_a_file_before_it(folder: OpenFolder, tmp_path: Path) -> None:
     data = tar_of({"a": b"hello"})[:1024] + member_of("a", 0, tarfile.SYMTYPE) + bytes(1024)
     assert {} == run(folder, data)
+    assert {".wh.a": None} == run(folder, data, lambda name: Member(name, True, f".wh.{name}"))
     assert [] == list(tmp_path.iterdir())
 
 
@@ -91,10 +94,10 @@ def test_where_it_is_not_the_right_content_nothing_is_left(folder: OpenFolder, t
         run(folder, data[:512] + b"he")
     assert [] == list(tmp_path.iterdir())
 
-    def refuse(name: str) -> tuple[str, bool]:
+    def refuse(name: str) -> Member:
         if name == "b":
             raise tk.InvalidNameError("no")
-        return name, True
+        return Member(name, True)
 
     with pytest.raises(tk.InvalidNameError):
         run(folder, tar_of({"a": b"hello", "b": b""}), refuse)

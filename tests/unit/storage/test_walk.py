@@ -70,6 +70,25 @@ def test_what_is_only_called_alike_is_a_file(folder: Path, path: str) -> None:
     assert {"a", "deep/er/b", path} == places(look(folder)).keys()
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "within"),
+    [
+        ("meta", ".git", ".git/config"),
+        ("config", ".git/config", ".git/config"),
+        ("deep/meta", "../.git/refs", ".git/refs/x"),
+        ("token", ".cache/huggingface/token", ".cache/huggingface/token"),
+        ("cache", ".cache", ".cache/huggingface/token"),
+        ("deep/state", "er/.transferkit", "deep/er/.transferkit/state.json"),
+    ],
+)
+def test_what_is_left_out_is_left_out_by_way_of_a_link(folder: Path, link: str, target: str, within: str) -> None:
+    (folder / within).parent.mkdir(parents=True, exist_ok=True)
+    (folder / within).write_bytes(b"token")
+    (folder / link).symlink_to(target)
+    found = look(folder)
+    assert ({"a", "deep/er/b"}, []) == (places(found).keys(), found.refused)
+
+
 # -- links
 
 
@@ -193,6 +212,17 @@ def test_a_folder_that_cannot_be_read_is_refused(folder: Path) -> None:
     found = look(folder, Denied())
     assert {"deep/er": "it cannot be read: Permission denied"} == reasons(found)
     assert found.refused[0].is_folder
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="such a folder cannot be opened at all")
+def test_a_folder_that_can_be_opened_and_not_be_read_says_so(folder: Path) -> None:
+    class NotRoot(Disk):
+        def open_folder(self, path: str, folder_fd: int | None = None) -> int:
+            if path == "er":  # as Disk does where it may not read
+                return os.open(path, os.O_PATH | os.O_DIRECTORY, dir_fd=folder_fd)
+            return super().open_folder(path, folder_fd)
+
+    assert {"deep/er": "it cannot be read: Permission denied"} == reasons(look(folder, NotRoot()))
 
 
 def test_a_path_that_is_too_long_is_not_followed_down(folder: Path) -> None:
