@@ -61,6 +61,7 @@ def _is_texts(value: Any) -> bool:
 
 _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dest_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "directory": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "src_dir": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
     "options": (_is_a(TransferOptions), "a TransferOptions, such as TransferOptions(concurrency=8)"),
     "concurrency": (_is_a(int), "a number of blobs (int)"),
@@ -97,7 +98,7 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "manifest_media_type": (_is_a(str), "a text"),
 }
 _FOLDERS = ("dest_dir", "src_dir")
-_PATHS = (*_FOLDERS, "to", "folder")
+_PATHS = (*_FOLDERS, "directory", "to", "folder")
 
 
 def check(**given: object) -> None:

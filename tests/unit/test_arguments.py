@@ -24,7 +24,7 @@ MANIFEST = {
 }
 
 
-@pytest.mark.parametrize("name", ["dest_dir", "src_dir", "to", "folder"])
+@pytest.mark.parametrize("name", ["dest_dir", "src_dir", "directory", "to", "folder"])
 @pytest.mark.parametrize(
     ("value", "reason"),
     [("", 'empty; the current folder is "."'), ("a\0b", "has a NUL"), ("a\ud800", "is not Unicode")],

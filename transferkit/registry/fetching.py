@@ -152,7 +152,7 @@ class Fetching(Asking):
             InvalidNameError: a title leads out of the directory; nothing was written.
             TransferKitError, CancelledError: as for ``pull``.
         """
-        check(only=only)
+        check(only=only, directory=directory)
         arguments = Call.of("export", call)
         manifest = self.pull(name, platform=platform, **call)
         if not isinstance(manifest, Manifest):

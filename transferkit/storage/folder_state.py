@@ -10,7 +10,7 @@ import base64
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transferkit.content.digest import Digest
 from transferkit.storage.folder import OpenFolder
@@ -41,6 +41,11 @@ class Row:
         """Tell whether the file with this status is the one that the row speaks of, unchanged."""
         return self == Row.of(self.digest, status, self.boot)
 
+    @property
+    def doubted(self) -> Row:
+        """The row of the same content that fits no file: the file is hashed before it counts."""
+        return replace(self, modified=-1)
+
 
 @dataclass(slots=True)
 class FolderState:
@@ -51,7 +56,7 @@ class FolderState:
     rows: dict[str, Row] = field(default_factory=dict)
     """Files by path; those of older versions too, while they are there."""
     placing: dict[str, Digest] = field(default_factory=dict)
-    """What files are that have no row, or were about to become: content that nobody but us has put there."""
+    """What files were about to become when the process ended: content that nobody but us has put there."""
     begun: str = ""
     """The version whose files were about to get their names when a process ended; "" where none was."""
     layers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -61,7 +66,7 @@ class FolderState:
 
     @classmethod
     def load(cls, folder: OpenFolder, boot: str | None, name: str = NAME) -> FolderState:
-        """Read the state; of rows of another boot the digests are left."""
+        """Read the state; rows of another boot are doubted."""
         with suppress(OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError):
             data = json.loads(folder.disk.read_file(folder.at(name), _LIMIT, folder.fd))
             if data["format"] == _VERSION:
@@ -69,12 +74,11 @@ class FolderState:
                     path: Row(Digest(row[0]), int(row[1]), int(row[2]), int(row[3]), int(row[4]), str(row[5]))
                     for path, row in data["files"].items()
                 }
-                rows = {path: row for path, row in found.items() if row.boot in (DURABLE, boot)}
-                others = {path: row.digest for path, row in found.items() if path not in rows}
+                rows = {path: row if row.boot in (DURABLE, boot) else row.doubted for path, row in found.items()}
                 return cls(
                     version=str(data["version"]),
                     rows=rows,
-                    placing={**others, **{path: Digest(digest) for path, digest in data["placing"].items()}},
+                    placing={path: Digest(digest) for path, digest in data["placing"].items()},
                     begun=str(data.get("begun", "")),
                     layers={
                         layer: {path: Digest(digest) if digest else "" for path, digest in files.items()}

@@ -200,11 +200,10 @@ class PulledFolder(Closing):
     def save(self) -> None:
         """Write the state. StorageError: the disk refused.
 
-        A file that was written within the last tick of the clock could be changed without a trace: it gets no row.
+        A file that was written within the last tick of the clock could be changed without a trace: its row is doubted.
         """
         now, rows = self._clock(), self.state.rows
-        for path in [path for path, row in rows.items() if not is_settled(row.modified, now)]:
-            self.state.placing[path] = rows.pop(path).digest
+        rows.update({path: row.doubted for path, row in rows.items() if not is_settled(row.modified, now)})
         with disk_errors("writing", f"{self.path}/{NAME}"), OpenFolder(self.path, self.disk) as folder:
             self.state.save(folder, durable=self.durable)
         self._seen = self._state_file()

@@ -27,6 +27,9 @@ class _FileInTheWay(NotADirectoryError):
         super().__init__(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         self.title = title
 
+    def __reduce__(self) -> tuple[type[_FileInTheWay], tuple[str]]:
+        return type(self), (self.title,)
+
 
 class Tree:
     """One folder that is filled with files. Thread-safe.

@@ -317,3 +317,17 @@ def test_where_times_are_coarse_an_edit_within_one_is_found_out(tmp_path):
         with pytest.raises(tk.StorageError, match="put there or changed: config;"):
             fill(source, version(source, contents), out, disk=Coarse())
     assert {"config": b"two"} == files(out)
+
+
+def test_where_times_are_coarse_what_a_kill_has_left_is_ours(tmp_path):
+    class KilledCoarse(Killed, Coarse):
+        pass
+
+    source, out = Source(), tmp_path / "out"
+    one, two, three = THREE
+    fill(source, version(source, one), out, disk=Coarse())
+    with pytest.raises(tk.TransferKitError):
+        fill(source, version(source, two), out, disk=KilledCoarse("a"))
+    assert {"a": b"a 2", "b": b"b 1"} == files(out)
+    fill(source, version(source, three), out, disk=Coarse())
+    assert three == files(out)

@@ -31,10 +31,11 @@ def load(tmp_path: Path, state: Any) -> FolderState:
         return FolderState.load(folder, "this")
 
 
-def test_of_rows_of_another_boot_the_digests_are_left(tmp_path):
+def test_rows_of_another_boot_are_doubted(tmp_path):
     state = load(tmp_path, STATE)
-    assert ("v", "w", b"{}", ["a"]) == (state.version, state.begun, state.config, list(state.rows))
-    assert {"b": Digest(DIGEST), "c": Digest(DIGEST)} == state.placing
+    assert ("v", "w", b"{}", {"c": Digest(DIGEST)}) == (state.version, state.begun, state.config, state.placing)
+    assert {"a": 1, "b": -1} == {path: row.modified for path, row in state.rows.items()}
+    assert {Digest(DIGEST)} == {row.digest for row in state.rows.values()}
 
 
 @pytest.mark.parametrize(

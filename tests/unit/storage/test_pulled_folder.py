@@ -96,7 +96,7 @@ def test_the_state_is_kept_and_rows_of_another_boot_are_not(place):
 
     rebooted = type("Rebooted", (Disk,), {"boot": "another"})()
     after = PulledFolder(place.tree.path, rebooted, durable=False, resume_threshold=10_000)
-    assert (["b"], {"a": NEW}) == (list(after.state.rows), after.state.placing)
+    assert [Standing.UNKNOWN, Standing.RIGHT] == [standing(after, path) for path in "ab"]
 
 
 def test_a_file_written_in_this_moment_is_hashed_the_next_time(tmp_path):
@@ -107,7 +107,7 @@ def test_a_file_written_in_this_moment_is_hashed_the_next_time(tmp_path):
         place._clock = lambda: status.st_mtime + 0.001
         place.save()
     again = PulledFolder(tmp_path / "out", Disk(), durable=False, resume_threshold=10_000)
-    assert ({}, {"a": OLD}) == (again.state.rows, again.state.placing)
+    assert (Standing.UNKNOWN, [OLD]) == (standing(again, "a", OLD), again.digests("a"))
 
 
 def test_who_waits_for_the_folder_sees_what_comes_elsewhere(place, monkeypatch):
