@@ -186,7 +186,7 @@ def test_a_store_that_cannot_be_written_is_the_servers_fault(
     (tmp_path / "repositories" / "a").write_text("a file where a folder should be")
 
     with caplog.at_level(logging.ERROR):
-        answer = client.post("/v2/a/blobs/uploads/")
+        answer = client.post(f"/v2/a/blobs/uploads/?digest={HELLO}", data=b"hello")
 
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (500, "UNKNOWN")
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
