@@ -15,9 +15,7 @@ from transferkit.testing import answer, running_registry, scripted_server
 
 pytestmark = pytest.mark.integration
 
-CONFIG = (
-    b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"1B","file_type":"Q4_0"}'
-)
+CONFIG = b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"1B","file_type":"Q4_0"}'
 SMOL = Model([b"weights " * 5000, b"do as you like"], CONFIG)
 
 

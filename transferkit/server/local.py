@@ -32,7 +32,9 @@ _LOOK = 0.5  # seconds between two looks whether a client is still there
 _GONE = 499  # as nginx logs it; nobody reads the answer
 _NDJSON = "application/x-ndjson"
 _JSON = "application/json; charset=utf-8"
-_IS_GONE = "transferkit.is_gone"  # of ``serving``; other servers have no such thing
+_IS_GONE = (
+    "transferkit.is_gone"  # of ``serving``; other servers have no such thing
+)
 
 
 class LocalAPI:

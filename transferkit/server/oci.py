@@ -113,7 +113,7 @@ class OCIRegistry:
                 return self._guard.hand_out(request)
             self._guard.check(request)
         if self._read_only and request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "DENIED", "this registry is read-only", headers={"Allow": "GET, HEAD"})
+            raise Refusal(403, "DENIED", "this registry is read-only")
         if path in ("/v2/", "/v2"):
             _allow(request, "GET", "HEAD")
             return json_answer({})

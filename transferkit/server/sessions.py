@@ -156,8 +156,14 @@ class Sessions:
             self._end_if_idle(self._store.writer(name) if session is None else session.writer, session)
 
     def _end_if_idle(self, writer: Writer, session: Session | None) -> None:
-        with suppress(FileNotFoundError, Refusal):  # it is over, or a request is at it
-            if self._clock() - writer.status().st_mtime >= self._limits.idle:
+        try:
+            is_idle = self._clock() - writer.status().st_mtime >= self._limits.idle
+        except FileNotFoundError:  # somebody tidied the directory up by hand
+            with self._lock:
+                self._known.pop(writer.name, None)
+            return
+        if is_idle:
+            with suppress(Refusal):  # a request is at it
                 with nullcontext() if session is None else session.held(patience=0):
                     self._end(writer)
 

@@ -141,8 +141,7 @@ class Store:
             except FileNotFoundError:
                 make_folders(folder, self.disk, durable=self.durable)
                 make()
-            finally:
-                self._sync(folder)
+            self._sync(folder)
 
     def remove(self, path: str) -> bool:
         """Remove a file, and tell whether it was there."""

@@ -445,3 +445,17 @@ def test_the_query_is_decoded_once(client: Client) -> None:
     location = begin(client)
     assert code(put(client, location, quote(quote(HELLO)), b"hello")) == (400, "DIGEST_INVALID")
     assert put(client, location, quote(HELLO), b"hello").status_code == 201
+
+
+def test_an_algorithm_may_be_named_at_the_beginning(client: Client) -> None:
+    digest = "sha512:" + hashlib.sha512(b"hello").hexdigest()
+    location = client.post(f"{UPLOADS}?digest-algorithm=sha512").headers["Location"]
+
+    assert put(client, location, digest, b"hello").headers["Docker-Content-Digest"] == digest
+    assert code(client.post(f"{UPLOADS}?digest-algorithm=md5")) == (400, "DIGEST_INVALID")
+
+
+def test_ollamas_clients_are_told_whole_locations(client: Client) -> None:
+    ollama = {"User-Agent": "ollama/0.13.0 (amd64 linux) Go/go1.25"}
+    answer = client.post(f"{UPLOADS}?digest={HELLO}", headers=ollama, base_url="http://registry.test:5000")
+    assert answer.headers["Location"].startswith(f"http://registry.test:5000{UPLOADS}")
