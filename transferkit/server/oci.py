@@ -19,7 +19,7 @@ from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 from transferkit.server import blobs, chunksums, manifests, uploads
 from transferkit.server.answers import Answer, Refusal, json_answer
-from transferkit.server.guard import TOKENS, Auth, Guard
+from transferkit.server.authentication import TOKENS, Auth, Authentication
 from transferkit.server.limits import Limits
 from transferkit.server.sessions import Sessions
 from transferkit.server.store import Repository, Store
@@ -77,7 +77,7 @@ class OCIRegistry:
         self._store = store if isinstance(store, Store) else Store(store, durable=durable, read_only=read_only)
         self._read_only = read_only or self._store.read_only
         self._sparse = sparse
-        self._guard = None if auth is None else Guard(auth, tokens=tokens, clock=clock)
+        self._authentication = None if auth is None else Authentication(auth, tokens=tokens, clock=clock)
         self._limits = limits or Limits()
         self._chunksums = chunksums
         self._chunk_size = chunk_size
@@ -108,10 +108,10 @@ class OCIRegistry:
 
     def _dispatch(self, request: Request) -> Answer:
         path = request.path
-        if self._guard is not None:
+        if self._authentication is not None:
             if path == TOKENS:
-                return self._guard.hand_out(request)
-            self._guard.check(request)
+                return self._authentication.hand_out(request)
+            self._authentication.check(request)
         if self._read_only and request.method not in ("GET", "HEAD"):
             raise Refusal(403, "DENIED", "this registry is read-only")
         if path in ("/v2/", "/v2"):

@@ -56,12 +56,12 @@ class Store:
         read_only: bool = False,
         disk: Disk | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(os.path.abspath(os.path.expanduser(os.fspath(root))))
         self.disk = disk or Disk()
         self.durable = durable
         self.read_only = read_only
-        self.blobs = Directory(os.path.join(root, "blobs"), durable=durable, follow_links=False, disk=self.disk)
-        self._repositories = os.path.join(root, "repositories")
+        self.blobs = Directory(os.path.join(self.root, "blobs"), durable=durable, follow_links=False, disk=self.disk)
+        self._repositories = os.path.join(self.root, "repositories")
         self._uploads: OpenFolder | None = None
         if not read_only:
             for folder in (self.blobs.path, self._repositories):

@@ -137,3 +137,11 @@ def test_a_link_in_the_place_of_a_tag_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "repositories/a/_tags/v2").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="symbolic"):
         repository.manifest("v2")
+
+
+def test_a_relative_path_is_that_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    repository = Store("store").repository("a")
+    monkeypatch.chdir("/")
+    repository.put_manifest(HELLO, TYPE, b"hello", tags=["v1"])
+    assert (tmp_path / "store/repositories/a/_tags/v1").read_text() == HELLO

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from transferkit.server import OCIRegistry
-from transferkit.server.guard import LIFE, Guard
+from transferkit.server.authentication import LIFE, Authentication
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 USERS = {"alice": "s3cret:with colon", "bob": "pässword"}
@@ -148,4 +148,4 @@ def test_what_is_no_name_does_not_get_into_the_challenge(tmp_path: Path, path: s
 
 
 def test_no_secret_is_in_its_repr() -> None:
-    assert repr(Guard(USERS)) == "Guard(tokens=False)"
+    assert repr(Authentication(USERS)) == "Authentication(tokens=False)"

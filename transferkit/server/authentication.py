@@ -28,7 +28,7 @@ _NAME = re.compile(r"/v2/([a-z0-9/._-]+)/(?:blobs|manifests|tags|referrers|chunk
 _TOKEN = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})\Z", re.ASCII)
 
 
-class Guard:
+class Authentication:
     """The judge of a registry's requests. Thread-safe.
 
     ``auth`` maps users to their passwords, or judges a user and a password. With ``tokens`` clients are sent to
@@ -43,7 +43,7 @@ class Guard:
         self._key = os.urandom(32)
 
     def __repr__(self) -> str:
-        return f"Guard(tokens={self._tokens})"
+        return f"Authentication(tokens={self._tokens})"
 
     def check(self, request: Request) -> None:
         """Let a request pass, or refuse it.
