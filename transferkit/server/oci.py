@@ -86,10 +86,6 @@ class OCIRegistry:
     def __repr__(self) -> str:
         return f"OCIRegistry({str(self._store.root)!r})"
 
-    def close(self) -> None:
-        """Let go of the directory."""
-        self._store.close()
-
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._answer(Request(environ))(environ, start_response)
 

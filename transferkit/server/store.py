@@ -23,10 +23,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from transferkit.content.digest import Digest
@@ -34,11 +35,11 @@ from transferkit.names import STRICT, check_repository
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, sync_folder
 from transferkit.storage.folder import OpenFolder
-from transferkit.storage.lock import is_idle
 from transferkit.storage.unfinished import make_folders, make_unfinished
 from transferkit.storage.writer import Writer
 
 _UPLOAD = re.compile(r"[0-9a-f]{16}\.[0-9a-f-]{36}\Z", re.ASCII)
+_OLD = 3600.0  # seconds: a small file that has no name by then gets none
 _MOST = 64 * 1024 * 1024  # bytes that are read of a small file; what is stored as one was bounded on its way in
 
 
@@ -62,7 +63,6 @@ class Store:
         self.read_only = read_only
         self.blobs = Directory(os.path.join(self.root, "blobs"), durable=durable, follow_links=False, disk=self.disk)
         self._repositories = os.path.join(self.root, "repositories")
-        self._uploads: OpenFolder | None = None
         if not read_only:
             for folder in (self.blobs.path, self._repositories):
                 make_folders(folder, self.disk, durable=durable)
@@ -86,23 +86,17 @@ class Store:
 
     # Uploads
 
-    @property
+    @cached_property
     def uploads(self) -> OpenFolder:
-        """The folder of what is under way."""
-        if self._uploads is None:
-            path = os.path.join(self.root, "uploads")
-            if os.path.isdir(path):
-                self._clean(path)
-            self._uploads = make_unfinished(str(self.root), path, self.disk, durable=self.durable)
-        return self._uploads
-
-    def _clean(self, path: str) -> None:
-        """Remove what a process that was killed has left, unless another one works in here."""
-        with OpenFolder(path, self.disk) as folder:
-            names = [name for name in os.listdir(path) if _UPLOAD.match(name) is None]
-            for name in names if is_idle(folder) else ():
-                with disk_errors("removing", f"{path}/{name}"), suppress(FileNotFoundError):
-                    folder.remove(name)
+        """The folder of what is under way, by its path, without what a process that was killed has left."""
+        path = os.path.join(self.root, "uploads")
+        with make_unfinished(str(self.root), path, self.disk, durable=self.durable) as folder:
+            for name in os.listdir(path):
+                # Another process may be writing a young one, where two have the directory for a moment.
+                with suppress(FileNotFoundError):
+                    if _UPLOAD.match(name) is None and time.time() - os.lstat(f"{path}/{name}").st_mtime > _OLD:
+                        folder.remove(name)
+        return folder
 
     def upload_names(self) -> list[str]:
         """Return the names of the uploads that are under way."""
@@ -111,11 +105,6 @@ class Store:
     def writer(self, name: str, algorithm: str = "sha256") -> Writer:
         """Return what fills the upload ``name``; nothing says that it is there."""
         return Writer(self.blobs, self.uploads, name, algorithm=algorithm, durable=self.durable)
-
-    def close(self) -> None:
-        """Let go of the folder that is held open; what comes later finds it by its path. Twice is fine."""
-        if self._uploads is not None:
-            self._uploads.close()
 
     # Small files
 

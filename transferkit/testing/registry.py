@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -140,7 +140,7 @@ def running_registry(
         return
     log, app = RequestLog(), OCIRegistry(store, durable=False)
     application = app if middleware is None else middleware(app)
-    with closing(app), serving(_Logged(application, log), host=host, port=port, threads=threads, tls=tls) as url:
+    with serving(_Logged(application, log), host=host, port=port, threads=threads, tls=tls) as url:
         yield RunningRegistry(url=url, store=Path(store), log=log)
 
 
