@@ -138,9 +138,13 @@ def _tag(text: str) -> str:
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would guess UTF-16 from bytes. RecursionError: "[[[[..." is cheap to send.
-        return _object(json.loads(raw.decode("utf-8")))
+        return _object(json.loads(raw.decode("utf-8"), parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise _invalid("it is not JSON in UTF-8") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _media_type(request: Request, document: dict[str, Any]) -> str:
@@ -158,7 +162,8 @@ def _usual_type(document: dict[str, Any]) -> str:
     if "manifests" in document:
         return OCI_INDEX
     # One of Ollama's clients says nowhere what it pushes, and all of them ask for Docker's type alone.
-    is_ollamas = any("application/vnd.ollama." in str(layer) for layer in _array(document.get("layers")))
+    types = [_object(layer).get("mediaType") for layer in _array(document.get("layers"))]
+    is_ollamas = any(isinstance(kind, str) and kind.startswith("application/vnd.ollama.") for kind in types)
     return DOCKER_MANIFEST if is_ollamas else OCI_MANIFEST
 
 

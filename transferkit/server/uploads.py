@@ -89,7 +89,8 @@ def finish(sessions: Sessions, repository: Repository, request: Request, identif
             session.writer.append(incoming.blocks())
         else:
             _state(request, session)
-        # From here on there is nothing to resume: the content is the promised one, or it never will be.
+        # From here on there is nothing to resume: the content is the promised one, or it never will be. And a disk that
+        # could not sync says so once: a second try would pass without a word.
         try:
             session.finish(digest)
         finally:

@@ -1,4 +1,4 @@
-"""A registry that is killed with kill -9 while clients push, and started again: what it said yes to is there."""
+"""A registry in a process of its own: killed with kill -9 while clients push, started again, and fed a large blob."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ with serving(OCIRegistry(sys.argv[1])) as url:
 """
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 NAME = re.compile(r"sha256-[0-9a-f]{64}\Z")
+MIB = 1024 * 1024
 PART = 64 * 1024  # bytes
 KILLS = 3
 
@@ -169,3 +170,43 @@ def _continue(connection: http.client.HTTPConnection, pusher: Pusher, location: 
         assert ask(connection, "GET", f"/v2/{pusher.repository}/blobs/{digest}")[2] == acknowledged + rest
     else:
         assert ask(connection, "DELETE", headers["Location"])[0] == 204
+
+
+def peak(process: subprocess.Popen[str]) -> int:
+    """Return how many bytes of memory a process has had at most."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+([0-9]+) kB", status)[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory of a process")
+def test_a_large_blob_is_never_in_memory(tmp_path: Path) -> None:
+    block, blocks = random.Random(1).randbytes(MIB), 96
+    hasher = hashlib.sha256()
+    for _ in range(blocks):
+        hasher.update(block)
+    digest = f"sha256:{hasher.hexdigest()}"
+    with running(tmp_path) as (authority, process):
+        connection = http.client.HTTPConnection(authority)
+        assert ask(connection, "POST", f"/v2/a/blobs/uploads/?digest={sha256(block)}", block)[0] == 201
+        assert ask(connection, "GET", f"/v2/a/blobs/{sha256(block)}")[2] == block
+        before = peak(process)
+
+        _, headers, _ = ask(connection, "POST", "/v2/a/blobs/uploads/")
+        connection.putrequest("PATCH", headers["Location"])
+        connection.putheader("Content-Length", str(blocks * MIB))
+        connection.endheaders()
+        for _ in range(blocks):
+            connection.send(block)
+        answer = connection.getresponse()
+        answer.read()
+        assert ask(connection, "PUT", f"{answer.headers['Location']}&digest={digest}")[0] == 201
+        connection.request("GET", f"/v2/a/blobs/{digest}")
+        answer = connection.getresponse()
+        received = hashlib.sha256()
+        while data := answer.read(MIB):
+            received.update(data)
+        assert f"sha256:{received.hexdigest()}" == digest
+        assert ask(connection, "GET", f"/v2/a/chunksums/{digest}")[2].count(b"\n") == 12  # of 8 MiB each
+
+        assert peak(process) - before < 16 * MIB
+        connection.close()
