@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -327,3 +328,19 @@ def test_the_page_of_the_registry_runs(
     (block,) = python_blocks("docs/registry.rst")
     exec(block, {})
     assert capsys.readouterr().out == "['v1']\n"
+
+
+def test_a_fallback_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in python_blocks("docs/server.rst") if "fallback" in block]
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))
+    asked: dict[str, bytes] = {}
+    code = block.replace('print("listening on", url)', "ask(url)")
+
+    def ask(url: str) -> None:
+        for path in ("/", "/api/tags"):
+            with urllib.request.urlopen(url + path, timeout=10) as answer:
+                asked[path] = answer.read()
+
+    variables: dict[str, Any] = {"ask": ask}
+    exec(code, variables)
+    assert {"/": b"hello", "/api/tags": b'{"models":[]}'} == asked

@@ -42,7 +42,7 @@ def main() -> None:
 
     def pull() -> None:
         for path in client.pull(target, outdir=str(job.folder)):
-            hexdigest = path.rpartition("sha256-")[2]
+            hexdigest = path.rpartition("sha256-")[2].removesuffix(".safetensors")
             if hash_of(path) != hexdigest:
                 raise ValueError(f"{path}: other bytes")
 

@@ -168,7 +168,7 @@ def test_what_it_cannot_take_is_said_at_the_call(registry, tmp_path):
     with client(tmp_path / "c") as registries:
         with pytest.raises(ValueError, match="link is one of auto, reflink, hard, copy, none"):
             registries.pull(name_in(registry), to=tmp_path / "out", link="soft")
-        for keywords in ({"only": 3}, {"exclude": 3}, {"overwrite": "yes"}, {"format": 1}, {"to": 5}):
+        for keywords in ({"only": 3}, {"exclude": 3}, {"cache": "c"}, {"overwrite": "yes"}, {"format": 1}, {"to": 5}):
             with pytest.raises(TypeError, match=f"^{next(iter(keywords))} is "):
                 registries.pull(name_in(registry), **{"to": tmp_path / "out", **keywords})
 
@@ -512,17 +512,6 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was(tmp_path):
         sent = sum(each.sent for each in registry.log if each.method == "GET" and digest_of(layer) in each.path)
     assert {"a", "b"} == set(contents(tmp_path / "out"))
     assert sent < len(layer) * 5 // 4
-
-
-def test_what_unpacks_to_too_much_is_refused(registry, tmp_path):
-    layer = tar_of({"models/a": bytes(70 * MIB)}, zipped=True)
-    image_of(layer).put(registry.url, WHERE)
-    with client(tmp_path / "c") as registries, pytest.raises(tk.InvalidModelError, match="unpacks to more than"):
-        registries.pull(name_in(registry), to=tmp_path / "out", cache=None)
-    assert ({}, []) == (contents(tmp_path / "out"), unfinished(tmp_path / "out"))
-    options = tk.TransferOptions(unpack_ratio=2000)
-    with client(tmp_path / "c", options=options) as registries:
-        assert ("a",) == registries.pull(name_in(registry), to=tmp_path / "out", cache=None).written
 
 
 # -- kills, and several at once

@@ -228,6 +228,13 @@ def test_one_record_a_request(smol, tmp_path, caplog):
     assert "proto=HTTP/1.1" in second
 
 
+def test_no_client_writes_a_line_of_the_log(smol, tmp_path, caplog):
+    with api(tmp_path, smol.url) as http, caplog.at_level(logging.INFO, "transferkit.server"):
+        http.get("/", environ_overrides={"PATH_INFO": "/a\nERROR all is lost\x1b[31m\xe9"})
+    (record,) = caplog.records
+    assert r"path=/a\nERROR all is lost\x1b[31mé content-length" in record.getMessage()
+
+
 # -- delete
 
 

@@ -231,6 +231,21 @@ print(failed)
 """
 
 
+IMPORTS = """
+import transferkit.bulk
+before = set(sys.modules)
+globals()["download"]()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_call_imports_nothing_that_a_forked_child_would_wait_for(registry, make_blobs, tmp_path, child):
+    """Python's lock of a module that another thread imports stays locked in a child, for ever."""
+    blobs = make_blobs(tmp_path / "source", [1000, 2000])
+    prepare(registry, blobs, tmp_path / "source", "download")
+    assert ("[]\n", "") == child(IMPORTS, registry, blobs)
+
+
 def test_no_child_hangs_whenever_a_process_forks(slow_registry, make_blobs, tmp_path, child, contents):
     """A fork at every 5 ms from the beginning of the process' first call on, which is when it imports: 50 forks, or in
     the full run 200, the whole of its first second."""

@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import oras.client
 import pytest
 
 import transferkit as tk
@@ -36,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_files_and_a_folder_that_oras_pushes(
     docker_registry: Any, tmp_path: Path, monkeypatch: Any, cache: Any
 ) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     (tmp_path / "source" / "tokenizer" / "sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "source")
     for title, content in FILES.items():
@@ -135,3 +136,25 @@ def test_large_files_of_a_model_go_straight_and_go_on(docker_registry: Any, mini
     assert 0 < report.bytes < os.path.getsize(minilm)
     with open(tmp_path / "out" / minilm.name, "rb") as one, open(minilm, "rb") as two:
         assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(two, "sha256").digest()
+
+
+@pytest.mark.xdist_group("s3")
+def test_layers_and_files_come_straight_over_redirects_to_a_storage(
+    s3_store: Any, run_docker_registry: Any, skopeo: Any, tmp_path: Path
+) -> None:
+    """docker-registry on an S3 store: a large file in chunks, and a layer that is unpacked as it comes."""
+    big = {"big.bin": os.urandom(1024) * 3 * 1024}
+    source = layout(tmp_path / "layout", {f"models/{name}": content for name, content in FILES.items()})
+    options = tk.TransferOptions(chunk_threshold=2**20, chunk_size=2**20, resume_threshold=2**20)
+    (tmp_path / "big.bin").write_bytes(big["big.bin"])
+    with (
+        run_docker_registry(tmp_path / "server", storage=s3_store.storage("folders")) as server,
+        Registry(cache=tmp_path / "cache", options=options) as registry,
+    ):
+        name = f"{server.authority}/library/model"
+        skopeo("copy", "--dest-tls-verify=false", f"oci:{source}:v1", f"docker://{name}:image")
+        registry.push(f"{name}:files", files=[tmp_path / "big.bin"])
+        registry.pull(f"{name}:image", to=tmp_path / "image", cache=None)
+        registry.pull(f"{name}:files", to=tmp_path / "files", cache=None)
+        assert server.blobs() == {}  # all of it is in the storage
+    assert (files(tmp_path / "image"), files(tmp_path / "files")) == (FILES, big)

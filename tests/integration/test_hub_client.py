@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import oras.client
 import pytest
 
 import transferkit as tk
@@ -60,7 +61,6 @@ def run(folder: Path, home: Path) -> Any:
 
 
 def test_the_client_of_the_hub_and_ours_get_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
     with ScriptedHub(dict(FILES), lfs=["model.safetensors"], token=TOKEN, page=2) as hub:
         use(hub, monkeypatch, tmp_path / "hf", TOKEN)
         said = run(tmp_path / "theirs", tmp_path / "hf")
@@ -81,7 +81,7 @@ def test_the_client_of_the_hub_and_ours_get_the_same(monkeypatch: pytest.MonkeyP
 def test_a_copy_into_a_real_registry_is_what_the_python_oras_pulls(
     docker_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     name = f"{docker_registry.authority}/team/model:v1"
     with ScriptedHub(dict(FILES), lfs=["model.safetensors"], token=TOKEN) as hub:
         use(hub, monkeypatch, tmp_path / "hf", TOKEN)

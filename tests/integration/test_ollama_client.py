@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 
 import ollama
 import pytest
 
 import transferkit as tk
-from tests.functional import models
 from tests.functional.models import Model, client, digest_of, host, links
 from transferkit.server import LocalAPI, serving
 from transferkit.testing import answer, running_registry, scripted_server
 
 pytestmark = pytest.mark.integration
 
-CONFIG = b'{"model_format":"gguf","model_family":"llama","model_families":["llama"],"model_type":"1B","file_type":"Q4_0"}'
+CONFIG = b'{"model_format":"gguf","model_family":"llama","model_type":"1B","file_type":"Q4_0"}'
 SMOL = Model([b"weights " * 5000, b"do as you like"], CONFIG)
 
 
@@ -97,8 +97,6 @@ def test_a_client_that_hangs_up_cancels_what_nobody_else_waits_for(tmp_path):
             return slowly(b"".join(body)) if is_wanted else body
 
         def slowly(content):
-            import time
-
             for at in range(0, len(content), 500):
                 yield content[at : at + 500]
                 time.sleep(0.1)
@@ -113,8 +111,6 @@ def test_a_client_that_hangs_up_cancels_what_nobody_else_waits_for(tmp_path):
                 if line.completed:
                     break
             told.close()
-            import time
-
             deadline = time.monotonic() + 8
             while user.ps().models and time.monotonic() < deadline:
                 time.sleep(0.05)

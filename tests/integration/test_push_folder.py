@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import oras.client
 import pytest
 
 from tests.integration.conftest import missing, sha256
@@ -41,7 +42,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_a_folder_that_was_pushed_is_pulled_by_oras_and_copied_unchanged_by_skopeo(
     docker_registry: Any, skopeo: Callable[..., str], folder: Path, tmp_path: Path, form: str
 ) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     name = f"{docker_registry.authority}/{WHERE}:v1"
     with Registry(cache=tmp_path / "cache") as registry:
         raw = registry.push(name, folder=folder, format=form).raw

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import oras.client
 import pytest
 
 import transferkit as tk
@@ -324,7 +325,7 @@ def test_signatures_are_copied_to_a_registry_that_has_no_list_of_them(
 
 
 def test_files_that_oras_pushes_are_exported(docker_registry: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     contents = {"a.bin": bytes(range(256)) * 1000, "b.json": b"{}"}
     monkeypatch.chdir(tmp_path)
     for title, content in contents.items():
@@ -337,7 +338,7 @@ def test_files_that_oras_pushes_are_exported(docker_registry: Any, tmp_path: Pat
 
 
 def test_files_that_are_pushed_are_pulled_by_oras(docker_registry: Any, tmp_path: Path) -> None:
-    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True)
     contents = {"a.bin": bytes(range(256)) * 1000, "b.json": b"{}"}
     for title, content in contents.items():
         (tmp_path / title).write_bytes(content)

@@ -44,7 +44,7 @@ class Own(enum.Enum):
 class FolderArguments:
     """What ``Registry.pull`` takes for a folder; ``cache`` is the one that is used, if any.
 
-    ValueError: there is no such ``link``.
+    TypeError, ValueError: ``cache`` is none, or there is no such ``link``.
     """
 
     to: str | os.PathLike[str]
@@ -56,6 +56,8 @@ class FolderArguments:
     overwrite: bool
 
     def __post_init__(self) -> None:
+        if self.cache is not None and not isinstance(self.cache, DiskCache):
+            raise TypeError(f"cache is a DiskCache or None, not {type(self.cache).__name__}")
         if self.link not in (*WAYS, NO_LINK):
             raise ValueError(f"link is one of {', '.join((*WAYS, NO_LINK))}, not {self.link!r}")
 

@@ -10,14 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transferkit.server.app import Application
     from transferkit.server.local import LocalAPI
     from transferkit.server.oci import OCIRegistry
     from transferkit.server.serve import serving
 
-__all__ = ["LocalAPI", "OCIRegistry", "serving"]
+__all__ = ["Application", "LocalAPI", "OCIRegistry", "serving"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Application":
+        from transferkit.server.app import Application
+
+        return Application
     if name == "LocalAPI":
         from transferkit.server.local import LocalAPI
 

@@ -32,9 +32,7 @@ _LOOK = 0.5  # seconds between two looks whether a client is still there
 _GONE = 499  # as nginx logs it; nobody reads the answer
 _NDJSON = "application/x-ndjson"
 _JSON = "application/json; charset=utf-8"
-_IS_GONE = (
-    "transferkit.is_gone"  # of ``serving``; other servers have no such thing
-)
+_IS_GONE = "transferkit.is_gone"  # of ``serving``; other servers have no such thing
 
 
 class LocalAPI:
@@ -231,19 +229,26 @@ class _Call:
 
     def record(self, status: int) -> None:
         environ = self.environ
+        values = (self.error, environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""))
+        error, path, query = (_one_line(value) for value in values)
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
         logger.log(
             level,
             'http error="%s" status=%d method=%s path=%s content-length=%s remote=%s proto=%s query=%s',
-            self.error.replace('"', "'"),
+            error.replace('"', "'"),
             status,
             environ.get("REQUEST_METHOD", ""),
-            environ.get("PATH_INFO", ""),
+            path,
             environ.get("CONTENT_LENGTH") or 0,
             environ.get("REMOTE_ADDR", ""),
             environ.get("SERVER_PROTOCOL", ""),
-            environ.get("QUERY_STRING", ""),
+            query,
         )
+
+
+def _one_line(text: str) -> str:
+    """Return a text without what would begin another line in a log, or colour it: clients choose their paths."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _status_line(status: int) -> str:

@@ -290,14 +290,13 @@ def serving(
     port: int = 0,
     threads: int = 16,
     tls: tuple[str, str] | None = None,
+    grace: float = 0.0,
 ) -> Iterator[str]:
     """Serve ``application`` from threads of this process, and give its URL.
 
     ``port`` 0 takes a free one. ``threads`` requests run at the same time; idle connections take none. ``tls`` is the
-    path of a certificate and of its key. On the way out open connections are cut, and every thread has ended.
-
-    Raises:
-        OSError: the address is not to be had.
+    path of a certificate and of its key. On the way out every thread ends, and open connections are cut, as soon as
+    nothing is being answered, or after ``grace`` seconds. OSError: the address is not to be had.
     """
     server = _Server((host, port), application, threads)
     try:
@@ -310,6 +309,9 @@ def serving(
             bound, port = server.bind_addr
             yield f"{'http' if tls is None else 'https'}://{f'[{bound}]' if ':' in bound else bound}:{port}"
         finally:
+            deadline = time.monotonic() + grace
+            while server.requests.idle < threads and time.monotonic() < deadline:
+                time.sleep(_TICK)
             server.stop()
             thread.join()
     finally:

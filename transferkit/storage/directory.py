@@ -33,13 +33,12 @@ from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import FLAT, VerifiedIndex
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.journal import Journal
+from transferkit.storage.listing import listed
 from transferkit.storage.lock import BlobLock
 from transferkit.storage.pace import Pace
 from transferkit.storage.partial import Partial
 from transferkit.storage.unfinished import make_unfinished
 
-_FEW = 16  # blobs; fewer are asked for one by one
-_ENTRIES = 4  # in the folder for each blob that is looked for; of a larger folder a listing costs more
 _GONE = (errno.ENOENT, errno.ESTALE)  # what is said of files in a folder that was removed, here and on NFS
 
 
@@ -143,19 +142,7 @@ class Directory:
         return {descriptor for descriptor in self._listed(descriptors) if self.knows(descriptor)}
 
     def _listed(self, descriptors: Sequence[Descriptor]) -> Sequence[Descriptor]:
-        """Return those of some blobs that may have a file; all of them where a listing would cost more than asking."""
-        if not self._is_flat or len(descriptors) < _FEW:
-            return descriptors
-        most = _ENTRIES * len(descriptors)
-        names: set[str] = set()
-        try:
-            with os.scandir(self.path) as files:
-                names.update(file.name for file in itertools.islice(files, most))
-        except FileNotFoundError:
-            return ()
-        except OSError:
-            return descriptors  # each of them says what is wrong
-        return descriptors if len(names) == most else [d for d in descriptors if d.digest.file_name in names]
+        return listed(self.path, descriptors) if self._is_flat else descriptors
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; a file of the right size that nobody has verified is hashed first."""

@@ -207,7 +207,8 @@ class Disk:
         """What names this boot of the machine, ``None`` where nothing does: the next may lack what was not synced."""
         with suppress(OSError, ValueError):
             if sys.platform == "linux":
-                return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+                # As bytes: a text file imports its codec, and a child that is forked then waits for it for ever.
+                return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
             if sys.platform == "darwin":
                 import subprocess
 

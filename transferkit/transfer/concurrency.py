@@ -32,7 +32,7 @@ from transferkit.transfer.flow import WorkerFlow
 
 FIRST = 2  # attempts to begin with
 FEW = 8  # attempts; one failure among more of them is their number's fault
-LATENCY = 0.004  # seconds between two looks before the first byte: the farther the registry, the more begin at once
+LATENCY = 0.002  # seconds between two looks before the first byte: the farther the registry, the more begin at once
 PERIOD = 0.02  # seconds between two looks after it
 MANY = 32  # attempts that begin before the first byte, where that does not take FAR seconds
 FAR = 0.05

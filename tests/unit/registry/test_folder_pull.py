@@ -153,7 +153,7 @@ def test_what_is_there_is_not_asked_for(tmp_path):
     assert source.add(b"two").digest not in source.asked
 
 
-def test_a_look_writes_nothing(tmp_path):
+def test_a_look_is_a_stat_a_file_and_writes_nothing(tmp_path):
     source, out = Source(), tmp_path / "out"
     fill(source, version(source, OLD), out)
 
@@ -164,6 +164,9 @@ def test_a_look_writes_nothing(tmp_path):
         open_lock = make_folder_in = rename = create  # type: ignore[assignment]  # none of them is called
 
     assert () == fill(source, version(source, OLD), out, disk=Reading()).written
+    counting = FailingDisk(lambda *_: False)
+    fill(source, version(source, OLD), out, disk=counting)
+    assert (len(OLD), 0, 0) == tuple(counting.counts[call] for call in ("lstat", "open", "preadv"))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_body_that_cannot_be_read_is_an_error_of_the_server():
         def read(self, *_: object) -> bytes:
             raise OSError(22, "invalid argument")
 
-    with pytest.raises(Failure, match="^internal server error$") as caught:
+    with pytest.raises(Failure, match=r"^internal server error$") as caught:
         read_json(Broken())
     assert (500, "internal_error", "[Errno 22] invalid argument") == (
         caught.value.status,
@@ -79,7 +79,9 @@ def test_a_field_of_another_type_is_refused(body, field):
 
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.floats(), st.lists).map(json.dumps))
 def test_no_body_brings_anything_but_a_refusal(text):
+    statuses = set()
     try:
         parse(text)
     except Failure as failure:
-        assert 400 == failure.status
+        statuses.add(failure.status)
+    assert statuses <= {400}

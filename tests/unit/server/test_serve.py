@@ -496,3 +496,25 @@ def test_plain_http_to_a_tls_port_is_hung_up_on(
     assert b"HTTP/1.1" not in answer
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
+
+
+def test_what_is_being_answered_comes_to_its_end_within_the_grace() -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    def slow(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked.set()
+        assert released.wait(10)
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    answers: list[bytes] = []
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with serving(slow, grace=5) as url:
+        client = threading.Thread(target=lambda: answers.append(exchange(url, request)))
+        client.start()
+        assert asked.wait(5)
+        release = threading.Timer(0.05, released.set)
+        release.start()
+    client.join()
+    release.join()
+    assert [True] == [answer.endswith(b"\r\n\r\ndone") for answer in answers]
