@@ -319,6 +319,17 @@ def test_tensors_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest
     assert [1.0, -2.0] == variables["values"].tolist()
 
 
+def test_the_page_of_the_registry_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    (block,) = python_blocks("docs/registry.rst")
+    exec(block, {})
+    assert capsys.readouterr().out == "['v1']\n"
+
+
 def test_a_fallback_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = [block for block in python_blocks("docs/server.rst") if "fallback" in block]
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))

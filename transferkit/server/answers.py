@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,11 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterable[bytes] = b""
+    more: Sequence[tuple[str, str]] = ()
+    """Headers of which there are several."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        headers = [*self.headers.items(), *_ALWAYS]
+        headers = [*self.headers.items(), *self.more, *_ALWAYS]
         body = self.body
         # 204 and 304 have no length (RFC 9110, section 8.6).
         if isinstance(body, bytes) and "Content-Length" not in self.headers and self.status not in (204, 304):

@@ -55,7 +55,8 @@ class Listing:
     def __next__(self) -> bytes:
         start, size = self._start, self._blocks.size
         if start == size:
-            self._store.write(self.path, b"".join(self._lines))
+            if not self._store.read_only:
+                self._store.write(self.path, b"".join(self._lines))
             raise StopIteration
         self._start = stop = min(start + self._step, size)
         self._blocks.select(start, stop)

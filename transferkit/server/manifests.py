@@ -15,16 +15,14 @@ from urllib.parse import urlencode
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
+from transferkit.content.manifest import DOCKER_MANIFEST, NO_CONFIG, OCI_INDEX, OCI_MANIFEST
 from transferkit.errors import InvalidDigestError, InvalidNameError
 from transferkit.names import check_reference
 from transferkit.server.answers import Answer, Refusal, json_answer
 from transferkit.server.incoming import Incoming
+from transferkit.server.limits import Limits
 from transferkit.server.store import Repository
 
-LIMIT = 4 * 1024 * 1024  # bytes: the least that the specification wants taken, and what other registries take at most
-
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\Z", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
 
@@ -41,27 +39,34 @@ def read(repository: Repository, request: Request, reference: str) -> Answer:
     return Answer(200, {**headers, "Content-Type": media_type}, raw)
 
 
-def put(repository: Repository, request: Request, reference: str) -> Answer:
-    """``PUT``: by tag, or by digest, which must be the one of the bytes."""
+def put(repository: Repository, request: Request, reference: str, *, limits: Limits, sparse: bool) -> Answer:
+    """``PUT``: by tag, or by digest, which must be the one of the bytes, and then with any tags in the query.
+
+    ``sparse``: what the manifest names need not be here.
+    """
     target = _reference(reference)
-    raw = Incoming(request.environ).whole(LIMIT)
+    tags = list(dict.fromkeys(map(_tag, request.args.getlist("tag"))))
+    if len(tags) > limits.tags:
+        raise Refusal(414, "TAG_INVALID", f"a manifest takes at most {limits.tags} tags at once")
+    raw = Incoming(request.environ).whole(limits.manifest)
     document = _parse(raw)
     digest = Digest.of(raw, target.algorithm if isinstance(target, Digest) else "sha256")
     if isinstance(target, Digest) and target != digest:
         raise Refusal(400, "DIGEST_INVALID", "the manifest has another digest", detail={"digest": digest})
     media_type = _media_type(request, document)
     try:
-        _check_references(repository, document)
+        _check_references(repository, document, sparse=sparse)
         subject = Digest(_object(document["subject"])["digest"]) if document.get("subject") is not None else None
     except (InvalidDigestError, KeyError) as error:
         raise _invalid(f"a descriptor has no valid digest: {error}") from error
-    repository.put_manifest(digest, media_type, raw, None if isinstance(target, Digest) else target)
+    names = tags if isinstance(target, Digest) else [target, *tags]
+    repository.put_manifest(digest, media_type, raw, tags=names, subject=subject)
     headers = {"Location": f"/v2/{repository.name}/manifests/{digest}", "Docker-Content-Digest": digest}
     if subject is not None:
         headers["OCI-Subject"] = (
             subject  # "it is in the referrers": without it, clients keep a tag for the same purpose
         )
-    return Answer(201, headers)
+    return Answer(201, headers, more=[("OCI-Tag", tag) for tag in tags])
 
 
 def delete(repository: Repository, reference: str) -> Answer:
@@ -73,40 +78,36 @@ def delete(repository: Repository, reference: str) -> Answer:
     return Answer(202)
 
 
-def tags(repository: Repository, request: Request) -> Answer:
-    """``GET .../tags/list``, in pages of ``n``, after ``last``."""
+def tags(repository: Repository, request: Request, *, page: int) -> Answer:
+    """``GET .../tags/list``, after ``last``, ``n`` of them and at most a ``page``."""
     if not repository.exists():
         raise Refusal(404, "NAME_UNKNOWN", "there is no such repository", detail={"name": repository.name})
     last = request.args.get("last", "")
     found = [tag for tag in repository.tags() if tag > last]
+    count = request.args.get("n", str(page))
+    if _COUNT.match(count) is None:
+        raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
+    shown = found[: min(int(count), page)]
     headers = {}
-    if "n" in request.args:
-        count = request.args["n"]
-        if _COUNT.match(count) is None:
-            raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
-        page = found[: int(count)]
-        if page and len(page) < len(found):
-            query = urlencode({"n": count, "last": page[-1]})
-            headers["Link"] = f'</v2/{repository.name}/tags/list?{query}>; rel="next"'
-        found = page
-    return json_answer({"name": repository.name, "tags": found}, headers=headers)
+    if shown and len(shown) < len(found):
+        query = urlencode({"n": count, "last": shown[-1]})
+        headers["Link"] = f'</v2/{repository.name}/tags/list?{query}>; rel="next"'
+    return json_answer({"name": repository.name, "tags": shown}, headers=headers)
 
 
 def referrers(repository: Repository, request: Request, subject: Digest) -> Answer:
     """``GET .../referrers/<digest>``: an index of the manifests that name it as their subject.
 
-    Computed by reading every manifest of the repository, so that there is no second list which could be wrong.
+    What they say of themselves is read from them, so that there is no second list which could be wrong.
     """
     wanted = request.args.get("artifactType")
     entries = []
-    for digest in repository.manifests():
+    for digest in repository.referrers(subject):
         found = repository.manifest(digest)
         if found is None:  # removed meanwhile
             continue
         _, media_type, raw = found
         document = json.loads(raw)  # was parsed on its way in, one call deeper in the stack than here
-        if (document.get("subject") or {}).get("digest") != subject:
-            continue
         kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
         if wanted is not None and kind != wanted:
             continue
@@ -114,9 +115,9 @@ def referrers(repository: Repository, request: Request, subject: Digest) -> Answ
         entry["annotations"] = document.get("annotations")
         entries.append({key: value for key, value in entry.items() if value is not None})
     return json_answer(
-        {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries},
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries},
         headers=None if wanted is None else {"OCI-Filters-Applied": "artifactType"},
-        media_type=_INDEX,
+        media_type=OCI_INDEX,
     )
 
 
@@ -127,18 +128,29 @@ def _reference(text: str) -> str:
         raise Refusal(400, "TAG_INVALID", str(error)) from error
 
 
+def _tag(text: str) -> str:
+    tag = _reference(text)
+    if isinstance(tag, Digest):
+        raise Refusal(400, "TAG_INVALID", "a tag is no digest")
+    return tag
+
+
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would guess UTF-16 from bytes. RecursionError: "[[[[..." is cheap to send.
-        return _object(json.loads(raw.decode("utf-8")))
+        return _object(json.loads(raw.decode("utf-8"), parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise _invalid("it is not JSON in UTF-8") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _media_type(request: Request, document: dict[str, Any]) -> str:
     own = document.get("mediaType")
     given = request.headers.get("Content-Type", "").partition(";")[0].strip()
-    media_type = given or own or (_INDEX if "manifests" in document else _MANIFEST)
+    media_type = given or own or _usual_type(document)
     if not isinstance(media_type, str) or _MEDIA_TYPE.match(media_type) is None:
         raise _invalid("its media type is none")
     if own is not None and own != media_type:
@@ -146,17 +158,27 @@ def _media_type(request: Request, document: dict[str, Any]) -> str:
     return media_type
 
 
-def _check_references(repository: Repository, document: dict[str, Any]) -> None:
+def _usual_type(document: dict[str, Any]) -> str:
+    if "manifests" in document:
+        return OCI_INDEX
+    # One of Ollama's clients says nowhere what it pushes, and all of them ask for Docker's type alone.
+    types = [_object(layer).get("mediaType") for layer in _array(document.get("layers"))]
+    is_ollamas = any(isinstance(kind, str) and kind.startswith("application/vnd.ollama.") for kind in types)
+    return DOCKER_MANIFEST if is_ollamas else OCI_MANIFEST
+
+
+def _check_references(repository: Repository, document: dict[str, Any], *, sparse: bool) -> None:
     missing = [digest for digest in _blobs(document) if not repository.has_blob(digest)]
     missing += [digest for digest in _children(document) if not repository.has_manifest(digest)]
-    if missing:
+    if missing and not sparse:
         message = "the manifest names content that the repository does not have"
         raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", message, detail=[{"digest": digest} for digest in missing])
 
 
 def _blobs(document: dict[str, Any]) -> Iterator[Digest]:
-    if document.get("config") is not None:
-        yield Digest(_object(document["config"])["digest"])
+    config = document.get("config")
+    if config is not None and _object(config).get("digest") != NO_CONFIG:
+        yield Digest(config["digest"])
     for layer in _array(document.get("layers")):
         if not _object(layer).get("urls"):  # a foreign layer lives elsewhere
             yield Digest(layer["digest"])

@@ -1,7 +1,7 @@
 """An OCI registry as a WSGI application: which request goes to which function, and how a failure is told.
 
-Enough of the OCI distribution specification v1.1 to push, pull, mount, tag, list, delete and refer. There is no
-authorization: whoever reaches it may do everything. Serve it to others behind something that asks for credentials.
+OCI distribution specification v1.1 and, of what comes after it, tags in the query of a manifest, ``digest-algorithm``
+and sparse manifests; and what Ollama's clients do otherwise. Without ``auth``, whoever reaches it may do everything.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request
@@ -18,6 +19,8 @@ from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 from transferkit.server import blobs, chunksums, manifests, uploads
 from transferkit.server.answers import Answer, Refusal, json_answer
+from transferkit.server.authentication import TOKENS, Auth, Authentication
+from transferkit.server.limits import Limits
 from transferkit.server.sessions import Sessions
 from transferkit.server.store import Repository, Store
 
@@ -35,8 +38,14 @@ class OCIRegistry:
     """A registry over the directory ``store``, which is made if need be. Thread-safe; one process a directory.
 
     Contents are stored once and linked per repository, so one repository does not see what only another one has.
-    Digests are verified before a content gets its name. ``patience`` is how many seconds a request waits for another
-    one that is writing to the same upload.
+    Digests are verified before a content gets its name. What was answered with 201 survives ``kill -9`` and, unless
+    ``durable`` is false, a power cut; uploads under way survive ``kill -9``, and are gone on with. ``patience`` is how
+    many seconds a request waits for another one that is writing to the same upload.
+
+    ``auth`` asks for credentials: a mapping from users to their passwords, or a function that judges both. With
+    ``tokens`` clients are sent for a token first, which this application hands out as well. ``read_only`` refuses what
+    is no ``GET`` or ``HEAD``. ``sparse`` takes manifests that name what is not here. ``limits`` are its bounds, and
+    ``clock`` (Unix time) tells which uploads are idle.
 
     Besides, it lists the digests of a blob's parts, as Ollama's registry does, unless ``chunksums`` is false;
     ``chunk_size`` is how many bytes each part has, by default 8 to 64 MiB, by the size of the blob.
@@ -50,18 +59,29 @@ class OCIRegistry:
 
     def __init__(
         self,
-        store: str | os.PathLike[str],
+        store: str | os.PathLike[str] | Store,
         *,
+        durable: bool = True,
+        read_only: bool = False,
+        sparse: bool = False,
+        auth: Auth | None = None,
+        tokens: bool = False,
+        limits: Limits | None = None,
         patience: float = 2.0,
         chunksums: bool = True,
         chunk_size: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size is a number of bytes, not {chunk_size}")
-        self._store = Store(store)
+        self._store = store if isinstance(store, Store) else Store(store, durable=durable, read_only=read_only)
+        self._read_only = read_only or self._store.read_only
+        self._sparse = sparse
+        self._authentication = None if auth is None else Authentication(auth, tokens=tokens, clock=clock)
+        self._limits = limits or Limits()
         self._chunksums = chunksums
         self._chunk_size = chunk_size
-        self._sessions = Sessions(patience=patience)
+        self._sessions = Sessions(self._store, self._limits, patience=patience, clock=clock)
 
     def __repr__(self) -> str:
         return f"OCIRegistry({str(self._store.root)!r})"
@@ -84,6 +104,12 @@ class OCIRegistry:
 
     def _dispatch(self, request: Request) -> Answer:
         path = request.path
+        if self._authentication is not None:
+            if path == TOKENS:
+                return self._authentication.hand_out(request)
+            self._authentication.check(request)
+        if self._read_only and request.method not in ("GET", "HEAD"):
+            raise Refusal(403, "DENIED", "this registry is read-only")
         if path in ("/v2/", "/v2"):
             _allow(request, "GET", "HEAD")
             return json_answer({})
@@ -101,7 +127,7 @@ class OCIRegistry:
         if kind == "manifests":
             method = _allow(request, "GET", "HEAD", "PUT", "DELETE")
             if method == "PUT":
-                return manifests.put(repository, request, reference)
+                return manifests.put(repository, request, reference, limits=self._limits, sparse=self._sparse)
             if method == "DELETE":
                 return manifests.delete(repository, reference)
             return manifests.read(repository, request, reference)
@@ -112,7 +138,7 @@ class OCIRegistry:
             return manifests.referrers(repository, request, Digest(reference))
         if kind == "chunksums" or reference != "list":
             raise Refusal(404, "UNSUPPORTED", "there is nothing at this path")
-        return manifests.tags(repository, request)
+        return manifests.tags(repository, request, page=self._limits.page)
 
     def _upload(self, request: Request, repository: Repository, identifier: str) -> Answer:
         if not identifier:

@@ -1,39 +1,38 @@
-"""Upload sessions: bytes that grow on disk, with the hash of them kept in memory where that can be had.
+"""Upload sessions: which ones there are, whose turn it is in one, and when one is over.
 
-Knows files and digests. Does not know HTTP, but for the refusals of the specification that only it can tell.
+Knows files by :mod:`transferkit.storage.writer`. Does not know HTTP, but for the refusals of the specification that
+only it can tell.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
-from transferkit.content.digest import Digest, Hasher
+from transferkit.content.digest import Digest
 from transferkit.server.answers import Refusal
-from transferkit.server.incoming import BLOCK
-from transferkit.server.store import Repository
+from transferkit.server.limits import Limits
+from transferkit.server.store import Repository, Store
+from transferkit.storage.writer import Writer
 
 # uuid.UUID() also takes braces, "urn:" and missing dashes: one session would have many names.
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
+_LOOK = 600.0  # seconds between two looks for uploads that are idle
 
 
 class Session:
     """One upload under way. Whatever changes it needs :meth:`held`; ``size`` may be read by anybody."""
 
-    def __init__(self, repository: Repository, identifier: uuid.UUID, *, patience: float) -> None:
+    def __init__(self, repository: Repository, identifier: uuid.UUID, writer: Writer, *, patience: float) -> None:
         self.repository = repository
         self.identifier = identifier
-        self.path = repository.upload(identifier)
+        self.writer = writer
         self._patience = patience
         self._lock = threading.Lock()
-        self._hasher: Hasher = hashlib.sha256(usedforsecurity=False)  # the guess; the digest is named only at the end
-        self._algorithm = "sha256"
-        self._hashed = 0  # bytes that the hasher has seen: none yet in a session that an earlier process began
 
     @property
     def size(self) -> int:
@@ -43,39 +42,25 @@ class Session:
             Refusal: 404, the session is over.
         """
         try:
-            return os.stat(self.path).st_size
+            return self.writer.status().st_size
         except FileNotFoundError:
             raise _unknown() from None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, patience: float | None = None) -> Iterator[None]:
         """Keep everybody else from changing the session.
 
         Raises:
             Refusal: 409, another request does not let go of it; 404, the session is over.
         """
-        if not self._lock.acquire(timeout=self._patience):
+        if not self._lock.acquire(timeout=self._patience if patience is None else patience):
             raise Refusal(409, "BLOB_UPLOAD_INVALID", "another request is writing to this upload")
         try:
             _ = self.size
             yield
         finally:
+            self.writer.close()
             self._lock.release()
-
-    def append(self, blocks: Iterable[bytes]) -> None:
-        """Add to the end. What came before an exception of ``blocks`` is kept."""
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            in_step = os.fstat(descriptor).st_size == self._hashed
-            for block in blocks:
-                rest = memoryview(block)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                if in_step:
-                    self._hasher.update(block)
-                    self._hashed += len(block)
-        finally:
-            os.close(descriptor)
 
     def finish(self, digest: Digest) -> None:
         """Verify the content and give it to the repository.
@@ -83,45 +68,55 @@ class Session:
         Raises:
             Refusal: 400, it has another digest.
         """
-        self._catch_up(digest)
-        if not digest.matches(self._hasher):
-            found = f"{digest.algorithm}:{self._hasher.hexdigest()}"
+        found = self.writer.digest(digest.algorithm)
+        if found != digest:
             raise Refusal(400, "DIGEST_INVALID", "the content has another digest", detail={"digest": found})
-        self.repository.store.move(self.path, self.repository.store.content(digest))
+        self.writer.commit(digest)
         self.repository.link_blob(digest)
-
-    def _catch_up(self, digest: Digest) -> None:
-        if self._algorithm != digest.algorithm:
-            self._hasher, self._algorithm, self._hashed = digest.hasher(), digest.algorithm, 0
-        if self._hashed == self.size:
-            return
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self._hashed)
-            while block := file.read(BLOCK):
-                self._hasher.update(block)
-                self._hashed += len(block)
 
 
 class Sessions:
-    """The sessions of a store. Thread-safe.
+    """The sessions of a store, those of earlier processes too. Thread-safe.
 
     ``patience`` is how many seconds a request waits for another one to let go of a session: a client that resumes is
-    often faster than the server's notice that its former connection is gone. No session expires: an abandoned one costs
-    its file, and a few hundred bytes of memory, until it is deleted.
+    often faster than the server's notice that its former connection is gone. ``clock`` is Unix time, as files have it.
     """
 
-    def __init__(self, *, patience: float) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, *, patience: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._limits = limits
         self._patience = patience
+        self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[str, Session] = {}  # by path
+        # By the name of the file; None: an earlier process began it, and nobody has gone on with it yet.
+        self._known: dict[str, Session | None] = dict.fromkeys(() if store.read_only else store.upload_names())
+        self._looked = float("-inf")
+        if self._known:
+            self._expire()
 
-    def begin(self, repository: Repository) -> Session:
-        session = Session(repository, uuid.uuid4(), patience=self._patience)
-        os.makedirs(os.path.dirname(session.path), exist_ok=True)
-        with open(session.path, "xb"):
-            pass
+    def begin(self, repository: Repository, algorithm: str = "sha256") -> Session:
+        """Begin an upload; whoever gets it closes its ``writer``.
+
+        Raises:
+            Refusal: 429, too many are under way.
+        """
+        is_full = len(self._known) >= self._limits.uploads
+        if is_full or self._clock() - self._looked >= min(_LOOK, self._limits.idle):
+            self._expire()
+        identifier = uuid.uuid4()
+        name = repository.upload(identifier)
+        session = Session(repository, identifier, self._store.writer(name, algorithm), patience=self._patience)
         with self._lock:
-            self._known[session.path] = session
+            if len(self._known) >= self._limits.uploads:
+                raise Refusal(429, "TOOMANYREQUESTS", f"{self._limits.uploads} uploads are under way")
+            self._known[name] = session
+        try:
+            session.writer.create()
+        except BaseException:
+            self.end(session)
+            raise
         return session
 
     def find(self, repository: Repository, identifier: str) -> Session:
@@ -132,19 +127,45 @@ class Sessions:
         """
         if _IDENTIFIER.match(identifier) is None:
             raise _unknown()
-        session = Session(repository, uuid.UUID(identifier), patience=self._patience)
+        name = repository.upload(uuid.UUID(identifier))
+        with self._lock:
+            session = self._known.get(name)
+        if session is None:
+            session = Session(repository, uuid.UUID(identifier), self._store.writer(name), patience=self._patience)
+        self._end_if_idle(session.writer, session)
         _ = session.size
         with self._lock:
-            return self._known.setdefault(session.path, session)
+            session = self._known[name] = self._known.get(name) or session
+        return session
 
     def end(self, session: Session) -> None:
         """Forget a session and what is left of it."""
+        self._end(session.writer)
+
+    def _end(self, writer: Writer) -> None:
         with self._lock:
-            self._known.pop(session.path, None)
+            self._known.pop(writer.name, None)
+        writer.abort()
+
+    def _expire(self) -> None:
+        """Remove what is idle."""
+        self._looked = self._clock()
+        with self._lock:
+            known = list(self._known.items())
+        for name, session in known:
+            self._end_if_idle(self._store.writer(name) if session is None else session.writer, session)
+
+    def _end_if_idle(self, writer: Writer, session: Session | None) -> None:
         try:
-            os.unlink(session.path)
-        except FileNotFoundError:  # finished: the content was renamed
-            pass
+            is_idle = self._clock() - writer.status().st_mtime >= self._limits.idle
+        except FileNotFoundError:  # somebody tidied the directory up by hand
+            with self._lock:
+                self._known.pop(writer.name, None)
+            return
+        if is_idle:
+            with suppress(Refusal):  # a request is at it
+                with nullcontext() if session is None else session.held(patience=0):
+                    self._end(writer)
 
 
 def _unknown() -> Refusal:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from werkzeug.wrappers import Request
 
-from transferkit.content.digest import Digest
+from transferkit.content.digest import HEX_LENGTHS, Digest
 from transferkit.server.answers import Answer, Refusal
 from transferkit.server.blobs import location_of
 from transferkit.server.incoming import Incoming
@@ -20,7 +20,7 @@ from transferkit.server.sessions import Session, Sessions
 from transferkit.server.store import Repository
 
 _CONTENT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{1,19})\Z", re.ASCII)
-_STATE = re.compile(r"([0-9a-f-]{36}) ([0-9]{1,19})\Z", re.ASCII)
+_STATE = re.compile(r"([0-9a-f-]{36}) ([0-9]{1,19})(?: (sha(?:256|512):[0-9a-f]{64,128}))?\Z", re.ASCII)
 
 
 def begin(sessions: Sessions, repository: Repository, request: Request) -> Answer:
@@ -35,23 +35,37 @@ def begin(sessions: Sessions, repository: Repository, request: Request) -> Answe
             return _created(repository, digest)
     elif "digest" in request.args:
         digest = Digest(request.args["digest"])
-        session = sessions.begin(repository)
+        if not incoming and digest != Digest.of(b"", digest.algorithm):
+            return _asked(sessions, repository, request, digest)
+        session = sessions.begin(repository, digest.algorithm)
         try:
-            session.append(incoming.blocks())
-            # An empty body runs into this as well: only the empty blob has the empty blob's digest.
-            session.finish(digest)
+            with session.held():
+                session.writer.append(incoming.blocks())
+                session.finish(digest)
         finally:
             sessions.end(session)
         return _created(repository, digest)
-    session = sessions.begin(repository)
-    return Answer(202, _progress(session, 0))
+    return _begun(request, sessions.begin(repository, _algorithm(request)))
+
+
+def _asked(sessions: Sessions, repository: Repository, request: Request, digest: Digest) -> Answer:
+    """Answer an empty ``POST ?digest=``, with which Ollama asks whether a blob is here, and where it goes if not."""
+    if repository.has_blob(digest):
+        # Without a Location: Ollama's client sends the blob to whatever stands there.
+        return Answer(201, {"Docker-Content-Digest": digest})
+    return _begun(request, sessions.begin(repository, digest.algorithm), digest)
+
+
+def _begun(request: Request, session: Session, digest: Digest | None = None) -> Answer:
+    session.writer.close()
+    return Answer(202, _progress(request, session, 0, digest))
 
 
 def status(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
     """``GET``: how far the upload is."""
     session = sessions.find(repository, identifier)
-    _offset(request, session)
-    return Answer(204, _progress(session, session.size))
+    _, digest = _state(request, session)
+    return Answer(204, _progress(request, session, session.size, digest))
 
 
 def append(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
@@ -59,23 +73,24 @@ def append(sessions: Sessions, repository: Repository, request: Request, identif
     session = sessions.find(repository, identifier)
     incoming = Incoming(request.environ)
     with session.held():
-        _check_position(request, session, incoming)
-        session.append(incoming.blocks())
-        return Answer(202, _progress(session, session.size))
+        digest = _check_position(request, session, incoming)
+        session.writer.append(incoming.blocks())
+        return Answer(202, _progress(request, session, session.size, digest))
 
 
 def finish(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
-    """``PUT``: what is still missing, if anything, and the digest of it all."""
+    """``PUT``: what is still missing, if anything, and the digest of it all, unless the location has it."""
     session = sessions.find(repository, identifier)
-    digest = Digest(request.args.get("digest", ""))
+    digest = Digest(request.args.get("digest") or _state(request, session)[1] or "")
     incoming = Incoming(request.environ)
     with session.held():
         if incoming:
             _check_position(request, session, incoming)
-            session.append(incoming.blocks())
+            session.writer.append(incoming.blocks())
         else:
-            _offset(request, session)
-        # From here on there is nothing to resume: the content is the promised one, or it never will be.
+            _state(request, session)
+        # From here on there is nothing to resume: the content is the promised one, or it never will be. And a disk that
+        # could not sync says so once: a second try would pass without a word.
         try:
             session.finish(digest)
         finally:
@@ -86,7 +101,7 @@ def finish(sessions: Sessions, repository: Repository, request: Request, identif
 def cancel(sessions: Sessions, repository: Repository, request: Request, identifier: str) -> Answer:
     """``DELETE``: forget it."""
     session = sessions.find(repository, identifier)
-    _offset(request, session)
+    _state(request, session)
     with session.held():
         sessions.end(session)
     return Answer(204)
@@ -96,20 +111,32 @@ def _created(repository: Repository, digest: Digest) -> Answer:
     return Answer(201, {"Location": location_of(repository, digest), "Docker-Content-Digest": digest})
 
 
-def _progress(session: Session, size: int) -> dict[str, str]:
+def _algorithm(request: Request) -> str:
+    """Return the algorithm that the client means to name in the end; it may still name another one."""
+    algorithm = request.args.get("digest-algorithm", "sha256")
+    if algorithm not in HEX_LENGTHS:
+        raise Refusal(400, "DIGEST_INVALID", f"this registry knows the algorithms {' and '.join(HEX_LENGTHS)}")
+    return algorithm
+
+
+def _progress(request: Request, session: Session, size: int, digest: Digest | None = None) -> dict[str, str]:
     # The state names the offset, as the reference implementation has it: a client that sends a body again to an old
     # location after part of it has arrived is told so, instead of having it appended. Its padding is percent-encoded:
-    # a client that drops the query, or takes it apart and encodes it anew, does not get far.
-    state = quote(base64.b64encode(f"{session.identifier} {size}".encode()), safe="")
+    # a client that drops the query, or takes it apart and encodes it anew, does not get far. What an upload was begun
+    # for stands there too: Ollama's client does not say it again.
+    words = filter(None, (str(session.identifier), str(size), digest))
+    state = quote(base64.b64encode(" ".join(words).encode()), safe="")
+    # Ollama's clients follow no relative location.
+    host = request.host_url.rstrip("/") if request.headers.get("User-Agent", "").startswith("ollama/") else ""
     return {
-        "Location": f"/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
+        "Location": f"{host}/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
         "Docker-Upload-UUID": str(session.identifier),
         "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
     }
 
 
-def _offset(request: Request, session: Session) -> int:
-    """Return the offset that the location in the request was given out for."""
+def _state(request: Request, session: Session) -> tuple[int, Digest | None]:
+    """Return the offset that the location in the request was given out for, and the digest that it was begun for."""
     try:
         state = base64.b64decode(request.args.get("_state", ""), validate=True).decode("ascii")
     except ValueError:
@@ -119,11 +146,12 @@ def _offset(request: Request, session: Session) -> int:
         raise Refusal(
             400, "BLOB_UPLOAD_INVALID", "the location is not as it was given out: its query is missing or changed"
         )
-    return int(match[2])
+    return int(match[2]), None if match[3] is None else Digest(match[3])
 
 
-def _check_position(request: Request, session: Session, incoming: Incoming) -> None:
-    position, size = _offset(request, session), session.size
+def _check_position(request: Request, session: Session, incoming: Incoming) -> Digest | None:
+    """Hold a part to where the upload is, and return the digest that it was begun for."""
+    (position, digest), size = _state(request, session), session.size
     text = request.headers.get("Content-Range")
     if text is not None:
         match = _CONTENT_RANGE.match(text)
@@ -135,7 +163,8 @@ def _check_position(request: Request, session: Session, incoming: Incoming) -> N
             416,
             "BLOB_UPLOAD_INVALID",
             f"the upload has {size} bytes, and this goes on at {position}",
-            headers=_progress(session, size),
+            headers=_progress(request, session, size, digest),
         )
     if text is not None and match is not None:
         incoming.expect(int(match[2]) - int(match[1]) + 1)
+    return digest

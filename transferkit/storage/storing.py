@@ -84,28 +84,43 @@ def _write(directory: Directory, content: BinaryIO, wanted: Digest | None, *, du
             digest = Digest(f"{algorithm}:{hasher.hexdigest()}")
             if wanted is not None and digest != wanted:
                 raise DigestMismatchError(f"the content has the digest {digest.short}, not {wanted.short}")
-            if durable:
-                disk.fsync(fd)
             closing, fd = fd, -1
-            disk.close(closing)
-            _rename(directory, folder, name, digest, durable=durable)
-            if durable:
-                sync_folder(disk, os.path.dirname(directory.blob_path(digest)))
+            place(directory, folder, name, closing, digest, durable=durable, gate=folder)
+            with suppress(OSError):
+                directory.remember(digest, disk.lstat(directory.blob_path(digest)), durable=durable)
         finally:
             close_quietly(disk, fd)
             remove_quietly(disk, folder.at(name), folder.fd)
     return Descriptor(digest, size)
 
 
-def _rename(directory: Directory, folder: OpenFolder, name: str, digest: Digest, *, durable: bool) -> None:
-    """Give a file its final name, and remember it; an old file of that name is not just being collected."""
+def place(
+    directory: Directory,
+    folder: OpenFolder,
+    name: str,
+    fd: int,
+    digest: Digest,
+    *,
+    durable: bool,
+    gate: OpenFolder | None = None,
+) -> None:
+    """Close a file that has the content of ``digest``, and give it its final name; ``OSError``.
+
+    ``durable``: its data is synced before, and its name after. ``gate`` has the lock of ``gc``, where there is one: an
+    old file of that name is not just being collected.
+    """
     disk, final = directory.disk, directory.blob_path(digest)
+    try:
+        if durable:
+            disk.fsync(fd)
+    finally:
+        disk.close(fd)  # before the rename: NFS and some quotas report a full disk here
     with ExitStack() as stack:
-        if os.path.lexists(final):
-            stack.enter_context(brief_lock(folder, GATE))
+        if gate is not None and os.path.lexists(final):
+            stack.enter_context(brief_lock(gate, GATE))
         disk.rename(folder.at(name), final, folder.fd)
-    with suppress(OSError):
-        directory.remember(digest, disk.lstat(final), durable=durable)
+    if durable:
+        sync_folder(disk, os.path.dirname(final))
 
 
 def take_away(directory: Directory, descriptor: Descriptor) -> None:

@@ -20,7 +20,7 @@ def make_unfinished(place: str, path: str, disk: Disk, *, durable: bool) -> Open
     """Return ``path``, the folder of what is unfinished in ``place``, open; StorageError: it cannot be made."""
     for attempt in range(_RACES):
         try:
-            is_new = _make(path, disk, durable=durable)
+            is_new = make_folders(path, disk, durable=durable)
             with ExitStack() as stack:
                 folder = stack.enter_context(OpenFolder(path, disk))
                 if is_new:
@@ -34,8 +34,8 @@ def make_unfinished(place: str, path: str, disk: Disk, *, durable: bool) -> Open
     return folder
 
 
-def _make(path: str, disk: Disk, *, durable: bool) -> bool:
-    """Make the folder, and tell whether it was not there."""
+def make_folders(path: str, disk: Disk, *, durable: bool) -> bool:
+    """Make a folder and those that it is in, and tell whether it was not there; StorageError: it cannot be made."""
     missing = [folder for folder in (Path(path), *Path(path).parents) if not os.path.isdir(folder)]
     with disk_errors("making the folder", path):
         disk.make_folder(path)

@@ -138,10 +138,8 @@ def running_registry(
             ) as registry:
                 yield registry
         return
-    application: WSGIApplication = OCIRegistry(store)
-    if middleware is not None:
-        application = middleware(application)
-    log = RequestLog()
+    log, app = RequestLog(), OCIRegistry(store, durable=False)
+    application = app if middleware is None else middleware(app)
     with serving(_Logged(application, log), host=host, port=port, threads=threads, tls=tls) as url:
         yield RunningRegistry(url=url, store=Path(store), log=log)
 

@@ -14,7 +14,7 @@ from transferkit.server import OCIRegistry
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    return Client(OCIRegistry(tmp_path))
+    return Client(OCIRegistry(tmp_path, durable=False))
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from transferkit.server import OCIRegistry
+from transferkit.server.limits import Limits
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -348,3 +351,79 @@ def test_nothing_refers_to_what_nobody_names(client: Client) -> None:
 
     assert (answer.status_code, answer.json["manifests"]) == (200, [])
     assert "OCI-Filters-Applied" not in answer.headers
+
+
+def test_referrers_are_those_that_are_still_here(client: Client) -> None:
+    raws = [document(subject=descriptor(MISSING), artifactType=kind) for kind in ("a/b", "c/d")]
+    for raw in raws:
+        put(client, sha256(raw), raw)
+
+    assert client.delete(URL + sha256(raws[0])).status_code == 202
+
+    entries = client.get(f"/v2/library/model/referrers/{MISSING}").json["manifests"]
+    assert [sha256(raws[1])] == [entry["digest"] for entry in entries]
+    assert client.get(f"/v2/other/model/referrers/{MISSING}").json["manifests"] == []
+
+
+def test_a_manifest_by_its_digest_may_bring_its_tags(client: Client, raw: bytes) -> None:
+    pushed = put(client, f"{sha256(raw)}?tag=v1&tag=latest&tag=v1", raw)
+
+    assert (201, ["v1", "latest"]) == (pushed.status_code, pushed.headers.getlist("OCI-Tag"))
+    assert client.get("/v2/library/model/tags/list").json["tags"] == ["latest", "v1"]
+    assert raw == client.get(URL + "latest").data
+
+
+def test_a_sha512_manifest_may_bring_its_tags(client: Client, raw: bytes) -> None:
+    digest = "sha512:" + hashlib.sha512(raw).hexdigest()
+    assert put(client, f"{digest}?tag=v1", raw).status_code == 201
+    assert digest == client.get(URL + "v1").headers["Docker-Content-Digest"]
+
+
+@pytest.mark.parametrize("tag", ["", "..", "a/b", "-a", MISSING, 129 * "a"])
+def test_what_is_no_tag_is_refused_and_nothing_is_stored(client: Client, raw: bytes, tag: str) -> None:
+    assert code(put(client, f"{sha256(raw)}?tag=v1&tag={tag}", raw)) == (400, "TAG_INVALID")
+    assert client.get(URL + "v1").status_code == 404
+
+
+def test_a_manifest_takes_64_tags_at_once(client: Client, raw: bytes) -> None:
+    query = "&".join(f"tag=v{number}" for number in range(64))
+    assert put(client, f"{sha256(raw)}?{query}", raw).status_code == 201
+    assert code(put(client, f"{sha256(raw)}?{query}&tag=v64", raw)) == (414, "TAG_INVALID")
+
+
+@pytest.mark.parametrize("more", [{"layers": [descriptor(MISSING)]}, {"manifests": [descriptor(MISSING)]}])
+def test_a_manifest_of_what_is_not_here_is_taken_if_wanted(client: Client, tmp_path: Path, more: Any) -> None:
+    raw, sparse = document(**more), Client(OCIRegistry(tmp_path, sparse=True))
+    assert code(put(client, "v1", raw, kind=None)) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert put(sparse, "v1", raw, kind=None).status_code == 201
+    assert raw == client.get(URL + "v1").data
+    assert code(put(sparse, "v1", document(layers=[descriptor("sha256:..")]))) == (400, "MANIFEST_INVALID")
+
+
+def test_pages_of_tags_and_manifests_are_bounded(client: Client, raw: bytes, tmp_path: Path) -> None:
+    bounded = Client(OCIRegistry(tmp_path, limits=Limits(page=2, manifest=len(raw))))
+    assert put(bounded, f"{sha256(raw)}?tag=a&tag=b&tag=c&tag=d&tag=e", raw).status_code == 201
+    assert code(put(bounded, "a", raw + b" ")) == (413, "SIZE_INVALID")
+    pages, url = [], "/v2/library/model/tags/list?n=100"
+    while url:
+        answer = bounded.get(url)
+        pages.append(answer.json["tags"])
+        url = answer.headers.get("Link", "<>").partition(">")[0][1:]
+    assert [["a", "b"], ["c", "d"], ["e"]] == pages
+    assert "Link" in bounded.get("/v2/library/model/tags/list").headers
+
+
+def test_ollamas_manifest_without_config_and_type_is_taken_for_dockers(client: Client, push: Push) -> None:
+    config = {"digest": f"sha256:{64 * '0'}", "mediaType": "", "size": 0}
+    layer = {**descriptor(push(b"hello")), "mediaType": "application/vnd.ollama.image.model"}
+    assert put(client, "latest", document(config=config, layers=[layer]), kind=None).status_code == 201
+    kind = client.get(URL + "latest").headers["Content-Type"]
+    assert kind == "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def test_a_manifest_is_a_blob_as_well_as_ollama_asks_for_pinned_ones(client: Client, raw: bytes) -> None:
+    put(client, "v1", raw)
+    url = f"/v2/library/model/blobs/{sha256(raw)}"
+    assert raw == client.get(url).data
+    client.delete(URL + sha256(raw))
+    assert client.get(url).status_code == 404

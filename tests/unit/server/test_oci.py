@@ -186,12 +186,32 @@ def test_a_store_that_cannot_be_written_is_the_servers_fault(
     (tmp_path / "repositories" / "a").write_text("a file where a folder should be")
 
     with caplog.at_level(logging.ERROR):
-        answer = client.post("/v2/a/blobs/uploads/")
+        answer = client.post(f"/v2/a/blobs/uploads/?digest={HELLO}", data=b"hello")
 
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (500, "UNKNOWN")
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         ("transferkit.server.oci", "POST '/v2/a/blobs/uploads/' failed")
     ]
+
+
+def test_read_only_it_answers_what_reads_and_nothing_else(client: Client, tmp_path: Path) -> None:
+    client.post(f"/v2/a/blobs/uploads/?digest={HELLO}", data=b"hello")
+    before = sorted(tmp_path.rglob("*"))
+    reader = Client(OCIRegistry(tmp_path, read_only=True, chunk_size=2))
+
+    assert reader.get(f"/v2/a/blobs/{HELLO}").data == b"hello"
+    assert len(reader.get(f"/v2/a/chunksums/{HELLO}").text.splitlines()) == 3
+    for method, path in (
+        ("POST", f"/v2/a/blobs/uploads/?digest={HELLO}"),
+        ("POST", f"/v2/b/blobs/uploads/?mount={HELLO}&from=a"),
+        ("PATCH", f"/v2/a/blobs/uploads/{SESSION}"),
+        ("PUT", "/v2/a/manifests/v1"),
+        ("DELETE", f"/v2/a/blobs/{HELLO}"),
+    ):
+        answer = reader.open(path, method=method, data=b"hello")
+        assert (403, "DENIED") == (answer.status_code, answer.json["errors"][0]["code"])
+    assert reader.get(f"/v2/a/blobs/uploads/{SESSION}").status_code == 404
+    assert before == sorted(tmp_path.rglob("*"))
 
 
 def test_repr_names_the_directory(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def code(answer: TestResponse) -> tuple[int, str]:
 
 
 def uploads_under_way(tmp_path: Path) -> list[str]:
-    return os.listdir(tmp_path / "repositories/library/model/_uploads")
+    return os.listdir(tmp_path / "uploads")
 
 
 def test_a_session_begins_with_a_location_that_has_a_query(client: Client) -> None:
@@ -101,7 +101,7 @@ def test_one_request_with_the_body_is_enough(client: Client, tmp_path: Path) -> 
     assert uploads_under_way(tmp_path) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"hellO", b"hello "])
+@pytest.mark.parametrize("data", [b"hellO", b"hello "])
 def test_one_request_with_another_body_is_refused_and_leaves_nothing(
     client: Client, tmp_path: Path, data: bytes
 ) -> None:
@@ -113,11 +113,26 @@ def test_one_request_with_another_body_is_refused_and_leaves_nothing(
     assert client.head(BLOB).status_code == 404
 
 
-def test_an_empty_request_with_the_digest_of_something_is_refused_though_the_blob_is_here(
-    client: Client, push: Push
-) -> None:
+def test_an_empty_request_with_a_digest_asks_whether_the_blob_is_here(client: Client, push: Push) -> None:
+    asked = client.post(f"{UPLOADS}?digest={HELLO}")
+    push(b"hello", "other/model")
+    still = client.post(f"{UPLOADS}?digest={HELLO}")
     push(b"hello")
-    assert code(client.post(f"{UPLOADS}?digest={HELLO}")) == (400, "DIGEST_INVALID")
+    answered = client.post(f"{UPLOADS}?digest={HELLO}")
+
+    assert [202, 202, 201] == [answer.status_code for answer in (asked, still, answered)]
+    assert (HELLO, "Location" in answered.headers) == (answered.headers["Docker-Content-Digest"], False)
+    assert client.put(asked.headers["Location"], data=b"hellO").status_code == 400
+    assert client.put(still.headers["Location"], data=b"hello").headers["Location"] == BLOB
+
+
+def test_an_upload_that_was_begun_for_a_digest_may_come_in_parts_and_remembers_it(client: Client) -> None:
+    location = client.post(f"{UPLOADS}?digest={HELLO}").headers["Location"]
+    location = patch(client, location, b"hel", "0-2").headers["Location"]
+    refused = patch(client, location, b"x", "9-9").headers["Location"]
+    told = client.get(refused).headers["Location"]
+
+    assert client.put(told, data=b"lo").status_code == 201
     assert client.get(BLOB).data == b"hello"
 
 
@@ -430,3 +445,17 @@ def test_the_query_is_decoded_once(client: Client) -> None:
     location = begin(client)
     assert code(put(client, location, quote(quote(HELLO)), b"hello")) == (400, "DIGEST_INVALID")
     assert put(client, location, quote(HELLO), b"hello").status_code == 201
+
+
+def test_an_algorithm_may_be_named_at_the_beginning(client: Client) -> None:
+    digest = "sha512:" + hashlib.sha512(b"hello").hexdigest()
+    location = client.post(f"{UPLOADS}?digest-algorithm=sha512").headers["Location"]
+
+    assert put(client, location, digest, b"hello").headers["Docker-Content-Digest"] == digest
+    assert code(client.post(f"{UPLOADS}?digest-algorithm=md5")) == (400, "DIGEST_INVALID")
+
+
+def test_ollamas_clients_are_told_whole_locations(client: Client) -> None:
+    ollama = {"User-Agent": "ollama/0.13.0 (amd64 linux) Go/go1.25"}
+    answer = client.post(f"{UPLOADS}?digest={HELLO}", headers=ollama, base_url="http://registry.test:5000")
+    assert answer.headers["Location"].startswith(f"http://registry.test:5000{UPLOADS}")
