@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 from transferkit.errors import InvalidNameError, ManifestNotFoundError, RegistryError
 
 
@@ -14,6 +17,9 @@ class Failure(Exception):
         self.code = code
         self.message = message
         self.cause = cause or message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]  # typeshed has it not
 
 
 def bad_request(message: str) -> Failure:
