@@ -19,7 +19,7 @@ HASTY = tk.TransferOptions(
     chunk_threshold=MIB,
     chunk_size=MIB // 4,
     retry=tk.RetryOptions(attempts=3, patience=0.2),
-    transport=tk.TransportOptions(response_timeout=0.3),
+    transport=tk.TransportOptions(response_timeout=0.3, commit_timeout=3.0),
 )
 SIZES = [20_000 + 1000 * number for number in range(20)] + [3 * MIB]
 MIDDLE = 3_000_000  # bytes/s of one connection

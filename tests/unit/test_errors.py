@@ -210,7 +210,8 @@ def is_ours(kind: object) -> bool:
 
 @pytest.mark.parametrize("kind", every_exception(), ids=lambda kind: kind.__name__)
 def test_every_exception_of_every_module_survives_pickle_and_copy(kind: type[Exception]) -> None:
-    arguments: dict[str, Any] = {"Refusal": (418, "TEAPOT", "short and stout")}
+    told = 418, "TEAPOT", "short and stout"
+    arguments: dict[str, Any] = {"Refusal": told, "Failure": told}
     error = kind(*arguments.get(kind.__name__, ("the message",)))
     error.args = error.args or ("the message",)
     for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 from typing import Any
 
 from transferkit.errors import InvalidNameError, ManifestNotFoundError, RegistryError
@@ -19,7 +18,7 @@ class Failure(Exception):
         self.cause = cause or message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]  # typeshed has it not
+        return type(self), (self.status, self.code, self.message), vars(self)
 
 
 def bad_request(message: str) -> Failure:
