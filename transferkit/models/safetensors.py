@@ -16,7 +16,8 @@ from transferkit.content.budget import Budget, values_in
 from transferkit.errors import InvalidModelError
 from transferkit.models.values import ReadAt
 
-MAX_HEADER = 25_000_000  # bytes; a file of 1000 tensors has some 100 kB; the library allows 100 MB (MAX_HEADER_SIZE)
+MAX_HEADER = 100_000_000  # bytes; the library's MAX_HEADER_SIZE; a file of 1000 tensors has some 100 kB
+_MAX_WIDE = 25_000_000  # bytes of one that is not ASCII: Python takes four times as much for each text with an emoji
 MAX_TENSORS = 100_000  # of a file; models of 1T parameters have twice as many, in some 60 files
 _MAX_VALUES = 1_000_000  # of the header's JSON: a tensor has 8 of them, and one more with each dimension
 _PREFIX = 8  # the length of the header: a little-endian 64-bit number in front of it
@@ -102,6 +103,8 @@ def _exactly(read: ReadAt, offset: int, count: int) -> bytes:
 
 def _weighed(raw: bytes, tensors: Budget | None) -> bytes:
     """Return a header, unless it is too much to be parsed."""
+    if len(raw) > _MAX_WIDE and not (raw.isascii() and b"\\u" not in raw):
+        raise InvalidModelError(f"the header has {len(raw)} bytes, not all ASCII; {_MAX_WIDE} of such are read at most")
     count = max(raw.count(b"{") - 1, 0)  # each tensor is an object
     if count > MAX_TENSORS or values_in(raw) > _MAX_VALUES:
         raise InvalidModelError(f"the header has more than {MAX_TENSORS} tensors, or {_MAX_VALUES} values")

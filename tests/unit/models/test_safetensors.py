@@ -82,7 +82,7 @@ def test_two_reads_are_made_and_none_of_the_data() -> None:
 HUGE = 2**63
 FAULTS: list[tuple[str, bytes]] = [
     ("8 bytes at least", b"1234567"),
-    ("25000000 are read at most", (100_000_001).to_bytes(8, "little") + b"{}"),
+    ("100000000 are read at most", (100_000_001).to_bytes(8, "little") + b"{}"),
     ("and the whole file 10", (3).to_bytes(8, "little") + b"{}"),
     ("does not begin with '{'", safetensors_file(b" {}")),
     ("does not begin with '{'", safetensors_file(b"[]")),
@@ -206,10 +206,21 @@ def test_a_header_that_would_become_too_much_is_not_parsed(raw: bytes, monkeypat
 def test_a_header_longer_than_is_read_is_refused_before_it_is_fetched() -> None:
     def read(offset: int, count: int) -> bytes:
         assert count == 8
-        return pack("<Q", 25_000_001)
+        return pack("<Q", 100_000_001)
 
-    with pytest.raises(InvalidModelError, match="25000001 bytes; 25000000 are read at most"):
+    with pytest.raises(InvalidModelError, match="100000001 bytes; 100000000 are read at most"):
         read_header(read, 2**40)
+
+
+@pytest.mark.parametrize("wide", ["\U0001f600".encode(), b"\\ud83d\\ude00", b""])
+def test_a_long_header_is_read_where_it_is_ascii(wide: bytes) -> None:
+    """With one wide character, each of the others would take four bytes."""
+    file = safetensors_file(b'{"__metadata__":{"a":"' + wide + 25_000_000 * b"x" + b'"}}')
+    if not wide:
+        assert 25_000_000 == len(read_header(*reader(file)).metadata["a"])
+        return
+    with pytest.raises(InvalidModelError, match="not all ASCII; 25000000 of such are read at most"):
+        read_header(*reader(file))
 
 
 def test_tensors_of_several_files_are_counted_together() -> None:
