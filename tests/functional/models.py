@@ -6,7 +6,9 @@ import hashlib
 import http.client
 import json
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,3 +147,31 @@ def links(folder: Path) -> list[str]:
 
 def names_of(*contents: bytes) -> set[str]:
     return {digest_of(content).replace(":", "-") for content in contents}
+
+
+def at_once(call: Callable[[Any], object], given: Iterable[Any]) -> list[BaseException]:
+    """Call something in a thread for each of what is given, and return what went wrong."""
+    failures: list[BaseException] = []
+
+    def run(each: Any) -> None:
+        try:
+            call(each)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in given]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return failures
+
+
+class Still:
+    """A flow of nobody's."""
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def check(self) -> None:
+        """Nobody cuts it."""

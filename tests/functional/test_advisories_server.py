@@ -11,7 +11,7 @@ import pytest
 import transferkit as tk
 from tests.functional.models import Model, ask, links
 from transferkit.server import Application, serving
-from transferkit.server.access import Passwords
+from transferkit.server.passwords import Passwords
 
 BODY = json.dumps({"model": "smol", "stream": False}).encode()
 CHANGES = [("POST", "/api/pull"), ("DELETE", "/api/delete"), ("POST", "/v2/library/own/blobs/uploads/")]
@@ -51,7 +51,7 @@ def test_cve_2024_28224_a_foreign_page_changes_nothing(tmp_path, headers):
 
 def test_cve_2025_63389_nothing_is_done_for_who_has_no_password(tmp_path):
     right = "Basic " + base64.b64encode(b"ann:secret").decode()
-    with served(tmp_path, passwords=Passwords({"ann": "plain:secret"})) as url:
+    with served(tmp_path, passwords=Passwords.plain({"ann": "secret"})) as url:
         for method, path in [("GET", "/api/tags"), ("GET", "/v2/"), ("GET", "/"), *CHANGES]:
             for headers in ({}, {"Authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}):
                 status, answered, _ = ask(url, method, path, BODY, **headers)
@@ -70,7 +70,7 @@ def test_cve_2026_5530_who_is_not_let_in_makes_the_server_ask_nobody(tmp_path, r
         assert [403, 403] == [ask(url, "POST", "/api/pull", body, **headers)[0] for headers in refused]
     with served(tmp_path, read_only=True) as url:
         assert 403 == ask(url, "POST", "/api/pull", body)[0]
-    with served(tmp_path, passwords=Passwords({"ann": "plain:secret"})) as url:
+    with served(tmp_path, passwords=Passwords.plain({"ann": "secret"})) as url:
         assert 401 == ask(url, "POST", "/api/pull", body)[0]
     assert [] == list(registry.log)
     with served(tmp_path) as url:

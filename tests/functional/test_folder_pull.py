@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from tests.functional.folders import (
     tar_of,
     unfinished,
 )
-from tests.functional.models import Model, client, digest_of, index_of, links, put_manifest, stored
+from tests.functional.models import Model, at_once, client, digest_of, index_of, links, put_manifest, stored
 from transferkit.storage.disk import Disk
 from transferkit.testing import FaultRule, HTTPFaults, corrupt, respond, running_registry, truncate
 
@@ -661,19 +660,8 @@ def test_two_processes_fill_one_folder_and_both_get_it(registry, two_versions, t
 
 
 def test_threads_fill_folders_from_one_cache(registry, two_versions, tmp_path):
-    failures = []
-
-    def pull(tag):
-        try:
-            registries.pull(name_in(registry, tag), to=tmp_path / tag)
-        except BaseException as error:
-            failures.append(error)
-
     with client(tmp_path / "c") as registries:
-        threads = [threading.Thread(target=pull, args=(tag,)) for tag in ("v1", "v2", "v1", "v2")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert [] == failures
+        assert [] == at_once(
+            lambda tag: registries.pull(name_in(registry, tag), to=tmp_path / tag), ("v1", "v2", "v1", "v2")
+        )
     assert two_versions == {tag: contents(tmp_path / tag) for tag in ("v1", "v2")}

@@ -466,23 +466,29 @@ def test_arguments_that_do_not_go_together(registry, folder, tmp_path):
 # -- what changes meanwhile
 
 
-def test_a_file_that_changes_while_it_is_sent_leaves_no_manifest(folder, tmp_path):
-    """It changes when the registry has begun to receive it, with its size as before; too large to be sent by then."""
-    path = folder / "model.bin"
-    path.touch()
-    os.truncate(path, 32 * 2**20)
-    faults = HTTPFaults()
+def while_sent(path, change):
+    """Return faults of a registry: a file is changed when the upload of a large blob arrives."""
 
     def changing(app):
         def middle(environ, start_response):
             if int(environ.get("CONTENT_LENGTH") or 0) > 1_000_000:
                 with path.open("r+b") as file:
-                    file.write(b"X")
+                    change(file)
             return app(environ, start_response)
 
         return middle
 
+    faults = HTTPFaults()
     faults.set(FaultRule(changing, method="PUT", path="/blobs/uploads/"))
+    return faults
+
+
+def test_a_file_that_changes_while_it_is_sent_leaves_no_manifest(folder, tmp_path):
+    """It changes when the registry has begun to receive it, with its size as before; too large to be sent by then."""
+    path = folder / "model.bin"
+    path.touch()
+    os.truncate(path, 32 * 2**20)
+    faults = while_sent(path, lambda file: file.write(b"X"))
     with running_registry(middleware=faults) as other, client(tmp_path / "c") as registries:
         with pytest.raises(tk.SourceError, match=f"{path} (changed while it was read|does not match its digest)"):
             registries.push(name_in(other), folder=folder)
@@ -494,20 +500,14 @@ def test_a_file_that_changes_while_it_is_sent_and_gets_its_time_back_is_named(fo
     path.touch()
     os.truncate(path, 32 * 2**20)
     os.utime(path, (1, 1))
-    faults = HTTPFaults()
 
-    def changing(app):
-        def middle(environ, start_response):
-            if int(environ.get("CONTENT_LENGTH") or 0) > 1_000_000:
-                with path.open("r+b") as file:
-                    file.seek(31 * 2**20)
-                    file.write(b"X")
-                os.utime(path, (1, 1))
-            return app(environ, start_response)
+    def change(file):
+        file.seek(31 * 2**20)
+        file.write(b"X")
+        file.flush()
+        os.utime(path, (1, 1))
 
-        return middle
-
-    faults.set(FaultRule(changing, method="PUT", path="/blobs/uploads/"))
+    faults = while_sent(path, change)
     with running_registry(middleware=faults) as other, client(tmp_path / "c") as registries:
         with pytest.raises(tk.SourceError, match=f"{path} does not match its digest"):
             registries.push(name_in(other), folder=folder)

@@ -13,7 +13,19 @@ import pytest
 
 import transferkit as tk
 from tests.functional import models
-from tests.functional.models import Model, client, digest_of, host, index_of, links, names_of, put_manifest, stored
+from tests.functional.models import (
+    Model,
+    Still,
+    at_once,
+    client,
+    digest_of,
+    host,
+    index_of,
+    links,
+    names_of,
+    put_manifest,
+    stored,
+)
 from transferkit.names import Name
 from transferkit.registry import Registry
 from transferkit.storage.cache import DiskCache
@@ -323,21 +335,8 @@ def test_two_processes_send_each_body_once_and_both_succeed(tmp_path):
 def test_threads_share_a_registry(registry, tmp_path):
     model = models.small().put(registry.url, WHERE, "v1", "v2")
     registry.log.clear()
-    failures = []
-
-    def pull(tag):
-        try:
-            registries.pull(name_in(registry, tag))
-        except BaseException as error:
-            failures.append(error)
-
     with client(tmp_path / "c") as registries:
-        threads = [threading.Thread(target=pull, args=(tag,)) for tag in ("v1", "v2", "v1", "v2")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert [] == failures
+        assert [] == at_once(lambda tag: registries.pull(name_in(registry, tag)), ("v1", "v2", "v1", "v2"))
     assert 2 == len(links(tmp_path / "c"))
     assert names_of(*model.blobs, model.raw) == set(stored(tmp_path / "c"))
 
@@ -346,15 +345,6 @@ def test_the_wait_for_another_who_pulls_the_name_can_be_cancelled(registry, tmp_
     models.small().put(registry.url)
     cancel, held, done = tk.Cancellation(), threading.Event(), threading.Event()
     cache = DiskCache(tmp_path / "c")
-
-    class Still:
-        """A flow of nobody's."""
-
-        def wait(self, seconds):
-            time.sleep(seconds)
-
-        def check(self):
-            pass
 
     def hold():
         with cache.lock(Name.parse(name_in(registry)), Still()):

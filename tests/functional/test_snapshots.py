@@ -15,7 +15,7 @@ import pytest
 
 import transferkit as tk
 from tests.functional.folders import FILES, WHERE, contents, image_of, model_of, name_in, tar_of
-from tests.functional.models import OCI_INDEX, Model, client, digest_of, index_of, links, put_manifest
+from tests.functional.models import OCI_INDEX, Model, Still, client, digest_of, index_of, links, put_manifest
 from tests.unit.storage.models import HOUR
 from transferkit.storage.disk import Disk
 from transferkit.testing import running_registry
@@ -219,15 +219,6 @@ def test_processes_that_ask_at_the_same_time_get_one_folder_that_is_made_once(tm
 def test_who_waits_sees_how_far_the_other_is_and_is_told_of_it(registry, model, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("transferkit.storage.lock.LONG", 0.1)
     cache, held, done = tk.DiskCache(tmp_path / "c"), threading.Event(), threading.Event()
-
-    class Still:
-        """A flow of nobody's."""
-
-        def wait(self, seconds):
-            time.sleep(seconds)
-
-        def check(self):
-            pass
 
     def hold():
         with cache.locked(f"snapshot.{model.digest.replace(':', '-')}", Still()):

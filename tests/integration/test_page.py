@@ -15,7 +15,7 @@ import transferkit as tk
 from tests.functional.models import Model, digest_of, host, links
 from tests.integration.conftest import missing, program
 from transferkit.server import Application, serving
-from transferkit.server.access import Passwords
+from transferkit.server.passwords import Passwords
 from transferkit.testing import running_registry
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("chromium")]
@@ -251,9 +251,10 @@ def test_a_phone_shows_it_whole_in_both_schemes_with_contrast(browser, tmp_path,
 
 def test_a_password_in_the_address_is_enough_for_all_of_it(browser: Any, tmp_path: Path) -> None:
     tk.DiskCache(tmp_path).link("smol", b'{"schemaVersion": 2, "layers": []}')
-    with served(tmp_path, passwords=Passwords({"ann": "plain:secret"})) as page:
+    with served(tmp_path, passwords=Passwords.plain({"ann": "secret"})) as page:
         browser.get(page.replace("://", "://ann:secret@"))
         wait(lambda: text(browser, "#models .name") == "smol:latest")
         browser.execute_script("document.querySelector('#name').value = '://'")
         browser.execute_script("document.querySelector('#pull').requestSubmit()")
-        wait(lambda: "invalid or missing name" in text(browser, "#failed"))
+        wait(lambda: text(browser, "#failed"))
+        assert "invalid or missing name" in text(browser, "#failed")

@@ -17,9 +17,9 @@ import click
 
 from transferkit.errors import TransferKitError
 from transferkit.registry.registry import Registry
-from transferkit.server.access import Passwords
 from transferkit.server.app import Application
 from transferkit.server.guard import is_loopback
+from transferkit.server.passwords import Passwords
 from transferkit.server.serve import serving
 from transferkit.storage.cache import DiskCache
 
@@ -50,10 +50,9 @@ def run(asked: Serve) -> int:
     check_address(asked.host, has_auth=asked.auth is not None, insecure=asked.insecure_public)
     if asked.mirror and asked.store is not None:
         raise click.UsageError("--registry and --mirror are both at /v2/: choose one")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("transferkit").setLevel(logging.INFO if asked.verbose else logging.WARNING)
     passwords = None if asked.auth is None else Passwords.read(asked.auth)
     with ExitStack() as stack:
+        stack.enter_context(_logged(logging.INFO if asked.verbose else logging.WARNING))
         # The API is what there is to serve where nobody said what.
         cache = DiskCache(asked.cache)
         with_api = asked.api or (asked.store is None and not asked.mirror)
@@ -114,6 +113,21 @@ def _warnings(asked: Serve) -> Iterator[str]:
         yield "everybody who reaches this address may " + ("read" if asked.read_only else "pull, push and delete")
     elif asked.tls is None:
         yield "passwords go over the network in the clear; --tls CERTIFICATE KEY protects them"
+
+
+@contextmanager
+def _logged(level: int) -> Iterator[None]:
+    """Have the log on the standard error stream from a level on, and leave it as it was in the end."""
+    logger, handler = logging.getLogger("transferkit"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
 
 
 @contextmanager

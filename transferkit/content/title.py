@@ -21,12 +21,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(?:\..*)?\Z", re.I)
 
 
-def title_of(descriptor: Descriptor) -> str | None:
-    """Return the title of a layer, ``None`` where it has none; InvalidNameError: it is no relative path of a file."""
-    title = dict(descriptor.annotations).get(TITLE)
-    return None if title is None else check_title(title)
-
-
 def check_title(title: str) -> str:
     """Return ``title`` if it is a relative path, with slashes, that names the same file on every system.
 

@@ -96,8 +96,8 @@ class Fetching(Asking):
         check(platform=platform, to=to, only=only, exclude=exclude, format=format, link=link, overwrite=overwrite)
         used, arguments = self.cache if isinstance(cache, Own) else cache, Call.of("pull", call)
         if is_hub_name(name):
-            if to is None or format is not None or platform is not None:
-                raise TypeError("a pull from the hub has to=, and neither format= nor platform=")
+            if to is None or format is not None or platform is not None or foreign:
+                raise TypeError("a pull from the hub has to=, and neither format=, platform= nor foreign=")
             self._check_online(f"pull {name}")
             asked = FolderArguments(to, used, only, exclude, None, link, overwrite)
             with self._job(arguments, hub := HubName.parse(name), WORKERS_DOWN) as job:

@@ -186,7 +186,7 @@ class Filling:
         blobs = unique([*plain, *(entry.descriptor for entry in layers)])
         if cache is None:
             self.job.operation.announce(blobs)
-            self.moved += self.job.fill(self.place.staging, plain, self.source).bytes if plain else 0
+            self.moved += self.job.fill(self.place.staging, plain, self.source) if plain else 0
             self._base = sum(blob.size for blob in plain)
         elif blobs:
             if plain and self.link == HARD:
@@ -198,9 +198,9 @@ class Filling:
     def _bring(self, blobs: Sequence[Descriptor]) -> tuple[int, int]:
         cache = cast(DiskCache, self.cache)
         self.job.operation.announce(blobs)
-        report = self.job.fill(cache, blobs, self.source)
+        moved = self.job.fill(cache, blobs, self.source)
         cache.blobs.flush()
-        return report.bytes, sum(blob.size for blob in blobs)
+        return moved, sum(blob.size for blob in blobs)
 
     def unpack(self, layers: list[Entry]) -> None:
         """Unpack layers into files without names. Raises as ``unpack`` of the storage does, and for conflicts."""

@@ -125,14 +125,6 @@ def plan_folder(job: Job, cache: DiskCache, target: Reference, wanted: FolderPus
     )
 
 
-def push_draft(
-    job: Job, drafted: Draft, source: Fetcher, target: Reference, repository: Repository | None = None
-) -> Manifest:
-    """Push a model whose files are blobs of ``source``; return its manifest, which gets its tag last."""
-    _send(job, {target.name.tag: drafted}, source, repository or job.site(target).repository)
-    return drafted.manifest
-
-
 def _send(
     job: Job,
     drafts: Mapping[str, Draft],

@@ -18,7 +18,6 @@ from transferkit.names import Reference
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
 from transferkit.remote.repository import Repository
-from transferkit.report import Report
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 
@@ -84,8 +83,8 @@ class Job:
 
     def fill(
         self, store: Store, blobs: Sequence[Descriptor], source: Fetcher, *, first: Collection[Descriptor] = ()
-    ) -> Report:
-        """Bring blobs into a store on disk, and return what was done; those that it knows are left.
+    ) -> int:
+        """Bring blobs into a store on disk, and return how many bytes were moved; those that it knows are left.
 
         ``first`` are some of them without which nobody needs the others: those begin when these are in place.
         """
@@ -96,10 +95,10 @@ class Job:
         early = [blob for blob in missing if blob in first]
         late = [blob for blob in missing if blob not in first]
         if not early or not late:
-            return self.operation.copy(missing, source, store, present=present)
+            return self.operation.copy(missing, source, store, present=present).bytes
         one = self.operation.copy(early, source, store, present=present, then=sum(blob.size for blob in late))
         two = self.operation.copy(late, source, store)
-        return replace(two, bytes=one.bytes + two.bytes)
+        return one.bytes + two.bytes
 
     def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
         """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""

@@ -47,7 +47,7 @@ def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source
     blobs, moved = graph.blobs, 0
     job.announce(graph)
     for _ in range(_AGAIN):
-        moved += job.fill(cache, blobs, source, first=frozenset(graph.configs)).bytes
+        moved += job.fill(cache, blobs, source, first=frozenset(graph.configs))
         if not cache.missing(blobs):  # seen once more: somebody may have pruned the store
             break
     else:

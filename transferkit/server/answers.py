@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from transferkit.errors import InvalidDigestError, InvalidNameError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -64,6 +66,22 @@ class Refusal(Exception):
     def answer(self) -> Answer:
         error = {"code": self.code, "message": self.message, "detail": self.detail}
         return json_answer({"errors": [error]}, status=self.status, headers=self.headers)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return the refusal for an error of what was asked; what else goes wrong is the store's, and is not shown."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, InvalidDigestError):
+        return Refusal(400, "DIGEST_INVALID", str(error))
+    if isinstance(error, InvalidNameError):
+        return Refusal(400, "NAME_INVALID", str(error))
+    return Refusal(500, "UNKNOWN", "the store cannot be read or written")
+
+
+def read_only_refusal() -> Refusal:
+    """Return the refusal of what would change a registry that can only be read: as docker-registry has it."""
+    return Refusal(405, "UNSUPPORTED", "this registry is read-only", headers={"Allow": "GET, HEAD"})
 
 
 def json_answer(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from transferkit.errors import TransferKitError
 from transferkit.registry.registry import Registry
-from transferkit.server.access import Access, Passwords
+from transferkit.server.access import Access
 from transferkit.server.guard import Guard
 from transferkit.server.local import LocalAPI
 from transferkit.server.mirror import Mirror
 from transferkit.server.oci import OCIRegistry
+from transferkit.server.passwords import Passwords
 from transferkit.server.refusals import is_registry, refuse
 from transferkit.server.site import Site
 from transferkit.storage.cache import DiskCache

@@ -20,7 +20,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, parse
 from transferkit.errors import InvalidDigestError, InvalidNameError, NotFoundError, TransferKitError
 from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
-from transferkit.server.answers import Answer, Refusal, json_answer
+from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
@@ -53,19 +53,15 @@ class Mirror:
     def _answer(self, request: Request) -> WSGIApplication:
         try:
             return self._dispatch(request)
-        except Refusal as refusal:
-            refused = refusal
-        except (InvalidDigestError, InvalidNameError) as error:
-            code = "DIGEST_INVALID" if isinstance(error, InvalidDigestError) else "NAME_INVALID"
-            refused = Refusal(400, code, str(error))
+        except (Refusal, InvalidDigestError, InvalidNameError) as error:
+            return refusal_of(error).answer()
         except (TransferKitError, OSError) as error:
             _log.error("%s %r failed: %s", request.method, request.path, error)
-            refused = Refusal(500, "UNKNOWN", "the store cannot be read")
-        return refused.answer()
+            return refusal_of(error).answer()
 
     def _dispatch(self, request: Request) -> WSGIApplication:
         if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "UNSUPPORTED", "this registry is read-only", headers={"Allow": "GET, HEAD"})
+            raise read_only_refusal()
         if request.path in ("/v2/", "/v2"):
             return json_answer({})
         match = _ROUTE.match(request.path)

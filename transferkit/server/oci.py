@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDigestError, InvalidNameError
 from transferkit.server import blobs, chunksums, manifests, uploads
-from transferkit.server.answers import Answer, Refusal, json_answer
+from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
 from transferkit.server.authentication import TOKENS, Auth, Authentication
 from transferkit.server.limits import Limits
 from transferkit.server.sessions import Sessions
@@ -92,15 +92,11 @@ class OCIRegistry:
     def _answer(self, request: Request) -> Answer:
         try:
             return self._dispatch(request)
-        except Refusal as refusal:
-            return refusal.answer()
-        except InvalidDigestError as error:
-            return Refusal(400, "DIGEST_INVALID", str(error)).answer()
-        except InvalidNameError as error:
-            return Refusal(400, "NAME_INVALID", str(error)).answer()
-        except OSError:
+        except (Refusal, InvalidDigestError, InvalidNameError) as error:
+            return refusal_of(error).answer()
+        except OSError as error:
             _log.exception("%s %r failed", request.method, request.path)
-            return Refusal(500, "UNKNOWN", "the store cannot be read or written").answer()
+            return refusal_of(error).answer()
 
     def _dispatch(self, request: Request) -> Answer:
         path = request.path
@@ -109,7 +105,7 @@ class OCIRegistry:
                 return self._authentication.hand_out(request)
             self._authentication.check(request)
         if self._read_only and request.method not in ("GET", "HEAD"):
-            raise Refusal(403, "DENIED", "this registry is read-only")
+            raise read_only_refusal()
         if path in ("/v2/", "/v2"):
             _allow(request, "GET", "HEAD")
             return json_answer({})

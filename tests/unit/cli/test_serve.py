@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -62,3 +63,12 @@ def test_wrong_usage_is_said(arguments, option):
 def test_one_registry_at_an_address(tmp_path):
     done = invoke("--registry", str(tmp_path), "--mirror")
     assert (2, True) == (done.exit_code, "choose one" in done.output)
+
+
+def test_the_log_is_left_as_it_was(tmp_path, registry, monkeypatch):
+    logger = logging.getLogger("transferkit")
+    monkeypatch.setattr(logger, "level", 5)
+    before = logger.level, list(logger.handlers), list(logging.getLogger().handlers)
+    done = invoke("--port", registry.url.rpartition(":")[2], "--cache", str(tmp_path))
+    assert 1 == done.exit_code
+    assert before == (logger.level, logger.handlers, logging.getLogger().handlers)

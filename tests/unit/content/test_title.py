@@ -7,7 +7,7 @@ import time
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.title import TITLE, check_paths, check_title, check_titles, collisions, title_of
+from transferkit.content.title import TITLE, check_paths, check_title, check_titles, collisions
 from transferkit.errors import InvalidNameError
 
 A, B = "sha256:" + 64 * "a", "sha256:" + 64 * "b"
@@ -63,11 +63,6 @@ def test_a_relative_path_is_taken(title: str) -> None:
 def test_what_leads_elsewhere_on_any_system_is_refused(title: str) -> None:
     with pytest.raises(InvalidNameError, match="refused as the name of a file"):
         check_title(title)
-
-
-def test_a_layer_without_title_has_none() -> None:
-    assert title_of(layer(None)) is None
-    assert title_of(layer("a")) == "a"
 
 
 def test_layers_by_title() -> None:

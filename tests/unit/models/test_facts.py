@@ -181,7 +181,9 @@ def test_settings_without_bounds_are_not_read() -> None:
 @given(st.dictionaries(st.sampled_from(["config.json", "m.safetensors", "m.gguf", "n.gguf"]), st.binary(max_size=80)))
 @settings(max_examples=100)
 def test_any_files_have_facts(files: dict[str, bytes]) -> None:
-    facts_of({name: reader(content) for name, content in files.items()})
+    found = facts_of({name: reader(content) for name, content in files.items()})
+    weights = {name.rpartition(".")[2] for name, content in files.items() if content and name != "config.json"}
+    assert found.format in (weights or {"safetensors", "gguf", None})
 
 
 def test_headers_are_read_up_to_a_bound_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

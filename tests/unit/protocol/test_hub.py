@@ -124,11 +124,14 @@ def test_whatever_is_listed_there_is_the_documented_error_alone(entries):
 
 @given(st.binary(max_size=60))
 def test_whatever_bytes_come_there_is_the_documented_error_alone(raw):
-    for read in (read_commit, Listing().add):
+    listing = Listing()
+    for read in (read_commit, listing.add):
         try:
             read(raw)
         except ProtocolError:
             continue
+        assert isinstance(json.loads(raw), list | dict), "what is no document was taken for one"
+    assert [] == listing.files
 
 
 def listed(path: str) -> bytes:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 import transferkit as tk
-from transferkit.server.access import Passwords
 from transferkit.server.app import Application
+from transferkit.server.passwords import Passwords
 
 DIGEST = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # of "hello"
 
@@ -62,7 +62,7 @@ PATHS = ["/", "/api/tags", "/api/version", "/v2/", f"/v2/a/blobs/{DIGEST}", "/un
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_part_stands_behind_the_guards(registry, tmp_path, path):
-    passwords = Passwords({"ann": "plain:secret"})
+    passwords = Passwords.plain({"ann": "secret"})
     with Application(registry=registry, store=tmp_path / "store", passwords=passwords, read_only=True) as application:
         client = Client(application)
         assert 401 == client.get(path).status_code
@@ -163,7 +163,7 @@ def test_nothing_that_is_asked_is_an_error_of_ours(both, mirroring, mirrors, met
     # As a server has it: whatever the bytes, decoded as Latin-1.
     environ = {"PATH_INFO": path.encode().decode("latin-1")}
     response = (mirroring if mirrors else both).open(
-        method=method, query_string=query, data=body, headers=headers, environ_overrides=environ
+        method=method, query_string=query, data=body, headers=headers, environ_overrides=environ, buffered=True
     )
     text = response.get_data()
     assert response.status_code < 500, text

@@ -141,6 +141,13 @@ def test_there_are_no_tokens_unless_wanted(tmp_path: Path) -> None:
     assert opened(tmp_path, tokens=True).post("/v2/token").status_code == 405
 
 
+@pytest.mark.parametrize("header", ["Basic \xe9", "Basic !!", "Basic /w==", "Bearer \xe9", "\xe9", "Digest a=\xe9"])
+@pytest.mark.parametrize("path", ["/v2/", "/v2/token"])
+def test_what_is_no_authorization_is_answered_with_a_challenge(tmp_path: Path, header: str, path: str) -> None:
+    client = opened(tmp_path, tokens=True)
+    assert (401, "UNAUTHORIZED") == code(client.get(path, headers={"Authorization": header}))
+
+
 @pytest.mark.parametrize("path", ["/v2/a%22,x=%22/tags/list", "/v2/a%0d%0aX:y/tags/list", "/v2/%C3%A9/tags/list"])
 def test_what_is_no_name_does_not_get_into_the_challenge(tmp_path: Path, path: str) -> None:
     challenge = opened(tmp_path, tokens=True).get(path).headers["WWW-Authenticate"]

@@ -376,3 +376,23 @@ class TargetSuite:
             self.kind.is_stored(folder)
             store(kind.open(folder), DATA)
             assert self.kind.is_stored(folder)
+
+
+CHANGES = ("size", "time", "inode", "in place")
+
+
+def change_file(file: Path, how: str) -> None:
+    """Change a file of b"12345" in one of the ``CHANGES``, and leave all else of it as it was."""
+    before = file.stat()
+    if how == "size":
+        with file.open("ab") as opened:
+            opened.write(b"6")
+    elif how == "inode":
+        copy = file.with_name("copy")
+        copy.write_bytes(b"12345")
+        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+        copy.replace(file)
+    elif how == "in place":  # with its time put back; only the kernel's own time tells
+        with file.open("r+b") as opened:
+            opened.write(b"X")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + (how == "time")))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.storage.suite import CHANGES, change_file
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage import hashes as module
@@ -61,25 +62,10 @@ def test_whatever_a_file_is_called(tmp_path: Path, name: str) -> None:
     assert 1 == len((tmp_path / "cache/.partial/hashes").read_bytes().splitlines())
 
 
-@pytest.mark.parametrize("change", ["size", "time", "inode", "in place"])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changed_is_not_known(tmp_path: Path, file: Path, change: str) -> None:
     remember(tmp_path, file)
-    before = file.stat()
-    if change == "size":
-        with file.open("ab") as opened:
-            opened.write(b"6")
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    elif change == "time":
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    elif change == "inode":
-        copy = file.with_name("copy")
-        copy.write_bytes(b"12345")
-        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
-        copy.replace(file)
-    else:  # with its time put back; only the kernel's own time tells
-        with file.open("r+b") as opened:
-            opened.write(b"X")
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    change_file(file, change)
     assert make(tmp_path).find(str(file), file.stat()) is None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.storage.suite import DATA, descriptor_of, store
+from tests.unit.storage.suite import CHANGES, DATA, change_file, descriptor_of, store
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage import rows as module
@@ -60,24 +60,12 @@ def test_what_is_new_is_remembered_however_long_the_index_is(tmp_path, file, mon
     assert make(tmp_path).knows(A, (tmp_path / "new").stat())
 
 
-@pytest.mark.parametrize("change", ["size", "time", "inode"])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changed_is_not_known(tmp_path, file, change):
     first = make(tmp_path)
     first.add(A, file.stat(), durable=False)
     first.close()
-    before = file.stat()
-    if change == "size":
-        with file.open("ab") as opened:
-            opened.write(b"6")
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    elif change == "time":
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    else:
-        copy = file.with_name("copy")
-        copy.write_bytes(b"12345")
-        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
-        copy.replace(file)
-
+    change_file(file, change)
     assert not make(tmp_path).knows(A, file.stat())
 
 
