@@ -55,7 +55,7 @@ def test_our_own_client_passes_the_guard(
 
 def test_a_registry_that_is_read_only_says_so_to_who_pushes(content: list[tk.Blob], tmp_path: Path) -> None:
     with serving(OCIRegistry(tmp_path / "store", read_only=True)) as url:
-        with pytest.raises(tk.IncompleteError, match="code DENIED: this registry is read-only"):
+        with pytest.raises(tk.IncompleteError, match="code UNSUPPORTED: this registry is read-only"):
             tk.upload(content, tmp_path / "source", base_url=url, repository="me/model")
 
 

@@ -160,6 +160,25 @@ def test_a_pull_and_a_delete_by_keyboard_alone(browser, upstream, tmp_path):
         wait(lambda: text(browser, "#models") == "")
 
 
+def test_the_answer_to_a_question_is_not_that_to_the_one_before(browser, tmp_path):
+    """A dialog tells late that it was closed: when the next question may have been asked already."""
+    tk.DiskCache(tmp_path).link("smol", b'{"schemaVersion": 2, "layers": []}')
+    with served(tmp_path) as page:
+        browser.get(page)
+        wait(lambda: text(browser, "#models .name"))
+        browser.execute_async_script(
+            """
+            const answer = (value) => document.querySelector(`dialog[open] [value=${value}]`).click();
+            const ask = () => document.querySelector("#models button").click();
+            ask();
+            answer("no");
+            ask();
+            setTimeout(() => { answer("yes"); arguments[0](); }, 100);
+            """
+        )
+        wait(lambda: links(tmp_path) == [])
+
+
 def test_what_goes_wrong_is_said(browser, upstream, tmp_path):
     url, _ = upstream
     with served(tmp_path) as page:

@@ -79,13 +79,21 @@ function model(each) {
   return item;
 }
 
-async function remove(name) {
-  const dialog = find("sure");
-  find("sure-text").textContent = `Delete ${name}? Blobs that no other model needs are removed.`;
+// Each question has a dialog of its own: that one was closed is told later, when the next may be open already.
+function confirmed(question) {
+  const dialog = document.body.appendChild(find("question").content.querySelector("dialog").cloneNode(true));
+  dialog.querySelector("p").textContent = question;
+  dialog.setAttribute("aria-label", question);
   dialog.returnValue = "no";
   dialog.showModal();
-  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-  if (dialog.returnValue !== "yes") return;
+  return new Promise((done) => dialog.addEventListener("close", () => {
+    dialog.remove();
+    done(dialog.returnValue === "yes");
+  }));
+}
+
+async function remove(name) {
+  if (!await confirmed(`Delete ${name}? Blobs that no other model needs are removed.`)) return;
   try {
     await ask("/api/delete", "DELETE", { model: name });
     say(`${name} was deleted`);
