@@ -6,6 +6,7 @@ import base64
 import pickle
 import socket
 import traceback
+from dataclasses import replace
 
 import pytest
 import requests
@@ -266,11 +267,11 @@ def test_ghsa_5jhf_2qmf_m8c5_a_signed_url_through_a_proxy(
                 base_url="http://registry.example",
                 repository=REPOSITORY,
                 session=session,
-                options=hasty,
+                options=replace(hasty, transport=tk.TransportOptions()),  # nothing here is silent
             )
         )
     if session is None:  # a session of the user's re-quotes
-        assert f"http://storage.example/a%2fb?{SIGNED.partition('#')[0]}" == proxy.requests[1].target
+        assert f"http://storage.example/a%2fb?{SIGNED.partition('#')[0]}" in [r.target for r in proxy.requests]
 
 
 def test_ghsa_5jhf_2qmf_m8c5_a_header_that_cannot_be_sent_is_not_repeated(serve):
