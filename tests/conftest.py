@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,12 @@ def registry() -> Iterator[RunningRegistry]:
 def impatient() -> tk.TransferOptions:
     """Options under which a failure is final after two attempts, at once."""
     return tk.TransferOptions(retry=tk.RetryOptions(attempts=2, patience=0.0, max_wait=0.01))
+
+
+def pytest_configure() -> None:
+    # Who begins the tests in the background of a shell has it ignored, and so have the programs that tests begin.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -204,11 +204,14 @@ def test_ctrl_c_ends_a_process_that_is(state, tmp_path):
         time.sleep(0.2)
         child.send_signal(signal.SIGINT)
         began = time.monotonic()
-        printed, _ = child.communicate(timeout=20)
+        try:
+            printed, _ = child.communicate(timeout=20)
+        finally:
+            child.kill()  # where it did not end
         took = time.monotonic() - began
 
     assert "interrupted 1\n" == printed
-    assert took < 1.5  # the call ends in under a second; the rest is the end of the interpreter
+    assert took < 2.5  # the call ends in under a second; the rest is the end of the interpreter
 
 
 def test_two_calls_share_a_cancellation(tmp_path):

@@ -48,6 +48,12 @@ def demo(folder: Path | None, model: bool, tensors: int, large: int) -> None:
 @click.option("--registry", "store", type=_FOLDER, help="Serve an OCI registry over this directory, at /v2/.")
 @click.option("--api", is_flag=True, help="Serve Ollama's API of models, as where nothing else is asked for.")
 @click.option("--mirror", is_flag=True, help="Serve the models of the cache to other machines, at /v2/, to be read.")
+@click.option(
+    "--upstream",
+    multiple=True,
+    metavar="[NAME=]URL",
+    help="A registry from which a mirror pulls what the cache does not have.",
+)
 @click.option("--cache", type=_FOLDER, help="Where models are kept. Default: the cache of this machine.")
 @click.option("--read-only", is_flag=True, help="Refuse every pull, push and delete.")
 @click.option("--auth", metavar="USER:FILE|FILE", help="Ask for a password: that in FILE, or htpasswd's lines there.")

@@ -16,14 +16,17 @@ from pathlib import Path
 import click
 
 from transferkit.errors import TransferKitError
+from transferkit.options import RetryOptions, TransferOptions
 from transferkit.registry.registry import Registry
 from transferkit.server.app import Application
 from transferkit.server.guard import is_loopback
 from transferkit.server.passwords import Passwords
 from transferkit.server.serve import serving
-from transferkit.storage.cache import DiskCache
+from transferkit.server.upstream import Upstreams
+from transferkit.storage.cache import DiskCache, default_cache
 
 GRACE = 2.0  # seconds in which clients hear how their requests have ended
+ASKING = RetryOptions(attempts=3, patience=2.0)  # where an upstream is down, a mirror answers soon from its cache
 THREADS = 64  # requests at the same time; a client that watches a pull is one for as long as it lasts
 
 
@@ -36,6 +39,7 @@ class Serve:
     store: Path | None
     api: bool
     mirror: bool
+    upstream: Sequence[str]
     cache: Path | None
     read_only: bool
     auth: str | None
@@ -44,23 +48,36 @@ class Serve:
     tls: tuple[str, str] | None
     verbose: bool
 
+    @property
+    def is_mirror(self) -> bool:
+        return self.mirror or bool(self.upstream)
+
+    @property
+    def with_api(self) -> bool:
+        """The API is what there is to serve where nobody said what."""
+        return self.api or (self.store is None and not self.is_mirror)
+
+    @property
+    def models(self) -> Path:
+        """Where models are kept."""
+        return Path(default_cache()) if self.cache is None else self.cache
+
 
 def run(asked: Serve) -> int:
     """Serve until a signal comes, and return the exit code. click.UsageError: the address needs a word more."""
     check_address(asked.host, has_auth=asked.auth is not None, insecure=asked.insecure_public)
-    if asked.mirror and asked.store is not None:
-        raise click.UsageError("--registry and --mirror are both at /v2/: choose one")
+    if asked.upstream and asked.read_only:
+        raise click.UsageError("--upstream pulls into the cache, and --read-only forbids it: choose one")
+    if asked.is_mirror and asked.store is not None:
+        raise click.UsageError("--registry is at /v2/, and so is --mirror or --upstream: choose one")
     passwords = None if asked.auth is None else Passwords.read(asked.auth)
     with ExitStack() as stack:
         stack.enter_context(_logged(logging.INFO if asked.verbose else logging.WARNING))
-        # The API is what there is to serve where nobody said what.
-        cache = DiskCache(asked.cache)
-        with_api = asked.api or (asked.store is None and not asked.mirror)
-        registry = stack.enter_context(Registry(cache=cache)) if with_api else None
         wait = stack.enter_context(_signals())
         # The last to come is the first to go: pulls end, and tell their clients so, while there are connections.
-        url, application = _start(stack, asked, registry, cache, passwords)
-        click.echo(f"serving {_parts(asked, cache, with_api=with_api)} on {url}")
+        application = stack.enter_context(_application(stack, asked, passwords))
+        url = _serve(stack, asked, application)
+        click.echo(f"serving {_parts(asked)} on {url}")
         for warning in _warnings(asked):
             click.echo(f"warning: {warning}", err=True)
         number = wait()
@@ -69,22 +86,33 @@ def run(asked: Serve) -> int:
     return 130 if number == signal.SIGINT else 0
 
 
-def _start(
-    stack: ExitStack, asked: Serve, registry: Registry | None, cache: DiskCache, passwords: Passwords | None
-) -> tuple[str, Application]:
-    application = Application(
-        registry=registry,
+def _application(stack: ExitStack, asked: Serve, passwords: Passwords | None) -> Application:
+    """Make what is served; what it needs besides is closed after it."""
+    cache = DiskCache(asked.cache)
+    registry = stack.enter_context(Registry(cache=cache)) if asked.with_api or asked.upstream else None
+    upstreams = None
+    if registry is not None and asked.upstream:
+        asking = stack.enter_context(Registry(cache=cache, options=TransferOptions(retry=ASKING)))
+        try:
+            upstreams = Upstreams(registry, asked.upstream, asking=asking)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    return Application(
+        registry=registry if asked.with_api else None,
         store=asked.store,
-        mirror=cache if asked.mirror else None,
+        mirror=cache if asked.is_mirror else None,
+        upstreams=upstreams,
         served=asked.host,
         hosts=asked.allow_host,
         passwords=passwords,
         read_only=asked.read_only,
     )
-    stack.enter_context(application)
+
+
+def _serve(stack: ExitStack, asked: Serve, application: Application) -> str:
     try:
         server = serving(application, host=asked.host, port=asked.port, threads=THREADS, tls=asked.tls, grace=GRACE)
-        return stack.enter_context(server), application
+        return stack.enter_context(server)
     except OSError as error:
         text = f"{asked.host}:{asked.port} is not to be had: {error.strerror or error}; --port takes another one"
         raise TransferKitError(text) from error
@@ -99,9 +127,9 @@ def check_address(host: str, *, has_auth: bool, insecure: bool) -> None:
         )
 
 
-def _parts(asked: Serve, cache: DiskCache, *, with_api: bool) -> str:
-    parts = [f"models of {cache.root}"] if with_api else []
-    parts += [f"a mirror of {cache.root}"] if asked.mirror else []
+def _parts(asked: Serve) -> str:
+    parts = [f"models of {asked.models}"] if asked.with_api else []
+    parts += [f"a mirror of {', '.join(asked.upstream) or asked.models}"] if asked.is_mirror else []
     parts += [] if asked.store is None else [f"a registry over {asked.store}"]
     return " and ".join(parts) + (", read-only," if asked.read_only else "")
 

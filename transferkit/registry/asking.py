@@ -10,7 +10,7 @@ from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
 from transferkit.protocol.hub_name import HubName, is_hub_name
-from transferkit.registry import local
+from transferkit.registry import local, pulling
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
 from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
 from transferkit.registry.hub_files import find
@@ -36,6 +36,20 @@ class Asking(Calls):
             return local.resolve(self.cache, reference)
         with self._job(Call.of("resolve", call), reference) as job:
             return job.document(job.site(reference), reference)
+
+    def resolve_blob(self, name: str, **call: Unpack[Arguments]) -> Descriptor:
+        """Return digest and size of a blob of a repository, named as ``host/repository@sha256:...``.
+
+        What the cache has verified is not asked for.
+
+        Raises:
+            InvalidNameError: the name is malformed, or has no digest.
+            BlobNotFoundError: the repository has no such blob; offline, the cache.
+            ProtocolError: the registry does not say how large it is.
+        """
+        reference, digest = self._blob(name)
+        with self._job(Call.of("resolve_blob", call), reference) as job:
+            return pulling.describe(job, self.cache, reference, digest, offline=self.offline)
 
     def resolve_local(self, name: str) -> Document:
         """Return what a name stands for in the cache, without a request. ManifestNotFoundError: it is not there."""

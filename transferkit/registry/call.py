@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from transferkit.arguments import Progress, check, shown
 from transferkit.cancellation import Cancellation
+from transferkit.content.digest import Digest
 from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError, InvalidNameError
 from transferkit.names import DEFAULT_MASK, Name, Reference
@@ -137,6 +138,13 @@ class Calls(Closing):
 
     def _reference(self, name: str) -> Reference:
         return Reference.parse(name, self.mask)
+
+    def _blob(self, name: str) -> tuple[Reference, Digest]:
+        """Return the reference and the digest of a blob. InvalidNameError: it has none."""
+        reference = self._reference(name)
+        if reference.digest is None:
+            raise InvalidNameError(f"{name} names no blob; a blob is named as host/repository@sha256:...")
+        return reference, reference.digest
 
     def _end(self, what: Any) -> Reference | Tagged:
         return what if isinstance(what, Tagged) else self._reference(what)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from transferkit.arguments import check, shown
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, local_platform
 from transferkit.content.manifest import Manifest
@@ -117,6 +118,20 @@ class Fetching(Asking):
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 graph = pulling.pull(job, self.cache, reference, wanted, foreign=foreign)
         return graph.chosen(wanted)
+
+    def pull_blob(self, name: str, **call: Unpack[Arguments]) -> Descriptor:
+        """Pull one blob into the cache, named as ``host/repository@sha256:...``, and return its digest and size.
+
+        Nothing names it there, so ``gc`` leaves it for its grace alone.
+
+        Raises:
+            InvalidNameError: the name is malformed, or has no digest.
+            BlobNotFoundError: the repository has no such blob; offline, the cache.
+            TransferKitError, CancelledError: as for ``download``.
+        """
+        reference, digest = self._blob(name)
+        with self._job(Call.of("pull_blob", call), reference, WORKERS_DOWN) as job:
+            return pulling.pull_blob(job, self.cache, reference, digest, offline=self.offline)
 
     def snapshot(self, name: str, *, platform: str | None = None, **call: Unpack[Arguments]) -> Path:
         """Return a folder with the files of a model in the cache: complete, read-only, and of one digest for ever.

@@ -5,9 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 
 from transferkit.content.descriptor import Descriptor
+from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph
 from transferkit.content.interfaces import Fetcher
-from transferkit.errors import InvalidManifestError, ManifestNotFoundError, StorageError
+from transferkit.errors import (
+    BlobNotFoundError,
+    IncompleteError,
+    InvalidManifestError,
+    ManifestNotFoundError,
+    StorageError,
+)
 from transferkit.names import Name, Reference
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
@@ -58,6 +65,34 @@ def bring(job: Job, cache: DiskCache, reference: Reference, graph: Graph, source
         cache.link(reference.name, graph.root.digest)
     cache.blobs.flush()
     return moved
+
+
+def describe(job: Job, cache: DiskCache, reference: Reference, digest: Digest, *, offline: bool) -> Descriptor:
+    """Return what a blob is: what the cache has verified, without a request, else what the registry says."""
+    try:
+        known = Descriptor(digest, cache.get(digest).size)
+        if offline or cache.knows(known):
+            return known
+    except BlobNotFoundError:
+        if offline:
+            raise
+    repository = job.site(reference).repository
+    return job.operation.call(lambda flow: repository.describe(digest, flow=flow))
+
+
+def pull_blob(job: Job, cache: DiskCache, reference: Reference, digest: Digest, *, offline: bool) -> Descriptor:
+    """Bring one blob of a repository into the cache; return what it is."""
+    job.hold(lambda flow: cache.pinned([digest]))
+    descriptor = describe(job, cache, reference, digest, offline=offline)
+    if offline:
+        return descriptor
+    job.operation.announce([descriptor])
+    try:
+        job.fill(cache, [descriptor], job.site(reference).source)
+    except IncompleteError as error:
+        raise error.failures[digest] from error
+    cache.blobs.flush()
+    return descriptor
 
 
 def keep(cache: DiskCache, document: Document) -> None:

@@ -9,10 +9,17 @@ from typing import Protocol
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
-from transferkit.errors import TransferKitError
+from transferkit.errors import (
+    BlobNotFoundError,
+    ProtocolError,
+    RateLimitedError,
+    RegistryError,
+    TransferKitError,
+    UnauthorizedError,
+)
 from transferkit.names import WIDE, Grammar, check_repository
 from transferkit.protocol import routes
-from transferkit.remote.proof import EXISTS, Questions, is_there
+from transferkit.remote.proof import EXISTS, SUCCESS, WHOLE, Questions, contradicts, is_page, is_there
 from transferkit.transport.client import Client
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.request import Request
@@ -66,3 +73,25 @@ class Endpoint:
             return False
         response.finish()
         return is_there(response, descriptor)
+
+    def describe(self, digest: Digest, flow: Flow) -> Descriptor:
+        """Ask how large a blob is: by ``HEAD``, and where the answer does not say it, by the head of ``GET``.
+
+        Raises:
+            BlobNotFoundError: the repository has no such blob.
+            ProtocolError: nobody says how large it is.
+        """
+        for method in ("HEAD", "GET"):
+            request = self.read(
+                method=method, url=self.home(digest), ok=SUCCESS, subject=digest.short, missing=BlobNotFoundError
+            )
+            try:
+                with self.client.send(request, flow) as response:
+                    length = response.headers.get("content-length", "")
+                    if response.status in WHOLE and not is_page(response) and not contradicts(response, digest):
+                        return Descriptor(digest, int(length))
+            except (RegistryError, ValueError) as error:
+                # A storage host may take no HEAD at all, or no answer may have a length.
+                if method == "GET" or isinstance(error, (UnauthorizedError, RateLimitedError)):
+                    raise
+        raise ProtocolError(f"{self.client.origin} does not say how large {digest.short} is")

@@ -54,6 +54,11 @@ class Repository(BlobSource):
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
         return self._endpoint.exists(descriptor, flow)
 
+    def describe(self, digest: Digest, *, flow: Flow) -> Descriptor:
+        """Ask how large a blob is. BlobNotFoundError: there is none; ProtocolError: the registry does not say it."""
+        with self.client.cleaned():
+            return self._endpoint.describe(digest, flow)
+
     def may_have(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob; who does not say may have it."""
         try:

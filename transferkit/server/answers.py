@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import copyreg
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.errors import (
+    DeniedError,
+    InvalidDigestError,
+    InvalidNameError,
+    RateLimitedError,
+    StorageError,
+    TransferKitError,
+    UnauthorizedError,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -69,14 +78,21 @@ class Refusal(Exception):
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Return the refusal for an error of what was asked; what else goes wrong is the store's, and is not shown."""
+    """Return the refusal for an error of what was asked; what goes wrong in the store or behind it is not shown."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, InvalidDigestError):
         return Refusal(400, "DIGEST_INVALID", str(error))
     if isinstance(error, InvalidNameError):
         return Refusal(400, "NAME_INVALID", str(error))
-    return Refusal(500, "UNKNOWN", "the store cannot be read or written")
+    if isinstance(error, StorageError) or not isinstance(error, TransferKitError):
+        return Refusal(500, "UNKNOWN", "the store cannot be read or written")
+    if isinstance(error, RateLimitedError):
+        wait = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+        return Refusal(429, "TOOMANYREQUESTS", "the registry behind this mirror asks for a pause", headers=wait)
+    if isinstance(error, (DeniedError, UnauthorizedError)):
+        return Refusal(403, "DENIED", "the registry behind this mirror does not let it in")
+    return Refusal(502, "UNAVAILABLE", "the registry behind this mirror cannot be asked, or sends what is wrong")
 
 
 def read_only_refusal() -> Refusal:

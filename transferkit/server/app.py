@@ -21,6 +21,7 @@ from transferkit.server.oci import OCIRegistry
 from transferkit.server.passwords import Passwords
 from transferkit.server.refusals import is_registry, refuse
 from transferkit.server.site import Site
+from transferkit.server.upstream import Upstreams
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ logger = logging.getLogger("transferkit.server")
 class Application:
     """The local API over ``registry``, with its page, and an OCI registry over the directory ``store``, where given.
 
-    ``mirror`` is a cache whose models are served at ``/v2/`` in the place of a store.
+    ``mirror`` is a cache whose models are served at ``/v2/`` in the place of a store; ``upstreams`` are the registries
+    from which it gets what it does not have.
 
     ``served`` is the host that it will listen on, ``hosts`` are further names by which clients may call it.
     ``passwords`` asks for Basic authorization; ``read_only`` refuses what changes something. A context manager that
@@ -45,6 +47,7 @@ class Application:
         registry: Registry | None = None,
         store: str | os.PathLike[str] | None = None,
         mirror: DiskCache | None = None,
+        upstreams: Upstreams | None = None,
         served: str = "127.0.0.1",
         hosts: Iterable[str] = (),
         passwords: Passwords | None = None,
@@ -52,13 +55,15 @@ class Application:
     ) -> None:
         if store is not None and mirror is not None:
             raise TypeError("a registry at /v2/ is one over a store, or a mirror of a cache")
-        self._oci: WSGIApplication | None = None if mirror is None else Mirror(mirror)
+        self._upstreams = upstreams
+        self._oci: WSGIApplication | None = None if mirror is None else Mirror(mirror, upstreams)
         if store is not None:
             self._oci = OCIRegistry(store)
         self._api: LocalAPI | None = None
         self._site: Site | None = None
         if registry is not None:
-            self._api = LocalAPI(registry, prune=lambda: _prune(registry))
+            pulls = None if upstreams is None else upstreams.pulls
+            self._api = LocalAPI(registry, prune=lambda: _prune(registry), pulls=pulls)
             self._site = Site(self._api, registry.cache, read_only=read_only)
         inside = Access(self._dispatch, passwords=passwords, read_only=read_only)
         self._guarded = Guard(inside, served=served, hosts=hosts)
@@ -77,6 +82,8 @@ class Application:
         """Cancel the running pulls and checks, and wait until what has come is in order on the disk."""
         if self._api is not None:
             self._api.close()
+        if self._upstreams is not None:
+            self._upstreams.close()
         if self._site is not None:
             self._site.checking.close()
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from typing import Protocol
 
 from werkzeug.wrappers import Request
 
@@ -18,13 +20,39 @@ from transferkit.server.store import Repository
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))\Z", re.ASCII)
 
 
+class Content(Protocol):
+    """A content, or the part of it that was selected, as an iterable of bytes of bounded size. One reader."""
+
+    size: int
+    """Bytes of the whole."""
+
+    def select(self, start: int, stop: int) -> None:
+        """Give only the bytes from ``start`` to ``stop``, not inclusive."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def whole(self) -> bytes:
+        """Return it all, and close."""
+
+    def close(self) -> None:
+        """Let go of it; twice is fine."""
+
+
 def location_of(repository: Repository, digest: Digest) -> str:
     return f"/v2/{repository.name}/blobs/{digest}"
 
 
 def read(repository: Repository, request: Request, digest: Digest) -> Answer:
     """``GET`` and ``HEAD``."""
-    blocks = open_blob(repository, digest)
+    return answer_with(open_blob(repository, digest), request, digest)
+
+
+def answer_with(blocks: Content, request: Request, digest: Digest) -> Answer:
+    """Answer ``GET`` or ``HEAD`` with a content, or the one range of it that was asked for.
+
+    Raises:
+        Refusal: 412 or 416; the content is closed then.
+    """
     try:
         return _read(blocks, request, digest)
     except BaseException:
@@ -46,7 +74,7 @@ def open_blob(repository: Repository, digest: Digest) -> Blocks:
         raise _unknown(digest) from None
 
 
-def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
+def _read(blocks: Content, request: Request, digest: Digest) -> Answer:
     size = blocks.size
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{digest}"', "Docker-Content-Digest": digest}
     if "HTTP_IF_MATCH" in request.environ and not request.if_match.contains(digest):
@@ -62,7 +90,7 @@ def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
     headers["Content-Type"] = "application/octet-stream"
     headers["Content-Length"] = str(stop - start)
     blocks.select(start, stop)
-    body: bytes | Blocks = blocks
+    body: bytes | Content = blocks
     if request.method == "HEAD":
         blocks.close()
         body = b""

@@ -41,7 +41,8 @@ class LocalAPI:
     ``/api/pull`` and ``/api/delete``, streaming and not; ``/api/tags``, ``/api/show``, ``/api/ps`` and ``/api/version``
     from the cache. Any other path goes to ``fallback``, a WSGI application, if there is one. ``prune`` is called after
     a model was deleted. Several clients that pull one model share one transfer; it is cancelled when the last one hangs
-    up. A line comes every ``heartbeat`` seconds at least.
+    up. A line comes every ``heartbeat`` seconds at least. ``pulls`` are those of a mirror over the same registry, which
+    are shared and listed then.
 
     There is no authorization: whoever reaches it may pull and delete.
     """
@@ -54,13 +55,14 @@ class LocalAPI:
         prune: Callable[[], object] | None = None,
         heartbeat: float = 5.0,
         tick: float = TICK,
+        pulls: Pulls | None = None,
     ) -> None:
         self._registry = registry
         self._fallback = fallback
         self._prune = prune
         self._heartbeat = heartbeat
         self._tick = tick
-        self.pulls = Pulls(registry)
+        self.pulls = pulls or Pulls(registry)
         self._routes: dict[str, tuple[tuple[str, ...], Callable[[_Call], Iterable[bytes]]]] = {
             "/api/pull": (("POST",), self._pull),
             "/api/delete": (("DELETE",), self._delete),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -82,8 +82,13 @@ def tags(repository: Repository, request: Request, *, page: int) -> Answer:
     """``GET .../tags/list``, after ``last``, ``n`` of them and at most a ``page``."""
     if not repository.exists():
         raise Refusal(404, "NAME_UNKNOWN", "there is no such repository", detail={"name": repository.name})
+    return tag_page(repository.name, repository.tags(), request, page=page)
+
+
+def tag_page(name: str, tags: Iterable[str], request: Request, *, page: int) -> Answer:
+    """Answer with those of a repository's sorted tags that were asked for, at most a ``page`` of them."""
     last = request.args.get("last", "")
-    found = [tag for tag in repository.tags() if tag > last]
+    found = [tag for tag in tags if tag > last]
     count = request.args.get("n", str(page))
     if _COUNT.match(count) is None:
         raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
@@ -91,8 +96,8 @@ def tags(repository: Repository, request: Request, *, page: int) -> Answer:
     headers = {}
     if shown and len(shown) < len(found):
         query = urlencode({"n": count, "last": shown[-1]})
-        headers["Link"] = f'</v2/{repository.name}/tags/list?{query}>; rel="next"'
-    return json_answer({"name": repository.name, "tags": shown}, headers=headers)
+        headers["Link"] = f'</v2/{name}/tags/list?{query}>; rel="next"'
+    return json_answer({"name": name, "tags": shown}, headers=headers)
 
 
 def referrers(repository: Repository, request: Request, subject: Digest) -> Answer:

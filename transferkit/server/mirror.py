@@ -2,6 +2,7 @@
 
 Knows the names and blobs of a ``DiskCache``, and how a mirror is asked: ``ns=`` in the query, as containerd sends it,
 or ``OCI-Namespace``, of the main branch of the OCI distribution specification, name the registry that is mirrored.
+Where there are registries upstream, they say what a tag stands for, and what is not in the cache comes from them.
 """
 
 from __future__ import annotations
@@ -10,21 +11,37 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import wrap_file
 
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import MAX_MANIFEST, parse
-from transferkit.errors import InvalidDigestError, InvalidNameError, NotFoundError, TransferKitError
+from transferkit.content.graph import Document
+from transferkit.content.manifest import MAX_MANIFEST, Manifest, parse
+from transferkit.errors import (
+    InvalidDigestError,
+    InvalidManifestError,
+    InvalidNameError,
+    NotFoundError,
+    TransferKitError,
+)
 from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
 from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
+from transferkit.server.arriving import ArrivingBlocks, Described
+from transferkit.server.blobs import answer_with
+from transferkit.server.limits import Limits
+from transferkit.server.manifests import tag_page
+from transferkit.server.serve import IS_GONE
+from transferkit.server.upstream import Upstream, Upstreams
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+T = TypeVar("T")
 
 _log = logging.getLogger("transferkit.server")
 
@@ -38,14 +55,18 @@ class Mirror:
     A repository is one of the host that the request names; where it names none, of Ollama's own registry, else of the
     one host that has a model in such a repository. Every blob of the cache is there for whoever knows its digest.
 
+    With ``upstreams``, whose registry has this cache, models are pulled when they are asked for, and served while they
+    arrive. A name is asked for upstream each time; where that fails, the cache says what it stood for.
+
     >>> import tempfile
     >>> from werkzeug.test import Client
     >>> Client(Mirror(DiskCache(tempfile.mkdtemp()))).get("/v2/").status
     '200 OK'
     """
 
-    def __init__(self, cache: DiskCache) -> None:
+    def __init__(self, cache: DiskCache, upstreams: Upstreams | None = None) -> None:
         self._cache = cache
+        self._upstreams = upstreams
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._answer(Request(environ))(environ, start_response)
@@ -55,6 +76,8 @@ class Mirror:
             return self._dispatch(request)
         except (Refusal, InvalidDigestError, InvalidNameError) as error:
             return refusal_of(error).answer()
+        except ConnectionResetError:  # there is nobody to answer
+            raise
         except (TransferKitError, OSError) as error:
             _log.error("%s %r failed: %s", request.method, request.path, error)
             return refusal_of(error).answer()
@@ -69,17 +92,30 @@ class Mirror:
             raise Refusal(404, "UNSUPPORTED", "there is nothing at this path")
         repository, kind, reference = check_repository(match[1]), match[2], match[3]
         host = request.args.get("ns") or request.headers.get("OCI-Namespace") or ""
+        upstream = None if self._upstreams is None else self._upstreams.find(host)
+        if upstream is not None:
+            host = upstream.host if host else ""
         if kind == "tags":
-            return self._tags(repository, host)
+            return tag_page(repository, self._tags(repository, host, upstream), request, page=Limits().page)
         if kind == "blobs":
-            return self._blob(request, Digest(reference))
-        return self._manifest(request, repository, host, reference)
+            return self._blob(request, repository, upstream, Digest(reference))
+        return self._manifest(request, repository, host, upstream, check_reference(reference))
 
-    def _tags(self, repository: str, host: str) -> Answer:
-        found = self._names(repository, host)
+    # -- names
+
+    def _tags(self, repository: str, host: str, upstream: Upstream | None) -> list[str]:
+        if self._upstreams is not None and upstream is not None:
+            try:
+                return sorted(self._upstreams.tags(upstream, repository))
+            except NotFoundError:
+                found = self._elsewhere(repository, host, upstream)
+            except TransferKitError as error:
+                found = self._kept(f"the tags of {repository}", error, self._names(repository, host or upstream.host))
+        else:
+            found = self._names(repository, host)
         if not found:
             raise Refusal(404, "NAME_UNKNOWN", "there is no such repository", detail={"name": repository})
-        return json_answer({"name": repository, "tags": sorted(name.tag for name in found)})
+        return sorted(name.tag for name in found)
 
     def _names(self, repository: str, host: str) -> list[Name]:
         """Return the names in a repository of one host: the one that was asked for, else the one that is meant."""
@@ -93,18 +129,37 @@ class Mirror:
             host = default if default in hosts else next(iter(hosts), "")
         return [name for name in same if name.host.lower() == host.lower()]
 
-    def _manifest(self, request: Request, repository: str, host: str, text: str) -> WSGIApplication:
-        reference = check_reference(text)
+    def _elsewhere(self, repository: str, host: str, upstream: Upstream) -> list[Name]:
+        """Return the names of another host, where no host was asked for, and the one upstream has nothing."""
+        names = [] if host else self._names(repository, "")
+        return [name for name in names if name.host.lower() != upstream.host.lower()]
+
+    def _kept(self, what: str, error: TransferKitError, kept: T) -> T:
+        """Return what is kept of an upstream that cannot be asked, if anything is."""
+        if not kept:
+            raise error
+        _log.warning("%s: answered from the cache, as upstream said: %s", what, error)
+        return kept
+
+    # -- manifests
+
+    def _manifest(
+        self, request: Request, repository: str, host: str, upstream: Upstream | None, reference: Digest | str
+    ) -> WSGIApplication:
         try:
-            raw = self._raw(repository, host, reference)
-            document = parse(raw)
-        except (NotFoundError, ValueError) as error:
-            raise Refusal(404, "MANIFEST_UNKNOWN", "there is no such manifest", detail={"reference": text}) from error
+            if self._upstreams is not None and upstream is not None:
+                document = self._from_upstream(self._upstreams, upstream, repository, host, reference)
+            else:
+                document = parse(self._raw(repository, host, reference))
+        except (NotFoundError, InvalidManifestError) as error:
+            raise Refusal(
+                404, "MANIFEST_UNKNOWN", "there is no such manifest", detail={"reference": reference}
+            ) from error
         digest = reference if isinstance(reference, Digest) else document.digest
         headers = {"ETag": f'"{digest}"', "Docker-Content-Digest": digest}
         if request.if_none_match.contains_weak(digest):
             return Answer(304, headers)
-        return Answer(200, {**headers, "Content-Type": document.media_type}, raw)
+        return Answer(200, {**headers, "Content-Type": document.media_type}, document.raw)
 
     def _raw(self, repository: str, host: str, reference: Digest | str) -> bytes:
         if isinstance(reference, Digest):
@@ -116,13 +171,56 @@ class Mirror:
         named = [name for name in self._names(repository, host) if name.tag.lower() == reference.lower()]
         return self._cache.manifest(named[0]) if named else b""
 
-    def _blob(self, request: Request, digest: Digest) -> WSGIApplication:
+    def _from_upstream(
+        self, upstreams: Upstreams, upstream: Upstream, repository: str, host: str, reference: Digest | str
+    ) -> Document:
+        """Return what a tag stands for upstream, or, where nobody can be asked, what it stood for."""
+        kept: bytes = b""
+        with suppress(NotFoundError):
+            kept = self._raw(repository, host or upstream.host, reference)
+        if kept and isinstance(reference, Digest):
+            document = parse(kept)
+        else:
+            try:
+                document = upstreams.resolve(upstream, repository, reference)
+            except NotFoundError:
+                named = [n for n in self._elsewhere(repository, host, upstream) if n.tag.lower() == reference.lower()]
+                if not named:
+                    raise
+                return parse(self._cache.manifest(named[0]))
+            except TransferKitError as error:
+                return parse(self._kept(f"{repository}:{reference}", error, kept))
+        upstreams.give(upstream, repository, reference, document)
+        if isinstance(document, Manifest) and document.raw != kept and not self._cache.missing(document.blobs):
+            upstreams.begin(upstream, repository, document)  # nobody will ask for a blob, and the name is to be linked
+        return document
+
+    # -- blobs
+
+    def _blob(self, request: Request, repository: str, upstream: Upstream | None, digest: Digest) -> WSGIApplication:
         """Answer with a blob, or one range of it."""
-        disk = self._cache.disk
         try:
-            fd = disk.open(self._cache.get(digest).path, follow=False)
+            return self._stored(request, digest)
         except (NotFoundError, FileNotFoundError) as error:
-            raise Refusal(404, "BLOB_UNKNOWN", "there is no such blob", detail={"digest": digest}) from error
+            if self._upstreams is None or upstream is None:
+                raise _unknown(digest) from error
+        try:
+            if request.method == "HEAD":
+                described = Described(self._upstreams.describe(upstream, repository, digest))
+                return answer_with(described, request, digest)
+            descriptor, pull = self._upstreams.fetch(upstream, repository, digest)
+            is_gone = request.environ.get(IS_GONE, lambda: False)
+            blocks = ArrivingBlocks(self._cache, descriptor, pull, is_gone)
+            answer = answer_with(blocks, request, digest)
+            if answer.body is blocks:
+                blocks.prepare()
+            return answer
+        except NotFoundError as error:
+            raise _unknown(digest) from error
+
+    def _stored(self, request: Request, digest: Digest) -> WSGIApplication:
+        disk = self._cache.disk
+        fd = disk.open(self._cache.get(digest).path, follow=False)
         file = os.fdopen(fd, "rb", buffering=0)
         size = os.fstat(fd).st_size
         answer = Response(wrap_file(request.environ, file, _BLOCK), direct_passthrough=True)
@@ -136,3 +234,7 @@ class Mirror:
             answer.close()
             text, headers = f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}
             raise Refusal(416, "RANGE_INVALID", text, headers=headers) from error
+
+
+def _unknown(digest: Digest) -> Refusal:
+    return Refusal(404, "BLOB_UNKNOWN", "there is no such blob", detail={"digest": digest})

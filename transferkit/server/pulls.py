@@ -1,14 +1,14 @@
-"""Pulls that clients of the local API share: one transfer a model, however many ask for it and watch.
+"""Pulls that clients of a server share: one transfer a model, however many ask for it and watch.
 
 Who joins sees the whole progress. When the last one leaves before the end, the transfer is cancelled, and what has come
-stays in the cache.
+stays in the cache. What a mirror begins goes on without anybody.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from transferkit.cancellation import Cancellation
@@ -88,6 +88,14 @@ class Pull(Trace):
         with self._news:
             return self._news.wait_for(lambda: self.is_over, timeout=seconds)
 
+    def wait_for_layers(self) -> tuple[Descriptor, ...]:
+        """Wait until it is known what it brings, and return that; where it fails before, that error is raised."""
+        with self._news:
+            self._news.wait_for(lambda: self.layers or self.is_over)
+        if not self.layers and self.error is not None:
+            raise self.error
+        return self.layers
+
     def wait(self, seen: int, seconds: float) -> int:
         """Wait until there is more to tell than a watcher has ``seen``, so many seconds at most; return what there is
         now."""
@@ -118,13 +126,7 @@ class Pulls:
         InvalidNameError: the name is malformed.
         """
         reference = Reference.parse(name, self._registry.mask)
-        key = str(reference).lower()
-        with self._lock:
-            pull = self._running.get(key)
-            if pull is None or pull.is_over or pull.cancellation.cancelled:
-                pull = self._running[key] = Pull(name)
-                self._start(key, pull)
-            pull.watchers += 1
+        pull = self._watched(str(reference).lower(), name, lambda pull: self._pull(pull, None))
         try:
             yield pull
         finally:
@@ -133,17 +135,42 @@ class Pulls:
                 if not pull.watchers and not pull.is_over:
                     pull.cancellation.cancel("nobody waits for it any more")
 
-    def _start(self, key: str, pull: Pull) -> None:
+    def begin(self, name: str, *, platform: str | None = None) -> Pull:
+        """Begin the pull of a model, or find it, and let it go on until its end."""
+        return self._watched(f"{platform} of {name}", name, lambda pull: self._pull(pull, platform))
+
+    def begin_blob(self, name: str) -> Pull:
+        """Begin the pull of one blob (``host/repository@digest``), or find it, and let it go on until its end."""
+
+        def work(pull: Pull) -> None:
+            self._registry.pull_blob(name, trace=pull, cancel=pull.cancellation)
+
+        return self._watched(f"the blob {name}", name, work)
+
+    def _pull(self, pull: Pull, platform: str | None) -> None:
+        self._registry.pull(pull.name, platform=platform, trace=pull, cancel=pull.cancellation)
+
+    def _watched(self, key: str, name: str, work: Callable[[Pull], None]) -> Pull:
+        """Return a running pull that has one watcher more, and begin it if nobody has."""
+        with self._lock:
+            pull = self._running.get(key)
+            if pull is None or pull.is_over or pull.cancellation.cancelled:
+                pull = self._running[key] = Pull(name)
+                self._start(key, pull, work)
+            pull.watchers += 1
+            return pull
+
+    def _start(self, key: str, pull: Pull, work: Callable[[Pull], None]) -> None:
         if self._closed:
             pull.cancellation.cancel("the server ends")
-        thread = threading.Thread(target=self._run, args=(key, pull), name="transferkit-pull", daemon=True)
+        thread = threading.Thread(target=self._run, args=(key, pull, work), name="transferkit-pull", daemon=True)
         self._threads.add(thread)
         thread.start()
 
-    def _run(self, key: str, pull: Pull) -> None:
+    def _run(self, key: str, pull: Pull, work: Callable[[Pull], None]) -> None:
         error: Exception | None = None
         try:
-            self._registry.pull(pull.name, trace=pull, cancel=pull.cancellation)
+            work(pull)
         except Exception as caught:  # noqa: BLE001 - whatever it is, the watchers hear of it
             error = caught
             failed = getattr(caught, "failures", {})

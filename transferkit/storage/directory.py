@@ -9,6 +9,7 @@ import errno
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -31,7 +32,7 @@ from transferkit.storage.disk import (
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import FLAT, VerifiedIndex
-from transferkit.storage.ingest import SmallIngest
+from transferkit.storage.ingest import FileIngest, SmallIngest
 from transferkit.storage.journal import Journal
 from transferkit.storage.listing import listed
 from transferkit.storage.lock import BlobLock
@@ -70,6 +71,7 @@ class Directory:
         self._numbers = itertools.count()
         self._folder: OpenFolder | None = None
         self._opening = threading.Lock()
+        self._filled: weakref.WeakValueDictionary[Digest, FileIngest] = weakref.WeakValueDictionary()
         self._alone: dict[Digest, str] = {}
         """Blobs whose lock somebody has who does nothing, and how the file is called that is filled meanwhile."""
 
@@ -222,7 +224,12 @@ class Directory:
             folder = self._open_folder(folder)
             with disk_errors("creating", path):
                 fd = self.disk.create(folder.prefix + name, folder.fd)
-        return SmallIngest(descriptor, self._index, folder, name, fd)
+        ingest = self._filled[descriptor.digest] = SmallIngest(descriptor, self._index, folder, name, fd)
+        return ingest
+
+    def filled(self, digest: Digest) -> FileIngest | None:
+        """Return what a thread of this process fills, or has filled at last, with the content of ``digest``."""
+        return self._filled.get(digest)
 
     def _ingest_large(self, descriptor: Descriptor, flow: Flow) -> Ingest | None:
         try:
@@ -253,6 +260,7 @@ class Directory:
                 if lock.is_others:
                     self._alone[digest] = own.rpartition(".")[2]
                 ingest = Partial(descriptor, self._index, folder, lock, kept=name, own=own, pace=self._pace)
+                self._filled[digest] = ingest
                 stack.pop_all()
                 return ingest
             for ending in ("", ".json", ".json.new") if not lock.is_others else ():

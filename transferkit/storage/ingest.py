@@ -15,7 +15,17 @@ from transferkit.storage.index import VerifiedIndex
 
 
 class FileIngest:
-    """What small and large ingests have in common: the bytes before ``offset`` are in the file and in the hasher."""
+    """What small and large ingests have in common: the bytes before ``offset`` are in the file and in the hasher.
+
+    Other threads may read what is in place (``storage.arriving``), by a descriptor of their own.
+    """
+
+    generation = 0
+    """How often what was in place was thrown away."""
+    is_open = True
+    """Whether somebody may still fill it; ``is_stored`` is right from when it is not."""
+    is_stored = False
+    """Whether it was found right, and has its final name."""
 
     def __init__(self, descriptor: Descriptor, index: VerifiedIndex, folder: OpenFolder, name: str, fd: int) -> None:
         self.descriptor = descriptor
@@ -70,6 +80,7 @@ class FileIngest:
             raise self._taken_away() from error
         except OSError as error:
             raise storage_error(error, "storing", final) from error
+        self.is_stored = True
         try:
             stored = disk.stat(final)  # the rename has changed its ctime
         except OSError:
@@ -79,6 +90,22 @@ class FileIngest:
 
     def _taken_away(self) -> VerificationError:
         return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)
+
+    def end_of(self, start: int) -> int:
+        """Return where the bytes end that are in place from ``start`` on."""
+        return max(start, self.offset)
+
+    def open_reader(self) -> tuple[int, int] | None:
+        """Open the file for reading, and return a descriptor and the generation that it is of; ``None``: it has gone.
+
+        Thread-safe. The reader closes the descriptor.
+        """
+        generation = self.generation
+        try:
+            fd = self._disk.open(self._folder.prefix + self._name, self._folder.fd, follow=False)
+        except FileNotFoundError:
+            return None
+        return fd, generation
 
 
 class SmallIngest(FileIngest):
@@ -115,6 +142,7 @@ class SmallIngest(FileIngest):
         """What was written is hashed."""
 
     def restart(self) -> None:
+        self.generation += 1
         self.offset = 0
         self._hasher = self.descriptor.digest.hasher()
 
@@ -124,8 +152,10 @@ class SmallIngest(FileIngest):
         except BaseException:
             self.abort()
             raise
+        self.is_open = False
 
     def abort(self) -> None:
+        self.is_open = False
         fd, self._fd = self._fd, -1
         close_quietly(self._disk, fd)
         remove_quietly(self._disk, self._folder.prefix + self._name, self._folder.fd)

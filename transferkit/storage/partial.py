@@ -52,7 +52,7 @@ class Partial(FileIngest):
         self._unsynced = 0
         self._syncing = 0
         self._has_identity = True  # some file systems make up other inodes for a name than for an open file
-        self._is_open = True
+        self.is_open = True
         try:
             with disk_errors("opening", self._path):
                 self._move(self._kept, self._name)
@@ -207,8 +207,17 @@ class Partial(FileIngest):
         with self._lock:
             return self._journal.ranges.contiguous_from(self.offset)
 
+    def end_of(self, start: int) -> int:
+        with self._lock:
+            return self._journal.ranges.contiguous_from(start)
+
+    def open_reader(self) -> tuple[int, int] | None:
+        with self._lock:  # ``restart`` puts another file in its place
+            return super().open_reader()
+
     def restart(self) -> None:
         with self._hashing, self._lock, disk_errors("emptying", self._path):
+            self.generation += 1
             self._hasher = self.descriptor.digest.hasher()
             self.offset = 0
             self._create(is_known=True)
@@ -232,16 +241,16 @@ class Partial(FileIngest):
         self.keep()
 
     def _remove(self) -> None:
-        if self._is_open:
+        if self.is_open:
             self._unsynced = 0
             for name in (f"{self._name}.json", self._name):
                 remove_quietly(self._disk, self._folder.at(name), self._folder.fd)
             self._file_lock.remove()  # last: who takes another one finds nothing that is about to be removed
 
     def keep(self) -> None:
-        if not self._is_open:
+        if not self.is_open:
             return
-        self._is_open = False
+        self.is_open = False
         if self._unsynced and self._fd >= 0 and self._pace.allows(self._unsynced):
             with suppress(TransferKitError, OSError):  # it costs the next boot these bytes
                 self._journal.flush()
