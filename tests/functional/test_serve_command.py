@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from click.testing import CliRunner
 
 import transferkit as tk
 from tests.functional.models import Model, ask, client, digest_of, links, stored
-from transferkit.testing import running_registry
+from transferkit.cli import main
+from transferkit.testing import FaultRule, respond, running_registry, with_faults
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
@@ -76,7 +78,8 @@ def upstream():
 
         return middle
 
-    with running_registry(middleware=held) as registry:
+    no_list = FaultRule(respond(404), path="/chunksums/")  # a chunk of a list is in place when it is whole
+    with running_registry(middleware=lambda app: held(with_faults(app, no_list))) as registry:
         Model([WEIGHTS, b"do as you like"]).put(registry.url, "library/smol", "latest")
         try:
             yield registry.url, sent, released
@@ -153,6 +156,46 @@ def test_a_mirror_of_the_cache(tmp_path):
         assert (200, b"weights") == ask(server.url, "GET", f"/v2/library/smol/blobs/{digest}?ns=docker.io")[::2]
         assert 404 == ask(server.url, "GET", "/api/tags")[0]
         assert 0 == server.end()[0]
+
+
+def test_a_mirror_with_a_registry_upstream_keeps_what_has_come_when_it_ends(upstream, tmp_path):
+    registry, sent, released = upstream
+    with serve(tmp_path, "--upstream", registry, "--api") as server:
+        assert server.said.startswith(f"serving models of {tmp_path} and a mirror of {registry} on ")
+        path = f"/v2/library/smol/blobs/{digest_of(WEIGHTS)}"
+        assert 200 == ask(server.url, "GET", "/v2/library/smol/manifests/latest")[0]
+        with closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)) as connection:
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                first = response.read(MIB)
+                assert WEIGHTS.startswith(first)
+                (running,) = json.loads(ask(server.url, "GET", "/api/ps")[2])["models"]
+                assert running["name"].endswith("/library/smol:latest")
+                assert 0 == server.end()[0]
+    assert partials(tmp_path) >= HELD_AFTER // 2
+    released.set()
+    sent.clear()
+    with serve(tmp_path, "--upstream", registry) as server:
+        assert 200 == ask(server.url, "GET", "/v2/library/smol/manifests/latest")[0]
+        assert WEIGHTS == ask(server.url, "GET", path)[2]
+        assert 0 == server.end()[0]
+    assert sum(sent) <= len(WEIGHTS) - HELD_AFTER // 2, "what had come was fetched again"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--upstream", "http://h", "--read-only"], "--upstream pulls into the cache, and --read-only forbids it"),
+        (["--upstream", "http://h", "--registry", "."], "--registry is at /v2/, and so is --mirror or --upstream"),
+        (["--mirror", "--registry", "."], "--registry is at /v2/, and so is --mirror or --upstream"),
+        (["--upstream", "ftp://h"], "an upstream is [NAME=]URL"),
+        (["--upstream", "http://127.0.0.1:5000", "--port", "5000"], "is this server itself"),
+        (["--upstream", "localhost:5000", "--port", "5000"], "is this server itself"),
+    ],
+)
+def test_what_does_not_go_together_is_said(tmp_path, arguments, said):
+    result = CliRunner().invoke(main, ["serve", "--port", "0", "--cache", str(tmp_path), *arguments])
+    assert (2, True) == (result.exit_code, said in " ".join(result.output.split()))
 
 
 def test_a_password_and_a_read_only_registry(tmp_path):

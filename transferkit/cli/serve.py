@@ -19,14 +19,14 @@ from transferkit.errors import TransferKitError
 from transferkit.options import RetryOptions, TransferOptions
 from transferkit.registry.registry import Registry
 from transferkit.server.app import Application
-from transferkit.server.guard import is_loopback
+from transferkit.server.guard import host_of, is_loopback
 from transferkit.server.passwords import Passwords
 from transferkit.server.serve import serving
-from transferkit.server.upstream import Upstreams
+from transferkit.server.upstream import Upstream, Upstreams
 from transferkit.storage.cache import DiskCache, default_cache
 
 GRACE = 2.0  # seconds in which clients hear how their requests have ended
-ASKING = RetryOptions(attempts=3, patience=2.0)  # where an upstream is down, a mirror answers soon from its cache
+ASKING = RetryOptions(attempts=3, patience=0.5)  # where an upstream is down, a mirror answers soon from its cache
 THREADS = 64  # requests at the same time; a client that watches a pull is one for as long as it lasts
 
 
@@ -70,6 +70,8 @@ def run(asked: Serve) -> int:
         raise click.UsageError("--upstream pulls into the cache, and --read-only forbids it: choose one")
     if asked.is_mirror and asked.store is not None:
         raise click.UsageError("--registry is at /v2/, and so is --mirror or --upstream: choose one")
+    for text in asked.upstream:
+        check_upstream(text, asked.host, asked.port)
     passwords = None if asked.auth is None else Passwords.read(asked.auth)
     with ExitStack() as stack:
         stack.enter_context(_logged(logging.INFO if asked.verbose else logging.WARNING))
@@ -93,10 +95,7 @@ def _application(stack: ExitStack, asked: Serve, passwords: Passwords | None) ->
     upstreams = None
     if registry is not None and asked.upstream:
         asking = stack.enter_context(Registry(cache=cache, options=TransferOptions(retry=ASKING)))
-        try:
-            upstreams = Upstreams(registry, asked.upstream, asking=asking)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
+        upstreams = Upstreams(registry, asked.upstream, asking=asking)
     return Application(
         registry=registry if asked.with_api else None,
         store=asked.store,
@@ -125,6 +124,17 @@ def check_address(host: str, *, has_auth: bool, insecure: bool) -> None:
             f"{host} can be reached from other machines, and whoever reaches it may pull, push and delete."
             " Give --auth USER:FILE to ask for a password, or --insecure-public to let everybody in."
         )
+
+
+def check_upstream(text: str, host: str, port: int) -> None:
+    """Hold an upstream against what it may be. click.UsageError: it is none, or the server that it is for."""
+    try:
+        upstream = Upstream.parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    its_host = host_of(upstream.host) or ""
+    if upstream.host.endswith(f":{port}") and (its_host == host or is_loopback(its_host)):
+        raise click.UsageError(f"{upstream.host} is this server itself; --upstream is another registry")
 
 
 def _parts(asked: Serve) -> str:

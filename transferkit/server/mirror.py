@@ -151,7 +151,7 @@ class Mirror:
                 document = self._from_upstream(self._upstreams, upstream, repository, host, reference)
             else:
                 document = parse(self._raw(repository, host, reference))
-        except (NotFoundError, InvalidManifestError) as error:
+        except (NotFoundError, InvalidManifestError, InvalidNameError) as error:
             raise Refusal(
                 404, "MANIFEST_UNKNOWN", "there is no such manifest", detail={"reference": reference}
             ) from error

@@ -24,7 +24,7 @@ from transferkit.server.pulls import Pull, Pulls
 T = TypeVar("T")
 
 # [NAME=][SCHEME://]HOST[:PORT]
-_UPSTREAM = re.compile(r"(?:([^=/@\s]+)=)?((?:https?(?:\+insecure)?://)?)([^=/@\s]+)/?\Z")
+_UPSTREAM = re.compile(r"(?:([^=/@\s]+)=)?((?:https?(?:\+insecure)?://)?)([^=/@?#\s]+)/?\Z")
 _REMEMBERED = 64  # documents that clients were given, of at most 4 MiB each
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from time import monotonic
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.interfaces import Body, Fetcher, Ingest, Ingester, Outcome
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
 from transferkit.transfer.flow import WorkerFlow
+
+# Seconds that what has arrived waits in the buffer at most for more: others may read the file while it is filled.
+_SOON = 1.0
 
 
 class Span:
@@ -51,6 +55,7 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
     left = span.end - span.at
     filled = 0
     watch.start()
+    due = monotonic() + _SOON
     try:
         while left:
             # Fill the buffer before hashing and writing: TLS hands out 16 KiB at most.
@@ -60,11 +65,12 @@ def pump(body: Body, span: Span, flow: WorkerFlow) -> bool:
             filled += count  # first: where it is cut while it waits for its share of the bandwidth, they have arrived
             left -= count
             flow.moved(count)
-            if filled == size or not left:
+            if filled == size or not left or monotonic() >= due:
                 whole, filled = filled, 0
                 watch.paused = True
                 span.write(buffer[:whole])
                 watch.paused = False
+                due = monotonic() + _SOON
         if filled:
             whole, filled = filled, 0
             span.write(buffer[:whole])

@@ -66,7 +66,7 @@ def kill(partial: Partial) -> None:
     os.close(partial._fd)
     os.close(partial._journal._fd)
     partial._fd = partial._journal._fd = -1
-    partial._is_open = False
+    partial.is_open = False
     partial._file_lock.release()
 
 
