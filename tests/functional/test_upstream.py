@@ -107,6 +107,7 @@ def test_many_askers_cause_one_transfer(registry, url):
     with ThreadPoolExecutor(30) as pool:
         found = list(pool.map(lambda _: ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}")[2], range(30)))
     assert [MODEL.layers[0]] * 30 == found
+    assert 1 == registry.log.count("GET", "/manifests/"), "there were several pulls"
     assert 1 == registry.log.count("GET", f"/blobs/{DIGEST}")
 
 

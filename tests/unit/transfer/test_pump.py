@@ -87,6 +87,21 @@ def test_a_body_fills_its_span(made, flow):
     assert (data, SIZE, (SIZE, SIZE), 0) == (bytes(ingest.data), span.at, figures(flow), flow.watch.body)
 
 
+def test_what_comes_slowly_waits_a_second_at_most_in_the_buffer(made, flow, monkeypatch):
+    data, _, ingest, _ = made
+    now, written = [0.0], []
+    monkeypatch.setattr(f"{pump.__module__}.monotonic", lambda: now[0])
+
+    class Slow(Script):
+        def readinto(self, buffer, /):
+            written.append(ingest.in_place)
+            now[0] += 0.4
+            return super().readinto(buffer)
+
+    pump(Slow(*(data[at : at + 10] for at in range(0, 100, 10)), length=SIZE), Span(ingest, 0, 100), flow)
+    assert [0, 0, 0, 30, 30, 30, 60, 60, 60, 90] == written
+
+
 def test_a_span_in_the_middle_is_filled_from_where_it_is(made, flow):
     data, _, ingest, _ = made
     span = Span(ingest, 1000, 3000)
