@@ -182,8 +182,9 @@ def test_who_does_not_read_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatc
     with path.open("ab") as file:
         file.truncate(64 * 1024 * 1024)  # more than sockets have room for
     with serving(file_application(path, 0, 64 * 1024 * 1024, closed=closed), threads=1) as url:
-        with asked(url, receive=4096):
-            # The one thread sends to the first until that one is given up.
+        with asked(url, receive=4096) as sock:
+            sock.recv(1)
+            # The one thread sends to this one until it is given up.
             assert CONTENT[:10] == requests.get(f"{url}/small").content
             assert [True, True] == closed
 
