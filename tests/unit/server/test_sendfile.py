@@ -49,12 +49,12 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return kernel
 
 
-def file_application(path: Path, start: int, stop: int, *, closed: list[bool] | None = None) -> WSGIApplication:
+def file_application(path: Path, start: int, stop: int, *, closed: list[int] | None = None) -> WSGIApplication:
     class Watched(FilePart):
         def close(self) -> None:
             super().close()
             if closed is not None:
-                closed.append(True)
+                closed.append(self.stop)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         part = Watched.open(str(path))
@@ -85,7 +85,7 @@ def asked(url: str, path: str = "/", *, receive: int = 0) -> Iterator[socket.soc
 
 
 def test_the_kernel_sends_a_part_and_the_connection_stays(path: Path, kernel: Kernel) -> None:
-    closed: list[bool] = []
+    closed: list[int] = []
     with serving(file_application(path, 7, 900_007, closed=closed)) as url, requests.Session() as session:
         for _ in range(2):
             assert CONTENT[7:900_007] == session.get(url).content
@@ -178,7 +178,7 @@ def test_a_file_that_shrinks_cuts_the_connection(path: Path, monkeypatch: pytest
 
 def test_who_does_not_read_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transferkit.server.serve._TIMEOUT", 0.2)
-    closed: list[bool] = []
+    closed: list[int] = []
     with path.open("ab") as file:
         file.truncate(64 * 1024 * 1024)  # more than sockets have room for
     with serving(file_application(path, 0, 64 * 1024 * 1024, closed=closed), threads=1) as url:
@@ -186,20 +186,20 @@ def test_who_does_not_read_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatc
             sock.recv(1)
             # The one thread sends to this one until it is given up.
             assert CONTENT[:10] == requests.get(f"{url}/small").content
-            assert [True, True] == closed
+            assert 64 * 1024 * 1024 in closed
 
 
 def test_a_stop_ends_a_file_that_nobody_reads(path: Path) -> None:
     with path.open("ab") as file:
         file.truncate(64 * 1024 * 1024)
-    closed: list[bool] = []
+    closed: list[int] = []
     before = threading.active_count()
     with serving(file_application(path, 0, 64 * 1024 * 1024, closed=closed)) as url:
         with asked(url, receive=4096) as sock:
             sock.recv(1)
             other = sock.dup()
     other.close()
-    assert ([True], before) == (closed, threading.active_count())
+    assert ([64 * 1024 * 1024], before) == (closed, threading.active_count())
 
 
 @pytest.mark.parametrize(
