@@ -74,7 +74,7 @@ def upstream():
                     if sum(sent) >= HELD_AFTER:
                         released.wait(30)
             finally:
-                body.close()
+                getattr(body, "close", int)()
 
         return middle
 

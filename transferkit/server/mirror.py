@@ -8,15 +8,12 @@ Where there are registries upstream, they say what a tag stands for, and what is
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.wrappers import Request, Response
-from werkzeug.wsgi import wrap_file
+from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document
@@ -31,10 +28,11 @@ from transferkit.errors import (
 from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
 from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
 from transferkit.server.arriving import ArrivingBlocks, Described
-from transferkit.server.blobs import answer_with
+from transferkit.server.blobs import content_of
+from transferkit.server.file_part import FilePart
 from transferkit.server.limits import Limits
 from transferkit.server.manifests import tag_page
-from transferkit.server.serve import IS_GONE
+from transferkit.server.request import IS_GONE
 from transferkit.server.upstream import Upstream, Upstreams
 from transferkit.storage.cache import DiskCache
 
@@ -46,7 +44,6 @@ T = TypeVar("T")
 _log = logging.getLogger("transferkit.server")
 
 _ROUTE = re.compile(r"/v2/(.+)/(blobs|manifests|tags)/([^/]+)\Z", re.DOTALL)
-_BLOCK = 256 * 1024  # bytes that are read at once; werkzeug's 8 KiB would be 30 times as many turns
 
 
 class Mirror:
@@ -207,33 +204,20 @@ class Mirror:
         try:
             if request.method == "HEAD":
                 described = Described(self._upstreams.describe(upstream, repository, digest))
-                return answer_with(described, request, digest)
+                return content_of(described, request, digest)
             descriptor, pull = self._upstreams.fetch(upstream, repository, digest)
             is_gone = request.environ.get(IS_GONE, lambda: False)
             blocks = ArrivingBlocks(self._cache, descriptor, pull, is_gone)
-            answer = answer_with(blocks, request, digest)
+            answer = content_of(blocks, request, digest)
             if answer.body is blocks:
                 blocks.prepare()
             return answer
         except NotFoundError as error:
             raise _unknown(digest) from error
 
-    def _stored(self, request: Request, digest: Digest) -> WSGIApplication:
-        disk = self._cache.disk
-        fd = disk.open(self._cache.get(digest).path, follow=False)
-        file = os.fdopen(fd, "rb", buffering=0)
-        size = os.fstat(fd).st_size
-        answer = Response(wrap_file(request.environ, file, _BLOCK), direct_passthrough=True)
-        answer.content_type, answer.content_length = "application/octet-stream", size
-        answer.headers["Docker-Content-Digest"] = digest
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.set_etag(digest)
-        try:
-            return answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
-        except RequestedRangeNotSatisfiable as error:
-            answer.close()
-            text, headers = f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}
-            raise Refusal(416, "RANGE_INVALID", text, headers=headers) from error
+    def _stored(self, request: Request, digest: Digest) -> Answer:
+        fd = self._cache.disk.open(self._cache.get(digest).path, follow=False)
+        return content_of(FilePart(fd), request, digest)
 
 
 def _unknown(digest: Digest) -> Refusal:
