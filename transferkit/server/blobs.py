@@ -11,7 +11,7 @@ import re
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
-from transferkit.server.answers import Answer, Refusal
+from transferkit.server.answers import Answer, Refusal, origin_for
 from transferkit.server.incoming import BLOCK
 from transferkit.server.store import Repository
 
@@ -61,6 +61,8 @@ def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Type"] = "application/octet-stream"
     headers["Content-Length"] = str(stop - start)
+    if origin := origin_for(request):
+        headers["Location"] = origin + request.path
     blocks.select(start, stop)
     body: bytes | Blocks = blocks
     if request.method == "HEAD":

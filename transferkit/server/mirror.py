@@ -20,7 +20,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, parse
 from transferkit.errors import InvalidDigestError, InvalidNameError, NotFoundError, TransferKitError
 from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
-from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
+from transferkit.server.answers import Answer, Refusal, json_answer, origin_for, read_only_refusal, refusal_of
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ class Mirror:
         answer.headers["Docker-Content-Digest"] = digest
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.set_etag(digest)
+        if origin := origin_for(request):
+            answer.headers["Location"] = origin + request.path
         try:
             return answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
         except RequestedRangeNotSatisfiable as error:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import HEX_LENGTHS, Digest
-from transferkit.server.answers import Answer, Refusal
+from transferkit.server.answers import Answer, Refusal, origin_for
 from transferkit.server.blobs import location_of
 from transferkit.server.incoming import Incoming
 from transferkit.server.sessions import Session, Sessions
@@ -126,10 +126,9 @@ def _progress(request: Request, session: Session, size: int, digest: Digest | No
     # for stands there too: Ollama's client does not say it again.
     words = filter(None, (str(session.identifier), str(size), digest))
     state = quote(base64.b64encode(" ".join(words).encode()), safe="")
-    # Ollama's clients follow no relative location.
-    host = request.host_url.rstrip("/") if request.headers.get("User-Agent", "").startswith("ollama/") else ""
+    path = f"/v2/{session.repository.name}/blobs/uploads/{session.identifier}"
     return {
-        "Location": f"{host}/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
+        "Location": f"{origin_for(request)}{path}?_state={state}",
         "Docker-Upload-UUID": str(session.identifier),
         "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
     }
