@@ -8,6 +8,7 @@ import pytest
 
 import transferkit as tk
 from tests.functional.models import Model, client, digest_of, host, links, names_of, stored
+from tests.functional.test_registry_server import Ollama
 from transferkit.server import Application, serving
 
 MODEL = Model([b"weights " * 300_000, b"do as you like"])  # 2.4 MB
@@ -58,3 +59,15 @@ def test_the_mirror_alone_is_a_registry_to_pull_from(registry, first, tmp_path):
             second.push(f"{url}/library/smol:v2", source=f"{url}/library/smol:v1")
     assert [f"{host(url)}/library/smol/v1"] == links(tmp_path / "second")
     assert [] == list(registry.log)
+
+
+def test_ollamas_clients_pull_from_the_mirror(tmp_path):
+    cache = tk.DiskCache(tmp_path)
+    with mirror(tmp_path) as url:
+        user = Ollama(url)
+        for layer in MODEL.layers:
+            cache.put(layer)
+        cache.link("library/smol:latest", user.manifest(MODEL.layers))
+        assert MODEL.layers == user.pull_parts(1_000_000) == user.pull_files()
+        # What is large they ask the list of its parts for, which a mirror does not have.
+        assert MODEL.layers == user.pull_original(threshold=64 * 1024 * 1024)

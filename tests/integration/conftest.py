@@ -32,6 +32,11 @@ import trustme
 from filelock import FileLock
 
 import transferkit as tk
+from tests.integration.served import large as large
+from tests.integration.served import mirror as mirror
+from tests.integration.served import plain as plain
+from tests.integration.served import secure as secure
+from tests.integration.served import secure_arguments as secure_arguments
 from transferkit.testing import RawRequest, ScriptedServer, scripted_server
 
 UP_WITHIN = 20.0  # seconds

@@ -25,6 +25,7 @@ from transferkit.errors import (
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from werkzeug.wrappers import Request
 
 # A browser must not guess that a stranger's blob is a page.
 _ALWAYS = [("Docker-Distribution-Api-Version", "registry/2.0"), ("X-Content-Type-Options", "nosniff")]
@@ -98,6 +99,16 @@ def refusal_of(error: Exception) -> Refusal:
 def read_only_refusal() -> Refusal:
     """Return the refusal of what would change a registry that can only be read: as docker-registry has it."""
     return Refusal(405, "UNSUPPORTED", "this registry is read-only", headers={"Allow": "GET, HEAD"})
+
+
+def origin_for(request: Request) -> str:
+    """Return what a location in the answer begins with: ``""``, but for Ollama's clients scheme, host and port.
+
+    Those do not resolve a relative location, they ask for it as it stands. And they look for a ``Location`` in a 200 to
+    the ``GET`` of a blob (ollama, ``server/download.go``): without one, most releases end the pull.
+    """
+    is_ollama = request.environ.get("HTTP_USER_AGENT", "").startswith("ollama/")
+    return request.host_url.rstrip("/") if is_ollama else ""
 
 
 def json_answer(

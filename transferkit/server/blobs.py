@@ -12,7 +12,7 @@ from typing import Protocol
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
-from transferkit.server.answers import Answer, Refusal
+from transferkit.server.answers import Answer, Refusal, origin_for
 from transferkit.server.file_part import BLOCK, FilePart
 from transferkit.server.store import Repository
 
@@ -88,6 +88,8 @@ def _content(file: Content, request: Request, digest: Digest) -> Answer:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Type"] = "application/octet-stream"
     headers["Content-Length"] = str(stop - start)
+    if origin := origin_for(request):
+        headers["Location"] = origin + request.path
     file.select(start, stop)
     body: bytes | Content = file
     if request.method == "HEAD":

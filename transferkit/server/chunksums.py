@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request
 
 from transferkit.content.chunk import chunk_size
 from transferkit.content.digest import Digest
-from transferkit.server.answers import Answer
+from transferkit.server.answers import Answer, origin_for
 from transferkit.server.blobs import location_of, open_blob
 from transferkit.server.file_part import FilePart
 from transferkit.server.store import Repository, Store
@@ -22,7 +22,8 @@ def read(repository: Repository, request: Request, digest: Digest, step: int | N
     """``GET`` and ``HEAD``; ``step`` is the size of the parts in bytes, ``None`` for the usual rule."""
     blob = open_blob(repository, digest)
     listing = Listing(repository.store, digest, blob, step or chunk_size(blob.size))
-    headers = {"Content-Location": location_of(repository, digest), "Content-Type": "text/plain; charset=us-ascii"}
+    location = origin_for(request) + location_of(repository, digest)
+    headers = {"Content-Location": location, "Content-Type": "text/plain; charset=us-ascii"}
     body: Listing | FilePart
     try:
         body = FilePart.open(listing.path)

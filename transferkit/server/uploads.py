@@ -12,7 +12,7 @@ import re
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import HEX_LENGTHS, Digest
-from transferkit.server.answers import Answer, Refusal
+from transferkit.server.answers import Answer, Refusal, origin_for
 from transferkit.server.blobs import location_of
 from transferkit.server.incoming import Incoming
 from transferkit.server.sessions import Session, Sessions
@@ -126,10 +126,9 @@ def _progress(request: Request, session: Session, size: int, digest: Digest | No
     words = filter(None, (str(session.identifier), str(size), digest))
     state = base64.b64encode(" ".join(words).encode()).decode("ascii")
     state = state.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")  # urllib's quote is ten times as slow
-    # Ollama's clients follow no relative location.
-    host = request.host_url.rstrip("/") if request.headers.get("User-Agent", "").startswith("ollama/") else ""
+    path = f"/v2/{session.repository.name}/blobs/uploads/{session.identifier}"
     return {
-        "Location": f"{host}/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
+        "Location": f"{origin_for(request)}{path}?_state={state}",
         "Docker-Upload-UUID": str(session.identifier),
         "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
     }

@@ -35,6 +35,13 @@ def test_a_blob_comes_back_with_its_digest_as_etag(client: Client, push: Push) -
     } == dict(answer.headers)
 
 
+def test_ollamas_clients_are_told_where_the_blob_is(client: Client, push: Push) -> None:
+    push(b"hello")
+    ollama = {"User-Agent": "ollama/0.13.0 (amd64 linux) Go/go1.25"}
+    answer = client.get(URL, headers=ollama, base_url="http://registry.test:5000")
+    assert (200, f"http://registry.test:5000{URL}") == (answer.status_code, answer.headers["Location"])
+
+
 def test_head_has_the_headers_of_get_and_no_body(client: Client, push: Push) -> None:
     push(b"hello")
 

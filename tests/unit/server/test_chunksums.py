@@ -39,6 +39,13 @@ def test_a_list_names_the_digest_of_each_part_and_where_the_blob_is(client: Clie
     assert answer.headers["Content-Type"] == "text/plain; charset=us-ascii"
 
 
+def test_ollamas_clients_are_told_the_whole_location_of_the_blob(client: Client, push: Push) -> None:
+    push(b"hello")
+    ollama = {"User-Agent": "ollama/0.13.0 (amd64 linux) Go/go1.25"}
+    answer = client.get(URL, headers=ollama, base_url="http://registry.test:5000")
+    assert f"http://registry.test:5000/v2/library/model/blobs/{HELLO}" == answer.headers["Content-Location"]
+
+
 def test_the_second_list_comes_from_the_disk(client: Client, push: Push, tmp_path: Path) -> None:
     push(b"hello")
     first = client.get(URL).text

@@ -126,6 +126,13 @@ def test_a_blob_that_the_client_has_is_not_sent(client):
     assert 304 == client.get(f"/v2/a/b/blobs/{DIGEST}", headers={"If-None-Match": f'"{DIGEST}"'}).status_code
 
 
+def test_ollamas_clients_are_told_where_the_blob_is(client):
+    agent = {"User-Agent": "ollama/0.13.0 (amd64 linux) Go/go1.25"}
+    path = f"/v2/library/smol/blobs/{DIGEST}"
+    assert f"http://localhost{path}" == client.get(path, headers=agent).headers["Location"]
+    assert "Location" not in client.get(path).headers
+
+
 def test_no_file_stays_open(cache, client):
     for headers in ({}, {"Range": "bytes=5-1"}, {"If-None-Match": f'"{DIGEST}"'}, {"Range": "bytes=1-2"}):
         client.get(f"/v2/a/b/blobs/{DIGEST}", headers=headers).close()
