@@ -131,8 +131,14 @@ class Mirror:
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.set_etag(digest)
         try:
-            return answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
+            answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
         except RequestedRangeNotSatisfiable as error:
             answer.close()
             text, headers = f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}
             raise Refusal(416, "RANGE_INVALID", text, headers=headers) from error
+        if answer.status_code == 412:  # werkzeug leaves the body in it, which nobody wants then
+            answer.close()
+            raise Refusal(
+                412, "BLOB_UNKNOWN", "the blob is another one than If-Match names", headers={"ETag": f'"{digest}"'}
+            )
+        return answer

@@ -108,7 +108,10 @@ class _Request(HTTPRequest):
             self.simple_response(*refusal)
             return
         self.rfile: io.BufferedIOBase = io.BytesIO(head)
-        self.ready = self.read_request_line() and self.read_request_headers()  # type: ignore[no-untyped-call]  # cheroot
+        try:
+            self.ready = self.read_request_line() and self.read_request_headers()  # type: ignore[no-untyped-call]  # cheroot
+        except ValueError:  # urllib's, of a target such as "//[": cheroot expects a UnicodeError alone
+            self.simple_response("400 Bad Request", "The target of the request is malformed.")
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Refuse the request, and close the connection: nobody knows what comes next on it."""
