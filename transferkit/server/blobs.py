@@ -5,14 +5,13 @@ Knows conditional and range requests (RFC 9110, sections 13 and 14). A blob's ``
 
 from __future__ import annotations
 
-import os
 import re
 
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
 from transferkit.server.answers import Answer, Refusal
-from transferkit.server.incoming import BLOCK
+from transferkit.server.file_part import BLOCK, FilePart
 from transferkit.server.store import Repository
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))\Z", re.ASCII)
@@ -24,15 +23,10 @@ def location_of(repository: Repository, digest: Digest) -> str:
 
 def read(repository: Repository, request: Request, digest: Digest) -> Answer:
     """``GET`` and ``HEAD``."""
-    blocks = open_blob(repository, digest)
-    try:
-        return _read(blocks, request, digest)
-    except BaseException:
-        blocks.close()
-        raise
+    return content_of(open_blob(repository, digest), request, digest)
 
 
-def open_blob(repository: Repository, digest: Digest) -> Blocks:
+def open_blob(repository: Repository, digest: Digest) -> FilePart:
     """Open a blob of this repository.
 
     Raises:
@@ -41,18 +35,31 @@ def open_blob(repository: Repository, digest: Digest) -> Blocks:
     if not repository.has_blob(digest):
         raise _unknown(digest)
     try:
-        return Blocks(repository.store.content(digest))
+        return FilePart.open(repository.store.content(digest))
     except FileNotFoundError:  # somebody tidied the directory up by hand
         raise _unknown(digest) from None
 
 
-def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
-    size = blocks.size
+def content_of(file: FilePart, request: Request, digest: Digest) -> Answer:
+    """Answer ``GET`` or ``HEAD`` with the content of ``digest``, which ``file`` has from now on, or a range of it.
+
+    Raises:
+        Refusal: 412 or 416.
+    """
+    try:
+        return _content(file, request, digest)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _content(file: FilePart, request: Request, digest: Digest) -> Answer:
+    size = file.size
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{digest}"', "Docker-Content-Digest": digest}
     if "HTTP_IF_MATCH" in request.environ and not request.if_match.contains(digest):
         raise Refusal(412, "BLOB_UNKNOWN", "the blob is another one than If-Match names", headers=headers)
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(digest):
-        blocks.close()
+        file.close()
         return Answer(304, headers)
     start, stop, status = 0, size, 200
     span = _span(request, digest, size)
@@ -61,13 +68,13 @@ def _read(blocks: Blocks, request: Request, digest: Digest) -> Answer:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Type"] = "application/octet-stream"
     headers["Content-Length"] = str(stop - start)
-    blocks.select(start, stop)
-    body: bytes | Blocks = blocks
+    file.select(start, stop)
+    body: bytes | FilePart = file
     if request.method == "HEAD":
-        blocks.close()
+        file.close()
         body = b""
     elif stop - start <= BLOCK:
-        body = blocks.whole()
+        body = file.whole()  # in one packet with the head
     return Answer(status, headers, body)
 
 
@@ -76,47 +83,6 @@ def unlink(repository: Repository, digest: Digest) -> Answer:
     if not repository.unlink_blob(digest):
         raise _unknown(digest)
     return Answer(202)
-
-
-class Blocks:
-    """An open file, or a part of it, as an iterable of bytes of bounded size. One reader.
-
-    A class and no generator: a generator that was never started does not run its ``finally``.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
-        self.select(0, self.size)
-
-    def select(self, start: int, stop: int) -> None:
-        self._position, self._stop = start, stop
-
-    def __iter__(self) -> Blocks:
-        return self
-
-    def __next__(self) -> bytes:
-        wanted = min(BLOCK, self._stop - self._position)
-        if wanted == 0 or self._descriptor is None:
-            raise StopIteration
-        block = os.pread(self._descriptor, wanted, self._position)
-        if not block:
-            # The head has gone out with another length: all that can still be said is to hang up.
-            raise OSError("the file became shorter while it was sent")
-        self._position += len(block)
-        return block
-
-    def whole(self) -> bytes:
-        """Return it all, and close."""
-        try:
-            return b"".join(self)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _span(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:

@@ -13,7 +13,8 @@ from werkzeug.wrappers import Request
 from transferkit.content.chunk import chunk_size
 from transferkit.content.digest import Digest
 from transferkit.server.answers import Answer
-from transferkit.server.blobs import Blocks, location_of, open_blob
+from transferkit.server.blobs import location_of, open_blob
+from transferkit.server.file_part import FilePart
 from transferkit.server.store import Repository, Store
 
 
@@ -22,9 +23,9 @@ def read(repository: Repository, request: Request, digest: Digest, step: int | N
     blob = open_blob(repository, digest)
     listing = Listing(repository.store, digest, blob, step or chunk_size(blob.size))
     headers = {"Content-Location": location_of(repository, digest), "Content-Type": "text/plain; charset=us-ascii"}
-    body: Listing | Blocks
+    body: Listing | FilePart
     try:
-        body = Blocks(listing.path)
+        body = FilePart.open(listing.path)
     except FileNotFoundError:
         body = listing
     except BaseException:
@@ -41,7 +42,7 @@ def read(repository: Repository, request: Request, digest: Digest, step: int | N
 class Listing:
     """A list while it is made, one line an iteration; it is kept once the last one was taken. One reader."""
 
-    def __init__(self, store: Store, digest: Digest, blocks: Blocks, step: int) -> None:
+    def __init__(self, store: Store, digest: Digest, blocks: FilePart, step: int) -> None:
         self.path = store.chunksums(digest, step)
         self._store = store
         self._blocks = blocks

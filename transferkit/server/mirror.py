@@ -7,20 +7,19 @@ or ``OCI-Namespace``, of the main branch of the OCI distribution specification, 
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.wrappers import Request, Response
-from werkzeug.wsgi import wrap_file
+from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST, parse
 from transferkit.errors import InvalidDigestError, InvalidNameError, NotFoundError, TransferKitError
 from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
 from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
+from transferkit.server.blobs import content_of
+from transferkit.server.file_part import FilePart
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("transferkit.server")
 
 _ROUTE = re.compile(r"/v2/(.+)/(blobs|manifests|tags)/([^/]+)\Z", re.DOTALL)
-_BLOCK = 256 * 1024  # bytes that are read at once; werkzeug's 8 KiB would be 30 times as many turns
 
 
 class Mirror:
@@ -123,22 +121,4 @@ class Mirror:
             fd = disk.open(self._cache.get(digest).path, follow=False)
         except (NotFoundError, FileNotFoundError) as error:
             raise Refusal(404, "BLOB_UNKNOWN", "there is no such blob", detail={"digest": digest}) from error
-        file = os.fdopen(fd, "rb", buffering=0)
-        size = os.fstat(fd).st_size
-        answer = Response(wrap_file(request.environ, file, _BLOCK), direct_passthrough=True)
-        answer.content_type, answer.content_length = "application/octet-stream", size
-        answer.headers["Docker-Content-Digest"] = digest
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.set_etag(digest)
-        try:
-            answer.make_conditional(request.environ, accept_ranges=True, complete_length=size)
-        except RequestedRangeNotSatisfiable as error:
-            answer.close()
-            text, headers = f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}
-            raise Refusal(416, "RANGE_INVALID", text, headers=headers) from error
-        if answer.status_code == 412:  # werkzeug leaves the body in it, which nobody wants then
-            answer.close()
-            raise Refusal(
-                412, "BLOB_UNKNOWN", "the blob is another one than If-Match names", headers={"ETag": f'"{digest}"'}
-            )
-        return answer
+        return content_of(FilePart(fd), request, digest)

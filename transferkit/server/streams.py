@@ -6,18 +6,25 @@ the head of a request ends.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import select
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from transferkit.server import heads
+from transferkit.server.file_part import BLOCK, FilePart
 from transferkit.server.pace import Pace
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _STEP = 8 * 1024  # bytes that are read at once while a head is looked for
+_SEND = 8 * 1024 * 1024  # bytes of a file that the kernel is given at once; it takes what the socket has room for
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that cannot
 
 
 class _Raw(socket.SocketIO):
@@ -115,6 +122,39 @@ class Writer:
     def flush(self) -> None:
         if self._held:
             self.write(b"")
+
+    def send_file(self, file: FilePart) -> int:
+        """Have the kernel send a file, and return how many bytes it took: none over TLS, or of some file systems.
+
+        Like a block of any other answer, each :data:`BLOCK` has the timeout of the connection to find a reader.
+        """
+        if isinstance(self._sock, ssl.SSLSocket) or not hasattr(os, "sendfile"):
+            return 0
+        self.holding = False
+        self.flush()
+        begin = file.position
+        try:
+            while file.left:
+                self._send_block(file)
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+        return file.position - begin
+
+    def _send_block(self, file: FilePart) -> None:
+        """Send a block, or more."""
+        timeout, fd = self._sock.gettimeout(), self._sock.fileno()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        goal = min(file.position + BLOCK, file.stop)
+        while file.position < goal:
+            try:
+                file.moved(os.sendfile(fd, file.fileno(), file.position, min(_SEND, file.left)))
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(fd, select.POLLOUT)
+                left = None if deadline is None else deadline - time.monotonic()
+                if not poll.poll(None if left is None else max(0.0, left * 1000)):
+                    raise TimeoutError("timed out") from None
 
 
 def makefile(sock: socket.socket, mode: str, _size: int) -> Reader | Writer:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
-from transferkit.server.blobs import Blocks
-
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 OTHER = "sha256:" + 64 * "a"
@@ -217,17 +215,3 @@ def test_no_answer_leaves_a_descriptor_open(client: Client, push: Push) -> None:
     client.get(url, buffered=False).close()
 
     assert before == len(os.listdir("/proc/self/fd"))
-
-
-def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x" * 500_000)
-    blocks = Blocks(str(tmp_path / "file"))
-    next(blocks)
-    os.truncate(tmp_path / "file", 300_000)
-    assert len(next(blocks)) == 37_856
-
-    with pytest.raises(OSError, match="shorter"):
-        next(blocks)
-
-    blocks.close()
-    assert list(blocks) == []
