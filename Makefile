@@ -62,7 +62,7 @@ $(FLOOR)/.installed-test: setup.cfg setup.py pyproject.toml
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --json build/benchmarks.json --svg build/benchmarks.svg $(ARGS)
 
-# Kills, 10,000 faults of the network, processes that share a folder: half an hour; docs/soak.rst. A part of it:
+# Kills, 10,000 faults of the network, processes that share a folder, a server: 40 minutes; docs/soak.rst. A part of it:
 # make soak ARGS='--only kills --kills 20 --seed 7'
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -19,7 +19,11 @@ Say = Callable[[str], None]
 # Forked from a process that has imported everything: a new interpreter for each kill took most of the time.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["benchmarks.soak_kills", "benchmarks.soak_network", "benchmarks.soak_folder", "transferkit.bulk"]
+    [
+        *(f"benchmarks.soak_{part}" for part in ("kills", "network", "folder", "own", "server_gc")),
+        "transferkit.bulk",
+        "transferkit.registry",
+    ]
 )
 
 

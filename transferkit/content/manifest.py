@@ -6,6 +6,7 @@ Source: OCI image specification v1.1 (manifest.md, image-index.md), Docker image
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -148,7 +149,7 @@ def _media_type(data: dict[str, Any], said: str) -> str:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw, parse_constant=_no_constant)
+        data = json.loads(raw, parse_constant=no_constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise InvalidManifestError(f"the manifest is not JSON: {type(error).__name__}") from error
     if not isinstance(data, dict):
@@ -156,8 +157,20 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return data
 
 
-def _no_constant(name: str) -> Any:
+def no_constant(name: str) -> Any:
+    """Refuse ``NaN`` and ``Infinity``, which Python takes for JSON: a ``parse_constant`` of ``json.loads``."""
     raise ValueError(f"{name} is not JSON")
+
+
+def finite(text: str) -> float:
+    """Return a number, as a ``parse_float`` of ``json.loads``.
+
+    ValueError: no float holds it. Go refuses it, too; Python makes an infinity of it, and would write ``Infinity``.
+    """
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is more than a number may be")
+    return number
 
 
 def _descriptors(data: dict[str, Any], key: str) -> tuple[Descriptor, ...]:

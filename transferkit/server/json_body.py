@@ -46,9 +46,13 @@ class Asked:
 
 
 def read_json(body: IO[bytes]) -> Asked:
-    """Read a request. Failure: it cannot be read, is empty, or is no JSON object."""
+    """Read a request. Failure: it cannot be read, ends early, comes too slowly, is empty, or is no JSON object."""
     try:
         raw = body.read(LIMIT + 1)
+    except ConnectionAbortedError as error:  # the client's doing, and so is the next one: no error of ours in the log
+        raise bad_request(str(error) or "the request body ended early") from error
+    except TimeoutError as error:
+        raise Failure(408, "request_timeout", "the request body did not go on in time") from error
     except OSError as error:
         raise Failure(500, "internal_error", "internal server error", cause=str(error)) from error
     if len(raw) > LIMIT:

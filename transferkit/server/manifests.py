@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import DOCKER_MANIFEST, NO_CONFIG, OCI_INDEX, OCI_MANIFEST
+from transferkit.content.manifest import DOCKER_MANIFEST, NO_CONFIG, OCI_INDEX, OCI_MANIFEST, finite, no_constant
 from transferkit.errors import InvalidDigestError, InvalidNameError
 from transferkit.names import check_reference
 from transferkit.server.answers import Answer, Refusal, json_answer
@@ -112,18 +112,33 @@ def referrers(repository: Repository, request: Request, subject: Digest) -> Answ
         if found is None:  # removed meanwhile
             continue
         _, media_type, raw = found
-        document = json.loads(raw)  # was parsed on its way in, one call deeper in the stack than here
-        kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
+        kind, annotations = _described(raw)
         if wanted is not None and kind != wanted:
             continue
-        entry = {"mediaType": media_type, "digest": digest, "size": len(raw), "artifactType": kind}
-        entry["annotations"] = document.get("annotations")
-        entries.append({key: value for key, value in entry.items() if value is not None})
+        entry = {"mediaType": media_type, "digest": digest, "size": len(raw)}
+        more = {"artifactType": kind, "annotations": annotations}
+        entries.append(entry | {key: value for key, value in more.items() if value is not None})
     return json_answer(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries},
         headers=None if wanted is None else {"OCI-Filters-Applied": "artifactType"},
         media_type=OCI_INDEX,
     )
+
+
+def _described(raw: bytes) -> tuple[str | None, dict[str, str] | None]:
+    """Return what a manifest says of itself: its kind, and its annotations, as far as they are texts.
+
+    What they are otherwise may be nested so deeply that it can be read, but not written into another document.
+    """
+    try:
+        document = _parse(raw)
+    except Refusal:  # it was read on its way in, with less on the stack
+        return None, None
+    kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
+    annotations = document.get("annotations")
+    if isinstance(annotations, dict):
+        annotations = {key: value for key, value in annotations.items() if isinstance(value, str)}
+    return (kind if isinstance(kind, str) else None), (annotations if isinstance(annotations, dict) else None)
 
 
 def _reference(text: str) -> str:
@@ -143,13 +158,9 @@ def _tag(text: str) -> str:
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would guess UTF-16 from bytes. RecursionError: "[[[[..." is cheap to send.
-        return _object(json.loads(raw.decode("utf-8"), parse_constant=_no_constant))
+        return _object(json.loads(raw.decode("utf-8"), parse_constant=no_constant, parse_float=finite))
     except (ValueError, RecursionError) as error:
         raise _invalid("it is not JSON in UTF-8") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _media_type(request: Request, document: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -42,6 +43,7 @@ from transferkit.storage.writer import Writer
 
 _UPLOAD = re.compile(r"[0-9a-f]{16}\.[0-9a-f-]{36}\Z", re.ASCII)
 _OLD = 3600.0  # seconds: a small file that has no name by then gets none
+_LOCKS = 64  # for all repositories together
 _MOST = 64 * 1024 * 1024  # bytes that are read of a small file; what is stored as one was bounded on its way in
 
 
@@ -65,6 +67,7 @@ class Store:
         self.read_only = read_only
         self.blobs = Directory(os.path.join(self.root, "blobs"), durable=durable, follow_links=False, disk=self.disk)
         self._repositories = os.path.join(self.root, "repositories")
+        self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
         if not read_only:
             for folder in (self.blobs.path, self._repositories):
                 make_folders(folder, self.disk, durable=durable)
@@ -85,6 +88,13 @@ class Store:
     def chunksums(self, digest: Digest, chunk_size: int) -> str:
         """Return the path of the list of a content's chunks; nothing says that it is there."""
         return f"{self.content(digest)}.chunks-{chunk_size}"
+
+    def changing(self, name: str) -> threading.Lock:
+        """Return what keeps others from giving tags to a repository's manifests, or taking manifests from it.
+
+        A manifest that is removed just before its new tag is written would leave a tag that leads nowhere.
+        """
+        return self._locks[hash(name) % _LOCKS]
 
     # Uploads
 
@@ -201,19 +211,21 @@ class Repository:
         self.store.write(self.store.content(digest), raw)
         if subject is not None:
             self.store.mark(self._at("_referrers", subject.file_name, digest.file_name))
-        self.store.write(self._at("_manifests", digest.file_name), media_type.encode("latin-1"))
-        for tag in tags:
-            self.store.write(self._at("_tags", tag), digest.encode())
+        with self.store.changing(self.name):
+            self.store.write(self._at("_manifests", digest.file_name), media_type.encode("latin-1"))
+            for tag in tags:
+                self.store.write(self._at("_tags", tag), digest.encode())
 
     def remove_tag(self, tag: str) -> bool:
         return self.store.remove(self._at("_tags", tag))
 
     def remove_manifest(self, digest: Digest) -> bool:
         """Take a manifest out, with the tags that point to it, and tell whether it was there."""
-        for tag in self.tags():
-            if self._read(self._at("_tags", tag)) == digest.encode():
-                self.remove_tag(tag)
-        return self.store.remove(self._at("_manifests", digest.file_name))
+        with self.store.changing(self.name):
+            for tag in self.tags():
+                if self._read(self._at("_tags", tag)) == digest.encode():
+                    self.remove_tag(tag)
+            return self.store.remove(self._at("_manifests", digest.file_name))
 
     def tags(self) -> list[str]:
         return sorted(self._list("_tags"))

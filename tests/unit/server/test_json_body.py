@@ -52,6 +52,23 @@ def test_a_body_that_cannot_be_read_is_an_error_of_the_server():
 
 
 @pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ConnectionAbortedError("the body ended early"), 400, "bad_request"),
+        (TimeoutError("the body comes too slowly"), 408, "request_timeout"),
+    ],
+)
+def test_a_body_that_the_client_has_cut_or_lets_drip_is_the_clients_fault(error, status, code):
+    class Cut(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise error
+
+    with pytest.raises(Failure, match=r"the (request )?body") as caught:
+        read_json(Cut())
+    assert (status, code) == (caught.value.status, caught.value.code)
+
+
+@pytest.mark.parametrize(
     ("body", "model", "stream"),
     [
         ('{"model": "smol"}', "smol", True),

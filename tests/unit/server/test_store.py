@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -144,3 +145,23 @@ def test_a_relative_path_is_that_of_the_moment(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir("/")
     repository.put_manifest(HELLO, TYPE, b"hello", tags=["v1"])
     assert (tmp_path / "store/repositories/a/_tags/v1").read_text() == HELLO
+
+
+def test_a_manifest_that_is_removed_while_it_is_tagged_anew_leaves_no_tag_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, durable=False)
+    repository, write, removers = store.repository("a"), store.write, list[threading.Thread]()
+
+    def write_slowly(path: str, data: bytes) -> None:
+        write(path, data)
+        if "_manifests" in path and not removers:
+            removers.append(threading.Thread(target=repository.remove_manifest, args=(HELLO,)))
+            removers[0].start()
+            removers[0].join(0.2)
+
+    monkeypatch.setattr(store, "write", write_slowly)
+    repository.put_manifest(HELLO, TYPE, b"hello", tags=["v1"])
+    removers[0].join()
+
+    assert ([], None) == (repository.tags(), repository.manifest("v1"))
