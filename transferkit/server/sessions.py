@@ -20,7 +20,7 @@ from transferkit.server.limits import Limits
 from transferkit.server.store import Repository, Store
 from transferkit.storage.writer import Writer
 
-# A UUID, as this registry writes it. uuid.UUID() also takes braces, "urn:" and missing dashes: one session would have many names.
+# As this registry writes a UUID. There are also ones with braces, "urn:" and no dashes: many names for one session.
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _LOOK = 600.0  # seconds between two looks for uploads that are idle
 
