@@ -7,14 +7,14 @@ stream itself). Does not know what the body is for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.server.answers import Refusal
 
-# 256 KiB: at 64 KiB the calls, not the copying, led the profile of an upload; above 256 KiB nothing is gained.
-BLOCK = 256 * 1024
+# 1 MiB: with 256 KiB a large upload took a tenth longer, and with 64 KiB the calls led its profile.
+BLOCK = 1024 * 1024
 
 # ASCII digits only: int() takes "+5", "1_0" and digits of other scripts as well.
 _LENGTH = re.compile(r"[0-9]{1,30}\Z", re.ASCII)
@@ -34,8 +34,9 @@ class Incoming:
         self.length: int | None = 0
         """Bytes announced; ``None``: chunked, so only the end will tell."""
         stream = environ["wsgi.input"]
-        # read1 hands over what has arrived: what a client sent before it vanished is kept. read waits for the block.
-        self._read = getattr(stream, "read1", stream.read)
+        # These hand over what has arrived: what a client sent before it vanished is kept. read waits for the block.
+        self._read_into: Callable[[memoryview], int] | None = getattr(stream, "readinto1", None)
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
             self.length = None  # it wins over a Content-Length: RFC 9112, section 6.3
         elif text := environ.get("CONTENT_LENGTH"):
@@ -58,16 +59,18 @@ class Incoming:
             )
         self.length = length
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the body as it arrives.
+    def blocks(self) -> Iterator[bytes | memoryview]:
+        """Yield the body as it arrives, in blocks that are good until the next one.
 
         Raises:
             Truncated: it ended early.
         """
         remaining = self.length
+        # One buffer for the whole body: a new one for each block costs its pages each time.
+        buffer = memoryview(bytearray(BLOCK if remaining is None else min(BLOCK, remaining)))
         while remaining is None or remaining > 0:
             try:
-                block = self._read(BLOCK if remaining is None else min(BLOCK, remaining))
+                block = self._next(buffer if remaining is None else buffer[:remaining])
             except TimeoutError as error:
                 # It may be on its way still, and nothing is wrong with it: RFC 9110, section 15.5.9.
                 raise Truncated("the body did not go on in time", status=408) from error
@@ -80,6 +83,11 @@ class Incoming:
             if remaining is not None:
                 remaining -= len(block)
             yield block
+
+    def _next(self, buffer: memoryview) -> bytes | memoryview:
+        if self._read_into is None:
+            return self._read(len(buffer))
+        return buffer[: self._read_into(buffer)]
 
     def whole(self, limit: int) -> bytes:
         """Return the body, at most ``limit`` bytes of it.

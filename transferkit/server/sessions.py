@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from transferkit.content.digest import Digest
+from transferkit.errors import DigestMismatchError
 from transferkit.server.answers import Refusal
 from transferkit.server.limits import Limits
 from transferkit.server.store import Repository, Store
 from transferkit.storage.writer import Writer
 
-# uuid.UUID() also takes braces, "urn:" and missing dashes: one session would have many names.
+# As this registry writes a UUID. There are also ones with braces, "urn:" and no dashes: many names for one session.
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _LOOK = 600.0  # seconds between two looks for uploads that are idle
 
@@ -27,7 +28,7 @@ _LOOK = 600.0  # seconds between two looks for uploads that are idle
 class Session:
     """One upload under way. Whatever changes it needs :meth:`held`; ``size`` may be read by anybody."""
 
-    def __init__(self, repository: Repository, identifier: uuid.UUID, writer: Writer, *, patience: float) -> None:
+    def __init__(self, repository: Repository, identifier: str, writer: Writer, *, patience: float) -> None:
         self.repository = repository
         self.identifier = identifier
         self.writer = writer
@@ -47,8 +48,8 @@ class Session:
             raise _unknown() from None
 
     @contextmanager
-    def held(self, *, patience: float | None = None) -> Iterator[None]:
-        """Keep everybody else from changing the session.
+    def held(self, *, patience: float | None = None) -> Iterator[int]:
+        """Keep everybody else from changing the session, and give its size.
 
         Raises:
             Refusal: 409, another request does not let go of it; 404, the session is over.
@@ -56,8 +57,7 @@ class Session:
         if not self._lock.acquire(timeout=self._patience if patience is None else patience):
             raise Refusal(409, "BLOB_UPLOAD_INVALID", "another request is writing to this upload")
         try:
-            _ = self.size
-            yield
+            yield self.size
         finally:
             self.writer.close()
             self._lock.release()
@@ -68,10 +68,11 @@ class Session:
         Raises:
             Refusal: 400, it has another digest.
         """
-        found = self.writer.digest(digest.algorithm)
-        if found != digest:
-            raise Refusal(400, "DIGEST_INVALID", "the content has another digest", detail={"digest": found})
-        self.writer.commit(digest)
+        try:
+            self.writer.commit(digest)
+        except DigestMismatchError:
+            found = self.writer.digest(digest.algorithm)
+            raise Refusal(400, "DIGEST_INVALID", "the content has another digest", detail={"digest": found}) from None
         self.repository.link_blob(digest)
 
 
@@ -105,7 +106,7 @@ class Sessions:
         is_full = len(self._known) >= self._limits.uploads
         if is_full or self._clock() - self._looked >= min(_LOOK, self._limits.idle):
             self._expire()
-        identifier = uuid.uuid4()
+        identifier = str(uuid.uuid4())
         name = repository.upload(identifier)
         session = Session(repository, identifier, self._store.writer(name, algorithm), patience=self._patience)
         with self._lock:
@@ -127,13 +128,13 @@ class Sessions:
         """
         if _IDENTIFIER.match(identifier) is None:
             raise _unknown()
-        name = repository.upload(uuid.UUID(identifier))
+        name = repository.upload(identifier)
         with self._lock:
             session = self._known.get(name)
         if session is None:
-            session = Session(repository, uuid.UUID(identifier), self._store.writer(name), patience=self._patience)
-        self._end_if_idle(session.writer, session)
-        _ = session.size
+            session = Session(repository, identifier, self._store.writer(name), patience=self._patience)
+        if self._end_if_idle(session.writer, session):
+            raise _unknown()
         with self._lock:
             session = self._known[name] = self._known.get(name) or session
         return session
@@ -155,17 +156,20 @@ class Sessions:
         for name, session in known:
             self._end_if_idle(self._store.writer(name) if session is None else session.writer, session)
 
-    def _end_if_idle(self, writer: Writer, session: Session | None) -> None:
+    def _end_if_idle(self, writer: Writer, session: Session | None) -> bool:
+        """End what is idle, and tell whether there is no such upload any more."""
         try:
             is_idle = self._clock() - writer.status().st_mtime >= self._limits.idle
         except FileNotFoundError:  # somebody tidied the directory up by hand
             with self._lock:
                 self._known.pop(writer.name, None)
-            return
+            return True
         if is_idle:
             with suppress(Refusal):  # a request is at it
                 with nullcontext() if session is None else session.held(patience=0):
                     self._end(writer)
+                    return True
+        return False
 
 
 def _unknown() -> Refusal:

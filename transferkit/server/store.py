@@ -21,11 +21,11 @@ whole or nothing, after ``kill -9`` as well. With ``durable``, data and names ar
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property, partial
@@ -36,6 +36,7 @@ from transferkit.names import STRICT, check_repository
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, sync_folder
 from transferkit.storage.folder import OpenFolder
+from transferkit.storage.group_sync import GroupingDisk
 from transferkit.storage.unfinished import make_folders, make_unfinished
 from transferkit.storage.writer import Writer
 
@@ -60,7 +61,7 @@ class Store:
         disk: Disk | None = None,
     ) -> None:
         self.root = Path(os.path.abspath(os.path.expanduser(os.fspath(root))))
-        self.disk = disk or Disk()
+        self.disk = disk or GroupingDisk()
         self.durable = durable
         self.read_only = read_only
         self.blobs = Directory(os.path.join(self.root, "blobs"), durable=durable, follow_links=False, disk=self.disk)
@@ -234,9 +235,9 @@ class Repository:
 
     # Uploads
 
-    def upload(self, identifier: uuid.UUID) -> str:
+    def upload(self, identifier: str) -> str:
         """Return the name of an upload under way; nothing says that it is there."""
-        return f"{Digest.of(self.name.encode()).hex[:16]}.{identifier}"
+        return f"{hashlib.sha256(self.name.encode(), usedforsecurity=False).hexdigest()[:16]}.{identifier}"
 
     # Files
 

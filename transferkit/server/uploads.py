@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-from urllib.parse import quote
 
 from werkzeug.wrappers import Request
 
@@ -72,8 +71,8 @@ def append(sessions: Sessions, repository: Repository, request: Request, identif
     """``PATCH``: the next part, or, without ``Content-Range``, a stream of whatever length."""
     session = sessions.find(repository, identifier)
     incoming = Incoming(request.environ)
-    with session.held():
-        digest = _check_position(request, session, incoming)
+    with session.held() as size:
+        digest = _check_position(request, session, incoming, size)
         session.writer.append(incoming.blocks())
         return Answer(202, _progress(request, session, session.size, digest))
 
@@ -83,9 +82,9 @@ def finish(sessions: Sessions, repository: Repository, request: Request, identif
     session = sessions.find(repository, identifier)
     digest = Digest(request.args.get("digest") or _state(request, session)[1] or "")
     incoming = Incoming(request.environ)
-    with session.held():
+    with session.held() as size:
         if incoming:
-            _check_position(request, session, incoming)
+            _check_position(request, session, incoming, size)
             session.writer.append(incoming.blocks())
         else:
             _state(request, session)
@@ -124,13 +123,14 @@ def _progress(request: Request, session: Session, size: int, digest: Digest | No
     # location after part of it has arrived is told so, instead of having it appended. Its padding is percent-encoded:
     # a client that drops the query, or takes it apart and encodes it anew, does not get far. What an upload was begun
     # for stands there too: Ollama's client does not say it again.
-    words = filter(None, (str(session.identifier), str(size), digest))
-    state = quote(base64.b64encode(" ".join(words).encode()), safe="")
+    words = filter(None, (session.identifier, str(size), digest))
+    state = base64.b64encode(" ".join(words).encode()).decode("ascii")
+    state = state.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")  # urllib's quote is ten times as slow
     # Ollama's clients follow no relative location.
     host = request.host_url.rstrip("/") if request.headers.get("User-Agent", "").startswith("ollama/") else ""
     return {
         "Location": f"{host}/v2/{session.repository.name}/blobs/uploads/{session.identifier}?_state={state}",
-        "Docker-Upload-UUID": str(session.identifier),
+        "Docker-Upload-UUID": session.identifier,
         "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
     }
 
@@ -142,16 +142,16 @@ def _state(request: Request, session: Session) -> tuple[int, Digest | None]:
     except ValueError:
         state = ""
     match = _STATE.match(state)
-    if match is None or match[1] != str(session.identifier):
+    if match is None or match[1] != session.identifier:
         raise Refusal(
             400, "BLOB_UPLOAD_INVALID", "the location is not as it was given out: its query is missing or changed"
         )
     return int(match[2]), None if match[3] is None else Digest(match[3])
 
 
-def _check_position(request: Request, session: Session, incoming: Incoming) -> Digest | None:
-    """Hold a part to where the upload is, and return the digest that it was begun for."""
-    (position, digest), size = _state(request, session), session.size
+def _check_position(request: Request, session: Session, incoming: Incoming, size: int) -> Digest | None:
+    """Hold a part to where the upload is, ``size``, and return the digest that it was begun for."""
+    position, digest = _state(request, session)
     text = request.headers.get("Content-Range")
     if text is not None:
         match = _CONTENT_RANGE.match(text)

@@ -14,6 +14,7 @@ from transferkit.content.descriptor import MAX_SIZE
 from transferkit.errors import OutOfSpaceError, StorageError, TransferKitError
 from transferkit.forks import cached
 from transferkit.storage.clone import clone
+from transferkit.storage.write_back import write_back
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
@@ -71,6 +72,7 @@ class Disk:
     stat = staticmethod(os.stat)
     fstat = staticmethod(os.fstat)
     set_mode = staticmethod(os.chmod)
+    write_back = staticmethod(write_back)
 
     def open_folder(self, path: str, folder: int | None = None) -> int:
         """Open a folder, and nothing else, not even through a symbolic link."""

@@ -153,3 +153,34 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(opened, tmp_path):
         with pytest.raises(tk.StorageError):
             work()
     assert b"" == (tmp_path / "victim").read_bytes()
+
+
+@pytest.mark.parametrize(("durable", "expected"), [(True, [(0, 8), (8, 8)]), (False, [])])
+def test_the_disk_begins_to_write_what_will_be_synced(opened, monkeypatch, durable, expected):
+    class Noting(Disk):
+        def write_back(self, fd, offset, count):
+            begun.append((offset, count))
+
+    monkeypatch.setattr("transferkit.storage.writer._STEP", 6)
+    begun: list[tuple[int, int]] = []
+    writer = opened(Noting(), durable=durable)
+    writer.create()
+
+    writer.append([b"four"] * 5)
+
+    assert expected == begun
+
+
+def test_a_block_may_be_overwritten_once_the_next_one_is_asked_for(opened, tmp_path):
+    def body():
+        buffer = bytearray(2)
+        for text in (b"he", b"ll"):
+            buffer[:] = text
+            yield memoryview(buffer)
+        yield b"o"
+
+    writer = opened()
+    writer.create()
+    writer.append(body())
+    writer.commit(HELLO)
+    assert {f"sha256-{HELLO[7:]}": b"hello"} == blobs(tmp_path)
