@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contestants.job import Job
-from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
 
 Command = Callable[[Job, Path], list[str]]
 """Return the command line for a job; the folder is for files it needs."""
@@ -40,6 +40,8 @@ class Contestant:
     program: str = ""
     outputs: bool = True
     """Whether it leaves files behind."""
+    server: str = ""
+    """The server that it is, where a row compares servers: ``serve``, ``registry`` or ``loopback``, which is nginx."""
     commit: str = ""
     """The commit of this repository whose package it runs with, in place of the present one."""
 
@@ -145,6 +147,11 @@ ALL = {
         Contestant(name="python-dxf", kind="other", command=script("dxf_client"), package="python-dxf"),
         Contestant(name="skopeo", kind="other", command=skopeo, program="skopeo"),
         Contestant(name="sha256sum", kind="other", command=sha256sum, program="sha256sum", outputs=False),
+        Contestant(name=SERVE, kind="ours", command=script("server_client"), outputs=False, server="serve"),
+        Contestant(name="nginx", kind="other", command=script("server_client"), outputs=False, server="loopback"),
+        Contestant(
+            name="docker-registry", kind="other", command=script("server_client"), outputs=False, server="registry"
+        ),
         Contestant(name="bare sockets", kind="floor", command=script("floor_sockets")),
         Contestant(name="import requests", kind="floor", command=script("floor_import"), outputs=False),
         Contestant(name="SHA-256 alone", kind="floor", command=script("floor_hash"), outputs=False),

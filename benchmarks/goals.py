@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from benchmarks.judging import BEST, MET, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
-from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, Entry, Results, Row
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE, Entry, Results, Row
 
 PLAIN, SEQUENTIAL, ARIA, HASH = "requests, threads", "requests, sequential", "aria2c", "SHA-256 alone"
 SOCKETS = "bare sockets"
 
+SERVED = tuple(f"server-{name}" for name in ("small-upload", "small-upload-disk", "large-upload", "large-upload-disk"))
+PUSHES = 2000
+"""Small blobs a second that our server takes, where the disk costs nothing."""
 MAX_RSS = 90e6  # bytes
 MAX_RSS_A_BLOB = 1000.0  # bytes, for each blob beyond the first thousands
 GROWTH_TOLERANCE = 0.10
@@ -26,6 +29,7 @@ FIRST = 0.04
 def goals(results: Results) -> list[Goal]:
     return [
         *_speed(results),
+        *_servers(results),
         _no_slower_than_earlier(results),
         *_requests(results),
         *_memory(results),
@@ -64,6 +68,20 @@ def _speed(results: Results) -> Iterator[Goal]:
         yield at_most(results, name, 1.15, f"{ARIA}, retrying")
     for server in ("loopback", "tls"):
         yield at_most(results, f"small-{server}", 1.10, OURS, who=OWN_SESSION)
+
+
+def _servers(results: Results) -> Iterator[Goal]:
+    yield at_most(results, "server-large-download", 2.0, "nginx", who=SERVE)
+    for row in SERVED:
+        yield at_most(results, row, 1.0, "docker-registry", who=SERVE)
+    text = f"at least {PUSHES:,} blobs a second"
+    row, seconds = results.row("server-small-upload"), _call(results, "server-small-upload", SERVE)
+    if row is None or seconds is None:
+        yield Goal(row="server-small-upload", text=text)
+        return
+    rate = row.blobs / seconds
+    verdict = MET if rate >= PUSHES else NOT_MET
+    yield Goal(row=row.name, text=text, verdict=verdict, figures=f"{rate:,.0f}")
 
 
 def _no_slower_than_earlier(results: Results) -> Goal:

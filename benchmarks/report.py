@@ -29,7 +29,8 @@ for: contestants written in Python have their imports before that time runs, and
 alone. ``ratio`` is a multiple of the time of transferkit, by the call, and so are goals judged. ``RSS`` is the peak of
 the process's memory (10 MB is the least that can be seen). Every file was hashed after each run. *bare sockets* and
 *SHA-256 alone* are floors for orientation: the first checks nothing that a client must check, the second moves nothing.
-Client and server share the cores.
+Client and server share the cores. Where a row compares servers, the time is that of a client, the same for all, which
+throws away what it receives, and hashes it when the time has run.
 """
 
 

@@ -15,6 +15,7 @@ OURS = "transferkit"
 OWN_SESSION = "transferkit, own session"
 FIRST_CALL = "transferkit, first call"
 EARLIER = "transferkit 0.1.0"
+SERVE = "transferkit serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

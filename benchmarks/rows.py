@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import WORKLOADS, Workload
-from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION
+from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
 
 # Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does; there the floor has
 # two, which is what does it most good.
@@ -24,6 +24,9 @@ _COPY = (OURS, "skopeo")
 _PULL_BY_NAME = (OURS, "oras", "skopeo")
 _VERIFY = (OURS, "sha256sum", "SHA-256 alone")
 _FOLDER = (OURS, "oras")
+# Of servers, to one client.
+_SERVERS_DOWN = (SERVE, "docker-registry", "nginx")
+_SERVERS_UP = (SERVE, "docker-registry")
 _WHERE = {
     "cdn": "loopback with 20 ms and 40 MB/s a connection",
     "pinned": "loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first",
@@ -31,6 +34,7 @@ _WHERE = {
     "limited-2": "two connections at once, of 1 MB/s",
     "registry": "docker-registry",
     "none": "files in memory",
+    "servers": "one client of each server",
 }
 
 
@@ -39,7 +43,8 @@ class RowSpec:
     name: str
     workload: Workload
     server: str
-    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``."""
+    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``; ``servers``: they are
+    the contestants."""
     contestants: tuple[str, ...] = _FILES
     action: str = "download"
     threads: int = 16
@@ -52,7 +57,8 @@ class RowSpec:
         kind = "file" if "folder" in self.action or self.action == "tensor" else "blob"
         groups = [f"{n:,} {kind}{'s' * (n != 1)} of {human(size)}" for n, size in self.workload.scaled(scale)]
         blobs = " and ".join(groups) or "a real model"
-        where = ", to a disk" if self.on_disk else ""
+        where = ", on a disk" if self.server == "servers" else ", to a disk"
+        where = where if self.on_disk else ""
         return f"{blobs}, {self.action}, {_WHERE.get(self.server, self.server)}{where}"
 
 
@@ -128,6 +134,18 @@ def _rows() -> list[RowSpec]:
         rows.append(RowSpec(name=f"heal-{name}", workload=workload, server=server, contestants=_HEAL, threads=64))
     for name in ("limited-1", "limited-2"):
         rows.append(RowSpec(name=name, workload=WORKLOADS["limited"], server=name, contestants=_LIMITED))
+    for name in ("small", "large"):
+        for action, on_disk in (("download", False), ("upload", False), ("upload", True)):
+            rows.append(
+                RowSpec(
+                    name=f"server-{name}-{action}{'-disk' * on_disk}",
+                    workload=WORKLOADS[name],
+                    server="servers",
+                    action=action,
+                    contestants=_SERVERS_DOWN if action == "download" else _SERVERS_UP,
+                    on_disk=on_disk,
+                )
+            )
     start = (FIRST_CALL, "import requests")
     rows.append(RowSpec(name="start", workload=WORKLOADS["tiny-1"], server="loopback", contestants=start))
     for name in ("1k", "10k", "100k"):

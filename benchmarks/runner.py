@@ -132,7 +132,7 @@ class _Place:
         self.counts_apart = spec.server == "registry" and spec.action != "copy"
         # Else the second contestant would find every blob there, or the slow connection gone.
         self._sends = spec.action == "upload" or spec.action.startswith("push-")
-        self._anew = spec.server == "pinned" or self._sends
+        self._anew = spec.server in ("pinned", "servers") or self._sends
         self._stack = ExitStack()
         self._server: Server | None = None
 
@@ -155,13 +155,13 @@ class _Place:
         self._stack.close()
 
     def run(self, contestant: Contestant) -> tuple[Run, Traffic | None]:
-        with self._target() as server:
+        with self._target(contestant) as server:
             run = self._run(contestant, server, server)
             return run, server.counter.count() if server.counter and contestant.outputs else None
 
     def count(self, contestant: Contestant) -> Traffic | None:
         """Run once more, through a proxy that counts; its times are of no use."""
-        with self._target() as server:
+        with self._target(contestant) as server:
             folder = self.runner.folder("proxy")
             try:
                 with servers.counting_proxy(server.url, folder) as proxy:
@@ -171,22 +171,25 @@ class _Place:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def _target(self) -> Iterator[Server]:
+    def _target(self, contestant: Contestant) -> Iterator[Server]:
         if self._server is not None:
             yield self._server
             return
-        with self._started() as server:
+        with self._started(contestant.server) as server:
+            if contestant.server and server.storage is not None and not self._sends:
+                self._fill(server)
             yield server
 
     @contextmanager
-    def _started(self) -> Iterator[Server]:
-        """Start a server that has seen nothing."""
-        kind, folder = self.spec.server, self.runner.folder("server")
+    def _started(self, kind: str = "") -> Iterator[Server]:
+        """Start a server that has seen nothing: the row's, where no ``kind`` is given."""
+        kind = kind or self.spec.server
+        folder = self.runner.folder("server", on_disk=self.spec.server == "servers" and self.spec.on_disk)
         try:
             if kind == "none":
                 yield Server("")
-            elif kind == "registry":
-                with servers.registry(folder) as server:
+            elif kind in ("registry", "serve"):
+                with (servers.registry if kind == "registry" else servers.serve)(folder) as server:
                     yield server
             else:
                 with servers.file_server(kind, self.runner.work / "blobs", folder) as server:

@@ -1,4 +1,4 @@
-"""nginx and docker-registry on free ports of 127.0.0.1: their configurations, their start and their end.
+"""nginx, docker-registry and our own server on free ports of 127.0.0.1: configuration, start and end.
 
 Ends only what it started. Knows no contestant and no figure but what nginx logs: connection and request.
 """
@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -194,6 +195,16 @@ def registry(folder: Path) -> Iterator[Server]:
     environment = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "REGISTRY_"))}
     with _running([executable, "serve", str(folder / "registry.yml")], port, folder / "log", environment):
         yield Server(f"http://127.0.0.1:{port}", storage=folder / "data/docker/registry/v2")
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Server]:
+    """``transferkit serve``, with a registry in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "transferkit", "serve", "--port", str(port), "--registry", str(folder / "data")]
+    with _running(command, port, folder / "log", dict(os.environ)):
+        yield Server(f"http://127.0.0.1:{port}", storage=folder / "data")
 
 
 @contextmanager

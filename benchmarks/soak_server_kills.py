@@ -161,14 +161,16 @@ def check_tags(client: Client) -> int:
     there."""
     count = 0
     for repository in _REPOSITORIES:
-        answer = client.ask("GET", f"/v2/{repository}/tags/list")
-        for tag in json.loads(answer.body)["tags"] if answer.status == 200 else []:
-            raw = expect(client.ask("GET", f"/v2/{repository}/manifests/{tag}"), 200).body
-            for layer in json.loads(raw)["layers"]:
-                answer = expect(client.ask("HEAD", f"/v2/{repository}/blobs/{layer['digest']}"), 200)
-                if answer.headers["content-length"] != str(layer["size"]):
-                    raise WrongBytes(f"{layer['digest']} has {answer.headers['content-length']} bytes")
-            count += 1
+        path = f"/v2/{repository}/tags/list?n=500"
+        while path and (listed := client.ask("GET", path)).status == 200:
+            for tag in json.loads(listed.body)["tags"]:
+                raw = expect(client.ask("GET", f"/v2/{repository}/manifests/{tag}"), 200).body
+                for layer in json.loads(raw)["layers"]:
+                    answer = expect(client.ask("HEAD", f"/v2/{repository}/blobs/{layer['digest']}"), 200)
+                    if answer.headers["content-length"] != str(layer["size"]):
+                        raise WrongBytes(f"{layer['digest']} has {answer.headers['content-length']} bytes")
+                count += 1
+            path = listed.headers.get("link", "").partition("<")[2].partition(">")[0]
     return count
 
 

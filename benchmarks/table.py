@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.results import OURS, Entry, Row
+from benchmarks.results import OURS, SERVE, Entry, Row
 
 HEAD = (
     *("contestant", "wall s", "min - max", "call s", "user s", "sys s", "RSS MB", "requests", "connections"),
@@ -15,7 +15,7 @@ HEAD = (
 def row_table(row: Row, *, line: str = "-") -> str:
     """Return one row with its heading: medians, and ``ratio`` as a multiple of the time of this library's call."""
     parts = [heading(f"{row.name}: {row.title}", line)]
-    ours = row.entry(OURS)
+    ours = row.entry(OURS) or row.entry(SERVE)
     own = ours.call if ours else None
     if row.entries:
         parts.append(simple_table(HEAD, [_cells(entry, own) for entry in row.entries]))

@@ -18,6 +18,7 @@ from benchmarks.results import (
     OK,
     OURS,
     OWN_SESSION,
+    SERVE,
     TIMEOUT,
     WRONG,
     Entry,
@@ -228,6 +229,17 @@ def test_an_opponent_that_was_ended_took_at_least_that_long() -> None:
 
 def test_rows_that_did_not_run_are_not_measured() -> None:
     assert {NOT_MEASURED} == {goal.verdict for goal in goals(results())}
+
+
+@pytest.mark.parametrize(("seconds", "verdict", "figures"), [(0.05, MET, "2,000"), (0.0501, NOT_MET, "1,996")])
+def test_small_blobs_that_are_pushed_to_our_server_are_counted_by_the_second(
+    seconds: float, verdict: str, figures: str
+) -> None:
+    found = results(row("server-small-upload", entry(SERVE, 9.0, kind="ours", call=seconds)))
+
+    one = goal(found, "server-small-upload", "blobs a second")
+
+    assert (verdict, figures) == (one.verdict, one.figures)
 
 
 def test_requests_are_counted_for_each_blob() -> None:

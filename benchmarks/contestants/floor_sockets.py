@@ -7,10 +7,14 @@ import socket
 import ssl
 import threading
 from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
 
 from benchmarks.contestants.job import Job, parse, run
 
 BUFFER = 256 * 1024
+
+W = TypeVar("W", bound="Worker")
 
 
 class Worker:
@@ -27,9 +31,8 @@ class Worker:
         self.view = memoryview(bytearray(BUFFER))
 
     def fetch(self, hexdigest: str, size: int) -> None:
-        path = f"/v2/{self.job.repository}/blobs/sha256:{hexdigest}"
-        self._ask("GET", path)
-        _, block = self._head(b"200")
+        self.ask_for(hexdigest)
+        _, block = self.head(b"200")
         sha256 = hashlib.sha256()
         with open(self.job.path(hexdigest), "wb", buffering=0) as out:
             while True:
@@ -47,26 +50,34 @@ class Worker:
 
     def send(self, hexdigest: str, size: int) -> None:
         """Begin an upload and send the content; hash it as a client does that knows it by its name alone."""
-        self._ask("POST", f"/v2/{self.job.repository}/blobs/uploads/", "Content-Length: 0\r\n")
-        head, _ = self._head(b"202")
-        fields = (line.partition(b":") for line in head.split(b"\r\n"))
-        (location,) = (text.strip().decode() for name, _, text in fields if name.lower() == b"location")
-        path = location.removeprefix(self.job.url)
-        path += f"{'&' if '?' in path else '?'}digest=sha256%3A{hexdigest}"
-        self._ask("PUT", path, f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n")
+        self.ask(
+            "PUT", self.session(hexdigest), f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n"
+        )
         sha256 = hashlib.sha256()
         with open(self.job.path(hexdigest), "rb", buffering=0) as file:
             while got := file.readinto(self.view):
                 sha256.update(self.view[:got])
                 self.connection.sendall(self.view[:got])
-        self._head(b"201")
+        self.head(b"201")
         if sha256.hexdigest() != hexdigest:
             raise ConnectionError(f"{hexdigest}: other bytes")
 
-    def _ask(self, method: str, path: str, fields: str = "") -> None:
+    def session(self, hexdigest: str) -> str:
+        """Begin an upload, and return the path that ends it."""
+        self.ask("POST", f"/v2/{self.job.repository}/blobs/uploads/", "Content-Length: 0\r\n")
+        head, _ = self.head(b"202")
+        fields = (line.partition(b":") for line in head.split(b"\r\n"))
+        (location,) = (text.strip().decode() for name, _, text in fields if name.lower() == b"location")
+        path = location.removeprefix(self.job.url)
+        return f"{path}{'&' if '?' in path else '?'}digest=sha256%3A{hexdigest}"
+
+    def ask_for(self, hexdigest: str) -> None:
+        self.ask("GET", f"/v2/{self.job.repository}/blobs/sha256:{hexdigest}")
+
+    def ask(self, method: str, path: str, fields: str = "") -> None:
         self.connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {self.job.host}\r\n{fields}\r\n".encode())
 
-    def _head(self, wanted: bytes) -> tuple[bytes, memoryview]:
+    def head(self, wanted: bytes) -> tuple[bytes, memoryview]:
         """Return the head of the answer, and what came of the body with it."""
         view = self.view
         have, end = 0, -1
@@ -82,32 +93,33 @@ class Worker:
         return head, view[end + 4 : have]
 
 
-def main() -> None:
-    job = parse()
+def work_off(job: Job, worker: type[W], move: Callable[[W, str, int], None]) -> None:
+    """Move all blobs of a job, with as many workers as it says; whatever the first one raised."""
     queue = deque(job.blobs)
     failures: list[BaseException] = []
 
-    def work_off() -> None:
+    def work() -> None:
         try:
-            worker = Worker(job)
-            move = worker.fetch if job.action == "download" else worker.send
+            own = worker(job)
             while not failures:
-                move(*queue.popleft())
+                move(own, *queue.popleft())
         except IndexError:
             pass  # all done
         except BaseException as error:  # noqa: BLE001  # told by the main thread
             failures.append(error)
 
-    def work() -> None:
-        threads = [threading.Thread(target=work_off) for _ in range(min(job.threads, len(queue)))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+    threads = [threading.Thread(target=work) for _ in range(min(job.threads, len(queue)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
-    run(work)
+
+def main() -> None:
+    job = parse()
+    run(lambda: work_off(job, Worker, Worker.fetch if job.action == "download" else Worker.send))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from transferkit.server.limits import Limits
 from transferkit.server.store import Repository, Store
 from transferkit.storage.writer import Writer
 
-# uuid.UUID() also takes braces, "urn:" and missing dashes: one session would have many names.
+# As this registry writes a UUID. There are also ones with braces, "urn:" and no dashes: many names for one session.
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _LOOK = 600.0  # seconds between two looks for uploads that are idle
 
@@ -28,7 +28,7 @@ _LOOK = 600.0  # seconds between two looks for uploads that are idle
 class Session:
     """One upload under way. Whatever changes it needs :meth:`held`; ``size`` may be read by anybody."""
 
-    def __init__(self, repository: Repository, identifier: uuid.UUID, writer: Writer, *, patience: float) -> None:
+    def __init__(self, repository: Repository, identifier: str, writer: Writer, *, patience: float) -> None:
         self.repository = repository
         self.identifier = identifier
         self.writer = writer
@@ -106,7 +106,7 @@ class Sessions:
         is_full = len(self._known) >= self._limits.uploads
         if is_full or self._clock() - self._looked >= min(_LOOK, self._limits.idle):
             self._expire()
-        identifier = uuid.uuid4()
+        identifier = str(uuid.uuid4())
         name = repository.upload(identifier)
         session = Session(repository, identifier, self._store.writer(name, algorithm), patience=self._patience)
         with self._lock:
@@ -128,11 +128,11 @@ class Sessions:
         """
         if _IDENTIFIER.match(identifier) is None:
             raise _unknown()
-        name = repository.upload(uuid.UUID(identifier))
+        name = repository.upload(identifier)
         with self._lock:
             session = self._known.get(name)
         if session is None:
-            session = Session(repository, uuid.UUID(identifier), self._store.writer(name), patience=self._patience)
+            session = Session(repository, identifier, self._store.writer(name), patience=self._patience)
         if self._end_if_idle(session.writer, session):
             raise _unknown()
         with self._lock:

@@ -26,7 +26,6 @@ import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property, partial
@@ -236,7 +235,7 @@ class Repository:
 
     # Uploads
 
-    def upload(self, identifier: uuid.UUID) -> str:
+    def upload(self, identifier: str) -> str:
         """Return the name of an upload under way; nothing says that it is there."""
         return f"{hashlib.sha256(self.name.encode(), usedforsecurity=False).hexdigest()[:16]}.{identifier}"
 

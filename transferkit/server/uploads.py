@@ -123,13 +123,13 @@ def _progress(request: Request, session: Session, size: int, digest: Digest | No
     # location after part of it has arrived is told so, instead of having it appended. Its padding is percent-encoded:
     # a client that drops the query, or takes it apart and encodes it anew, does not get far. What an upload was begun
     # for stands there too: Ollama's client does not say it again.
-    words = filter(None, (str(session.identifier), str(size), digest))
+    words = filter(None, (session.identifier, str(size), digest))
     state = base64.b64encode(" ".join(words).encode()).decode("ascii")
     state = state.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")  # urllib's quote is ten times as slow
     path = f"/v2/{session.repository.name}/blobs/uploads/{session.identifier}"
     return {
         "Location": f"{origin_for(request)}{path}?_state={state}",
-        "Docker-Upload-UUID": str(session.identifier),
+        "Docker-Upload-UUID": session.identifier,
         "Range": f"0-{max(size - 1, 0)}",  # the reference implementation says 0-0 for nothing, and clients expect it
     }
 
@@ -141,7 +141,7 @@ def _state(request: Request, session: Session) -> tuple[int, Digest | None]:
     except ValueError:
         state = ""
     match = _STATE.match(state)
-    if match is None or match[1] != str(session.identifier):
+    if match is None or match[1] != session.identifier:
         raise Refusal(
             400, "BLOB_UPLOAD_INVALID", "the location is not as it was given out: its query is missing or changed"
         )

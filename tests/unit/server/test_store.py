@@ -52,7 +52,7 @@ def test_a_blob_is_durable_before_it_is_linked_and_its_link_before_anybody_hears
 ) -> None:
     repository = Store(tmp_path, disk=disk).repository("a")
     repository.link_blob(OTHER)  # makes the folders
-    writer = repository.store.writer(repository.upload(uuid.uuid4()))
+    writer = repository.store.writer(repository.upload(str(uuid.uuid4())))
     writer.create()
     writer.append([b"hello"])
     disk.taken()
@@ -112,7 +112,7 @@ def test_a_disk_that_fails_leaves_the_old_tag(tmp_path: Path) -> None:
 
 def test_a_new_process_removes_small_files_without_a_name_and_keeps_uploads(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    upload = store.repository("a").upload(uuid.UUID(int=1))
+    upload = store.repository("a").upload(str(uuid.UUID(int=1)))
     store.writer(upload).create()
     left = tmp_path / "uploads" / f"sha256-{64 * '0'}.{16 * 'a'}"
     left.write_bytes(b"half")
