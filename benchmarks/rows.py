@@ -43,8 +43,8 @@ class RowSpec:
     name: str
     workload: Workload
     server: str
-    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``; ``servers``: they are
-    the contestants."""
+    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``;
+    ``servers``: they are the contestants."""
     contestants: tuple[str, ...] = _FILES
     action: str = "download"
     threads: int = 16

@@ -32,7 +32,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ from cheroot.connections import ConnectionManager
 from cheroot.errors import FatalSSLAlert
 from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
-from cheroot.workers.threadpool import ThreadPool
+from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
 from transferkit.server.request import Request, environment
 from transferkit.server.streams import Reader, Writer, makefile
@@ -60,6 +60,7 @@ _SOON = 2
 # Seconds between two looks at the clock of the thread that waits for connections, and what ending takes at worst: with
 # cheroot's 0.5 s, half a second for each server of a test run.
 _TICK = 0.02
+_THREADS = 16  # that are started at once; hundreds would take a tenth of a second
 _LOOK = 1.0  # seconds between two looks at all connections for those that are late
 _DISCARD = 256 * 1024  # bytes that are thrown away at once
 
@@ -143,13 +144,33 @@ class _Connections(ConnectionManager):
     _looked = 0.0
 
     def _expire(self, threshold: float) -> None:
+        self.server.requests.grow_if_all_are_busy()
         if time.monotonic() - self._looked >= _LOOK:
             super()._expire(threshold)  # type: ignore[misc]  # cheroot's stubs have it not
             self._looked = time.monotonic()
 
 
 class _Threads(ThreadPool):
+    """The threads that answer: few at first, and more whenever requests wait because none of them is free."""
+
     server: Server
+    # Cheroot's stubs have neither.
+    _threads: list[WorkerThread]
+    _spawn_worker: Callable[[], WorkerThread]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or waits for that."""
+        return bool(self.qsize) or self.idle < len(self._threads)
+
+    def grow_if_all_are_busy(self) -> None:
+        """Start a thread for each request that waits, at most up to the limit; called by the thread that accepts.
+
+        Of a burst of short requests nothing is left in the queue by then, and it does with the threads that there are.
+        """
+        wanted = min(self.qsize, self.max - len(self._threads)) if self.idle == 0 else 0
+        # Cheroot's own grow waits for each of them, 0.1 s where it is not running at once.
+        self._threads.extend([self._spawn_worker() for _ in range(wanted)])
 
     def stop(self, timeout: int = 5) -> None:
         for connection in list(self.server.live):
@@ -193,7 +214,7 @@ class Server(wsgi.Server):
 
     def __init__(self, address: tuple[str, int], application: WSGIApplication, threads: int) -> None:
         super().__init__(address, application, request_queue_size=1024, timeout=_TIMEOUT)
-        self.requests = _Threads(self, min=threads, max=threads)
+        self.requests = _Threads(self, min=min(threads, _THREADS), max=threads)
         self.live: set[Connection] = set()
         self.environ: dict[str, Any] = {}
         """What is the same in the environment of each request."""
@@ -240,15 +261,15 @@ def serving(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    threads: int = 16,
+    threads: int = 64,
     tls: tuple[str, str] | None = None,
     grace: float = 0.0,
 ) -> Iterator[str]:
     """Serve ``application`` from threads of this process, and give its URL.
 
-    ``port`` 0 takes a free one. ``threads`` requests run at the same time; idle connections take none. ``tls`` is the
-    path of a certificate and of its key. On the way out every thread ends, and open connections are cut, as soon as
-    nothing is being answered, or after ``grace`` seconds. OSError: the address is not to be had.
+    ``port`` 0 takes a free one. At most ``threads`` requests run at the same time; idle connections take none. ``tls``
+    is the path of a certificate and of its key. On the way out every thread ends, and open connections are cut, as
+    soon as nothing is being answered, or after ``grace`` seconds. OSError: the address is not to be had.
     """
     server = Server((host, port), application, threads)
     try:
@@ -262,7 +283,7 @@ def serving(
             yield f"{'http' if tls is None else 'https'}://{f'[{bound}]' if ':' in bound else bound}:{port}"
         finally:
             deadline = time.monotonic() + grace
-            while server.requests.idle < threads and time.monotonic() < deadline:
+            while server.requests.busy and time.monotonic() < deadline:
                 time.sleep(_TICK)
             server.stop()
             thread.join()

@@ -350,6 +350,33 @@ def test_only_the_threads_that_were_asked_for_run() -> None:
         assert threading.active_count() == before + 3 + 1  # and the one that waits for connections
 
 
+def test_threads_come_when_requests_wait_for_them_and_only_up_to_the_limit() -> None:
+    go, hanging = threading.Event(), threading.Semaphore(0)
+
+    def slow(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            hanging.release()
+            assert go.wait(10)
+        return echo({**environ, "PATH_INFO": "/early"}, start_response)
+
+    def running() -> int:
+        return sum(thread.name.startswith("CP Server") for thread in threading.enumerate())
+
+    with serving(slow, threads=31) as url, ExitStack() as stack:
+        assert 16 == running()
+        for _ in range(30):
+            stack.enter_context(connected(url)).sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(30):
+            assert hanging.acquire(timeout=10)
+        assert exchange(url, b"GET /fast HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"early")
+        for _ in range(5):
+            stack.enter_context(connected(url)).sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert hanging.acquire(timeout=10)
+        time.sleep(0.1)
+        assert 31 == running()
+        go.set()
+
+
 def test_a_port_that_is_taken_is_an_error(url: str) -> None:
     with pytest.raises(OSError, match=r"in use"):
         with serving(echo, port=int(url.rpartition(":")[2])):
