@@ -67,6 +67,7 @@ bench: $(VENV)/.installed-bench
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 	$(BIN)/python -m benchmarks.interrupts
+	$(BIN)/python -m benchmarks.chain
 
 clean:
 	rm -rf $(VENV) $(FLOOR) build dist docs/_build *.egg-info
