@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _STEP = 8 * 1024  # bytes that are read at once while a head is looked for
-_SEND = 8 * 1024 * 1024  # bytes of a file that the kernel is given at once; it takes what the socket has room for
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that cannot
 
 
@@ -142,13 +141,12 @@ class Writer:
         return file.position - begin
 
     def _send_block(self, file: FilePart) -> None:
-        """Send a block, or more."""
         timeout, fd = self._sock.gettimeout(), self._sock.fileno()
         deadline = None if timeout is None else time.monotonic() + timeout
-        goal = min(file.position + BLOCK, file.stop)
-        while file.position < goal:
+        stop = min(file.position + BLOCK, file.stop)
+        while file.position < stop:
             try:
-                file.moved(os.sendfile(fd, file.fileno(), file.position, min(_SEND, file.left)))
+                file.moved(os.sendfile(fd, file.fileno(), file.position, stop - file.position))
             except BlockingIOError:
                 poll = select.poll()
                 poll.register(fd, select.POLLOUT)
