@@ -186,7 +186,7 @@ def test_our_client_pulls_through_docker_registry_whole_and_by_ranges(
         to = {"base_url": proxy.url, "repository": "behind/model"}
         tk.download(blobs, tmp_path / "first", **to)
         deadline = time.monotonic() + 20
-        while blobs[1].digest not in proxy.blobs() and time.monotonic() < deadline:
+        while blobs[1].digest not in proxy.links("behind/model") and time.monotonic() < deadline:
             time.sleep(0.02)
         # From here on it has its own copy, and answers a range with the range.
         path = f"/v2/behind/model/blobs/{blobs[1].digest}"
