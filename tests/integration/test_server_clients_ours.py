@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("served")]
 OWNER = (USER, PASSWORD)
 FILES = {"weights.bin": bytes(range(256)) * 2000, "config.json": b"{}", "empty": b""}
 MODEL = Model([b"weights " * 5000, b"do as you like"])
-AT_ONCE = tk.TransferOptions(retry=tk.RetryOptions(attempts=1, patience=0.0))
 
 
 @pytest.fixture(params=["plain", "secure"])
@@ -44,7 +43,7 @@ def registry(server: Served, folder: Path, **keywords: Any) -> tk.Registry:
     if server.url.startswith("https"):
         hosts = {server.authority: tk.HostOptions(ca_bundle=str(server.ca))}
         keywords = {"auth": OWNER, "hosts": hosts, **keywords}
-    return tk.Registry(cache=folder, options=AT_ONCE, **keywords)
+    return tk.Registry(cache=folder, **keywords)
 
 
 def test_blobs_go_up_and_come_down(
