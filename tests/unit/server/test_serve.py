@@ -360,8 +360,9 @@ def test_threads_come_when_requests_wait_for_them_and_only_up_to_the_limit() -> 
         return echo({**environ, "PATH_INFO": "/early"}, start_response)
 
     def running() -> int:
-        return sum(thread.name.startswith("CP Server") for thread in threading.enumerate())
+        return len({thread for thread in threading.enumerate() if thread.name.startswith("CP Server")} - before)
 
+    before = set(threading.enumerate())
     with serving(slow, threads=31) as url, ExitStack() as stack:
         assert 16 == running()
         for _ in range(30):
