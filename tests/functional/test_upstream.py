@@ -29,7 +29,9 @@ from tests.functional.models import (
     put_manifest,
     stored,
 )
+from transferkit.names import Reference
 from transferkit.server import Application, serving
+from transferkit.server.arriving import ArrivingBlocks
 from transferkit.server.upstream import Upstream, Upstreams
 from transferkit.testing import Close, FaultRule, HTTPFaults, answer, corrupt, respond, running_registry, with_faults
 from transferkit.testing.scripted import ScriptedServer
@@ -312,7 +314,7 @@ def test_what_is_here_is_served_while_upstream_is_down(tmp_path):
         (respond(404), (404, "MANIFEST_UNKNOWN"), None),
         (respond(429, headers={"Retry-After": "999"}), (429, "TOOMANYREQUESTS"), "999"),
         (respond(500, b"secret of the host"), (502, "UNAVAILABLE"), None),
-        (respond(200, b"<html>"), (404, "MANIFEST_UNKNOWN"), None),
+        (respond(200, b"<html>"), (502, "UNAVAILABLE"), None),
     ],
     ids=["401", "403", "404", "429", "500", "page"],
 )
@@ -447,3 +449,232 @@ def test_descriptions_of_a_blob_need_no_head(tmp_path):
             mine.pull_blob(f"{registry.url}/team/smol@{digest_of(b'?')}")
         with pytest.raises(tk.InvalidNameError, match="names no blob"):
             mine.pull_blob(f"{registry.url}/team/smol:v1")
+
+
+# -- what goes wrong upstream, and who waits for it
+
+
+@pytest.mark.parametrize("size", [1000, 400_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("fault", "expected", "wait"),
+    [
+        (respond(404), (404, "BLOB_UNKNOWN"), None),
+        (respond(403), (403, "DENIED"), None),
+        (respond(429, headers={"Retry-After": "999"}), (429, "TOOMANYREQUESTS"), "999"),
+        (respond(500), (502, "UNAVAILABLE"), None),
+        (corrupt(), (502, "UNAVAILABLE"), None),
+    ],
+    ids=["404", "403", "429", "500", "wrong"],
+)
+@pytest.mark.parametrize("is_given", [True, False], ids=["of a model", "alone"])
+def test_what_upstream_says_of_a_blob_is_told(tmp_path, size, fault, expected, wait, is_given):
+    model = Model([b"x" * size])
+    rule = FaultRule(fault, method="GET", path=f"/blobs/{digest_of(model.layers[0])}")
+    with running_registry(middleware=lambda app: with_faults(app, rule)) as registry:
+        model.put(registry.url, "team/smol", "v1")
+        with mirror(tmp_path, registry.url) as url:
+            if is_given:
+                ask(url, "GET", "/v2/team/smol/manifests/v1")
+            answered = ask(url, "GET", f"/v2/team/smol/blobs/{digest_of(model.layers[0])}")
+    assert (expected, wait) == (code_of(answered), answered[1].get("retry-after"))
+
+
+@pytest.mark.parametrize("is_given", [True, False], ids=["by a manifest", "by HEAD"])
+def test_a_blob_that_is_said_to_be_empty_is_not_believed_to_be(tmp_path, is_given):
+    lie = json.dumps({"layers": [{**described(b"hello"), "size": 0}], "schemaVersion": 2}).encode()
+
+    def script(request):
+        if "/manifests/" in request.target:
+            return answer(200, lie, {"Content-Type": MODEL.media_type})
+        return answer(200, b"")
+
+    with ScriptedServer(script) as registry, mirror(tmp_path, registry.url) as url:
+        if is_given:
+            assert lie == ask(url, "GET", "/v2/team/smol/manifests/v1")[2]
+        assert 502 == ask(url, "GET", f"/v2/team/smol/blobs/{digest_of(b'hello')}")[0]
+
+
+def test_an_empty_blob_comes(registry, tmp_path):
+    Model([b"", b"x"]).put(registry.url, "team/smol", "v1")
+    with mirror(tmp_path, registry.url) as url:
+        for _ in range(2):
+            assert (200, b"") == ask(url, "GET", f"/v2/team/smol/blobs/{digest_of(b'')}")[::2]
+
+
+def test_two_manifests_of_one_tag_are_pulled_at_once(tmp_path):
+    """The first one stands still; nobody waits for it who wants the other."""
+    slow, quick = Model([WEIGHTS[: 2 * MIB]]), Model([b"for amd " * 100])
+    with held(slow, MIB) as (registry, released), mirror(tmp_path, registry) as url:
+        quick.put(registry, "team/smol", "amd")
+        raw = index_of((slow, "linux/arm64"), (quick, "linux/amd64"))
+        put_manifest(registry, "team/smol", "v2", raw, OCI_INDEX)
+        for reference in ("v2", slow.digest, quick.digest):
+            ask(url, "GET", f"/v2/team/smol/manifests/{reference}")
+        with closing(http.client.HTTPConnection(host(url), timeout=20)) as connection:
+            connection.request("GET", f"/v2/team/smol/blobs/{digest_of(slow.layers[0])}")
+            with connection.getresponse() as response:
+                assert slow.layers[0].startswith(response.read(1000))
+                assert quick.layers[0] == ask(url, "GET", f"/v2/team/smol/blobs/{digest_of(quick.layers[0])}")[2]
+                assert not released.is_set()
+
+
+def threads(name):
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_an_old_manifest_does_not_take_its_tag_back(registry, url, tmp_path):
+    new = Model([b"other weights"])
+    ask(url, "GET", "/v2/team/smol/manifests/v1")
+    new.put(registry.url, "team/smol", "v1")
+    with client(tmp_path / "mine") as mine:
+        mine.pull(f"{url}/team/smol:v1")
+    assert eventually(lambda: links(tmp_path / "mirror"))
+    assert MODEL.layers[0] == ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}")[2]
+    assert eventually(lambda: not threads("transferkit-pull"))
+    assert new.raw == tk.DiskCache(tmp_path / "mirror").manifest(f"{host(registry.url)}/team/smol:v1")
+
+
+def test_a_request_that_needs_no_blob_begins_no_transfer(registry, url):
+    ask(url, "GET", "/v2/team/smol/manifests/v1")
+    path = f"/v2/team/smol/blobs/{DIGEST}"
+    assert 304 == ask(url, "GET", path, If_None_Match=f'"{DIGEST}"')[0]
+    assert 412 == ask(url, "GET", path, If_Match='"another"')[0]
+    assert 416 == ask(url, "GET", path, Range="bytes=9999999-")[0]
+    assert 0 == registry.log.count("GET", "/blobs/")
+
+
+def test_the_head_comes_before_a_body_that_is_late(tmp_path, monkeypatch):
+    """Clients wait for a head, but not for ever."""
+    prepare = ArrivingBlocks.prepare
+    monkeypatch.setattr(ArrivingBlocks, "prepare", lambda blocks: prepare(blocks, 0.2))
+    with held(Model([b"x" * 1000]), 0) as (registry, released), mirror(tmp_path, registry) as url:
+        ask(url, "GET", "/v2/team/smol/manifests/v1")
+        with closing(http.client.HTTPConnection(host(url), timeout=20)) as connection:
+            connection.request("GET", f"/v2/team/smol/blobs/{digest_of(b'x' * 1000)}")
+            response = connection.getresponse()
+            assert (200, "1000", False) == (response.status, response.headers["Content-Length"], released.is_set())
+            released.set()
+            assert b"x" * 1000 == response.read()
+
+
+@contextmanager
+def silent():
+    """A registry that takes requests, and says nothing until the end."""
+    asked, over = threading.Event(), threading.Event()
+
+    def script(request):
+        asked.set()
+        over.wait(60)
+        return [Close()]
+
+    with ScriptedServer(script) as registry:
+        try:
+            yield registry.url, asked
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("path", ["manifests/v1", f"blobs/{DIGEST}", "tags/list"])
+def test_an_end_does_not_wait_for_an_upstream_that_is_silent(tmp_path, path):
+    with silent() as (registry, asked), ThreadPoolExecutor(2) as pool:
+        with mirror(tmp_path, registry) as url:
+            answered = pool.submit(ask, url, "GET", f"/v2/team/smol/{path}")
+            assert asked.wait(20)
+            pool.submit(ask, url, "GET", f"/v2/team/smol/{path}")  # who waits for the same answer
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        assert not threads("transferkit-question")
+        assert not threads("transferkit-pull")
+        with pytest.raises((OSError, http.client.HTTPException, AssertionError)):
+            assert 502 != answered.result()[0]
+
+
+def test_a_client_that_hangs_up_while_upstream_is_silent_leaves_its_thread(tmp_path):
+    cache = tk.DiskCache(tmp_path)
+    with silent() as (registry, asked), tk.Registry(cache=cache) as pulling:
+        with Application(mirror=cache, upstreams=Upstreams(pulling, [registry])) as application:
+            with serving(application, threads=2) as url:
+                for number in range(4):
+                    with closing(http.client.HTTPConnection(host(url), timeout=20)) as connection:
+                        path = "manifests/v1" if number % 2 else f"blobs/{digest_of(bytes([number]))}"
+                        connection.request("GET", f"/v2/team/smol/{path}")
+                        assert asked.wait(20)
+                assert 200 == ask(url, "GET", "/v2/")[0]
+                application.close()
+
+
+def test_a_pull_that_gets_no_thread_is_an_error_and_the_next_one_begins(registry, url, monkeypatch):
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name == "transferkit-pull":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    ask(url, "GET", "/v2/team/smol/manifests/v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert (502, "UNAVAILABLE") == code_of(ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}"))
+    assert MODEL.layers[0] == ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}")[2]
+
+
+def test_a_model_of_another_upstream_is_not_the_one_that_is_meant(tmp_path):
+    with running_registry() as one, running_registry() as two:
+        MODEL.put(two.url, "team/smol", "v1")
+        with mirror(tmp_path, one.url, f"second.example={two.url}") as url:
+            path = "/v2/team/smol/manifests/v1"
+            assert MODEL.raw == ask(url, "GET", f"{path}?ns=second.example")[2]
+            assert MODEL.layers[0] == ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}?ns=second.example")[2]
+            assert eventually(lambda: links(tmp_path))
+            assert (404, "MANIFEST_UNKNOWN") == code_of(ask(url, "GET", path))
+
+
+@pytest.mark.parametrize(
+    ("url", "repository", "expected"),
+    [
+        ("http://registry", "model", "http://registry:80/model:v1"),
+        ("https://registry", "team/model", "https://registry/team/model:v1"),
+        ("https://registry.example.com", "model", "https://registry.example.com:443/model:v1"),
+        ("https://registry.example.com", "team/model", "https://registry.example.com/team/model:v1"),
+        ("http://10.0.0.1:5000", "a/b/c", "http://10.0.0.1:5000/a/b/c:v1"),
+        ("localhost:5000", "model", "localhost:5000/model:v1"),
+    ],
+)
+def test_no_other_host_is_asked_than_the_one_upstream(url, repository, expected):
+    upstream = Upstream.parse(url)
+    assert expected == upstream.model(repository, "v1")
+    name = Reference.parse(expected).name
+    assert (upstream.host_for(repository), repository) == (name.host, name.repository)
+
+
+def test_what_nobody_has_verified_is_hashed_before_it_is_served(url, tmp_path):
+    """Wrong content under a right name: it is fetched; where nobody is upstream, it is not there."""
+    wrong, file = b"WEIGHTS " * 100_000, DIGEST.replace(":", "-")
+    (tmp_path / "mirror" / "blobs").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "mirror" / "blobs" / file).write_bytes(wrong)
+    assert MODEL.layers[0] == ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}")[2]
+    (tmp_path / "other" / "blobs").mkdir(parents=True)
+    (tmp_path / "other" / "blobs" / file).write_bytes(wrong)
+    (tmp_path / "other" / "blobs" / digest_of(b"right").replace(":", "-")).write_bytes(b"right")
+    with Application(mirror=tk.DiskCache(tmp_path / "other")) as application, serving(application) as alone:
+        assert 404 == ask(alone, "GET", f"/v2/team/smol/blobs/{DIGEST}")[0]
+        assert b"right" == ask(alone, "GET", f"/v2/team/smol/blobs/{digest_of(b'right')}")[2]
+
+
+def test_one_model_is_listed_once_whoever_pulls_it(tmp_path):
+    with held(LARGE, 6 * MIB) as (registry, released):
+        cache = tk.DiskCache(tmp_path)
+        with tk.Registry(cache=cache) as pulling:
+            upstreams = Upstreams(pulling, [registry])
+            with Application(registry=pulling, mirror=cache, upstreams=upstreams) as app, serving(app) as url:
+                ask(url, "GET", "/v2/team/smol/manifests/v1")
+                with ThreadPoolExecutor(2) as pool:
+                    blob = pool.submit(ask, url, "GET", f"/v2/team/smol/blobs/{WEIGHTS_DIGEST}")
+                    model = {"model": f"{registry}/team/smol:v1", "stream": False}
+                    pulled = pool.submit(ask, url, "POST", "/api/pull", json.dumps(model).encode())
+                    assert eventually(lambda: len(upstreams.pulls.running()) == 2)
+                    listed = json.loads(ask(url, "GET", "/api/ps")[2])["models"]
+                    assert [f"{host(registry)}/team/smol:v1"] == [each["name"] for each in listed]
+                    released.set()
+                    assert WEIGHTS == blob.result()[2]
+                    assert {"status": "success"} == json.loads(pulled.result()[2])

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from transferkit.errors import TransferKitError
-from transferkit.options import RetryOptions, TransferOptions
+from transferkit.options import RetryOptions, TransferOptions, TransportOptions
 from transferkit.registry.registry import Registry
 from transferkit.server.app import Application
 from transferkit.server.guard import host_of, is_loopback
@@ -26,7 +26,14 @@ from transferkit.server.upstream import Upstream, Upstreams
 from transferkit.storage.cache import DiskCache, default_cache
 
 GRACE = 2.0  # seconds in which clients hear how their requests have ended
-ASKING = RetryOptions(attempts=3, patience=0.5)  # where an upstream is down, a mirror answers soon from its cache
+# Where an upstream is down or silent, a mirror answers soon from its cache.
+ASKING = TransferOptions(
+    retry=RetryOptions(attempts=2, patience=0.5, max_retry_after=1.0, free_restarts=0),
+    transport=TransportOptions(connect_timeout=3.0, response_timeout=5.0),
+    stall_timeout=5.0,
+)
+# Bytes: what is smaller begins anew where it breaks off, and its readers are cut off.
+RESUMED = 1024 * 1024
 # Requests at the same time. A slow client has its thread for as long as its blob takes, and one that watches a pull for
 # as long as that lasts: hundreds of them leave room for others. Threads come when they are needed; 300 took 13 MB.
 THREADS = 512
@@ -92,11 +99,11 @@ def run(asked: Serve) -> int:
 
 def _application(stack: ExitStack, asked: Serve, passwords: Passwords | None) -> Application:
     """Make what is served; what it needs besides is closed after it."""
-    cache = DiskCache(asked.cache)
+    cache = DiskCache(asked.cache, resume_threshold=RESUMED) if asked.upstream else DiskCache(asked.cache)
     registry = stack.enter_context(Registry(cache=cache)) if asked.with_api or asked.upstream else None
     upstreams = None
     if registry is not None and asked.upstream:
-        asking = stack.enter_context(Registry(cache=cache, options=TransferOptions(retry=ASKING)))
+        asking = stack.enter_context(Registry(cache=cache, options=ASKING))
         upstreams = Upstreams(registry, asked.upstream, asking=asking)
     return Application(
         registry=registry if asked.with_api else None,

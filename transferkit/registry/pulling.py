@@ -14,6 +14,7 @@ from transferkit.errors import (
     InvalidManifestError,
     ManifestNotFoundError,
     StorageError,
+    TransferKitError,
 )
 from transferkit.names import Name, Reference
 from transferkit.registry.job import Job
@@ -31,7 +32,8 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, forei
     layers that the registry does not have are fetched from where the manifest says.
     """
     site = job.site(reference)
-    job.hold(lambda flow: cache.lock(reference.name, flow))
+    if not reference.is_pinned:  # no name is linked then, and the blobs have locks of their own
+        job.hold(lambda flow: cache.lock(reference.name, flow))
     root = job.document(site, reference)
     graph = job.graph(site, root, wanted)
     if not graph.layers:
@@ -87,10 +89,13 @@ def pull_blob(job: Job, cache: DiskCache, reference: Reference, digest: Digest, 
     if offline:
         return descriptor
     job.operation.announce([descriptor])
+    failure: TransferKitError | None = None
     try:
         job.fill(cache, [descriptor], job.site(reference).source)
     except IncompleteError as error:
-        raise error.failures[digest] from error
+        failure = error.failures[digest]
+    if failure is not None:
+        raise failure
     cache.blobs.flush()
     return descriptor
 

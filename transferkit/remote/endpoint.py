@@ -89,7 +89,9 @@ class Endpoint:
                 with self.client.send(request, flow) as response:
                     length = response.headers.get("content-length", "")
                     if response.status in WHOLE and not is_page(response) and not contradicts(response, digest):
-                        return Descriptor(digest, int(length))
+                        size = int(length)
+                        if size or digest.matches(digest.hasher()):  # nothing is the content of one digest alone
+                            return Descriptor(digest, size)
             except (RegistryError, ValueError) as error:
                 # A storage host may take no HEAD at all, or no answer may have a length.
                 if method == "GET" or isinstance(error, (UnauthorizedError, RateLimitedError)):

@@ -18,8 +18,8 @@ from transferkit.storage.cache import DiskCache
 
 _log = logging.getLogger("transferkit.server")
 
-# Seconds for which the head of an answer is held back until the first byte is there: clients wait longer for a head,
-# a minute and more, than for the next byte of a body.
+# Seconds for which the head of an answer is held back at most until the first byte is there: clients wait longer for a
+# head, a minute and more, than for the next byte of a body.
 _HEAD = 45.0
 _PAUSES = (0.002, 0.05)  # seconds between two looks at the file: the first, and the longest after twice as many each
 
@@ -35,17 +35,23 @@ class ArrivingBlocks:
         self._arriving = Arriving(cache, descriptor)
         self._pull = pull
         self._is_gone = is_gone
-        self._ahead = b""  # what has been read and not been handed out
+        self._ahead: bytes | None = None  # what has been read and not been handed out; empty: the head goes first
         self.select(0, self.size)
 
     def select(self, start: int, stop: int) -> None:
         self._position, self._stop = start, stop
 
     def prepare(self, seconds: float = _HEAD) -> None:
-        """Wait for the first byte, so many seconds at most. TransferKitError: it will not come."""
+        """Wait for the first byte, so many seconds at most; of an empty blob, until it was found to be one.
+
+        Raises:
+            TransferKitError: it will not come.
+        """
         try:
             if self._position < self._stop:
-                self._ahead = self._next(seconds) or b""
+                self._ahead = self._next(seconds)
+            elif not self.size:
+                self._next(None)
         except BaseException:
             self.close()
             raise
@@ -54,29 +60,29 @@ class ArrivingBlocks:
         return self
 
     def __next__(self) -> bytes:
-        block, self._ahead = self._ahead, b""
-        if not block:
-            block = b"" if self._position >= self._stop else self._rest()
-            if not block:
-                raise StopIteration
-        return block
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
+        if self._position >= self._stop:
+            raise StopIteration
+        return self._rest()
 
     def _rest(self) -> bytes:
         """Return the next bytes of a body whose head has gone out, with another length: all that is left is to hang
         up."""
         try:
-            return self._next(None) or b""
+            return self._next(None)
         except TransferKitError as error:
             _log.warning("%s: a client is cut off: %s", self._arriving.descriptor.digest.short, error)
             raise ConnectionAbortedError(errno.ECONNABORTED, str(error)) from error
 
-    def _next(self, seconds: float | None) -> bytes | None:
-        """Wait for the next bytes, so many seconds at most, and return them."""
+    def _next(self, seconds: float | None) -> bytes:
+        """Wait for the next bytes, so many seconds at most, and return them: none then."""
         pause, most = _PAUSES
         while True:
             is_over = self._pull.is_over  # looked at first: what has come until then is read
             block = self._arriving.read(self._position, min(BLOCK, self._stop - self._position))
-            if block:
+            if block or (not self.size and self._arriving.is_stored()):
                 self._position += len(block)
                 return block
             if is_over:
@@ -84,7 +90,7 @@ class ArrivingBlocks:
             if self._is_gone():
                 raise ConnectionResetError(errno.ECONNRESET, "the client has hung up")
             if seconds is not None and (seconds := seconds - pause) <= 0:
-                return None
+                return b""
             self._pull.ended(pause)
             pause = min(2 * pause, most)
 
@@ -95,13 +101,6 @@ class ArrivingBlocks:
         if isinstance(error, TransferKitError):
             return error
         return ReadError(f"{digest.short} did not arrive, or was removed as soon as it had")
-
-    def whole(self) -> bytes:
-        """Return it all, and close."""
-        try:
-            return b"".join(self)
-        finally:
-            self.close()
 
     def close(self) -> None:
         self._arriving.close()
@@ -118,9 +117,6 @@ class Described:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(())
-
-    def whole(self) -> bytes:
-        return b""
 
     def close(self) -> None:
         """There is nothing to be closed."""

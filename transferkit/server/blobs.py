@@ -30,9 +30,6 @@ class Content(Protocol):
 
     def __iter__(self) -> Iterator[bytes]: ...
 
-    def whole(self) -> bytes:
-        """Return it all, and close."""
-
     def close(self) -> None:
         """Let go of it; twice is fine."""
 
@@ -95,7 +92,7 @@ def _content(file: Content, request: Request, digest: Digest) -> Answer:
     if request.method == "HEAD":
         file.close()
         body = b""
-    elif stop - start <= BLOCK:
+    elif stop - start <= BLOCK and isinstance(file, FilePart):
         body = file.whole()  # in one packet with the head
     return Answer(status, headers, body)
 

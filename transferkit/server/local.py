@@ -21,6 +21,7 @@ from transferkit.server import catalogue
 from transferkit.server.api_errors import Failure, bad_request, failure_of, model_not_found, told
 from transferkit.server.json_body import Asked, read_json
 from transferkit.server.pulls import Pull, Pulls
+from transferkit.server.request import IS_GONE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +33,6 @@ _LOOK = 0.5  # seconds between two looks whether a client is still there
 _GONE = 499  # as nginx logs it; nobody reads the answer
 _NDJSON = "application/x-ndjson"
 _JSON = "application/json; charset=utf-8"
-_IS_GONE = "transferkit.is_gone"  # of ``serving``; other servers have no such thing
 
 
 class LocalAPI:
@@ -169,11 +169,13 @@ class LocalAPI:
 
     def _transfers(self) -> dict[str, Any]:
         """Return the running pulls, in the form in which Ollama tells of models that are loaded."""
-        running = []
+        running: dict[str, dict[str, Any]] = {}
         for pull in self.pulls.running():
-            name = catalogue.short(Reference.parse(pull.name, self._registry.mask).name)
-            running.append({"name": name, "model": name, "size": pull.total, "completed": pull.in_place})
-        return {"models": running}
+            name = catalogue.short(Reference.parse(pull.title, self._registry.mask).name)
+            told = {"name": name, "model": name, "size": pull.total, "completed": pull.in_place}
+            # A client of the API and one of the mirror may ask for one model: who waits for the other has no size.
+            running[name] = max(running.get(name, told), told, key=lambda each: each["size"])
+        return {"models": list(running.values())}
 
 
 def _line(**fields: object) -> bytes:
@@ -196,7 +198,7 @@ class _Call:
 
     def is_gone(self) -> bool:
         """Tell whether the client has hung up; False where nobody knows."""
-        ask = self.environ.get(_IS_GONE)
+        ask = self.environ.get(IS_GONE)  # other servers have no such thing
         return ask is not None and bool(ask())
 
     def json(self, document: Any, status: int = 200) -> Iterable[bytes]:

@@ -6,6 +6,7 @@ stays in the cache. What a mirror begins goes on without anybody.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,22 +15,25 @@ from contextlib import contextmanager
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
+from transferkit.errors import CancelledError, TransferKitError
 from transferkit.names import Reference
 from transferkit.registry.registry import Registry
 from transferkit.trace import Trace
 
+_LOOK = 0.5  # seconds between two looks whether who waits is still there
 logger = logging.getLogger("transferkit.server")
 
 
 class Pull(Trace):
-    """One running pull. Thread-safe.
+    """One running pull: of a ``name``, which is told as its ``title``. Thread-safe.
 
     ``layers`` is what it brings, in the order in which a client hears of it; ``completed`` has the bytes of each that
     are in place.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, title: str = "") -> None:
         self.name = name
+        self.title = title or name
         self.layers: tuple[Descriptor, ...] = ()
         self.completed: dict[Digest, int] = {}
         self.error: Exception | None = None
@@ -88,12 +92,17 @@ class Pull(Trace):
         with self._news:
             return self._news.wait_for(lambda: self.is_over, timeout=seconds)
 
-    def wait_for_layers(self) -> tuple[Descriptor, ...]:
-        """Wait until it is known what it brings, and return that; where it fails before, that error is raised."""
+    def wait_for_layers(self, is_gone: Callable[[], bool]) -> tuple[Descriptor, ...]:
+        """Wait until it is known what it brings, and return that; where it fails before, that error is raised.
+
+        ConnectionResetError: who waits is gone.
+        """
         with self._news:
-            self._news.wait_for(lambda: self.layers or self.is_over)
-        if not self.layers and self.error is not None:
-            raise self.error
+            while not self._news.wait_for(lambda: self.layers or self.is_over, timeout=_LOOK):
+                if is_gone():
+                    raise ConnectionResetError(errno.ECONNRESET, "the client has hung up")
+        if not self.layers:
+            raise self.error or CancelledError(f"the pull of {self.name} has ended")
         return self.layers
 
     def wait(self, seen: int, seconds: float) -> int:
@@ -126,7 +135,7 @@ class Pulls:
         InvalidNameError: the name is malformed.
         """
         reference = Reference.parse(name, self._registry.mask)
-        pull = self._watched(str(reference).lower(), name, lambda pull: self._pull(pull, None))
+        pull = self._watched(str(reference).lower(), name, self._pull)
         try:
             yield pull
         finally:
@@ -135,9 +144,17 @@ class Pulls:
                 if not pull.watchers and not pull.is_over:
                     pull.cancellation.cancel("nobody waits for it any more")
 
-    def begin(self, name: str, *, platform: str | None = None) -> Pull:
-        """Begin the pull of a model, or find it, and let it go on until its end."""
-        return self._watched(f"{platform} of {name}", name, lambda pull: self._pull(pull, platform))
+    def begin(self, name: str, title: str, then: Callable[[], object]) -> Pull:
+        """Begin the pull of a manifest (``host/repository@digest``), or find it, and let it go on until its end.
+
+        ``title`` is the name that is told of it. ``then`` is called when everything is in place.
+        """
+
+        def work(pull: Pull) -> None:
+            self._pull(pull)
+            then()
+
+        return self._watched(f"the manifest {name}", name, work, title)
 
     def begin_blob(self, name: str) -> Pull:
         """Begin the pull of one blob (``host/repository@digest``), or find it, and let it go on until its end."""
@@ -147,16 +164,17 @@ class Pulls:
 
         return self._watched(f"the blob {name}", name, work)
 
-    def _pull(self, pull: Pull, platform: str | None) -> None:
-        self._registry.pull(pull.name, platform=platform, trace=pull, cancel=pull.cancellation)
+    def _pull(self, pull: Pull) -> None:
+        self._registry.pull(pull.name, trace=pull, cancel=pull.cancellation)
 
-    def _watched(self, key: str, name: str, work: Callable[[Pull], None]) -> Pull:
+    def _watched(self, key: str, name: str, work: Callable[[Pull], None], title: str = "") -> Pull:
         """Return a running pull that has one watcher more, and begin it if nobody has."""
         with self._lock:
             pull = self._running.get(key)
             if pull is None or pull.is_over or pull.cancellation.cancelled:
-                pull = self._running[key] = Pull(name)
+                pull = Pull(name, title or name)
                 self._start(key, pull, work)
+                self._running[key] = pull
             pull.watchers += 1
             return pull
 
@@ -164,15 +182,18 @@ class Pulls:
         if self._closed:
             pull.cancellation.cancel("the server ends")
         thread = threading.Thread(target=self._run, args=(key, pull, work), name="transferkit-pull", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise TransferKitError(f"{pull.name} is not pulled: {error}") from error
         self._threads.add(thread)
-        thread.start()
 
     def _run(self, key: str, pull: Pull, work: Callable[[Pull], None]) -> None:
         error: Exception | None = None
         try:
             work(pull)
-        except Exception as caught:  # noqa: BLE001 - whatever it is, the watchers hear of it
-            error = caught
+        except BaseException as caught:  # noqa: BLE001 - whatever it is, the watchers hear of it
+            error = caught if isinstance(caught, Exception) else CancelledError(f"the pull was ended: {caught!r}")
             failed = getattr(caught, "failures", {})
             for reason in failed.values():
                 logger.error("pulling %s: %s", pull.name, reason)

@@ -137,6 +137,9 @@ class Request:
         for block in answer:
             if block:
                 self._write(block)
+            elif not self.sent_headers:  # the body is late, and the head is not to be
+                self._send_head(0)
+                self.conn.wfile.flush()
             if self.sent_headers and not self._has_body:
                 break
         if not self.sent_headers:

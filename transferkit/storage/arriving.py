@@ -43,9 +43,15 @@ class Arriving:
             return b""
         with disk_errors("reading", self.descriptor.digest.short):
             data = os.pread(self._fd, min(size, end - offset), offset)
+        if self._has_begun_again():  # meanwhile
+            return b""
         self._has_read = self._has_read or bool(data)
-        self._check_generation()  # it may have been thrown away meanwhile
         return data
+
+    def is_stored(self) -> bool:
+        """Tell whether the whole was found right."""
+        self._end_of(self.descriptor.size)
+        return self._is_whole
 
     def _end_of(self, offset: int) -> int:
         """Return where the bytes end that may be read from ``offset`` on."""
@@ -57,15 +63,21 @@ class Arriving:
         if ingest is None:
             return offset
         is_open, end = ingest.is_open, ingest.end_of(offset)
-        self._check_generation()
+        if self._has_begun_again():
+            return offset
         if not is_open:
             self._ingest, self._is_whole = None, ingest.is_stored
             return size if self._is_whole else offset
         return min(end, size - 1)
 
-    def _check_generation(self) -> None:
-        if self._ingest is not None and self._ingest.generation != self._generation:
+    def _has_begun_again(self) -> bool:
+        """Tell whether what was in place was thrown away; VerificationError: some of it has been read."""
+        if self._ingest is None or self._ingest.generation == self._generation:
+            return False
+        if self._has_read:
             raise self._thrown_away()
+        self._ingest = None
+        return True
 
     def _find(self) -> None:
         """Look for who fills it now, or else for the blob."""

@@ -87,14 +87,16 @@ def clean(text: str, secrets: Iterable[str]) -> str:
 def clean_error(error: TransferKitError, secrets: Iterable[str]) -> None:
     """Take the secrets out of an error, and out of those that it came from."""
     secrets, seen = list(secrets), set[int]()
-    current: BaseException | None = error
-    while isinstance(current, TransferKitError) and id(current) not in seen:
+    left: list[BaseException | None] = [error]
+    while left:
+        current = left.pop()
+        if not isinstance(current, TransferKitError) or id(current) in seen:
+            continue
         seen.add(id(current))
         current.args = tuple(clean(arg, secrets) if isinstance(arg, str) else arg for arg in current.args)
         if isinstance(current, RegistryError):
             for name in ("code", "message", "detail", "url"):
                 setattr(current, name, clean(getattr(current, name), secrets))
         if isinstance(current, IncompleteError):
-            for inner in current.failures.values():
-                clean_error(inner, secrets)
-        current = current.__cause__ or current.__context__
+            left += current.failures.values()
+        left.append(current.__cause__ or current.__context__)

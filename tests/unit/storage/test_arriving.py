@@ -103,6 +103,17 @@ def test_what_was_not_read_yet_may_begin_again(cache, arriving):
     again.abort()
 
 
+def test_content_that_is_thrown_away_before_it_is_read_is_read_anew(cache, arriving):
+    filled = ingest(cache)
+    put(filled, 0, 100)
+    assert b"" == arriving.read(500, 10)
+    filled.restart()
+    put(filled, 0, 200)
+    assert b"" == arriving.read(0, 100)
+    assert DATA[:100] == arriving.read(0, 100)
+    filled.abort()
+
+
 def test_content_that_is_thrown_away_while_it_is_read_is_cut_off(cache, arriving):
     filled = ingest(cache)
     put(filled, 0, 100)
