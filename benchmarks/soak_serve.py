@@ -84,15 +84,16 @@ class Serve:
                 found.append(os.readlink(path))
         return sorted(each for each in found if each not in begun)
 
-    def check_use(self, before: Use | None) -> Use | None:
-        """Wait a moment for what is about to end, and return what it holds.
+    def check_use(self, before: Use | None, clients: int) -> Use | None:
+        """Wait a moment for what is about to end, and return what it holds after so many clients at once.
 
         Raises:
-            WrongBytes: there are more threads or descriptors.
+            WrongBytes: there are more descriptors, or more threads than one more for each client: those that answer
+                start when requests wait, and stay.
         """
         deadline = time.monotonic() + PATIENCE
         while (now := self.use()) is not None and before is not None:
-            if now.threads <= before.threads and now.descriptors <= before.descriptors + _KEPT:
+            if now.threads <= before.threads + clients and now.descriptors <= before.descriptors + _KEPT:
                 break
             if time.monotonic() > deadline:
                 raise WrongBytes(f"the server has kept something: {before} before, {now} after, {self._open()} open")

@@ -279,9 +279,9 @@ def soak_server(seconds: float, *, clients: int, seed: int, say: Say = lambda te
             warm = registry.use(), models.use()
             load = Load(folder, registry, models, seed=seed + 1)
             load.run(clients, seconds)
-            after = [models.check_use(at_rest[1])]
+            after = [models.check_use(at_rest[1], clients)]
             ends = [models.end()]  # and the connections that it has kept to the registry
-            after.insert(0, registry.check_use(at_rest[0]))
+            after.insert(0, registry.check_use(at_rest[0], clients))
             load.check()
             ends.insert(0, registry.end())
         under_way = check_store(store, set())

@@ -175,6 +175,9 @@ requests = st.builds(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.lists(requests, min_size=1, max_size=2).map(b"".join), cut=st.none() | st.integers(0, 200))
 @example(data=b"POST //[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", cut=None)
+@example(
+    data=b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", cut=None
+)  # LAST is no trailer
 def test_what_is_taken_for_a_request_is_one_for_others_too(
     recording: tuple[str, list[Seen]], caplog: pytest.LogCaptureFixture, data: bytes, cut: int | None
 ) -> None:

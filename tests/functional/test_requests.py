@@ -44,6 +44,10 @@ def is_range(environ: dict[str, Any]) -> bool:
     return "HTTP_RANGE" in environ and "/blobs/" in environ["PATH_INFO"]
 
 
+def begins_with_content(environ: dict[str, Any]) -> bool:
+    return environ["REQUEST_METHOD"] == "POST" and environ.get("QUERY_STRING", "").startswith("digest=")
+
+
 @dataclass(frozen=True)
 class Question:
     """``match`` finds the request, and ``rules`` lead to it; ``error`` is a status that may be told for success."""
@@ -59,6 +63,7 @@ MIB = 1024 * 1024
 QUESTIONS = {
     "exists": Question(HEAD),
     "mount": Question({"method": "POST", "path": "mount="}),
+    "at once": Question({"where": begins_with_content}),
     "range": Question({"where": is_range}, upload=False),
     "rest": Question({"where": is_range}, upload=False),
     "list": Question(LISTS, upload=False),
@@ -112,6 +117,8 @@ class World:
         self.faults = faults
         self.folder = folder
         self.blob = blob
+        self.small = [self._put(b"small %d" % number) for number in range(20)]
+        """As many as it takes until they are sent with the request that begins their upload."""
         self.options = tk.TransferOptions(
             chunk_threshold=MIB,
             chunk_size=MIB // 2,
@@ -120,6 +127,11 @@ class World:
             transport=tk.TransportOptions(response_timeout=0.1),
         )
         self.where = {"base_url": registry.url, "concurrency": 2}
+
+    def _put(self, content: bytes) -> tk.Blob:
+        blob = tk.Blob("sha256:" + hashlib.sha256(content).hexdigest(), len(content))
+        (self.folder / "source" / tk.digest_to_path(blob.digest)).write_bytes(content)
+        return blob
 
     def download(self, folder: Path, **keywords: Any) -> None:
         tk.download([self.blob], folder, repository=SOURCE, **self.where, **keywords)
@@ -171,20 +183,22 @@ def test_a_job_does_without_the_answer(world: World, tmp_path: Path, name: str, 
     asked = FaultRule(fault, **question.match)
     if question.upload:
         blob = tk.Blob(world.blob.digest, SIZE, source=SOURCE if name == "mount" else None)
-        repository = f"pushed/{name}-{abs(hash(tmp_path))}"
+        repository = f"pushed/{name.replace(' ', '-')}-{abs(hash(tmp_path))}"
         world.faults.set(asked, *rules)
         options = {
             "options": tk.TransferOptions(
                 part_size=question.part_size, retry=world.options.retry, transport=world.options.transport
             )
         }
+        blobs = world.small if name == "at once" else [blob]
         try:
-            tk.upload([blob], world.folder / "source", repository=repository, **world.where, **options)
+            tk.upload(blobs, world.folder / "source", repository=repository, **world.where, **options)
         except tk.IncompleteError as error:
             (failure,) = error.failures.values()
             assert question.error == getattr(failure, "status", None), failure
         world.faults.set()
-        tk.download([world.blob], target, repository=repository, **world.where)
+        blobs = world.small if name == "at once" else [world.blob]
+        tk.download(blobs, target, repository=repository, **world.where)
     else:
         others = [FaultRule(respond(404), **LISTS)] if name != "list" else []
         world.faults.set(asked, *others)
@@ -197,7 +211,7 @@ def test_a_job_does_without_the_answer(world: World, tmp_path: Path, name: str, 
             }
         world.download(target, **options)
         world.faults.set()
+        blobs = [world.blob]
     assert asked.hits > 0
-    assert (world.folder / "source" / tk.digest_to_path(world.blob.digest)).read_bytes() == (
-        target / tk.digest_to_path(world.blob.digest)
-    ).read_bytes()
+    for path in map(tk.digest_to_path, (each.digest for each in blobs)):
+        assert (world.folder / "source" / path).read_bytes() == (target / path).read_bytes()

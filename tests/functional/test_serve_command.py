@@ -171,6 +171,9 @@ def test_a_mirror_with_a_registry_upstream_keeps_what_has_come_when_it_ends(upst
                 assert WEIGHTS.startswith(first)
                 (running,) = json.loads(ask(server.url, "GET", "/api/ps")[2])["models"]
                 assert running["name"].endswith("/library/smol:latest")
+                deadline = time.monotonic() + 20
+                while partials(tmp_path) < HELD_AFTER // 2 and time.monotonic() < deadline:
+                    time.sleep(0.02)
                 assert 0 == server.end()[0]
     assert partials(tmp_path) >= HELD_AFTER // 2
     released.set()

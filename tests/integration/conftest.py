@@ -83,6 +83,12 @@ def program(name: str, *, package: str) -> str:
     return path
 
 
+def in_vain(count: int) -> bool:
+    """Tell whether so many bytes more than there are may have been sent: a small blob that docker-registry did not
+    take with the request that began its upload."""
+    return 0 <= count <= 64 * 1024
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
@@ -646,7 +652,8 @@ def model_round_trip(model: Model, contents: Callable[[Path], dict[str, str]]) -
         assert whole.hexdigest() == MODEL_SHA256
         found = contents(folder)
         assert (len(found), found) == (105, {name: name for name in found})
-        assert [(report.blobs, report.bytes) for report in (pushed, pulled)] == 2 * [(105, 90_868_376)]
+        assert (pushed.blobs, in_vain(pushed.bytes - 90_868_376)) == (105, True)
+        assert (pulled.blobs, pulled.bytes) == (105, 90_868_376)
         return [pushed, pulled]
 
     return run

@@ -2,7 +2,8 @@
 
 At most three requests for a blob that is sent in one: HEAD, POST, PUT. The first is a third of what a small blob takes:
 once a row of blobs were not there, small ones are sent unasked, but for one in a while; the first that is there brings
-the questions back. What a session is sent, ``upload_oci`` and ``upload_ollama`` know.
+the questions back. The smallest of those come with POST itself, where the registry takes that. What a session is sent,
+``upload_oci`` and ``upload_ollama`` know.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from transferkit.transport.response import Response
 EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
+_AT_ONCE = 64 * 1024  # bytes: what a registry that does not take them this way is sent in vain, once
 _ENOUGH = 16  # blobs that were not there, one after the other
 _EACH = 16  # of those that would be sent unasked, one is asked for
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
@@ -82,6 +84,7 @@ class Uploads:
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     absent: int = 0  # blobs that were not there, one after the other
     unasked: int = 0
+    at_once: bool | None = None  # whether small blobs come with the request that begins their upload; None: not known
 
     def asking_pays(self, descriptor: Descriptor) -> bool:
         """Tell whether to ask for a blob before it is sent."""
@@ -237,6 +240,27 @@ class Upload:
         """Return the request that ends a session."""
         timeout = self.client.options.commit_timeout
         return self.request(method="PUT", url=url, ok=SUCCESS, headers=headers, body=body, timeout=timeout)
+
+    def may_go_at_once(self) -> bool:
+        """Tell whether to send the blob with the request that begins its upload. Of a registry that is not known to
+        take that, one blob finds it out."""
+        uploads = self._uploads
+        is_wanted = uploads.at_once is not False and self.descriptor.size <= _AT_ONCE and uploads.absent >= _ENOUGH
+        if is_wanted and uploads.at_once is None:
+            uploads.at_once = False  # others go the plain way until it is known
+        return is_wanted
+
+    def went_at_once(self, response: Response) -> bool:
+        """Tell whether a 201 to the request that began an upload says that the blob is stored.
+
+        The first one of a registry is held against its answer to ``HEAD``: it may say 201 to what has only begun.
+        """
+        uploads = self._uploads
+        if is_page(response) or contradicts(response, self.descriptor.digest):
+            uploads.at_once = False
+            return False
+        uploads.at_once = uploads.at_once or self.endpoint.exists(self.descriptor, self.flow, uploading=True)
+        return uploads.at_once
 
     def mount_source(self) -> str | None:
         """Return the repository that the blob may be mounted from, while that has not failed too often."""

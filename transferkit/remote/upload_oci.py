@@ -33,7 +33,7 @@ def start_session(upload: Upload, rules: PartRules) -> UploadSession | Outcome:
             # What cannot be mounted is sent: some registries know no mount, or the source is not ours to read, and then
             # the token service may refuse the wider scope too.
             upload.endpoint.questions.go_without(error, MOUNT, upload.descriptor.digest, upload.flow)
-    return _begin(upload, rules)
+    return (_at_once(upload, rules) if upload.may_go_at_once() else None) or _begin(upload, rules)
 
 
 def restore_session(upload: Upload, note: dict[str, Any], rules: PartRules) -> UploadSession:
@@ -52,9 +52,35 @@ def _begin(upload: Upload, rules: PartRules, source: str | None = None) -> Uploa
     location = response.headers.get("location")
     if response.status == 201 and (source is not None or not location):
         raise ProtocolError(f"{upload.subject}: {upload.client.origin} says 201 to an upload that was only begun")
+    return _begun(upload, response, rules)
+
+
+def _begun(upload: Upload, response: Response, rules: PartRules) -> UploadSession:
     minimum = smallest_part(response.headers.get("oci-chunk-min-length"))
-    url = upload.client.locate(response, location)
+    url = upload.client.locate(response, response.headers.get("location"))
     return OCISession(url, minimum=minimum, part=rules.length(upload.descriptor.size, minimum), rules=rules)
+
+
+def _at_once(upload: Upload, rules: PartRules) -> UploadSession | Outcome | None:
+    """Send a blob with the request that begins its upload: one request in the place of two. ``None``: to no avail.
+
+    The specification lets a registry take that, or begin a plain upload (202) as if there had been no body.
+    """
+    descriptor, flow = upload.descriptor, upload.flow
+    url = f"{routes.uploads(upload.endpoint.name, descriptor.digest, None)}?digest={descriptor.digest}"
+    body = upload.body(0, descriptor.size)
+    request = upload.request(method="POST", url=url, ok=SUCCESS, headers=OCTETS, body=body)
+    try:
+        response = upload.ask(request)
+    except (RegistryError, NotFoundError, ProtocolError) as error:
+        if body.error is not None or error.retryable:
+            raise
+        response = None
+    if response is not None and response.status == 201 and upload.went_at_once(response):
+        return Outcome.MOVED
+    flow.counter.set_position(0)
+    is_begun = response is not None and response.status == 202 and response.headers.get("location")
+    return _begun(upload, response, rules) if response is not None and is_begun else None
 
 
 @dataclass(eq=False, kw_only=True)

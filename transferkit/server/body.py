@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LINE_LIMIT = 8 * 1024  # bytes of a chunk's size with its extensions, or of a trailer field
 _TRAILER_LIMIT = 64  # fields
 
+# What is no field may be a request that is to be swallowed.
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n\Z")
 # Sixteen digits are 2^64-1. int(text, 16) alone takes "-5", "0x10" and "1_0".
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n\Z")
 
@@ -112,6 +114,6 @@ class _Framed(io.RawIOBase):
             line = self._source.readline(_LINE_LIMIT)
             if line == b"\r\n":
                 return
-            if not line.endswith(b"\r\n"):
+            if _TRAILER.match(line) is None:
                 break
         raise ConnectionAbortedError("the trailer has no end")

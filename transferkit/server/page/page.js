@@ -100,7 +100,7 @@ async function remove(name) {
   } catch (error) {
     fail(`${name} was not deleted: ${error.message}`);
   }
-  await showModels();
+  await look();
   find("models-title").tabIndex = -1;
   find("models-title").focus();
 }
