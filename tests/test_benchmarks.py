@@ -264,6 +264,7 @@ def test_a_version_that_cannot_be_had_is_left_out_with_a_note(tmp_path: Path, mo
     assert ([], {EARLIER: "git is not installed"}) == (row.entries, row.left_out)
 
 
+@pytest.mark.full
 @pytest.mark.integration
 def test_a_download_is_healed_where_its_first_connection_is_slow(tmp_path: Path) -> None:
     """At 50 KB/s its chunk of 8 MiB takes longer than a run may."""

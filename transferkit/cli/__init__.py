@@ -46,6 +46,7 @@ def demo(folder: Path | None, model: bool, tensors: int, large: int) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=11434, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--registry", "store", type=_FOLDER, help="Serve an OCI registry over this directory, at /v2/.")
+@click.option("--no-sync", is_flag=True, help="Let a power cut take what was just pushed to the registry: quicker.")
 @click.option("--api", is_flag=True, help="Serve Ollama's API of models, as where nothing else is asked for.")
 @click.option("--mirror", is_flag=True, help="Serve the models of the cache to other machines, at /v2/, to be read.")
 @click.option(

@@ -46,6 +46,7 @@ class Serve:
     host: str
     port: int
     store: Path | None
+    no_sync: bool
     api: bool
     mirror: bool
     upstream: Sequence[str]
@@ -108,6 +109,7 @@ def _application(stack: ExitStack, asked: Serve, passwords: Passwords | None) ->
     return Application(
         registry=registry if asked.with_api else None,
         store=asked.store,
+        durable=not asked.no_sync,
         mirror=cache if asked.is_mirror else None,
         upstreams=upstreams,
         served=asked.host,

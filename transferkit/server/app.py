@@ -31,7 +31,8 @@ logger = logging.getLogger("transferkit.server")
 
 
 class Application:
-    """The local API over ``registry``, with its page, and an OCI registry over the directory ``store``, where given.
+    """The local API over ``registry``, with its page, and an OCI registry over the directory ``store``, where given;
+    what it takes survives a power cut if it is ``durable``.
 
     ``mirror`` is a cache whose models are served at ``/v2/`` in the place of a store; ``upstreams`` are the registries
     from which it gets what it does not have.
@@ -46,6 +47,7 @@ class Application:
         *,
         registry: Registry | None = None,
         store: str | os.PathLike[str] | None = None,
+        durable: bool = True,
         mirror: DiskCache | None = None,
         upstreams: Upstreams | None = None,
         served: str = "127.0.0.1",
@@ -58,7 +60,7 @@ class Application:
         self._upstreams = upstreams
         self._oci: WSGIApplication | None = None if mirror is None else Mirror(mirror, upstreams)
         if store is not None:
-            self._oci = OCIRegistry(store)
+            self._oci = OCIRegistry(store, durable=durable)
         self._api: LocalAPI | None = None
         self._site: Site | None = None
         if registry is not None:

@@ -23,7 +23,7 @@ def test_the_demo_moves_a_generated_model():
     assert 0 == done.exit_code, done.output
     assert "pushed 32 files" in done.output
     assert "pulled 32 files" in done.output
-    assert "bodies sent: 0" in done.output
+    assert "files moved: 0" in done.output
     assert "verified 32 files" in done.output
     assert 'tk.pull("127.0.0.1:' in done.output
 
