@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -344,3 +345,11 @@ def test_a_fallback_in_the_documentation(tmp_path: Path, monkeypatch: pytest.Mon
     variables: dict[str, Any] = {"ask": ask}
     exec(code, variables)
     assert {"/": b"hello", "/api/tags": b'{"models":[]}'} == asked
+
+
+def test_a_flask_app_takes_the_local_api_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))
+    app = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "flask_app.py"))["app"]
+    client = app.test_client()
+    assert (b"hello", {"models": []}) == (client.get("/").data, client.get("/api/tags").json)
+    assert 404 == client.get("/nothing").status_code
