@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import settings
 
 import transferkit as tk
 from transferkit.testing.registry import RunningRegistry, running_registry
 
+FULL = os.environ.get("TRANSFERKIT_TEST_FULL") == "1"
 MakeBlobs = Callable[..., list[tk.Blob]]
 
 
@@ -55,12 +58,26 @@ def pytest_configure() -> None:
     # Who begins the tests in the background of a shell has it ignored, and so have the programs that tests begin.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Of tests that name no number; the full one is twice what hypothesis takes by default.
+    settings.register_profile("transferkit", max_examples=200 if FULL else 50)
+    settings.load_profile("transferkit")
+
+
+# Whole matrices, loads, waits and real servers go over lines that other tests cover, many times, and to trace each of
+# those took a quarter of the time of all tests.
+UNTRACED = re.compile(
+    r"integration/|test_benchmarks|functional/test_(soak|flat|fault_matrix|requests|interrupts|download|upload|large_|resume"
+    r"|limits|advisories|cancellation|caches|stall|rate_limits|greenlets|scarce|waits|auth|many_processes|malformed|unfinished)"
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has the marker ``full``, but for TRANSFERKIT_TEST_FULL=1."""
+    for item in items:
+        if UNTRACED.search(item.nodeid):
+            item.add_marker(pytest.mark.no_cover)
     full = [item for item in items if item.get_closest_marker("full")]
-    if full and os.environ.get("TRANSFERKIT_TEST_FULL") != "1":
+    if full and not FULL:
         config.hook.pytest_deselected(items=full)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
 

@@ -37,6 +37,8 @@ HALF = len(DATA) // 2
 PIECE = 3_000
 CALLS = sorted(name for name in vars(Disk) if not name.startswith("_") and name != "boot")
 
+FULL = os.environ.get("TRANSFERKIT_TEST_FULL") == "1"
+
 
 def descriptor_of(data: bytes) -> Descriptor:
     return Descriptor("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
@@ -355,7 +357,7 @@ class TargetSuite:
             self.kind.names(descriptor_of(b"something else").digest),
         } == self.kind.files(tmp_path)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=300 if FULL else 75, deadline=None)
     @given(data=st.data())
     def test_after_a_crash_at_any_point_it_is_absent_or_complete(self, kind, data):
         """A disk that does nothing any more leaves what a process leaves that is killed."""
