@@ -71,6 +71,23 @@ def check_exactly(folder: Path, blobs: Iterable[tk.Blob]) -> None:
         raise WrongBytes(f"after a clean download there is {found}, and not {expected}")
 
 
+def at_work(threads: Iterable[threading.Thread], over: threading.Event, seconds: float) -> None:
+    """Have threads at work until that is ``over``, which is after so many seconds at the latest.
+
+    Raises:
+        WrongBytes: one of them does not end.
+    """
+    threads = list(threads)
+    for thread in threads:
+        thread.start()
+    over.wait(seconds)
+    over.set()
+    for thread in threads:
+        thread.join(60)
+        if thread.is_alive():
+            raise WrongBytes("a client has not come to an end")
+
+
 class Resources:
     """Threads and descriptors of this process, and whether they came back."""
 

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.soak_own import move, move_on
-from benchmarks.soak_rig import KIB, MIB, PROCESSES, Say, WrongBytes
+from benchmarks.soak_rig import KIB, MIB, PROCESSES, Say, WrongBytes, at_work
 from benchmarks.soak_serve import (
     MANIFEST,
     Client,
@@ -97,14 +97,7 @@ class Load:
             threading.Thread(target=self._insist, args=(kind, number))
             for number, kind in enumerate([*islice(cycle(kinds), clients), self._watch, self._killed])
         ]
-        for thread in threads:
-            thread.start()
-        self._over.wait(seconds)
-        self._over.set()
-        for thread in threads:
-            thread.join(60)
-            if thread.is_alive():
-                raise WrongBytes("a client has not come to an end")
+        at_work(threads, self._over, seconds)
         if self.errors:
             logs = "".join(server.log.read_text()[-2000:] for server in (self._registry, self._models))
             raise WrongBytes(f"{self.errors[0]}; {logs}") from self.errors[0]

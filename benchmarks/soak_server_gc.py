@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import transferkit as tk
-from benchmarks.soak_rig import KIB, MIB, PROCESSES, Say, WrongBytes, check_names
+from benchmarks.soak_rig import KIB, MIB, PROCESSES, Say, WrongBytes, at_work, check_names
 from benchmarks.soak_serve import MANIFEST, Client, Serve, expect, manifest_of, serve, sha256
 
 MODELS = 6
@@ -75,14 +75,7 @@ class Deleting:
             *[self._read for _ in range(3)], *[self._unlink for _ in range(2)],
         ]  # fmt: skip
         threads = [threading.Thread(target=self._insist, args=(kind, number)) for number, kind in enumerate(kinds)]
-        for thread in threads:
-            thread.start()
-        self._over.wait(seconds)
-        self._over.set()
-        for thread in threads:
-            thread.join(60)
-            if thread.is_alive():
-                raise WrongBytes("a client has not come to an end")
+        at_work(threads, self._over, seconds)
         if self._errors:
             raise WrongBytes(str(self._errors[0])) from self._errors[0]
 

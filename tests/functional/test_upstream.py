@@ -69,6 +69,16 @@ def eventually(holds, seconds=20.0):
     return holds()
 
 
+def before_the_cut(url, path):
+    """Return what comes of a body that breaks off: nothing where upstream failed before the first byte."""
+    try:
+        answered = ask(url, "GET", path)
+    except http.client.IncompleteRead as error:
+        return error.partial
+    assert (502, "UNAVAILABLE") == code_of(answered)
+    return b""
+
+
 def code_of(answered):
     status, _, body = answered
     (error,) = json.loads(body)["errors"]
@@ -238,10 +248,7 @@ def test_wrong_content_cuts_its_readers_off_and_is_never_in_the_store(tmp_path):
         with mirror(tmp_path, registry.url) as url:
             ask(url, "GET", "/v2/team/smol/manifests/v1")
             for _ in range(2):
-                with pytest.raises((http.client.IncompleteRead, AssertionError)):
-                    status, _, found = ask(url, "GET", f"/v2/team/smol/blobs/{DIGEST}")
-                    assert 200 == status  # or there was nothing yet, and it is an error of upstream
-                    pytest.fail(f"{len(found)} wrong bytes came as if they were whole")
+                assert len(before_the_cut(url, f"/v2/team/smol/blobs/{DIGEST}")) < len(MODEL.layers[0])
         assert names_of(MODEL.layers[0]).isdisjoint(stored(tmp_path))
         assert [] == links(tmp_path)
 
@@ -342,9 +349,7 @@ def test_a_transfer_that_fails_cuts_its_readers_off_and_the_next_one_goes_on(tmp
         LARGE.put(registry.url, "team/smol", "v1")
         ask(url, "GET", "/v2/team/smol/manifests/v1")
         path = f"/v2/team/smol/blobs/{WEIGHTS_DIGEST}"
-        with pytest.raises((http.client.IncompleteRead, AssertionError)):
-            status, _, _ = ask(url, "GET", path)
-            assert 502 != status  # it failed before a byte was there
+        assert WEIGHTS.startswith(before_the_cut(url, path))
         broken.set()
         registry.log.clear()
         assert WEIGHTS == ask(url, "GET", path)[2]
@@ -585,8 +590,7 @@ def test_an_end_does_not_wait_for_an_upstream_that_is_silent(tmp_path, path):
         assert time.monotonic() - began < 10
         assert not threads("transferkit-question")
         assert not threads("transferkit-pull")
-        with pytest.raises((OSError, http.client.HTTPException, AssertionError)):
-            assert 502 != answered.result()[0]
+        assert isinstance(answered.exception(), OSError | http.client.HTTPException) or 502 == answered.result()[0]
 
 
 def test_a_client_that_hangs_up_while_upstream_is_silent_leaves_its_thread(tmp_path):

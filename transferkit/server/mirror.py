@@ -46,11 +46,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What may make an answer one without the blob, so that nothing needs to be fetched.
-_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_RANGE")
-
 _log = logging.getLogger("transferkit.server")
 
+# What may make an answer one without the blob, so that nothing needs to be fetched.
+_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_RANGE")
 _ROUTE = re.compile(r"/v2/(.+)/(blobs|manifests|tags)/([^/]+)\Z", re.DOTALL)
 
 

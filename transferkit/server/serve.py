@@ -66,6 +66,8 @@ _DISCARD = 256 * 1024  # bytes that are thrown away at once
 
 
 class Connection(HTTPConnection):
+    """One connection. It is one thread's while a request of it is answered, and the selector's in between."""
+
     RequestHandlerClass = Request
 
     def __init__(self, server: Server, sock: socket.socket, _makefile_of_cheroot: Any) -> None:
@@ -207,6 +209,8 @@ class _TLS(Adapter):
 
 
 class Server(wsgi.Server):
+    """Cheroot's server with the connections, the threads and the log that the head of this module tells of."""
+
     ConnectionClass = Connection
     max_request_body_size = 0  # unlimited; the application knows better
     keep_alive_conn_limit = 4096  # cheroot's 10 would close most connections of a client that uses 64

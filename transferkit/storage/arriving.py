@@ -41,12 +41,13 @@ class Arriving:
         end = self._end_of(offset)
         if end <= offset:
             return b""
+        data = bytearray(min(size, end - offset))
         with disk_errors("reading", self.descriptor.digest.short):
-            data = os.pread(self._fd, min(size, end - offset), offset)
+            count = self._disk.preadv(self._fd, memoryview(data), offset)
         if self._has_begun_again():  # meanwhile
             return b""
-        self._has_read = self._has_read or bool(data)
-        return data
+        self._has_read = self._has_read or count > 0
+        return bytes(memoryview(data)[:count])
 
     def is_stored(self) -> bool:
         """Tell whether the whole was found right."""

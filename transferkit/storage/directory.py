@@ -35,7 +35,7 @@ from transferkit.storage.index import FLAT, VerifiedIndex
 from transferkit.storage.ingest import FileIngest, SmallIngest
 from transferkit.storage.journal import Journal
 from transferkit.storage.listing import listed
-from transferkit.storage.lock import BlobLock
+from transferkit.storage.lock import BlobLock, growth
 from transferkit.storage.pace import Pace
 from transferkit.storage.partial import Partial
 from transferkit.storage.unfinished import make_unfinished
@@ -253,8 +253,8 @@ class Directory:
         lock = BlobLock(folder, f"{name}.lock")
         with ExitStack() as stack:
             stack.callback(lock.release)
-            growth = partial(_growth, folder, name, descriptor.size, flow)
-            lock.acquire(flow, growth, patient=digest not in self._alone)
+            look = partial(growth, folder, name, descriptor.size, flow)
+            lock.acquire(flow, look, patient=digest not in self._alone)
             # Whoever held the lock may have finished the blob, and may have been killed before the rest was removed.
             if not self.exists(descriptor, flow=flow):
                 if lock.is_others:
@@ -312,13 +312,3 @@ class Directory:
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"
-
-
-def _growth(folder: OpenFolder, name: str, size: int, flow: Flow) -> object:
-    """Tell how far the holder of a lock is with a blob, and count that as progress."""
-    try:
-        status = folder.disk.lstat(folder.at(name), folder.fd)
-    except OSError:
-        return None
-    flow.counter.set_position(min(size, status.st_blocks * 512 or status.st_size))
-    return status.st_size, status.st_blocks, status.st_mtime_ns

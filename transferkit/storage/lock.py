@@ -237,3 +237,13 @@ def is_granted(disk: Disk, fd: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def growth(folder: OpenFolder, name: str, size: int, flow: Flow) -> object:
+    """Tell how far the holder of a lock is with a blob, and count that as progress."""
+    try:
+        status = folder.disk.lstat(folder.at(name), folder.fd)
+    except OSError:
+        return None
+    flow.counter.set_position(min(size, status.st_blocks * 512 or status.st_size))
+    return status.st_size, status.st_blocks, status.st_mtime_ns
