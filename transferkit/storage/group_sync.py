@@ -7,7 +7,6 @@ the next, and so can everybody else who asks until that begins. One thread alone
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
@@ -22,16 +21,9 @@ class GroupSync:
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
         self._next: dict[str, Future[None]] = {}
-        self._asking: Counter[str] = Counter()
-
-    def waiting(self, path: str) -> int:
-        """Return how many share the next sync of a folder, which has not begun yet."""
-        with self._lock:
-            return self._asking[path] if path in self._next else 0
 
     def __call__(self, path: str) -> None:
         with self._lock:
-            self._asking[path] += 1
             shared = self._next.get(path)
             if shared is None:
                 own = self._next[path] = Future()
@@ -43,7 +35,6 @@ class GroupSync:
             wait([before])
         with self._lock:
             self._running[path] = self._next.pop(path)
-            del self._asking[path]
         try:
             self._sync(path)
         except BaseException as error:

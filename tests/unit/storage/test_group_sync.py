@@ -32,6 +32,27 @@ class Folder:
         self.durable |= set(seen)
 
 
+class Turns:
+    """A lock that counts who has had it. Each caller takes it first of all, and has said then what he wants."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def counted(folder: Folder) -> tuple[GroupSync, Turns]:
+    sync, turns = GroupSync(folder.sync), Turns()
+    sync._lock = turns  # type: ignore[assignment]
+    return sync, turns
+
+
 @pytest.fixture
 def folder() -> Folder:
     return Folder()
@@ -60,12 +81,13 @@ def test_who_comes_while_one_runs_shares_the_next_with_the_others(folder: Folder
 
 
 def test_seven_that_wait_cost_one_sync(folder: Folder) -> None:
-    sync = GroupSync(folder.sync)
+    sync, turns = counted(folder)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(sync, "/folder")
         assert folder.begun.acquire(timeout=10)
+        before = turns.count
         others = [pool.submit(sync, "/folder") for _ in range(7)]
-        while sync.waiting("/folder") < 7:
+        while turns.count < before + 7:
             threading.Event().wait(0.001)
         folder.go.release(2)
         for future in (first, *others):
@@ -74,13 +96,14 @@ def test_seven_that_wait_cost_one_sync(folder: Folder) -> None:
 
 
 def test_an_error_is_told_to_all_who_share_it_and_to_nobody_later(folder: Folder) -> None:
-    sync = GroupSync(folder.sync)
+    sync, turns = counted(folder)
     folder.error = OSError(5, "broken")
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(sync, "/folder")]
         assert folder.begun.acquire(timeout=10)
+        before = turns.count
         futures += [pool.submit(sync, "/folder") for _ in range(2)]
-        while sync.waiting("/folder") < 2:
+        while turns.count < before + 2:
             threading.Event().wait(0.001)
         folder.go.release(2)
         assert [OSError] * 3 == [type(future.exception(10)) for future in futures]
