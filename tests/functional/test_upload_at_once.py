@@ -103,6 +103,14 @@ def test_whatever_else_it_says_the_plain_way_is_taken(blobs, send, fault):
     assert 1 <= rule.hits <= 2
 
 
+def test_a_registry_that_refuses_it_later_is_not_sent_another_one(blobs, send):
+    rule = FaultRule(respond(400), where=begins, skip=3)
+    with running_registry(middleware=HTTPFaults(rule)) as registry:
+        send(registry)
+        assert_stored(registry, blobs)
+    assert 1 == rule.hits
+
+
 @pytest.mark.parametrize("fault", [respond(503), respond(429, retry_after=0), hang_up()], ids=["503", "429", "cut"])
 def test_trouble_is_tried_again_the_plain_way(blobs, send, fault):
     with running_registry(middleware=HTTPFaults(FaultRule(fault, where=begins, times=1))) as registry:

@@ -256,11 +256,15 @@ class Upload:
         The first one of a registry is held against its answer to ``HEAD``: it may say 201 to what has only begun.
         """
         uploads = self._uploads
-        if is_page(response) or contradicts(response, self.descriptor.digest):
-            uploads.at_once = False
-            return False
-        uploads.at_once = uploads.at_once or self.endpoint.exists(self.descriptor, self.flow, uploading=True)
-        return uploads.at_once
+        if is_stored(response, self.descriptor.digest):
+            uploads.at_once = uploads.at_once or self.endpoint.exists(self.descriptor, self.flow, uploading=True)
+            return uploads.at_once
+        return False
+
+    def goes_plainly(self) -> None:
+        """Take in that a blob which was sent so is not stored: it is sent once more, and so are all that follow."""
+        self._uploads.at_once = False
+        self.flow.counter.set_position(0)
 
     def mount_source(self) -> str | None:
         """Return the repository that the blob may be mounted from, while that has not failed too often."""

@@ -66,7 +66,7 @@ def _at_once(upload: Upload, rules: PartRules) -> UploadSession | Outcome | None
 
     The specification lets a registry take that, or begin a plain upload (202) as if there had been no body.
     """
-    descriptor, flow = upload.descriptor, upload.flow
+    descriptor = upload.descriptor
     url = f"{routes.uploads(upload.endpoint.name, descriptor.digest, None)}?digest={descriptor.digest}"
     body = upload.body(0, descriptor.size)
     request = upload.request(method="POST", url=url, ok=SUCCESS, headers=OCTETS, body=body)
@@ -75,12 +75,13 @@ def _at_once(upload: Upload, rules: PartRules) -> UploadSession | Outcome | None
     except (RegistryError, NotFoundError, ProtocolError) as error:
         if body.error is not None or error.retryable:
             raise
-        response = None
-    if response is not None and response.status == 201 and upload.went_at_once(response):
+        upload.goes_plainly()
+        return None
+    if response.status == 201 and upload.went_at_once(response):
         return Outcome.MOVED
-    flow.counter.set_position(0)
-    is_begun = response is not None and response.status == 202 and response.headers.get("location")
-    return _begun(upload, response, rules) if response is not None and is_begun else None
+    upload.goes_plainly()
+    is_begun = response.status == 202 and response.headers.get("location")
+    return _begun(upload, response, rules) if is_begun else None
 
 
 @dataclass(eq=False, kw_only=True)
