@@ -101,6 +101,7 @@ class Upstreams:
     def __init__(self, registry: Registry, urls: Sequence[str], *, asking: Registry | None = None) -> None:
         self.pulls = Pulls(registry)
         self._cache = registry.cache
+        self._cache.blobs.share()
         self._asking = asking or registry
         self._cancellation = Cancellation()
         self._upstreams = [Upstream.parse(url) for url in urls]

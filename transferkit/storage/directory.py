@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Directory:
         self._numbers = itertools.count()
         self._folder: OpenFolder | None = None
         self._opening = threading.Lock()
-        self._filled: weakref.WeakValueDictionary[Digest, FileIngest] = weakref.WeakValueDictionary()
+        self._filled: weakref.WeakValueDictionary[Digest, FileIngest] | None = None
         self._alone: dict[Digest, str] = {}
         """Blobs whose lock somebody has who does nothing, and how the file is called that is filled meanwhile."""
 
@@ -224,12 +224,19 @@ class Directory:
             folder = self._open_folder(folder)
             with disk_errors("creating", path):
                 fd = self.disk.create(folder.prefix + name, folder.fd)
-        ingest = self._filled[descriptor.digest] = SmallIngest(descriptor, self._index, folder, name, fd)
+        ingest = SmallIngest(descriptor, self._index, folder, name, fd)
+        if self._filled is not None:
+            self._filled[descriptor.digest] = ingest
         return ingest
+
+    def share(self) -> None:
+        """Let others read what is begun from now on while it is filled (``storage.arriving``); few need that."""
+        if self._filled is None:
+            self._filled = weakref.WeakValueDictionary()
 
     def filled(self, digest: Digest) -> FileIngest | None:
         """Return what a thread of this process fills, or has filled at last, with the content of ``digest``."""
-        return self._filled.get(digest)
+        return None if self._filled is None else self._filled.get(digest)
 
     def _ingest_large(self, descriptor: Descriptor, flow: Flow) -> Ingest | None:
         try:
@@ -260,7 +267,8 @@ class Directory:
                 if lock.is_others:
                     self._alone[digest] = own.rpartition(".")[2]
                 ingest = Partial(descriptor, self._index, folder, lock, kept=name, own=own, pace=self._pace)
-                self._filled[digest] = ingest
+                if self._filled is not None:
+                    self._filled[digest] = ingest
                 stack.pop_all()
                 return ingest
             for ending in ("", ".json", ".json.new") if not lock.is_others else ():
@@ -289,9 +297,8 @@ class Directory:
     def received(self, descriptors: Iterable[Descriptor]) -> dict[Digest, int]:
         """Return what interrupted downloads have left, in bytes, which the next one will not fetch again."""
         received = {}
-        large = [descriptor for descriptor in descriptors if descriptor.size >= self.resume_threshold]
         with suppress(OSError), ExitStack() as stack:
-            for descriptor in large:
+            for descriptor in (each for each in descriptors if each.size >= self.resume_threshold):
                 if os.path.isfile(f"{self.unfinished}/{descriptor.digest.file_name}"):
                     folder = self._folder or stack.enter_context(OpenFolder(self.unfinished, self.disk))
                     journal = Journal(folder, f"{descriptor.digest.file_name}.json", descriptor)
@@ -306,9 +313,8 @@ class Directory:
     def close(self) -> None:
         """Write down what was verified; ``StorageError`` where a symbolic link or a folder is in the place of that."""
         folder, self._folder = self._folder, None
-        if folder is not None:
-            folder.close()
-        self._index.close()
+        with folder or nullcontext():
+            self._index.close()
 
     def __repr__(self) -> str:
         return f"<Directory {self.path}>"

@@ -21,6 +21,7 @@ BLOB = Descriptor("sha256:" + hashlib.sha256(DATA).hexdigest(), len(DATA))
 def cache(tmp_path, request):
     """A cache for which the blob is a small one, which is begun anew, or a large one, which is continued."""
     with tk.DiskCache(tmp_path, resume_threshold=1 if request.param == "large" else 1 << 30) as cache:
+        cache.blobs.share()
         cache.is_large = request.param == "large"
         yield cache
 
@@ -64,6 +65,7 @@ def test_what_is_in_place_is_read_and_the_last_byte_when_the_whole_was_found_rig
 
 def test_ranges_are_read_that_arrived_out_of_order(tmp_path):
     with tk.DiskCache(tmp_path, resume_threshold=1) as cache:
+        cache.blobs.share()
         filled, arriving = ingest(cache), Arriving(cache, BLOB)
         put(filled, 50_000, 70_000)
         assert b"" == arriving.read(0, 10)
@@ -127,6 +129,7 @@ def test_content_that_is_thrown_away_while_it_is_read_is_cut_off(cache, arriving
 
 def test_a_large_one_is_read_on_when_it_goes_on(tmp_path):
     with tk.DiskCache(tmp_path, resume_threshold=1) as cache:
+        cache.blobs.share()
         filled, arriving = ingest(cache), Arriving(cache, BLOB)
         put(filled, 0, 100)
         assert DATA[:100] == arriving.read(0, 1000)
