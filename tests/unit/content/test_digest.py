@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from transferkit.content.digest import Digest
+from transferkit.content.digest import Digest, digest_to_path
 from transferkit.errors import InvalidDigestError
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "digests.json").read_text())
@@ -257,3 +257,9 @@ def test_the_refusal_of_a_file_name_says_how_one_looks() -> None:
         InvalidDigestError, match=r"^'model\.bin' is not the file name of a blob; it should look like sha256-<hex>$"
     ):
         Digest.from_file_name("model.bin")
+
+
+def test_the_file_name_of_a_blob() -> None:
+    assert digest_to_path(f"sha512:{128 * 'b'}") == f"sha512-{128 * 'b'}"
+    with pytest.raises(InvalidDigestError):
+        digest_to_path("../etc/passwd")

@@ -341,3 +341,17 @@ def test_whatever_is_received_is_a_manifest_or_refused(raw: bytes, media_type: s
     assert result.raw == raw
     entries = result.manifests if isinstance(result, Index) else result.layers
     assert all(0 <= entry.size < 2**63 for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("urls", "kept"),
+    [
+        (["https://a.example/x", 1, "", None, "https://b.example/y"], ("https://a.example/x", "https://b.example/y")),
+        ("https://a.example/x", ()),
+        (None, ()),
+        (["https://a.example/" + 10_000 * "x"], ()),
+    ],
+)
+def test_the_urls_of_a_foreign_layer_are_texts_that_somebody_would_try(urls: object, kept: tuple[str, ...]) -> None:
+    layer = {"mediaType": "a/b", "digest": A, "size": 1, "urls": urls}
+    assert manifest(layers=[layer]).layers[0].urls == kept

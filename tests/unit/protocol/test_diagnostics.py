@@ -381,3 +381,11 @@ def test_a_code_that_says_too_many_waits_as_its_status_would() -> None:
     body = b'{"errors":[{"code":"TOOMANYREQUESTS"}]}'
     assert refused(403, body=body, headers={"retry-after": "7"}).retry_after == 7.0
     assert not refused(403, body=body, headers={"retry-after": "301"}).retryable
+
+
+def test_what_the_hub_says_in_its_header_fields_is_said() -> None:
+    headers = {"x-error-code": "GatedRepo", "x-error-message": "Access is restricted\r\n"}
+    error = refused(403, headers=headers, body=b"<html>")
+    assert type(error) is DeniedError
+    assert error.code == "GatedRepo"
+    assert "Access is restricted" in str(error)

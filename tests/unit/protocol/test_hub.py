@@ -69,6 +69,30 @@ def test_a_path_comes_once_over_all_pages():
         listing.add(RECORDED)
 
 
+HASH = 40 * "1"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"type": "symlink", "path": "a"}, "lists 'a' as 'symlink', and not as a file or a folder"),
+        ({"type": None, "path": "a"}, "lists 'a' as 'None'"),
+        ({"type": "file", "path": "", "size": 1, "oid": HASH}, "without a path"),
+        ({"type": "file", "path": "a\ud800", "size": 1, "oid": HASH}, "without a path"),
+        ({"type": "file", "path": "a", "size": -1, "oid": HASH}, "without a size"),
+        ({"type": "file", "path": "a", "size": True, "oid": HASH}, "without a size"),
+        ({"type": "file", "path": "a", "size": 1.0, "oid": HASH}, "without a size"),
+        ({"type": "file", "path": "a", "size": 1}, "without the hash of its git blob"),
+        ({"type": "file", "path": "a", "size": 1, "oid": "x"}, "without the hash of its git blob"),
+        ({"type": "file", "path": "a", "size": 1, "oid": HASH, "lfs": {"size": 1}}, "in LFS, and without its SHA-256"),
+        ({"type": "file", "path": "a", "size": 1, "oid": HASH, "lfs": True}, "in LFS, and without its SHA-256"),
+    ],
+)
+def test_an_entry_that_is_no_file_that_one_can_have(entry, said):
+    with pytest.raises(ProtocolError, match=said):
+        Listing().add(json.dumps([entry]).encode())
+
+
 @pytest.mark.parametrize("raw", [b"", b"null", b"{}", b'"x"', b"[1]", b"[null]", b'[{"type":"file"}]', b"[" * 10**5])
 def test_what_is_no_list(raw):
     with pytest.raises(ProtocolError):

@@ -100,6 +100,7 @@ def test_another_scheme_host_or_port_is_another_origin(url: str) -> None:
         ("https://a..example/", "a URL whose host is not a valid name is refused"),
         ("https://.example/", "a URL whose host is not a valid name is refused"),
         ("https://*.example/", "a URL whose host is not a valid name is refused"),
+        ("https://[v1.example]/", "a URL whose host is not a valid name is refused"),
         ("https://exa%6dple.com/", "a URL whose host is not a valid name is refused"),
         ("https://a,b/", "a URL whose host is not a valid name is refused"),
         ("https://" + 64 * "a" + ".example/", "a URL whose host is not a valid name is refused"),
@@ -477,6 +478,13 @@ def test_a_chain_of_hops_has_an_end() -> None:
 )
 def test_a_location_may_be_relative(location: str, expected: str) -> None:
     assert join("https://r:5000/v2/a/uploads/1?_state=a", location) == expected
+
+
+@pytest.mark.parametrize("location", ["//[::1/x?secret", "//[/x", "//example.com\uff0fevil/"])
+def test_a_location_that_does_not_parse_is_refused(location: str) -> None:
+    with pytest.raises(ProtocolError, match="a URL that does not parse is refused: ") as caught:
+        join("https://r:5000/v2/", location)
+    assert "secret" not in str(caught.value)
 
 
 # -- names that lead to addresses

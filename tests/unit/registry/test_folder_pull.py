@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import transferkit as tk
+from tests.descriptors import open_descriptors
 from tests.unit.registry.folder_rig import OPTIONS, Source, contents_of, files, fill, left
 from tests.unit.storage.suite import CALLS, FailingDisk
 from tests.unit.storage.volatile import VolatileDisk
@@ -222,11 +223,11 @@ def test_a_layer_is_unpacked_to_where_its_entry_says(tmp_path):
 
 def test_no_descriptor_is_left_open(tmp_path):
     source = Source()
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for keywords in ({}, {"cache": tmp_path / "cache"}):
         for contents in (OLD, NEW, NEW):
             fill(source, version(source, contents), tmp_path / "out", **keywords)
-    assert before == set(os.listdir("/proc/self/fd"))
+    assert before == open_descriptors()
 
 
 class Rebooted(Disk):

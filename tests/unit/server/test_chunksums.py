@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
+from tests.descriptors import open_descriptors
 from transferkit.server import OCIRegistry
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -73,7 +74,7 @@ def test_a_list_is_made_as_it_is_read_and_kept_only_when_it_is_whole(
 
 def test_head_makes_nothing_and_leaves_nothing_open(client: Client, push: Push, tmp_path: Path) -> None:
     push(b"hello")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     fresh = client.head(URL)
     assert list((tmp_path / "blobs").glob("*.chunks-*")) == []
     with client.get(URL) as answer:
@@ -82,7 +83,7 @@ def test_head_makes_nothing_and_leaves_nothing_open(client: Client, push: Push, 
     assert kept.headers["Content-Length"] == str(len(PARTS))
 
     assert [(answer.status_code, answer.data) for answer in (fresh, kept)] == [(200, b""), (200, b"")]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
 
 
 def test_an_empty_blob_has_no_parts(client: Client, push: Push) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from tests.descriptors import open_descriptors
 from transferkit.server import serving
 
 if TYPE_CHECKING:
@@ -403,7 +404,7 @@ def test_it_ends_quickly_and_leaves_nothing_behind(request_: bytes) -> None:
         start_response("200 OK", [])
         return iter(lambda: b"x" * 100_000, b"")
 
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), len(open_descriptors())
     statistics = len(getattr(logging, "statistics", {}))
     with serving(endless, threads=4) as url:
         with connected(url) as first, connected(url) as second:
@@ -419,7 +420,7 @@ def test_it_ends_quickly_and_leaves_nothing_behind(request_: bytes) -> None:
 
     assert duration < 0.5
     assert threads == threading.active_count()
-    assert descriptors == len(os.listdir("/proc/self/fd"))
+    assert descriptors == len(open_descriptors())
     assert statistics == len(getattr(logging, "statistics", {}))
 
 

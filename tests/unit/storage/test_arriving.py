@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 
 import pytest
 
 import transferkit as tk
+from tests.descriptors import open_descriptors
 from transferkit.content.descriptor import Descriptor
 from transferkit.storage.arriving import Arriving
 from transferkit.transfer.flow import WorkerFlow
@@ -164,7 +164,7 @@ def test_a_blob_of_which_another_file_was_read_is_not_read_on(cache, arriving):
 
 
 def test_no_descriptor_stays_open(cache):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     filled = ingest(cache)
     put(filled, 0, 100_000)
     readers = [Arriving(cache, BLOB) for _ in range(5)]
@@ -175,4 +175,4 @@ def test_no_descriptor_stays_open(cache):
         reader.close()
         reader.close()
     cache.blobs.close()
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert before == len(open_descriptors())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import open_descriptors
 from transferkit.storage import clone as module
 from transferkit.storage.disk import Disk
 
@@ -24,14 +25,14 @@ def source(tmp_path: Path):
 
 def test_a_clone_has_the_content_or_there_is_none(source, tmp_path):
     """Which of the two, the file system of the test decides."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     try:
         Disk().clone(source, str(tmp_path / "clone"))
     except OSError:
         assert not (tmp_path / "clone").exists()
     else:
         assert b"content" == (tmp_path / "clone").read_bytes()
-    assert before == set(os.listdir("/proc/self/fd"))
+    assert before == open_descriptors()
 
 
 def test_on_linux_the_new_file_is_asked_to_share_the_blocks_of_the_old_one(source, tmp_path, monkeypatch):

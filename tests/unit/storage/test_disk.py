@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import open_descriptors
 from transferkit.errors import OutOfSpaceError, StorageError
 from transferkit.storage.disk import OPTIONAL, Disk, disk_errors, storage_error, sync_folder
 
@@ -79,10 +80,10 @@ def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeyp
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(OSError, match="output error") if fails else nullcontext():
         sync_folder(Disk(), str(tmp_path))
-    assert before == os.listdir("/proc/self/fd")
+    assert before == open_descriptors()
 
 
 def test_of_a_file_that_is_too_long_the_end_is_read(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from tests.descriptors import open_descriptors
 from tests.unit.storage.suite import BLOB, DATA, HALF, fill, is_stored, store
 from transferkit.storage import folder as module
 from transferkit.storage.directory import Directory
@@ -134,13 +135,13 @@ def test_a_link_that_takes_its_place_as_soon_as_it_is_made_is_refused(tmp_path, 
 def test_a_folder_that_vanishes_again_and_again_is_made_again_and_nothing_stays_open(tmp_path, threshold):
     directory = Directory(tmp_path, resume_threshold=threshold)
     store(directory, b"0")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     for number in range(1, 20):
         shutil.rmtree(tmp_path / ".partial")
         store(directory, b"%d" % number)
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert before == len(open_descriptors())
     directory.close()
-    assert before - 1 == len(os.listdir("/proc/self/fd"))
+    assert before - 1 == len(open_descriptors())
 
 
 @thresholds

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.descriptors import open_descriptors
 from transferkit.content.descriptor import Descriptor
 from transferkit.storage.disk import Disk
 from transferkit.storage.folder import OpenFolder
@@ -119,10 +120,10 @@ def test_the_name_is_made_durable_with_the_first_mark(tmp_path):
 def test_closing_more_than_once_is_fine(tmp_path):
     state = make(tmp_path)
     state.empty()
-    before = len(os.listdir("/dev/fd"))
+    before = len(open_descriptors())
     state.close()
     state.close()
-    assert before - 1 == len(os.listdir("/dev/fd"))
+    assert before - 1 == len(open_descriptors())
 
 
 def test_rows_that_are_short_for_the_blob_are_joined(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
+from tests.descriptors import open_descriptors
 from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
@@ -91,10 +92,10 @@ def test_a_file_or_folder_in_the_way_is_an_error(tmp_path, blobs):
 )
 def test_whatever_fails_no_part_of_a_file_is_left(tmp_path, blobs, call):
     tree = Tree(tmp_path / "out", FailingDisk(lambda name, _, __: name == call, errno.ENOSPC))
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(tk.OutOfSpaceError, match=r"writing .*/deep/file|no space left writing"):
         write(tree, "deep/file", blobs)
-    assert before == set(os.listdir("/proc/self/fd"))
+    assert before == open_descriptors()
     assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 import transferkit as tk
+from tests.descriptors import open_descriptors
 from tests.unit.storage.suite import FailingDisk
 from tests.unit.storage.test_tar_stream import Pieces, member_of, tar_of
 from transferkit.content.descriptor import Descriptor
@@ -106,9 +106,9 @@ def test_where_it_is_not_the_right_content_nothing_is_left(folder: OpenFolder, t
 
 @pytest.mark.parametrize("call", ["create", "pwrite", "close"])
 def test_whatever_the_disk_refuses_nothing_is_left(tmp_path: Path, call: str) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with OpenFolder(str(tmp_path), FailingDisk(lambda name, count, _: name == call and count == 1, errno.ENOSPC)) as to:
         with pytest.raises(tk.OutOfSpaceError):
             run(to, tar_of({"a": b"hello", "b": b"x"}))
         assert [] == list(tmp_path.iterdir())
-    assert before == set(os.listdir("/proc/self/fd"))
+    assert before == open_descriptors()

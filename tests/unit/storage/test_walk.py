@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.descriptors import open_descriptors
 from transferkit.errors import SourceError
 from transferkit.storage import walk as module
 from transferkit.storage.disk import Disk
@@ -243,9 +244,9 @@ def test_what_is_no_folder_is_an_error(folder: Path, tmp_path: Path) -> None:
 def test_no_descriptor_is_left_open(folder: Path) -> None:
     (folder / "link").symlink_to("deep/er")
     (folder / "broken").symlink_to("deep/er/nothing/at/all")
-    before = len(os.listdir("/dev/fd"))
+    before = len(open_descriptors())
     look(folder)
-    assert before == len(os.listdir("/dev/fd"))
+    assert before == len(open_descriptors())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

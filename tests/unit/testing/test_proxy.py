@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import socketserver
 import ssl
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.descriptors import open_descriptors
 from transferkit.testing import (
     FaultProxy,
     Faults,
@@ -375,7 +375,7 @@ def test_hundreds_of_connections_are_one_thread(peer: Peer) -> None:
 
 
 def test_the_way_out_is_quick_and_leaves_nothing(peer: Peer) -> None:
-    threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
+    threads, descriptors = threading.active_count(), len(open_descriptors())
     with contextlib.ExitStack() as stack:
         with fault_proxy(peer.target, Faults(bandwidth=1000)) as proxy:
             socks = [stack.enter_context(connect(proxy)) for _ in range(8)]
@@ -387,7 +387,7 @@ def test_the_way_out_is_quick_and_leaves_nothing(peer: Peer) -> None:
         assert {"proxy closed"} == {record.ended for record in proxy.connections}
         assert {"reset", "end"} >= {read(sock)[1] for sock in socks}
     wait_for(lambda: len(peer.endings) == 8)
-    wait_for(lambda: threading.active_count() == threads and len(os.listdir("/dev/fd")) == descriptors)
+    wait_for(lambda: threading.active_count() == threads and len(open_descriptors()) == descriptors)
 
 
 def test_before_a_tls_server_only_bytes_are_seen(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import requests
 import trustme
 
 import transferkit.testing
+from tests.descriptors import open_descriptors
 from transferkit.errors import InvalidDigestError
 from transferkit.testing import LoggedRequest, RunningRegistry, running_registry
 
@@ -297,7 +298,7 @@ def test_many_threads_read_and_write_at_once(registry: RunningRegistry) -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_the_way_out_is_quick_and_leaves_nothing_behind() -> None:
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), len(open_descriptors())
     with running_registry() as registry:
         connections = [HTTPConnection(registry.url.removeprefix("http://")) for _ in range(64)]
         for connection in connections:
@@ -309,7 +310,7 @@ def test_the_way_out_is_quick_and_leaves_nothing_behind() -> None:
         connection.close()
 
     assert duration < 0.5
-    assert (threads, descriptors) == (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    assert (threads, descriptors) == (threading.active_count(), len(open_descriptors()))
 
 
 def test_what_the_package_does_not_have_is_an_attribute_error() -> None:

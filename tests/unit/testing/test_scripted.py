@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests.descriptors import open_descriptors
 from transferkit.testing import (
     Close,
     Pause,
@@ -230,7 +231,7 @@ def test_what_is_no_request_ends_the_connection(nonsense: bytes) -> None:
 
 
 def test_the_way_out_is_quick_and_leaves_nothing() -> None:
-    threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
+    threads, descriptors = threading.active_count(), len(open_descriptors())
     block = bytes(1_000_000)
 
     def script(request: RawRequest):
@@ -250,4 +251,4 @@ def test_the_way_out_is_quick_and_leaves_nothing() -> None:
         while threading.active_count() > threads and time.monotonic() < deadline:
             time.sleep(0.005)  # one that has done its work may still be on its way out
         assert threading.active_count() <= threads
-    assert len(os.listdir("/dev/fd")) <= descriptors
+    assert len(open_descriptors()) <= descriptors
