@@ -89,6 +89,7 @@ WORKLOADS = {
         # nginx lets the first MiB of an answer through at once: more than that, and one that comes in chunks.
         Workload("limited", 4, 2 * MIB, first=18 * MIB, scale_size=True),
         Workload("real", 0, 0),
+        Workload("demo", 2000, 16 * KIB),
         Workload("files", 1000, 64 * KIB),
         Workload("tensors", 1, GIB, scale_size=True, least=2 * TENSOR, tensors=True),
         Workload("tiny-1", 1, 64),

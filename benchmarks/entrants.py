@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contestants.job import Job
-from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
+from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
 
 Command = Callable[[Job, Path], list[str]]
 """Return the command line for a job; the folder is for files it needs."""
@@ -41,7 +41,8 @@ class Contestant:
     outputs: bool = True
     """Whether it leaves files behind."""
     server: str = ""
-    """The server that it is, where a row compares servers: ``serve``, ``registry`` or ``loopback``, which is nginx."""
+    """The server that it is, where a row compares servers: ``serve`` (and options), ``registry`` or ``loopback``,
+    which is nginx."""
     commit: str = ""
     """The commit of this repository whose package it runs with, in place of the present one."""
 
@@ -152,6 +153,8 @@ ALL = {
         Contestant(
             name="docker-registry", kind="other", command=script("server_client"), outputs=False, server="registry"
         ),
+        Contestant(name=DEMO, kind="ours", command=script("ours"), outputs=False, server="serve --no-sync"),
+        Contestant(name="to docker-registry", kind="other", command=script("ours"), outputs=False, server="registry"),
         Contestant(name="bare sockets", kind="floor", command=script("floor_sockets")),
         Contestant(name="import requests", kind="floor", command=script("floor_import"), outputs=False),
         Contestant(name="SHA-256 alone", kind="floor", command=script("floor_hash"), outputs=False),

@@ -16,6 +16,7 @@ OWN_SESSION = "transferkit, own session"
 FIRST_CALL = "transferkit, first call"
 EARLIER = "transferkit 0.1.0"
 SERVE = "transferkit serve"
+DEMO = "transferkit serve --no-sync"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import WORKLOADS, Workload
-from benchmarks.results import EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
+from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
 
 # Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does; there the floor has
 # two, which is what does it most good.
@@ -146,6 +146,15 @@ def _rows() -> list[RowSpec]:
                     on_disk=on_disk,
                 )
             )
+    rows.append(
+        RowSpec(
+            name="demo-push",
+            workload=WORKLOADS["demo"],
+            server="servers",
+            action="push-folder",
+            contestants=(DEMO, "to docker-registry"),
+        )
+    )
     start = (FIRST_CALL, "import requests")
     rows.append(RowSpec(name="start", workload=WORKLOADS["tiny-1"], server="loopback", contestants=start))
     for name in ("1k", "10k", "100k"):

@@ -188,8 +188,11 @@ class _Place:
         try:
             if kind == "none":
                 yield Server("")
-            elif kind in ("registry", "serve"):
-                with (servers.registry if kind == "registry" else servers.serve)(folder) as server:
+            elif kind == "registry":
+                with servers.registry(folder) as server:
+                    yield server
+            elif kind.startswith("serve"):
+                with servers.serve(folder, *kind.split()[1:]) as server:
                     yield server
             else:
                 with servers.file_server(kind, self.runner.work / "blobs", folder) as server:

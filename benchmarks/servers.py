@@ -198,11 +198,12 @@ def registry(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Server]:
+def serve(folder: Path, *options: str) -> Iterator[Server]:
     """``transferkit serve``, with a registry in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "transferkit", "serve", "--port", str(port), "--registry", str(folder / "data")]
+    command += options
     with _running(command, port, folder / "log", dict(os.environ)):
         yield Server(f"http://127.0.0.1:{port}", storage=folder / "data")
 
