@@ -7,7 +7,7 @@ on the base one.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from transferkit.content.chunk import Chunk
@@ -44,6 +44,18 @@ class RangeFetcher(Fetcher, Protocol):
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> Body:
         """Open the bytes of ``chunk``; without ranges, all of the content (``offset`` 0, the blob's ``length``)."""
+
+
+@runtime_checkable
+class Pipeliner(Fetcher, Protocol):
+    """The extra power of a source that may be asked for several small contents at once. Thread-safe."""
+
+    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+        """Ask for contents, and yield them in their order, each whole, good until the next one, and not verified.
+
+        They are counted as they come. They may end early, which is no error: ``fetch`` is for the rest. Who closes the
+        generator early says that a content was not the right one. ``None``: nothing was asked.
+        """
 
 
 @runtime_checkable
@@ -154,6 +166,22 @@ class Ingester(Protocol):
 
     def ingest(self, descriptor: Descriptor, *, flow: Flow) -> Ingest | None:
         """Open content to be filled, once nobody else fills it; ``None``: it is here, verified. Raises StorageError."""
+
+
+@runtime_checkable
+class Storer(Ingester, Protocol):
+    """The extra power of a target that takes small contents as a whole. Thread-safe."""
+
+    def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
+        """Tell whether the content is here, verified."""
+
+    def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
+        """Check size and digest, and make the content visible.
+
+        Raises:
+            VerificationError: it is not the content; nothing of it stays.
+            StorageError: the disk refused.
+        """
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from transferkit.protocol.upload import PartRules, is_ollama
 from transferkit.remote import listing, manifests, upload_oci, upload_ollama
 from transferkit.remote.chunksums import list_chunksums
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.proof import WHOLE
 from transferkit.remote.source import BlobSource
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
@@ -49,6 +50,13 @@ class Repository(BlobSource):
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Pairs:
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         return list_chunksums(self._endpoint, self._url(descriptor), flow)
+
+    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+        """Ask for several blobs at once, as ``Pipeliner`` has it; only once the registry has answered one by one."""
+        endpoint, first = self._endpoint, descriptors[0].digest
+        request = endpoint.read(method="GET", url=endpoint.home(first), ok=WHOLE, subject=first.short, is_content=True)
+        paths, sizes = [endpoint.home(each.digest) for each in descriptors], [each.size for each in descriptors]
+        return self.client.pipeline(request, paths, sizes, flow)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""

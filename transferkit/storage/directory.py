@@ -209,8 +209,19 @@ class Directory:
         """Open a blob of any size, as ``Ingester`` has it: a temporary file for a small one, or the partial file."""
         if descriptor.size and descriptor.size >= self.resume_threshold:
             return self._ingest_large(descriptor, flow)
-        if self.exists(descriptor, flow=flow):
-            return None
+        return None if self.exists(descriptor, flow=flow) else self._begin(descriptor)
+
+    def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
+        """Make a small content that is all here visible, as ``Storer`` has it."""
+        ingest = self._begin(descriptor)
+        try:
+            ingest.write_at(0, content)
+            ingest.commit(flow)
+        except BaseException:
+            ingest.abort()
+            raise
+
+    def _begin(self, descriptor: Descriptor) -> SmallIngest:
         folder = self._folder or self._open_folder(None)
         name = f"{descriptor.digest.file_name}.{self._token}{next(self._numbers):08x}"  # a tenth of what a lock costs
         try:

@@ -70,12 +70,17 @@ class Attempts:
             flow.attempt = 0
             del first  # its traceback refers to this frame
 
-    def once(self, attempt: Callable[[WorkerFlow], None], flow: WorkerFlow) -> None:
+    @property
+    def level(self) -> int:
+        """How many attempts may run at once at the moment."""
+        return self._concurrency.level
+
+    def once(self, attempt: Callable[[WorkerFlow], T], flow: WorkerFlow) -> T:
         """Make one attempt at something whose failure is somebody else's to deal with."""
         flow.next_attempt()
         self._concurrency.enter(flow)
         try:
-            attempt(flow)
+            return attempt(flow)
         finally:
             flow.attempt = 0
             flow.next_attempt()  # a cut that was meant for this one

@@ -24,9 +24,11 @@ from transferkit.content.interfaces import (
     Keeping,
     Outcome,
     PartPusher,
+    Pipeliner,
     Pusher,
     RangeFetcher,
     Resuming,
+    Storer,
 )
 from transferkit.errors import (
     CancelledError,
@@ -38,6 +40,7 @@ from transferkit.errors import (
 )
 from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.bundles import SMALL, Bundles
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
 from transferkit.transfer.crew import Job
 from transferkit.transfer.flow import WorkerFlow
@@ -75,6 +78,9 @@ class Copy:
         wholes = [descriptor for descriptor in descriptors if descriptor.size <= threshold]
         larges = [self._large(descriptor) for descriptor in descriptors if descriptor.size > threshold]
         self.scheduler = Scheduler(wholes, larges)
+        self._bundles: Bundles | None = None
+        if isinstance(source, Pipeliner) and isinstance(target, Storer):
+            self._bundles = Bundles(source, target, scheduler=self.scheduler, attempts=attempts, outcomes=outcomes)
         self.speeds = Speeds()
         units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
         units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
@@ -94,7 +100,10 @@ class Copy:
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob | Job, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
-            self._copy_whole(unit, flow)
+            if self._bundles is not None and unit.size < SMALL:
+                self._copy_small(self._bundles, unit, flow)
+            else:
+                self._copy_whole(unit, flow)
         elif isinstance(unit, ChunkUnit):
             self._copy_chunk(unit, flow)
         elif isinstance(unit, Job):
@@ -116,6 +125,17 @@ class Copy:
         begun = self._begun.pop(descriptor.digest, 0)
         if begun:
             flow.counter.take_over(begun, begun)
+
+    # -- small blobs
+
+    def _copy_small(self, bundles: Bundles, first: Descriptor, flow: WorkerFlow) -> None:
+        """Copy a small blob, and others with it where the source has answered one by one before."""
+        bundle, was_asked = bundles.take(first), False
+        while bundle:
+            if len(bundle) > 1 and not was_asked:
+                was_asked = bundles.copy(bundle, flow)
+            if bundle:
+                self._copy_whole(bundle.popleft(), flow)
 
     # -- whole blobs
 

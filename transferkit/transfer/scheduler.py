@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any
@@ -70,6 +70,21 @@ class Scheduler:
             if unit is not None:
                 return unit
         return _pop(self._wholes)
+
+    @property
+    def waiting(self) -> int:
+        """How many whole ones nobody has taken."""
+        return len(self._wholes)
+
+    def more(self, most: int, fits: Callable[[Any], bool]) -> list[Any]:
+        """Return at most so many of the next whole ones, up to the first that does not fit."""
+        taken: list[Any] = []
+        while len(taken) < most and (unit := _pop(self._wholes)) is not None:
+            if not fits(unit):
+                self._wholes.appendleft(unit)
+                break
+            taken.append(unit)
+        return taken
 
     def offer(self, job: Job) -> None:
         """Hand out a job next."""

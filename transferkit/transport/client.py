@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from transferkit.content.flow import Flow
@@ -116,6 +116,16 @@ class Client:
         except TransferKitError as error:
             self.clean(error)
             raise
+
+    def pipeline(
+        self, request: Request, paths: Sequence[str], sizes: Sequence[int], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
+        """Ask for several paths of the registry at once, as ``request`` does for its own, and yield their contents.
+
+        They may end early, and that is no error: ``send`` is for the rest. ``None``: nothing was asked.
+        """
+        outgoing = self._addressed(request, flow)
+        return self._exchange.pipeline(outgoing, [self._prefix + path for path in paths], sizes, flow)
 
     def _answered(
         self, authorizer: Authorizer, scope: str, outgoing: Request, response: Response, flow: Flow

@@ -33,6 +33,10 @@ from transferkit.transport.sockets import (
     nobody,
 )
 
+# Answers that a server may owe us, for each one that it has sent: nginx ends a connection after its 1,000th answer, and
+# says so; of a server that does it after every third, one request at a time is what it wants.
+_OWED = 1 / 16
+_FEW = 64  # answers until that is judged
 _SOON = 1.0  # seconds; who ends a connection sooner after a response ends every one: tinyproxy, which does not say so
 
 
@@ -192,6 +196,24 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
     """The same over TLS."""
 
 
+class Pipelines:
+    """What is known of how a server deals with requests that come together. Thread-safe: a lost count harms nobody."""
+
+    __slots__ = ("answered", "are_taken", "owed")
+
+    def __init__(self) -> None:
+        self.are_taken = True
+        self.answered = 0
+        self.owed = 0
+
+    def ended(self, answered: int, owed: int, *, announced: bool) -> None:
+        """Take in how many of some requests were answered; ``announced``: the server said that it would end."""
+        self.answered += answered
+        self.owed += owed
+        if owed and (not announced or self.owed > max(_FEW, self.answered) * _OWED):
+            self.are_taken = False
+
+
 class WakeablePool(HTTPConnectionPool):
     """A pool whose connections can be woken, and whose idle ones are looked at before they are used again."""
 
@@ -199,6 +221,8 @@ class WakeablePool(HTTPConnectionPool):
     QueueCls: Any = IdleConnections
     addresses: Addresses
     """What is known of the addresses of its host, or of the proxy on the way to it."""
+    pipelines: Pipelines
+    """What is known of how the server deals with requests that come together."""
     ends_soon = False
     """Whether the server closes connections right after a response without announcing it, or sends more than its
     response there; then a request that may not be repeated gets a new connection."""
@@ -206,6 +230,7 @@ class WakeablePool(HTTPConnectionPool):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.addresses = Addresses()
+        self.pipelines = Pipelines()
 
     @property
     def is_private(self) -> bool:

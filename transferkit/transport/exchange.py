@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies_environment
@@ -30,6 +30,7 @@ from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.ordinary import send_by_session
+from transferkit.transport.pipeline import pipeline
 from transferkit.transport.request import Fields, Lane, Request
 from transferkit.transport.response import Response
 from transferkit.transport.secrets import parts_of_header, parts_of_proxy
@@ -109,6 +110,13 @@ class Exchange:
             for proxy in lane.settings["proxies"].values():
                 yield from parts_of_proxy(str(proxy))
 
+    def pipeline(
+        self, request: Request, targets: Sequence[str], sizes: Sequence[int], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
+        """Ask for several targets at once, each of its size, as ``transport.pipeline`` does; ``None``: not possible."""
+        request, lane, adapter = self._travelling(request, flow)
+        return None if adapter is None else pipeline(request, targets, sizes, lane, flow)
+
     def send(self, request: Request, flow: Flow) -> Response:
         """Send one request and return the response once its head is there.
 
@@ -116,6 +124,13 @@ class Exchange:
             TransportError, ProtocolError: no response came, or none that HTTP knows.
         """
         flow.check()
+        request, lane, adapter = self._travelling(request, flow)
+        if adapter is not None:
+            return adapter.exchange(request, lane, flow)
+        return send_by_session(self._session, request, lane, flow)
+
+    def _travelling(self, request: Request, flow: Flow) -> tuple[Request, Lane, PooledAdapter | None]:
+        """Return a request with what the session says, its lane, and the adapter where that is the fast one."""
         origin, trusted, public_only, lane = self._last
         if (
             lane is None
@@ -127,9 +142,8 @@ class Exchange:
         if lane.headers:
             request = request._replace(headers=_merge(lane.headers, request.headers))
         adapter = lane.adapter
-        if adapter is not None and lane.is_plain and self._is_untouched(adapter):
-            return adapter.exchange(request, lane, flow)
-        return send_by_session(self._session, request, lane, flow)
+        is_fast = adapter is not None and lane.is_plain and self._is_untouched(adapter)
+        return request, lane, adapter if is_fast else None
 
     def _lane(self, request: Request, flow: Flow) -> Lane:
         assert request.origin is not None

@@ -1,0 +1,83 @@
+"""Small blobs that are asked for together: several requests on their way, one answer after the other.
+
+A worker takes as many from the scheduler as leave enough for the others. What of a bundle does not come as it should
+goes the ordinary way, blob by blob, with its retries: so no blob is asked for in bundles twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+
+from transferkit.content.descriptor import Descriptor
+from transferkit.content.interfaces import Outcome, Pipeliner, Storer
+from transferkit.errors import CancelledError, TransferKitError
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.scheduler import Scheduler
+
+SMALL = 64 * 1024  # bytes; what is larger is under way for longer than it is asked for
+DEPTH = 8  # requests at once: with 16 it was no faster, and more has to be asked for again where one is refused
+
+
+class Bundles:
+    """Copies small blobs from a source that takes several requests to a target of whole contents. Thread-safe."""
+
+    def __init__(
+        self, source: Pipeliner, target: Storer, *, scheduler: Scheduler, attempts: Attempts, outcomes: Outcomes
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._scheduler = scheduler
+        self._attempts = attempts
+        self._outcomes = outcomes
+
+    def take(self, first: Descriptor) -> deque[Descriptor]:
+        """Return a small blob and those that go with it."""
+        fair = self._scheduler.waiting // (2 * max(1, self._attempts.level))
+        return deque((first, *self._scheduler.more(min(DEPTH - 1, fair), lambda blob: blob.size < SMALL)))
+
+    def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
+        """Ask for all of a bundle, and take out of it what has come; ``False``: nothing was asked."""
+        for descriptor in tuple(bundle):
+            if self._target.exists(descriptor, flow=flow):
+                bundle.remove(descriptor)
+                flow.counter.next_unit()
+                flow.counter.set_position(descriptor.size)
+                self._outcomes.started(descriptor)
+                self._outcomes.ended(descriptor, Outcome.PRESENT)
+        if len(bundle) < 2:
+            return False
+        try:
+            return self._attempts.once(lambda flow: self._take_in(bundle, flow), flow)
+        except CancelledError:
+            raise
+        except TransferKitError as error:
+            self._outcomes.again(bundle[0], error, 0)
+            return True
+
+    def _take_in(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
+        contents = self._source.pipeline(tuple(bundle), flow=flow)
+        if contents is None:
+            return False
+        counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
+        counter.next_unit()
+        flow.unit = bundle[0]
+        watch.spared = False
+        watch.start()
+        try:
+            with closing(contents):
+                for content in contents:
+                    watch.paused = True
+                    self._target.store(bundle[0], content, flow=flow)
+                    watch.paused = False
+                    descriptor = bundle.popleft()
+                    outcomes.started(descriptor)
+                    outcomes.ended(descriptor, Outcome.MOVED)
+                    counter.next_unit()
+                    flow.unit = bundle[0] if bundle else None
+        finally:
+            counter.set_position(0)  # of one that has come in part
+            watch.stop()
+        return True

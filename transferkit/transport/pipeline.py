@@ -1,0 +1,161 @@
+"""Several requests written together on one connection, and their answers one after the other (RFC 9112, section 9.3.2).
+
+Only for what may be asked for again: small contents, by ``GET``, on a connection that has answered before. Whatever is
+not the plain answer that was expected ends it without an error: the caller asks for the rest in the ordinary way, which
+knows redirects, challenges, refusals and retries. What an answer is worth, the digest tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from transferkit.content.flow import Flow
+from transferkit.errors import ProtocolError, ReadError
+from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
+from transferkit.transport.connections import WakeableConnection, WakeablePool
+from transferkit.transport.http11 import head_of, visible
+from transferkit.transport.request import Lane, Request
+
+_HEAD = 1024  # bytes that are looked through first for the end of a head; most have under 500
+
+
+def pipeline(
+    request: Request, targets: Sequence[str], sizes: Sequence[int], lane: Lane, flow: Flow
+) -> Generator[memoryview, None, None] | None:
+    """Ask for ``targets``, as ``request`` does for its own, and yield their contents: each of its size, in the worker's
+    buffer, good until the next one.
+
+    ``None``: nothing was asked, as there is no connection that has answered before, or the server wants one request at
+    a time. The contents may end early, which is no error.
+    """
+    pool = lane.pool
+    if pool is None or not pool.pipelines.are_taken or flow.fresh:
+        return None
+    connection = pool.idle()
+    if connection is None:
+        return None
+    return _converse(connection, pool, _heads(request, targets, lane), sizes, request, lane, flow)
+
+
+def _heads(request: Request, targets: Sequence[str], lane: Lane) -> bytes:
+    """Return the heads of all requests, which differ in their targets alone."""
+    template = head_of(request._replace(target=""), lane)
+    before, after = template.split(b" HTTP/1.1\r\n", 1)
+    after = b" HTTP/1.1\r\n" + after
+    return b"".join([before + visible(target).encode("ascii") + after for target in targets])
+
+
+def _converse(
+    connection: WakeableConnection,
+    pool: WakeablePool,
+    heads: bytes,
+    sizes: Sequence[int],
+    request: Request,
+    lane: Lane,
+    flow: Flow,
+) -> Generator[memoryview, None, None]:
+    answers, knowledge = _Answers(connection, flow), pool.pipelines
+    answered, keeps, is_right = 0, True, True
+    try:
+        flow.attach(connection.abort)
+        if lane.public_only:
+            connection.check_public()
+        connection.bound(request.timeout)
+        connection.sock.sendall(heads)
+        for size in sizes:
+            head = answers.head()
+            if not _is_plain(head, size):
+                is_right = False
+                break
+            content = answers.content(size)
+            answered, keeps, is_right = answered + 1, head.keeps_alive, False
+            yield content
+            is_right = True  # else who asked has had enough: it is another content
+            if not keeps:
+                break
+    except (OSError, ReadError):
+        flow.check()
+        # Of a server that has closed it while it was idle, nothing is known.
+        is_right = not answers.has_begun
+    except ProtocolError:
+        is_right = False
+    except GeneratorExit:
+        knowledge.are_taken = False
+        raise
+    finally:
+        flow.detach(connection.abort)
+        if is_right and keeps and answered == len(sizes) and answers.are_read:
+            pool.give_back(connection)
+        else:
+            connection.close()
+    if answers.has_begun:
+        knowledge.ended(answered, len(sizes) - answered, announced=is_right and not keeps)
+
+
+def _is_plain(head: Head, size: int) -> bool:
+    """Tell whether an answer is a content of so many bytes, as it stands."""
+    return head.status == 200 and not head.chunked and head.length == size and "content-encoding" not in head.fields
+
+
+class _Answers:
+    """The answers on one connection, in the worker's buffer."""
+
+    def __init__(self, connection: WakeableConnection, flow: Flow) -> None:
+        self.has_begun = False
+        self._connection = connection
+        self._flow = flow
+        self._buffer = flow.buffer
+        self._at = self._end = 0
+
+    @property
+    def are_read(self) -> bool:
+        """Whether nothing came that was not asked for."""
+        return self._at == self._end
+
+    def head(self) -> Head:
+        """Return the next head. ProtocolError: it is none; ReadError, OSError: it did not come."""
+        looked = 0
+        while True:
+            data = self._buffer[self._at : min(self._end, self._at + max(_HEAD, looked))].tobytes()
+            end = data.find(END)
+            if end >= 0:
+                self._at += end + len(END)
+                return read_head(data[: end + len(END)])
+            if len(data) >= MAX_HEAD:
+                raise ProtocolError("the head of an answer is too long")
+            looked = 2 * len(data)
+            if self._at + len(data) == self._end:
+                self._receive()
+
+    def content(self, size: int) -> memoryview:
+        """Return the next ``size`` bytes once they are here, and count them as they come."""
+        flow, have = self._flow, min(self._end - self._at, size)
+        flow.moved(have)
+        if self._at + size > len(self._buffer):
+            self._make_room()
+        while have < size:
+            count = min(self._receive(), size - have)
+            flow.moved(count)
+            have += count
+        content = self._buffer[self._at : self._at + size]
+        self._at += size
+        return content
+
+    def _receive(self) -> int:
+        if self._at == self._end:
+            self._at = self._end = 0
+        elif self._end == len(self._buffer):
+            self._make_room()
+        count: int = self._connection.sock.recv_into(self._buffer[self._end :])
+        # Before anything is counted or written: a woken read looks like a clean end.
+        self._flow.check()
+        if not count:
+            raise ReadError("the connection ended")
+        self.has_begun = True
+        self._end += count
+        return count
+
+    def _make_room(self) -> None:
+        left = self._end - self._at
+        self._buffer[:left] = self._buffer[self._at : self._end]
+        self._at, self._end = 0, left
