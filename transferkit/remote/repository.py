@@ -56,7 +56,7 @@ class Repository(BlobSource):
         endpoint, first = self._endpoint, descriptors[0].digest
         request = endpoint.read(method="GET", url=endpoint.home(first), ok=WHOLE, subject=first.short, is_content=True)
         paths, sizes = [endpoint.home(each.digest) for each in descriptors], [each.size for each in descriptors]
-        return self.client.pipeline(request, paths, sizes, flow)
+        return self.client.pipeline(request, paths, sizes, lambda number: descriptors[number].digest.short, flow)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""

@@ -47,40 +47,55 @@ class Attempts:
         descriptor: Descriptor | None = None,
         *,
         start: int = 0,
+        failed: TransferKitError | None = None,
     ) -> T:
         """Run ``attempt(unit, flow)`` until it succeeds or is given up. Raises as ``Retry.call`` does.
 
         A failure at the host's limit does not use up the attempts or the patience of a unit where others have got
         further since its last failure. Content with a wrong digest is fetched once more; twice the same is the source's
-        own. ``descriptor`` is the blob that the unit, from byte ``start`` on, is of.
+        own. ``descriptor`` is the blob that the unit, from byte ``start`` on, is of. ``failed`` is why ``first``, of
+        which the unit is a part, did; this goes on after that.
         """
-        flow.watch.spared = False
-        flow.next_attempt()
-        self._concurrency.enter(flow)
-        try:
-            flow.check()
-            result = attempt(unit, flow)
-            flow.attempt = 0
-            return result
-        except TransferKitError as error:
-            first = error
+        if failed is not None:
+            first = failed
+        else:
+            flow.watch.spared = False
+            flow.next_attempt()
+            self._concurrency.enter(flow)
+            try:
+                flow.check()
+                result = attempt(unit, flow)
+                flow.attempt = 0
+                return result
+            except TransferKitError as error:
+                first = error
         try:
             return self._go_on(first, lambda: attempt(unit, flow), flow, descriptor, start)
         finally:
             flow.attempt = 0
-            del first  # its traceback refers to this frame
+            del first, failed  # its traceback refers to this frame
 
     @property
     def level(self) -> int:
         """How many attempts may run at once at the moment."""
         return self._concurrency.level
 
-    def once(self, attempt: Callable[[WorkerFlow], T], flow: WorkerFlow) -> T:
+    def first(self, attempt: Callable[[WorkerFlow], T], flow: WorkerFlow) -> T:
+        """Make a first attempt at several units together; where it fails, ``run`` goes on with one of them."""
+        flow.watch.spared = False
+        flow.next_attempt()
+        self._concurrency.enter(flow)
+        flow.check()
+        result = attempt(flow)
+        flow.attempt = 0
+        return result
+
+    def once(self, attempt: Callable[[WorkerFlow], None], flow: WorkerFlow) -> None:
         """Make one attempt at something whose failure is somebody else's to deal with."""
         flow.next_attempt()
         self._concurrency.enter(flow)
         try:
-            return attempt(flow)
+            attempt(flow)
         finally:
             flow.attempt = 0
             flow.next_attempt()  # a cut that was meant for this one

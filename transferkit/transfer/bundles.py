@@ -11,7 +11,6 @@ from contextlib import closing
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome, Pipeliner, Storer
-from transferkit.errors import CancelledError, TransferKitError
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
@@ -33,13 +32,17 @@ class Bundles:
         self._attempts = attempts
         self._outcomes = outcomes
 
-    def take(self, first: Descriptor) -> deque[Descriptor]:
-        """Return a small blob and those that go with it."""
+    def take(self, first: Descriptor) -> deque[Descriptor] | None:
+        """Return a small blob and those that go with it; ``None``: there are none."""
         fair = self._scheduler.waiting // (2 * max(1, self._attempts.level))
-        return deque((first, *self._scheduler.more(min(DEPTH - 1, fair), lambda blob: blob.size < SMALL)))
+        more = self._scheduler.more(min(DEPTH - 1, fair), lambda blob: blob.size < SMALL)
+        return deque((first, *more)) if more else None
 
     def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
-        """Ask for all of a bundle, and take out of it what has come; ``False``: nothing was asked."""
+        """Ask for all of a bundle, and take out of it what has come; ``False``: nothing was asked.
+
+        TransferKitError: that was the first attempt at what is the first of the bundle now.
+        """
         for descriptor in tuple(bundle):
             if self._target.exists(descriptor, flow=flow):
                 bundle.remove(descriptor)
@@ -47,15 +50,7 @@ class Bundles:
                 flow.counter.set_position(descriptor.size)
                 self._outcomes.started(descriptor)
                 self._outcomes.ended(descriptor, Outcome.PRESENT)
-        if len(bundle) < 2:
-            return False
-        try:
-            return self._attempts.once(lambda flow: self._take_in(bundle, flow), flow)
-        except CancelledError:
-            raise
-        except TransferKitError as error:
-            self._outcomes.again(bundle[0], error, 0)
-            return True
+        return len(bundle) > 1 and self._attempts.first(lambda flow: self._take_in(bundle, flow), flow)
 
     def _take_in(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
         contents = self._source.pipeline(tuple(bundle), flow=flow)
@@ -64,7 +59,6 @@ class Bundles:
         counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
         counter.next_unit()
         flow.unit = bundle[0]
-        watch.spared = False
         watch.start()
         try:
             with closing(contents):

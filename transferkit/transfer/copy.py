@@ -8,6 +8,7 @@ ends the copy at once.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -100,10 +101,12 @@ class Copy:
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob | Job, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
-            if self._bundles is not None and unit.size < SMALL:
-                self._copy_small(self._bundles, unit, flow)
-            else:
+            bundles = self._bundles if unit.size < SMALL else None
+            bundle = None if bundles is None else bundles.take(unit)
+            if bundles is None or bundle is None:
                 self._copy_whole(unit, flow)
+            else:
+                self._copy_small(bundles, bundle, flow)
         elif isinstance(unit, ChunkUnit):
             self._copy_chunk(unit, flow)
         elif isinstance(unit, Job):
@@ -128,24 +131,31 @@ class Copy:
 
     # -- small blobs
 
-    def _copy_small(self, bundles: Bundles, first: Descriptor, flow: WorkerFlow) -> None:
-        """Copy a small blob, and others with it where the source has answered one by one before."""
-        bundle, was_asked = bundles.take(first), False
+    def _copy_small(self, bundles: Bundles, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
+        """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
+        was_asked, failed = False, None
         while bundle:
             if len(bundle) > 1 and not was_asked:
-                was_asked = bundles.copy(bundle, flow)
+                try:
+                    was_asked = bundles.copy(bundle, flow)
+                except TransferKitError as error:
+                    was_asked, failed = True, error
             if bundle:
-                self._copy_whole(bundle.popleft(), flow)
+                flow.unit = bundle.popleft()
+                flow.counter.next_unit()
+                self._copy_whole(flow.unit, flow, failed)
+                failed = None
 
     # -- whole blobs
 
-    def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow) -> None:
+    def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow, failed: TransferKitError | None = None) -> None:
+        """Copy a blob as one stream; ``failed`` is why a first attempt did."""
         self._outcomes.started(descriptor)
         if self._begun:
             self._count_begun(descriptor, flow)
         began = time.monotonic() if descriptor.size >= SMALLEST else 0.0
         try:
-            outcome = self._attempts.run(self._attempt, descriptor, flow, descriptor)
+            outcome = self._attempts.run(self._attempt, descriptor, flow, descriptor, failed=failed)
         except TransferKitError as error:
             if not isinstance(error, CancelledError):
                 flow.counter.set_position(0)

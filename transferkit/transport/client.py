@@ -118,14 +118,27 @@ class Client:
             raise
 
     def pipeline(
-        self, request: Request, paths: Sequence[str], sizes: Sequence[int], flow: Flow
+        self,
+        request: Request,
+        paths: Sequence[str],
+        sizes: Sequence[int],
+        subject: Callable[[int], str],
+        flow: Flow,
     ) -> Generator[memoryview, None, None] | None:
         """Ask for several paths of the registry at once, as ``request`` does for its own, and yield their contents.
 
-        They may end early, and that is no error: ``send`` is for the rest. ``None``: nothing was asked.
+        They may end early, and that is no error: ``send`` is for the rest. ``None``: nothing was asked. ``subject``
+        says what the path of a number is to be called, where the registry refuses it for now: RegistryError.
         """
+
+        def refused(response: Response, number: int) -> TransferKitError:
+            one = outgoing._replace(url=self.base_url + paths[number], subject=subject(number))
+            error = self._refusal(one, response, response.rest(diagnostics.MAX_ERROR_BODY))
+            self.clean(error)
+            return error
+
         outgoing = self._addressed(request, flow)
-        return self._exchange.pipeline(outgoing, [self._prefix + path for path in paths], sizes, flow)
+        return self._exchange.pipeline(outgoing, [self._prefix + path for path in paths], sizes, refused, flow)
 
     def _answered(
         self, authorizer: Authorizer, scope: str, outgoing: Request, response: Response, flow: Flow

@@ -199,12 +199,18 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
 class Pipelines:
     """What is known of how a server deals with requests that come together. Thread-safe: a lost count harms nobody."""
 
-    __slots__ = ("answered", "are_taken", "owed")
+    __slots__ = ("answered", "are_taken", "has_answered", "owed")
 
     def __init__(self) -> None:
+        self.has_answered = False
+        """Whether a single request was answered as it should be, over a connection that stays."""
         self.are_taken = True
         self.answered = 0
         self.owed = 0
+
+    @property
+    def may_begin(self) -> bool:
+        return self.has_answered and self.are_taken
 
     def ended(self, answered: int, owed: int, *, announced: bool) -> None:
         """Take in how many of some requests were answered; ``announced``: the server said that it would end."""

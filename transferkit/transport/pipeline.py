@@ -7,34 +7,44 @@ knows redirects, challenges, refusals and retries. What an answer is worth, the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from transferkit.content.flow import Flow
-from transferkit.errors import ProtocolError, ReadError
+from transferkit.errors import ProtocolError, ReadError, TransferKitError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection, WakeablePool
 from transferkit.transport.http11 import head_of, visible
 from transferkit.transport.request import Lane, Request
+from transferkit.transport.response import ChunkedResponse, Response, StreamResponse
 
+Refused = Callable[[Response, int], TransferKitError]
+
+_HEARD = frozenset({429})  # and what is a failure of the server's
 _HEAD = 1024  # bytes that are looked through first for the end of a head; most have under 500
 
 
 def pipeline(
-    request: Request, targets: Sequence[str], sizes: Sequence[int], lane: Lane, flow: Flow
+    request: Request,
+    targets: Sequence[str],
+    sizes: Sequence[int],
+    refused: Refused,
+    lane: Lane,
+    flow: Flow,
 ) -> Generator[memoryview, None, None] | None:
     """Ask for ``targets``, as ``request`` does for its own, and yield their contents: each of its size, in the worker's
     buffer, good until the next one.
 
     ``None``: nothing was asked, as there is no connection that has answered before, or the server wants one request at
-    a time. The contents may end early, which is no error.
+    a time. The contents may end early, which is no error; but a server that has had enough, or fails, is heard:
+    ``refused`` makes the error of its answer to the target of a number.
     """
     pool = lane.pool
-    if pool is None or not pool.pipelines.are_taken or flow.fresh:
+    if pool is None or not pool.pipelines.may_begin or flow.fresh:
         return None
     connection = pool.idle()
     if connection is None:
         return None
-    return _converse(connection, pool, _heads(request, targets, lane), sizes, request, lane, flow)
+    return _converse(connection, pool, _heads(request, targets, lane), sizes, refused, request, lane, flow)
 
 
 def _heads(request: Request, targets: Sequence[str], lane: Lane) -> bytes:
@@ -50,6 +60,7 @@ def _converse(
     pool: WakeablePool,
     heads: bytes,
     sizes: Sequence[int],
+    refused: Refused,
     request: Request,
     lane: Lane,
     flow: Flow,
@@ -66,6 +77,10 @@ def _converse(
             head = answers.head()
             if not _is_plain(head, size):
                 is_right = False
+                if head.status in _HEARD or head.status >= 500:
+                    kind = ChunkedResponse if head.chunked else StreamResponse
+                    rest = answers.rest()
+                    raise refused(kind(connection, head, head.length, rest, request, lane, flow, False), answered)
                 break
             content = answers.content(size)
             answered, keeps, is_right = answered + 1, head.keeps_alive, False
@@ -79,17 +94,14 @@ def _converse(
         is_right = not answers.has_begun
     except ProtocolError:
         is_right = False
-    except GeneratorExit:
-        knowledge.are_taken = False
-        raise
     finally:
         flow.detach(connection.abort)
         if is_right and keeps and answered == len(sizes) and answers.are_read:
             pool.give_back(connection)
         else:
             connection.close()
-    if answers.has_begun:
-        knowledge.ended(answered, len(sizes) - answered, announced=is_right and not keeps)
+        if answers.has_begun:
+            knowledge.ended(answered, len(sizes) - answered, announced=is_right and not keeps)
 
 
 def _is_plain(head: Head, size: int) -> bool:
@@ -140,6 +152,11 @@ class _Answers:
         content = self._buffer[self._at : self._at + size]
         self._at += size
         return content
+
+    def rest(self) -> bytes:
+        """Return what has come and was not read."""
+        rest, self._at = self._buffer[self._at : self._end].tobytes(), self._end
+        return rest
 
     def _receive(self) -> int:
         if self._at == self._end:

@@ -204,6 +204,8 @@ class StreamResponse(Response):
             self._flow.detach(connection.abort)
             pool = self._lane.pool
             if self._keeps and not self._rest and pool is not None:
+                if self.status == 200 and self.length is not None:
+                    pool.pipelines.has_answered = True
                 pool.give_back(connection)
             else:
                 connection.close()

@@ -1,0 +1,203 @@
+"""Requests that are written together: what is yielded, what becomes of the connection, what is learnt of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.transport.rig import ask, client_of, pool_of, send
+from transferkit.errors import CancelledError, RateLimitedError, ServerError, StalledError
+from transferkit.testing import answer, scripted_server
+from transferkit.testing.scripted import RawRequest, Step
+from transferkit.testing.wire import Close, Pause
+from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport.client import Client
+from transferkit.transport.connections import Pipelines
+from transferkit.transport.request import Request
+
+BODIES = [b"", b"a", b"bb" * 500, b"c" * 40_000, b"d" * 65_535]
+SIZES = [len(body) for body in BODIES]
+CLOSE = {"Connection": "close"}
+
+
+def asked(client: Client, sizes: list[int] = SIZES, flow: WorkerFlow | None = None) -> list[bytes] | None:
+    """Return the contents of ``/0``, ``/1`` and so on, as far as they came; ``None``: nothing was asked."""
+    request = Request(method="GET", url="/0", ok=(200,))
+    paths = [f"/{number}" for number in range(len(sizes))]
+    contents = client.pipeline(request, paths, sizes, "the {}th".format, flow or WorkerFlow())
+    return None if contents is None else [content.tobytes() for content in contents]
+
+
+def saying(change: Callable[[int, RawRequest], Step | None]) -> Callable[[RawRequest], Step]:
+    """Return a script that answers ``/number`` with its body, but for what ``change`` says."""
+
+    def say(request: RawRequest) -> Step:
+        if request.target == "/x":
+            return answer(200, b"hello")
+        number = int(request.target[1:])
+        return change(number, request) or answer(200, BODIES[number])
+
+    return say
+
+
+def test_contents_come_whole_and_in_order_on_a_connection_that_stays() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        flow = WorkerFlow()
+        assert BODIES == asked(client, flow=flow)
+        assert BODIES == asked(client, flow=flow)
+        assert {0} == {each.connection for each in server.requests}
+        assert ["/x", *(2 * ["/0", "/1", "/2", "/3", "/4"])] == [each.target for each in server.requests]
+        assert 2 * sum(SIZES) == flow.counter.progress
+
+
+def test_more_than_the_buffer_holds_comes_through_it() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES == asked(client, flow=WorkerFlow(buffer=70_000))
+
+
+def test_nothing_is_asked_of_a_server_that_has_not_answered() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        assert asked(client) is None
+        assert [] == server.requests
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        answer(200, b"hello", CLOSE),
+        answer(404, b"no"),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        [b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", Close()],
+    ],
+)
+def test_nor_of_one_whose_answer_was_not_plain(first: Step) -> None:
+    with scripted_server([first]) as server, client_of(server) as client:
+        ask(client)
+        assert asked(client) is None
+
+
+ODD: dict[str, Step] = {
+    "another length": answer(200, b"bbb"),
+    "no length": [b"HTTP/1.1 200 OK\r\n\r\n" + BODIES[2], Close()],
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an encoding": answer(200, BODIES[2], {"Content-Encoding": "gzip"}),
+    "a part": answer(206, BODIES[2]),
+    "a redirect": answer(307, headers={"Location": "/there"}),
+    "a challenge": answer(401, headers={"WWW-Authenticate": "Basic"}),
+    "nothing there": answer(404),
+    "an interim answer": b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer(200, BODIES[2]),
+    "no HTTP": [b"hello\r\n\r\n", Close()],
+    "an endless head": [b"HTTP/1.1 200 OK\r\n" + 7000 * b"X-Field: text\r\n", Close()],
+    "a body that is cut": [answer(200, BODIES[2])[:-1], Close()],
+    "a head that is cut": [answer(200, BODIES[2])[:20], Close()],
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_an_answer_that_is_not_plain_ends_it_and_it_is_not_tried_again(odd: Step) -> None:
+    script = saying(lambda number, _: odd if number == 2 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES[:2] == asked(client)
+        assert not pool_of(client).pipelines.are_taken
+        assert 0 == len(pool_of(client).pool or ())
+        assert asked(client) is None
+        assert (200, b"hello") == ask(client)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, ServerError)])
+def test_a_server_that_has_enough_is_heard(status: int, kind: type) -> None:
+    refusal = answer(status, b"not now", {"Retry-After": "7"})
+    with scripted_server(saying(lambda number, _: refusal if number == 2 else None)) as server:
+        with client_of(server) as client:
+            ask(client)
+            with pytest.raises(kind, match="the 2th") as caught:
+                asked(client)
+            assert (f"{server.url}/2", 7.0) == (caught.value.url, caught.value.retry_after)
+            assert not pool_of(client).pipelines.are_taken
+
+
+def test_bytes_behind_the_last_answer_end_the_connection() -> None:
+    script = saying(lambda number, _: answer(200, BODIES[4]) + b"more" if number == 4 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES == asked(client)
+        assert 0 == len(pool_of(client).pool or ())
+
+
+def test_who_has_enough_says_that_a_content_was_another_one() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        request = Request(method="GET", url="/0", ok=(200,))
+        contents = client.pipeline(request, ["/0", "/1"], SIZES[:2], str, WorkerFlow())
+        assert contents is not None
+        next(contents)
+        contents.close()
+        assert not pool_of(client).pipelines.are_taken
+        assert 0 == len(pool_of(client).pool or ())
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_says_nothing_of_the_server() -> None:
+    closed = [[answer(200, b"hello"), Close()], answer(200, b"hello")]
+    with scripted_server(lambda request: closed[request.connection]) as server, client_of(server) as client:
+        ask(client)
+        assert asked(client) in ([], None)
+        assert pool_of(client).pipelines.are_taken
+
+
+def test_a_last_answer_that_is_announced_is_taken() -> None:
+    script = saying(lambda number, _: [answer(200, BODIES[2], CLOSE), Close()] if number == 2 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES[:3] == asked(client)
+        assert 0 == len(pool_of(client).pool or ())
+        assert pool_of(client).pipelines.are_taken
+
+
+def test_a_server_that_ends_connections_now_and_then_is_asked_on_and_one_that_always_does_is_not() -> None:
+    seldom, often = Pipelines(), Pipelines()
+    for _ in range(10):
+        seldom.ended(996, 4, announced=True)
+        often.ended(3, 5, announced=True)
+    assert (True, False) == (seldom.are_taken, often.are_taken)
+    seldom.ended(996, 1, announced=False)
+    assert not seldom.are_taken
+
+
+def test_a_cut_wakes_it_and_says_nothing_of_the_server() -> None:
+    flow = WorkerFlow()
+
+    def cut(number: int, _: RawRequest) -> Step | None:
+        if number == 2:
+            flow.cut(CancelledError("enough"), final=True)
+            return Pause(30)
+        return None
+
+    with scripted_server(saying(cut)) as server, client_of(server) as client:
+        ask(client)
+        with pytest.raises(CancelledError):
+            asked(client, flow=flow)
+        assert pool_of(client).pipelines.are_taken
+        assert 0 == len(pool_of(client).pool or ())
+
+
+def test_after_a_stall_a_new_connection_is_asked_in_the_ordinary_way() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        flow = WorkerFlow()
+        flow.cut(StalledError("silent"), final=False)
+        flow.next_attempt()
+        assert asked(client, flow=flow) is None
+
+
+def test_targets_go_out_as_those_of_single_requests_do() -> None:
+    with scripted_server(lambda request: answer(200, request.target.encode())) as server, client_of(server) as client:
+        with send(client, "GET", "/x", ok=(200,), flow=WorkerFlow()) as found:
+            found.peek(10)
+        paths = ["/" + 3000 * "a", "/\u00fc b"]
+        contents = client.pipeline(Request(method="GET", url=paths[0], ok=(200,)), paths, [3001, 11], str, WorkerFlow())
+        assert contents is not None
+        assert [paths[0].encode(), b"/%C3%BC%20b"] == [content.tobytes() for content in contents]
