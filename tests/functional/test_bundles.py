@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import transferkit as tk
 from transferkit.testing import running_registry
@@ -277,20 +278,15 @@ def test_requests_go_out_together_once_the_server_has_answered_one(small: Any, t
     assert sum(server.together) == BLOBS
 
 
-@pytest.fixture
-def hooked() -> Iterator[Any]:
-    import requests
-
-    with requests.Session() as session:
-        session.hooks["response"].append(lambda response, **_: None)
-        yield session
-
-
-def test_a_session_with_hooks_sees_each_request_by_itself(small: Any, tmp_path: Path, hooked: Any) -> None:
+def test_a_session_with_hooks_sees_each_request_by_itself(small: Any, tmp_path: Path) -> None:
     folder, blobs = small
-    with Counting(Blobs(folder, blobs)) as server:
-        download(server.url, blobs, tmp_path / "to", session=hooked)
+    seen: list[str] = []
+    with requests.Session() as session, Counting(Blobs(folder, blobs)) as server:
+        session.mount("http://", tk.PooledAdapter())
+        session.hooks["response"].append(lambda response, **_: seen.append(response.url))
+        download(server.url, blobs, tmp_path / "to", session=session)
     assert set(server.together) == {1}
+    assert len(seen) == BLOBS
 
 
 def test_what_is_there_is_not_asked_for(small: Any, tmp_path: Path) -> None:

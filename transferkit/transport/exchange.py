@@ -1,7 +1,7 @@
 """Which lane a request takes: the adapter's fast one, or ``requests.Session.send``, with the same results.
 
 The fast lane is taken where the session has a ``PooledAdapter`` for the URL and nobody stands between: the session's
-``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, and what the session says about
+``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, it has no hooks, and what the session says about
 credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``: mocks, tracers, subclasses, and
 adapters that are not ours; ``ordinary`` has that lane. Knows no redirects and no tokens.
 """
@@ -164,7 +164,9 @@ class Exchange:
             if not _are_theirs(*found):
                 return False
             self._untouched = found
-        return not ("send" in session.__dict__ or "get_adapter" in session.__dict__ or "send" in adapter.__dict__)
+        attributes = session.__dict__
+        is_hooked = "send" in attributes or "get_adapter" in attributes or "send" in adapter.__dict__
+        return not (is_hooked or any(session.hooks.values()))
 
     def _find_lane(self, origin: Origin, trusted: bool, public_only: bool, flow: Flow) -> Lane:
         session, url = self._session, f"{origin}/"
