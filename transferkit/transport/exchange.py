@@ -1,7 +1,7 @@
 """Which lane a request takes: the adapter's fast one, or ``requests.Session.send``, with the same results.
 
 The fast lane is taken where the session has a ``PooledAdapter`` for the URL and nobody stands between: the session's
-``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, it has no hooks, and what the session says about
+``send`` and ``get_adapter`` and the adapter's ``send`` are the libraries' own, it has no hooks, and what it says about
 credentials is a pair of texts at most. Everything else gets a ``PreparedRequest``: mocks, tracers, subclasses, and
 adapters that are not ours; ``ordinary`` has that lane. Knows no redirects and no tokens.
 """

@@ -41,7 +41,8 @@ def send_by_session(session: requests.Session, request: Request, lane: Lane, flo
             cookies=session.cookies if lane.carries and len(session.cookies) else None,
         ).prepare()
         prepared.url = visible(request.url)  # byte for byte as given: requests would re-quote a signed URL
-        prepared.register_hook("response", _hide_location)
+        for hook in (*session.hooks.get("response", ()), _hide_location):
+            prepared.register_hook("response", hook)
     if lane.adapter is not None:
         # The adapter looks for it: a pool that sends this request alone, by the fast lane.
         prepared.pool = types.SimpleNamespace(urlopen=partial(_exchange, lane.adapter, request, lane, flow))
