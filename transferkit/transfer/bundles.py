@@ -7,10 +7,12 @@ goes the ordinary way, blob by blob, with its retries: so no blob is asked for i
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Outcome, Pipeliner, Storer
+from transferkit.errors import TransferKitError
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
@@ -24,13 +26,21 @@ class Bundles:
     """Copies small blobs from a source that takes several requests to a target of whole contents. Thread-safe."""
 
     def __init__(
-        self, source: Pipeliner, target: Storer, *, scheduler: Scheduler, attempts: Attempts, outcomes: Outcomes
+        self,
+        source: Pipeliner,
+        target: Storer,
+        scheduler: Scheduler,
+        attempts: Attempts,
+        outcomes: Outcomes,
+        *,
+        one: Callable[[Descriptor, WorkerFlow, TransferKitError | None], None],
     ) -> None:
         self._source = source
         self._target = target
         self._scheduler = scheduler
         self._attempts = attempts
         self._outcomes = outcomes
+        self._one = one  # copies a blob in the ordinary way, of which a first attempt may have failed
 
     def take(self, first: Descriptor) -> deque[Descriptor] | None:
         """Return a small blob and those that go with it; ``None``: there are none."""
@@ -38,7 +48,22 @@ class Bundles:
         more = self._scheduler.more(min(DEPTH - 1, fair), lambda blob: blob.size < SMALL)
         return deque((first, *more)) if more else None
 
-    def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
+    def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
+        """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
+        was_asked, failed = False, None
+        while bundle:
+            if len(bundle) > 1 and not was_asked:
+                try:
+                    was_asked = self._ask(bundle, flow)
+                except TransferKitError as error:
+                    was_asked, failed = True, error
+            if bundle:
+                flow.unit = bundle.popleft()
+                flow.counter.next_unit()
+                self._one(flow.unit, flow, failed)
+                failed = None
+
+    def _ask(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
         """Ask for all of a bundle, and take out of it what has come; ``False``: nothing was asked.
 
         TransferKitError: that was the first attempt at what is the first of the bundle now.

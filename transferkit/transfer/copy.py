@@ -8,7 +8,6 @@ ends the copy at once.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -48,7 +47,7 @@ from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.pump import pump, stream
 from transferkit.transfer.scheduler import Scheduler
-from transferkit.transfer.watchdog import SMALLEST, Speeds
+from transferkit.transfer.watchdog import Speeds
 
 LIST_ATTEMPTS = 3  # at a list of chunks that is cut short: it is read again from its start, and can be done without
 
@@ -81,7 +80,7 @@ class Copy:
         self.scheduler = Scheduler(wholes, larges)
         self._bundles: Bundles | None = None
         if isinstance(source, Pipeliner) and isinstance(target, Storer):
-            self._bundles = Bundles(source, target, scheduler=self.scheduler, attempts=attempts, outcomes=outcomes)
+            self._bundles = Bundles(source, target, self.scheduler, attempts, outcomes, one=self._copy_whole)
         self.speeds = Speeds()
         units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
         units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
@@ -89,6 +88,7 @@ class Copy:
         self._source = source
         self._target = target
         self._attempt = partial(stream, source, target) if isinstance(target, Ingester) else self._push
+        self._fills = isinstance(target, Ingester)
         self._judges = [side for side in (source, target) if isinstance(side, Judge)]
         self._attempts = attempts
         self._list_attempts = attempts.limited(LIST_ATTEMPTS)
@@ -98,6 +98,10 @@ class Copy:
         self.begun = sum(self._begun.values())
         """How many bytes an earlier run has left, which whoever begins counts first."""
 
+    def is_tail(self) -> bool:
+        """Tell whether a worker has nothing to do, and who is late may be asked for again: not what is being sent."""
+        return self._fills and self.scheduler.is_dry
+
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob | Job, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
@@ -106,7 +110,7 @@ class Copy:
             if bundles is None or bundle is None:
                 self._copy_whole(unit, flow)
             else:
-                self._copy_small(bundles, bundle, flow)
+                bundles.copy(bundle, flow)
         elif isinstance(unit, ChunkUnit):
             self._copy_chunk(unit, flow)
         elif isinstance(unit, Job):
@@ -129,23 +133,6 @@ class Copy:
         if begun:
             flow.counter.take_over(begun, begun)
 
-    # -- small blobs
-
-    def _copy_small(self, bundles: Bundles, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
-        """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
-        was_asked, failed = False, None
-        while bundle:
-            if len(bundle) > 1 and not was_asked:
-                try:
-                    was_asked = bundles.copy(bundle, flow)
-                except TransferKitError as error:
-                    was_asked, failed = True, error
-            if bundle:
-                flow.unit = bundle.popleft()
-                flow.counter.next_unit()
-                self._copy_whole(flow.unit, flow, failed)
-                failed = None
-
     # -- whole blobs
 
     def _copy_whole(self, descriptor: Descriptor, flow: WorkerFlow, failed: TransferKitError | None = None) -> None:
@@ -153,7 +140,7 @@ class Copy:
         self._outcomes.started(descriptor)
         if self._begun:
             self._count_begun(descriptor, flow)
-        began = time.monotonic() if descriptor.size >= SMALLEST else 0.0
+        began = time.monotonic()
         try:
             outcome = self._attempts.run(self._attempt, descriptor, flow, descriptor, failed=failed)
         except TransferKitError as error:
@@ -161,7 +148,7 @@ class Copy:
                 flow.counter.set_position(0)
             self._give_up(descriptor, error)
         else:
-            if began and outcome is Outcome.MOVED:
+            if outcome is Outcome.MOVED:
                 self.speeds.record(descriptor.size, time.monotonic() - began)
             self._outcomes.ended(descriptor, outcome)
 

@@ -221,11 +221,14 @@ class WorkerFlow:
             for abort in list(self._aborts):
                 abort()
 
-    def cut_body(self, body: int, error: TransferKitError) -> None:
-        """Cut the body with this number (``watch.body``), and no other that may have come in its place."""
+    def cut_body(self, body: int, error: TransferKitError) -> bool:
+        """Cut the body with this number (``watch.body``; 0: who waits for one), and no other that may have come in its
+        place; tell whether it was that."""
         with self._lock:
-            if self.watch.body == body:
+            is_it = self.watch.body == body
+            if is_it:
                 self.cut(error, final=False)
+            return is_it
 
 
 def worker_flows(count: int, options: TransferOptions) -> list[WorkerFlow]:

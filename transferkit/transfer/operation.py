@@ -122,7 +122,7 @@ class Operation:
         flows = worker_flows(copy.workers, options)
         flows[0].counter.set_position(copy.begun)
         outcomes.found(present)
-        self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes)
+        self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes, copy.is_tail)
         outcomes.check(blobs)
         self._counted = begun + size if then else 0
         return Report(
@@ -169,10 +169,11 @@ class Operation:
         flows: Sequence[WorkerFlow],
         speeds: Speeds,
         outcomes: Outcomes,
+        is_tail: Callable[[], bool] = lambda: False,
     ) -> None:
         """Have all units done, watched, and tell the progress before, meanwhile and after."""
         options, tick = self._options, partial(outcomes.tick, flows)
-        watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout)
+        watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout, is_tail=is_tail)
         pool = Pool(work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits)
         tick(always=True)
         self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)

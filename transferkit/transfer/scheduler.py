@@ -33,6 +33,8 @@ class Scheduler:
         self._news = threading.Condition()
         self._opening = 0
         self._stopped = False
+        self.is_dry = False
+        """Whether a worker has found nothing to take at last."""
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
@@ -46,9 +48,12 @@ class Scheduler:
             # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
             # to the active ones, always in the new place before it leaves the old one.
             if not self._larges and not self._opening and not self._active:
-                return _pop(self._wholes)
+                unit = _pop(self._wholes)
+                self.is_dry = unit is None
+                return unit
             with self._news:
                 unit = self._choose(worker)
+                self.is_dry = unit is None
                 if unit is not None:
                     return unit
                 if not self._stopped and not self._jobs and (self._active or self._opening):

@@ -2,12 +2,15 @@
 
 It sees body bytes only: the wait for the head of an answer has a limit of its own. Its cut wakes the worker where it is
 blocked; the retry loop then goes on, on a new connection, from what is in place.
+
+At the tail, when a worker has nothing to do, whoever is late is all that the others wait for. Then it cuts sooner, and
+also who waits for a head; but each unit twice at most, and only where others have shown that it can be quicker.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from transferkit.errors import SlowError, StalledError
@@ -21,25 +24,38 @@ ENOUGH = 5  # below this there is nothing to compare with
 SMALLEST = 100_000  # bytes: a smaller blob's speed is the latency, not the link
 SLOW = 0.1  # of the median
 FLOOR = 256 * 1024  # bytes/s: on a link that is slow for all, a new connection only costs
+TAIL_WINDOW = 0.5  # seconds: over so many slowness is judged at the tail
+LATE = 1.0  # seconds for a head at the tail, or for a byte of what is too small to have a rate
+LATER = 3.0  # times as long as half of the others took for all of theirs, where that is more
+HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at this one content, whoever asks
 
 
 class Speeds:
-    """A rolling median of finished bodies. Thread-safe: workers only append."""
+    """Rolling medians of finished units. Thread-safe: workers only append."""
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque(maxlen=SAMPLES)
+        self._times: deque[float] = deque(maxlen=SAMPLES)
 
     def record(self, size: int, seconds: float) -> None:
-        """Take in a body of ``size`` bytes that took ``seconds``."""
+        """Take in a unit of ``size`` bytes that took ``seconds``."""
+        self._times.append(seconds)
         if size >= SMALLEST and seconds > 0:
             self._rates.append(size / seconds)
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        rates = list(self._rates)
-        if len(rates) < ENOUGH:
-            return None
-        return sorted(rates)[len(rates) // 2]
+        return _median(self._rates)
+
+    def late(self) -> float | None:
+        """Return the seconds after which an answer is late, ``None`` while there are too few samples."""
+        usual = _median(self._times)
+        return None if usual is None else max(LATE, LATER * usual)
+
+
+def _median(samples: deque[float]) -> float | None:
+    values = sorted(samples)
+    return values[len(values) // 2] if len(values) >= ENOUGH else None
 
 
 @dataclass(slots=True)
@@ -52,21 +68,36 @@ class _Watch:
 
 
 class Watchdog:
-    """Watches the flows of one run: whoever looks after its workers calls ``look`` every ``period`` seconds."""
+    """Watches the flows of one run: whoever looks after its workers calls ``look`` every ``period`` seconds.
 
-    def __init__(self, flows: Sequence[WorkerFlow], speeds: Speeds, *, stall_timeout: float) -> None:
+    ``is_tail`` tells whether a worker has nothing to do.
+    """
+
+    def __init__(
+        self,
+        flows: Sequence[WorkerFlow],
+        speeds: Speeds,
+        *,
+        stall_timeout: float,
+        is_tail: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.period = min(PERIOD, stall_timeout / 4)
         self._flows = flows
         self._speeds = speeds
         self._stall_timeout = stall_timeout
+        self._is_tail = is_tail
         self._watches: dict[int, _Watch] = {}
+        self._asked: dict[int, tuple[object, float]] = {}  # what each worker without a body is at, and since when
+        self._hastened: Counter[object] = Counter()
 
     def look(self, now: float) -> None:
         """Look at every flow once; ``now`` is the clock's time in seconds."""
+        is_tail = self._is_tail()
         for number, flow in enumerate(self._flows):
             body = flow.watch.body
             if not body:
                 self._watches.pop(number, None)
+                self._look_at_question(number, flow, now, is_tail)
                 continue
             watch = self._watches.get(number)
             position = flow.counter.progress
@@ -76,21 +107,58 @@ class Watchdog:
             if watch.seen and position != watch.seen[-1][1]:
                 watch.moved_at = now
             watch.seen.append((now, position))
-            if now - watch.moved_at >= self._stall_timeout:
+            silence = now - watch.moved_at
+            if silence >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
             elif not flow.watch.spared:
-                self._judge(flow, watch.seen, body)
+                self._judge(flow, watch.seen, body, WINDOW)
+            if is_tail and self._may_hasten(flow):
+                self._hasten(flow, watch, body, silence)
 
-    def _judge(self, flow: WorkerFlow, seen: deque[tuple[float, int]], body: int) -> None:
+    def _look_at_question(self, number: int, flow: WorkerFlow, now: float, is_tail: bool) -> None:
+        unit, since = self._asked.get(number, (None, now))
+        if unit is not flow.unit or not (flow.attempt and flow.is_on_wire):
+            self._asked[number] = flow.unit, now
+            return
+        late = self._speeds.late() if is_tail and self._may_hasten(flow) else None
+        if late is not None and now - since >= late:
+            self._asked[number] = None, now
+            self._hastened[unit] += 1
+            flow.cut_body(0, StalledError(f"no answer for {now - since:.1f} s, with nothing else left to do"))
+
+    def _may_hasten(self, flow: WorkerFlow) -> bool:
+        return flow.unit is not None and self._hastened[flow.unit] < HASTENED
+
+    def _hasten(self, flow: WorkerFlow, watch: _Watch, body: int, silence: float) -> None:
+        """Cut a body that the others would wait for sooner than they would otherwise."""
+        late, unit = self._speeds.late(), flow.unit
+        if late is not None and silence >= late:
+            text = f"no byte for {silence:.1f} s on an open connection, with nothing else left to do"
+            is_cut = flow.cut_body(body, StalledError(text))
+        else:
+            is_cut = not _is_growing(watch.seen) and self._judge(flow, watch.seen, body, TAIL_WINDOW)
+        self._hastened[unit] += is_cut
+
+    def _judge(self, flow: WorkerFlow, seen: deque[tuple[float, int]], body: int, window: float) -> bool:
+        """Cut a body that is slow over the last ``window`` seconds, and tell so."""
         now, position = seen[-1]
         # The oldest look that is kept is the youngest that is a whole window ago.
         while len(seen) > 1 and now - seen[1][0] >= WINDOW:
             seen.popleft()
-        began, before = seen[0]
-        median = self._speeds.median() if now - began >= WINDOW else None
+        began, before = next((look for look in reversed(seen) if now - look[0] >= window), seen[0])
+        median = self._speeds.median() if now - began >= window else None
         if median is None or median < FLOOR:
-            return
+            return False
         rate = (position - before) / (now - began)
-        if rate < SLOW * median:
-            text = f"{human_bytes(rate)}/s for {now - began:.0f} s, where others have {human_bytes(median)}/s"
-            flow.cut_body(body, SlowError(text))
+        if rate >= SLOW * median:
+            return False
+        text = f"{human_bytes(rate)}/s for {now - began:.1f} s, where others have {human_bytes(median)}/s"
+        return flow.cut_body(body, SlowError(text))
+
+
+def _is_growing(seen: deque[tuple[float, int]]) -> bool:
+    """Tell whether more moved between the last two looks than before: TCP begins slowly, and soon is quick."""
+    if len(seen) < 3:
+        return True
+    before, last = seen[-2][1] - seen[-3][1], seen[-1][1] - seen[-2][1]
+    return 2 * last > 3 * before

@@ -218,3 +218,111 @@ def test_slow_cuts_end_before_a_unit_is_given_up_for_them(flow):
     assert [False, False, False, True] == spared
     attempts.run(attempt, None, flow)
     assert [False, False, False, True] == spared[4:]
+
+
+# -- the tail: somebody has nothing to do
+
+
+def tail(flow, speeds, *, is_tail=True) -> Watchdog:
+    flow.unit, flow.attempt = object(), 1
+    return Watchdog([flow], speeds, stall_timeout=10.0, is_tail=lambda: is_tail)
+
+
+def looks(dog: Watchdog, flow: WorkerFlow, until: float, *, start: float = 0.0) -> float | None:
+    """Look every quarter of a second, and return when the flow was cut; ``None``: it was not."""
+    now = start
+    while now <= until:
+        dog.look(now)
+        try:
+            flow.check()
+        except (StalledError, SlowError):
+            return now
+        now += 0.25
+    return None
+
+
+@pytest.mark.parametrize(("is_tail", "cut_at"), [(True, 0.5), (False, 5.0)])
+def test_a_body_that_is_silent_at_the_tail_is_cut_within_a_second(flow, is_tail, cut_at):
+    dog = tail(flow, fast_siblings(), is_tail=is_tail)
+    flow.watch.start()
+    assert cut_at == looks(dog, flow, 9.0)
+
+
+def test_a_slow_body_at_the_tail_is_cut_soon(flow):
+    dog = tail(flow, fast_siblings())
+    flow.watch.start()
+    moments = []
+    for step in range(20):
+        flow.moved(12_500)  # 50 KB/s
+        dog.look(step / 4)
+        try:
+            flow.check()
+        except SlowError:
+            moments.append(step / 4)
+            break
+    assert [0.5] == moments
+
+
+def test_one_that_becomes_faster_is_left(flow):
+    dog = tail(flow, fast_siblings())
+    flow.watch.start()
+    for step in range(6):  # as TCP begins, from one window to the next
+        flow.moved(14_000 * 2**step)
+        dog.look(step / 4)
+    flow.check()
+
+
+def test_where_all_are_slow_nobody_is_cut(flow):
+    dog = tail(flow, fast_siblings(100_000.0))
+    flow.watch.start()
+    for step in range(12):
+        flow.moved(2_500)
+        dog.look(step / 4)
+    flow.check()
+
+
+def test_nor_where_nobody_has_shown_that_it_can_be_quicker(flow):
+    dog = tail(flow, Speeds())
+    flow.watch.start()
+    assert looks(dog, flow, 9.0) is None
+
+
+def test_a_small_blob_whose_answer_is_late_is_asked_for_again(flow):
+    speeds = Speeds()
+    for _ in range(5):
+        speeds.record(1000, 0.1)
+    dog = tail(flow, speeds)
+    flow.attach(lambda: None)  # it is on a connection, and nothing has come
+    assert 1.0 == looks(dog, flow, 9.0)
+
+
+def test_late_is_what_takes_three_times_as_long_as_usual(flow):
+    speeds = Speeds()
+    for _ in range(5):
+        speeds.record(1000, 2.0)
+    dog = tail(flow, speeds)
+    flow.attach(lambda: None)
+    assert 6.0 == looks(dog, flow, 9.0)
+
+
+def test_a_worker_that_waits_for_no_connection_is_not_late(flow):
+    speeds = Speeds()
+    for _ in range(5):
+        speeds.record(1000, 0.1)
+    assert looks(tail(flow, speeds), flow, 9.0) is None
+
+
+def test_a_unit_is_hastened_twice_and_then_has_its_time(flow):
+    dog, now = tail(flow, fast_siblings()), 0.0
+    for _ in range(2):
+        flow.watch.start()
+        cut = looks(dog, flow, now + 2, start=now)
+        assert cut is not None
+        now = cut + 0.25
+        flow.next_attempt()
+    flow.watch.start()
+    assert now + 5 == looks(dog, flow, now + 9, start=now)
+    flow.next_attempt()
+    flow.watch.start()
+    flow.unit = object()
+    assert now + 6 == looks(dog, flow, now + 9, start=now + 5.5)
