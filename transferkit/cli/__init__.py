@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from transferkit._version import __version__
-from transferkit.cli import keeping, models, planning, pulling, pushing, servers
+from transferkit.cli import completion, doctor, keeping, login, models, planning, pulling, pushing, servers
 from transferkit.cli.program import Program
 
 
@@ -31,7 +31,11 @@ for _command in (
     keeping.verify,
     keeping.gc,
     keeping.partials,
+    login.login,
+    login.logout,
+    doctor.doctor,
     servers.serve,
     servers.demo,
+    completion.completion,
 ):
     main.add_command(_command)

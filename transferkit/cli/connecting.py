@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,8 @@ annotation_option = click.option(
     help="Of the manifest. Repeatable.",
 )
 
+_SOON = 5.0  # seconds
+
 _CONNECTION = (
     click.option("--insecure", is_flag=True, help="Take whatever certificate the registry shows."),
     click.option("--plain-http", is_flag=True, help="Speak http to the registry. On this machine that is found out."),
@@ -48,6 +50,7 @@ _CONNECTION = (
 _TRANSFER = (
     click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Blobs under way at once, at most."),
     click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Bytes a second, at most: 500K, 20M."),
+    click.option("--patience", type=DURATION, metavar="TIME", help="Failures without a new byte are final after it."),
     click.option("--stall-timeout", type=DURATION, metavar="TIME", help="A body that is silent so long is cut."),
 )
 _OFFLINE = click.option("--offline", is_flag=True, help="Send no request: what the cache has is all there is.")
@@ -89,24 +92,30 @@ class Connection:
     token_realm: tuple[str, ...] = ()
     concurrency: int | None = None
     bandwidth: int | None = None
+    patience: float | None = None
     stall_timeout: float | None = None
     offline: bool = False
+    is_quick: bool = False
+    """Whether somebody waits for one answer, and a registry that is down should be said soon."""
 
     @contextmanager
     def registry(self, settings: Settings, *names: str, **more: Any) -> Iterator[Registry]:
         """Open the client for what the command line names. InvalidNameError: one of them is no name."""
-        from transferkit.options import HostOptions, TransferOptions, TransportOptions
+        from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
         from transferkit.registry.registry import Registry
 
         scheme = "http" if self.plain_http else None
         bundle = None if self.ca_bundle is None else str(self.ca_bundle)
         host = HostOptions(insecure=self.insecure, scheme=scheme, ca_bundle=bundle)
-        options = TransferOptions(
-            concurrency=self.concurrency,
-            max_bandwidth=self.bandwidth,
-            transport=TransportOptions(token_realms=frozenset(self.token_realm)),
-            **({} if self.stall_timeout is None else {"stall_timeout": self.stall_timeout}),
-        )
+        transport = TransportOptions(token_realms=frozenset(self.token_realm))
+        options = TransferOptions(concurrency=self.concurrency, max_bandwidth=self.bandwidth, transport=transport)
+        if self.stall_timeout is not None:
+            options = replace(options, stall_timeout=self.stall_timeout)
+        if self.patience is not None:
+            options = replace(options, retry=RetryOptions(patience=self.patience))
+        if self.is_quick:
+            transport = replace(transport, connect_timeout=_SOON, response_timeout=2 * _SOON)
+            options = replace(options, transport=transport, retry=RetryOptions(attempts=2, patience=0.5))
         hosts = {} if host == HostOptions() else dict.fromkeys(map(host_of, names), host)
         offline = self.offline or None
         with Registry(cache=settings.cache, hosts=hosts, options=options, offline=offline, **more) as registry:

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from transferkit.cli.output import printable, write_json
 from transferkit.cli.settings import Settings
+from transferkit.cli.words import in_options
 from transferkit.errors import IncompleteError, RegistryError, RetriesExhaustedError, TransferKitError
 
 DONE, FAILED, USAGE, CLOSED, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
@@ -101,7 +103,8 @@ def told(error: Exception, settings: Settings) -> int:
 def described(error: Exception) -> tuple[str, int]:
     """Return what to say of an error, and its exit code."""
     if isinstance(error, TransferKitError):
-        return " ".join(str(error).split()), error.exit_code
+        host = (urlsplit(error.url).netloc or error.url) if isinstance(error, RegistryError) else ""
+        return in_options(" ".join(str(error).split()), host), error.exit_code
     if isinstance(error, click.UsageError):
         where = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
         return " ".join(error.format_message().split()) + where, USAGE

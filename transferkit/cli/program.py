@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from transferkit.cli.completing import PROGRAM, complete
 from transferkit.cli.ending import run, ways_out
 from transferkit.cli.logs import logged
 from transferkit.cli.settings import GlobalOption, Settings, global_options
@@ -73,7 +74,7 @@ class Program(Group):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.params += global_options()
-        self.context_settings |= {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST}
+        self.context_settings.update(help_option_names=["-h", "--help"], max_content_width=_WIDEST)
 
     def main(
         self,
@@ -88,7 +89,9 @@ class Program(Group):
         extra.setdefault("terminal_width", min(_WIDEST, shutil.get_terminal_size().columns))
 
         def call() -> Any:
-            name = prog_name or "transferkit"
+            name = prog_name or PROGRAM
+            if (code := complete(self, {"obj": settings})) is not None:
+                return code
             return super(Program, self).main(arguments, name, complete_var, standalone_mode=False, **extra)
 
         if not standalone_mode:

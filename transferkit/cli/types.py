@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,7 +19,13 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 PLATFORMS = ("all", "linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64")
 
 
-class ModelName(click.ParamType):
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:
+    _Type = click.ParamType  # not generic before click 8.2
+
+
+class ModelName(_Type):
     """The name of a model. A shell completes those that the cache has."""
 
     name = "name"
@@ -34,7 +40,7 @@ class ModelName(click.ParamType):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-class Platform(click.ParamType):
+class Platform(_Type):
     """os/architecture[/variant]; some are offered by completion, and every one is taken."""
 
     name = "platform"
@@ -43,7 +49,7 @@ class Platform(click.ParamType):
         return [CompletionItem(each) for each in PLATFORMS if each.startswith(incomplete)]
 
 
-class Size(click.ParamType):
+class Size(_Type):
     """A number of bytes: ``1048576``, ``1024K``, ``1M``, ``1MiB``. All units are powers of 1024.
 
     >>> Size().convert("1.5 MiB", None, None)
@@ -61,7 +67,7 @@ class Size(click.ParamType):
         return int(float(match["number"]) * 1024 ** _UNITS.index(match["unit"].upper()))
 
 
-class Duration(click.ParamType):
+class Duration(_Type):
     """A time in seconds: ``90``, ``90s``, ``30m``, ``12h``, ``7d``.
 
     >>> Duration().convert("12h", None, None)
@@ -79,7 +85,7 @@ class Duration(click.ParamType):
         return float(match["number"]) * _SECONDS[match["unit"].lower()]
 
 
-class Pair(click.ParamType):
+class Pair(_Type):
     """KEY=VALUE."""
 
     name = "key=value"
