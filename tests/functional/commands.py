@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,19 @@ from click.testing import CliRunner
 
 from transferkit.cli import main
 from transferkit.testing import RunningRegistry, running_registry
+
+PAGE = Path(__file__).parents[2] / "docs" / "command-line.rst"
+
+
+@cache
+def documented() -> dict[str, set[str]]:
+    """Return the fields that the page of the command line names, by the types of objects."""
+    found: dict[str, set[str]] = {}
+    page = PAGE.read_text().partition("\nJSON\n")[2].partition("\nCompletion")[0]
+    for terms, text in re.findall(r"^(``[^\n]*``)\n((?:    [^\n]*\n)+)", page, re.M):
+        for term in re.findall(r"``([a-z-]+)``", terms):
+            found[term] = set(re.findall(r"``([a-z_]+)``", text))
+    return found
 
 
 @dataclass(frozen=True)
@@ -26,9 +41,11 @@ class Done:
 
     @property
     def objects(self) -> list[dict[str, Any]]:
-        """What it wrote with ``--json``; each is of the schema, without that word."""
-        found = [json.loads(line) for line in self.out.splitlines()]
-        assert all(each.pop("schema") == "transferkit/1" for each in found)
+        """What it wrote with ``--json``: each is of the schema, and is without that word here."""
+        found, fields = [json.loads(line) for line in self.out.splitlines()], documented()
+        for each in found:
+            assert each.pop("schema") == "transferkit/1"
+            assert each.keys() - {"type"} <= fields[each["type"]], "a field that docs/command-line.rst does not name"
         return found
 
     @property

@@ -45,7 +45,8 @@ EXIT_CODES = {
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECRET = re.compile(
     r"(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@"  # user name and password
-    r"|(?P<query>\?)[^\s'\"<>)\]]*=[^\s'\"<>)\]]*"  # what may be signed
+    # What may be signed, up to what ends the sentence.
+    r"|(?P<query>\?)[^\s'\"<>)\]]*=[^\s'\"<>)\]]*?(?=[,;.:]?(?:[\s'\"<>)\]]|\Z))"
     r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
 )
 _VARIABLES = ("TRANSFERKIT_TOKEN", "TRANSFERKIT_PASSWORD", "HF_TOKEN")
