@@ -124,6 +124,17 @@ def test_a_helper_keeps_it_where_one_is_set(
     assert f"docker-credential-chain, which {config} names, cannot be started: No such file" in missing.err
 
 
+def test_a_terminal_is_asked_and_the_password_is_not_echoed(
+    commands: Commands, config: Path, asking: RunningRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transferkit.cli.login.is_terminal", lambda: True)
+    done = commands("login", host_of(asking), input="ann\nsecret\n")
+    assert ("", True) == (done.out, "Username: " in done.err and "Password: " in done.err)
+    assert "secret" not in done.err
+    assert {host_of(asking): {"auth": AUTH}} == json.loads(config.read_text())["auths"]
+    commands("login", host_of(asking), "-u", "ann", input="", code=130)
+
+
 def test_a_file_that_is_not_dockers_is_left_as_it_is(commands: Commands, config: Path) -> None:
     config.parent.mkdir()
     config.write_text("{ not json")

@@ -12,7 +12,7 @@ from transferkit.cli import completion, doctor, keeping, login, models, planning
 from transferkit.cli.program import Program
 
 
-@click.group(cls=Program)
+@click.group("transferkit", cls=Program)
 @click.version_option(__version__, prog_name="transferkit")
 def main() -> None:
     """Move content-addressed data between registries and disk: fast, resumable, verified."""

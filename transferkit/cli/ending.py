@@ -42,6 +42,8 @@ EXIT_CODES = {
 }
 """What each exit code means."""
 
+# A group without a command: click 8.2 and later say so by an error, and earlier ones write the help themselves.
+_NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECRET = re.compile(
     r"(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@"  # user name and password
@@ -92,13 +94,22 @@ def told(error: Exception, settings: Settings) -> int:
     """Say what went wrong in one line, and return the exit code."""
     message, code = described(error)
     message = scrubbed(message)
+    if isinstance(error, _NO_COMMAND):
+        _say(error.format_message())
+        return USAGE
     if settings.debug and not isinstance(error, click.UsageError):
-        click.echo(printable(scrubbed("".join(traceback.format_exception(error)))), err=True)
-    with suppress(BrokenPipeError):
+        _say(scrubbed("".join(traceback.format_exception(error))))
+    with suppress(OSError, ValueError):  # a pipe that is closed
         if settings.as_json:
             write_json("error", {**_fields(error), "message": message, "exit_code": code})
-    click.echo(f"{click.style('error:', fg='red')} {printable(message)}", err=True, color=_color())
+    _say(message, head=click.style("error:", fg="red") + " ")
     return code
+
+
+def _say(text: str, head: str = "") -> None:
+    """Write to standard error, where there is one."""
+    with suppress(OSError, ValueError):
+        click.echo(f"{head}{printable(text)}", err=True, color=_color())
 
 
 def described(error: Exception) -> tuple[str, int]:
@@ -159,8 +170,7 @@ def ways_out() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        with suppress(OSError, ValueError):
-            click.echo("interrupted: what has arrived is kept; the same command goes on from there", err=True)
+        _say("interrupted: what has arrived is kept; the same command goes on from there")
         raise Ended(getattr(interrupt, "exit_code", INTERRUPTED)) from None
     except OSError as error:
         if type(error) is not BrokenPipeError and (isinstance(error, TransferKitError) or error.errno != errno.EPIPE):

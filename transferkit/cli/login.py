@@ -79,11 +79,16 @@ def _asked(username: str | None, *, password_stdin: bool) -> tuple[str, str]:
         if username is None:
             raise click.UsageError("--password-stdin goes with --username NAME")
         return username, _checked(sys.stdin.read(_LONGEST).removesuffix("\n").removesuffix("\r"))
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise click.UsageError("there is no terminal to ask for the password: pipe it in, with --password-stdin")
     if username is None:
         username = click.prompt("Username", err=True)
     return str(username), _checked(click.prompt("Password", hide_input=True, err=True))
+
+
+def is_terminal() -> bool:
+    """Tell whether somebody can be asked."""
+    return sys.stdin.isatty()
 
 
 def _checked(password: str) -> str:

@@ -28,7 +28,7 @@ def plan() -> None:
     """Tell what a pull or a push would move."""
 
 
-@plan.command("pull")
+@plan.command("pull", short_help="What a pull would fetch.")
 @click.argument("name", type=NAME)
 @platform_option
 @reading_options
@@ -52,7 +52,7 @@ def plan_pull(settings: Settings, /, name: str, platform: str | None, **options:
         raise OutOfSpaceError(f"no room for {name} in {root}: {room}; transferkit gc may free some")
 
 
-@plan.command("push")
+@plan.command("push", short_help="What a push of a folder would send.")
 @click.argument("name", type=NAME)
 @click.option("--folder", type=EXISTING_FOLDER, required=True, metavar="DIR", help="The folder of files to push.")
 @format_option

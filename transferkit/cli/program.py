@@ -53,6 +53,10 @@ class Group(_Described, click.Group):
 
     command_class = Command
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.params += global_options()
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are used."""
         return list(self.commands)
@@ -73,7 +77,6 @@ class Program(Group):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.params += global_options()
         self.context_settings.update(help_option_names=["-h", "--help"], max_content_width=_WIDEST)
 
     def main(

@@ -133,6 +133,14 @@ def test_a_first_signal_interrupts_and_a_second_one_would_kill(number: int, code
     assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
 
+@pytest.mark.parametrize("words", [[], ["plan"]])
+def test_without_a_command_the_help_is_shown(words: list[str]) -> None:
+    done = CliRunner().invoke(main, words)
+    assert (2, "") == (done.exit_code, done.stdout)
+    assert done.stderr.startswith("Usage: transferkit")
+    assert "\n  pull " in done.stderr
+
+
 def test_who_calls_it_from_python_gets_the_errors_themselves() -> None:
     with pytest.raises(click.UsageError):
         main(["lss"], standalone_mode=False)
