@@ -74,8 +74,16 @@ def lines_of(rows: Sequence[Sequence[str]], width: int | None = None) -> list[st
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     if width is not None and (over := sum(widths) + len(_GAP) * (len(widths) - 1) - width) > 0:
         widths[0] = max(_LEAST, widths[0] - over)
-    cut = [[row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 1]}…", *row[1:]] for row in shown]
+    cut = [[_cut(row[0], widths[0]), *row[1:]] for row in shown]
     return [_GAP.join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cut]
+
+
+def _cut(name: str, width: int) -> str:
+    """Return a name without some of its middle: names that begin alike end differently."""
+    if len(name) <= width:
+        return name
+    begin = (width - 1) // 3
+    return f"{name[:begin]}…{name[len(name) - (width - 1 - begin) :]}"
 
 
 def printable(text: str) -> str:
