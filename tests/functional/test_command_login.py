@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.commands import Commands, asking_registry
-from transferkit.testing import FaultRule, RunningRegistry, challenge, running_registry, with_faults
+from transferkit.testing import FaultRule, RunningRegistry, challenge, respond, running_registry, with_faults
 
 AUTH = "YW5uOnNlY3JldA=="  # ann:secret
 HELPER = """#!{python}
@@ -88,12 +88,24 @@ def test_a_registry_for_everybody_is_said(commands: Commands, config: Path, regi
 
 
 def test_a_token_service_elsewhere_sees_no_password_unless_it_is_allowed(commands: Commands, config: Path) -> None:
-    rule = FaultRule(challenge('Bearer realm="http://localhost:9/token",service="x"'), path="/v2/")
-    with running_registry(middleware=lambda app: with_faults(app, rule)) as registry:
-        arguments = ["login", host_of(registry), "-u", "ann", "--password-stdin"]
-        done = commands(*arguments, input="secret", code=5)
-        assert "localhost:9" in done.err
-    assert not config.exists()
+    token = FaultRule(respond(200, '{"token": "for-anybody"}', content_type="application/json"), path="/token")
+    with running_registry(middleware=lambda app: with_faults(app, token)) as service:
+        realm = service.url.removeprefix("http://").replace("127.0.0.1", "localhost")
+        asked = FaultRule(
+            challenge(f'Bearer realm="http://{realm}/token",service="x"'),
+            path="/v2/",
+            where=lambda environ: environ.get("HTTP_AUTHORIZATION") != "Bearer for-anybody",
+        )
+        with running_registry(middleware=lambda app: with_faults(app, asked)) as registry:
+            arguments = ["login", host_of(registry), "-u", "ann", "--password-stdin"]
+            done = commands(*arguments, input="secret", code=4)
+            assert f"nothing was kept. If it is the right one: --token-realm {realm}" in done.err
+            assert not config.exists()
+            assert ["authorization" in each.headers for each in service.log] == [False]
+            service.log.clear()
+            commands(*arguments, "--token-realm", realm, input="secret")
+    assert [f"Basic {AUTH}"] == [each.headers["authorization"] for each in service.log]
+    assert {host_of(registry): {"auth": AUTH}} == json.loads(config.read_text())["auths"]
 
 
 def test_a_helper_keeps_it_where_one_is_set(
