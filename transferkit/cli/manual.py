@@ -75,7 +75,7 @@ def commands(program: click.Group, context: click.Context) -> Iterator[tuple[cli
 def _options(command: click.Command, context: click.Context, *, shared: bool) -> Iterator[str]:
     for parameter in command.get_params(context):
         is_shared = isinstance(parameter, GlobalOption)
-        if not isinstance(parameter, click.Option) or (not shared and (is_shared or parameter.name == "help")):
+        if not isinstance(parameter, click.Option) or (not shared and (is_shared or "--help" in parameter.opts)):
             continue
         if (record := parameter.get_help_record(context)) is not None:
             yield from (".TP", f".B {_escaped(record[0])}", _escaped(record[1]))
