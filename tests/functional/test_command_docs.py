@@ -61,5 +61,8 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 def test_every_type_of_object_is_documented() -> None:
     sources = "".join(path.read_text() for path in Path(main.callback.__code__.co_filename).parent.glob("*.py"))
-    written = set(re.findall(r'(?:\.record|\.table|write_json)\(\s*"([a-z-]+)"', sources)) | {"pushed", "copied"}
+    written = set(re.findall(r'(?:\.record|\.table|\.sentence|write_json)\(\s*"([a-z-]+)"', sources)) | {
+        "pushed",
+        "copied",
+    }
     assert written == documented().keys()

@@ -38,13 +38,9 @@ def doctor(settings: Settings, /, host: str | None, **options: Any) -> None:
         if settings.quiet and finding.level in ("ok", "note"):
             continue
         fields = {name: getattr(finding, name) for name in ("level", "about", "text", "advice")}
-        output.record("finding", _line(finding), **fields)
+        text = f"{finding.text}; {finding.advice}" if finding.advice else finding.text
+        output.sentence("finding", (finding.level, finding.about), text, **fields)
     raise click.exceptions.Exit(1 if worst else 0)
-
-
-def _line(finding: Finding) -> str:
-    advice = f"; {finding.advice}" if finding.advice else ""
-    return f"{finding.level:<8} {finding.about:<12} {finding.text}{advice}"
 
 
 def _findings(settings: Settings, host: str, connection: Connection) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -37,6 +38,16 @@ class Output:
         elif line is not None:
             click.echo(printable(line))
 
+    def sentence(self, kind: str, heads: Sequence[str], text: str, /, **fields: Any) -> None:
+        """Write one result that is a sentence: behind its heads, and on a terminal in as many lines as it takes."""
+        begin = "".join(f"{head:<12} " for head in heads)
+        line = begin + printable(text)
+        if (width := _width()) is not None:
+            line = textwrap.fill(
+                line, width, subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
+            )
+        self.record(kind, line, **fields)
+
     def note(self, text: str) -> None:
         """Tell a person what was done, on standard error."""
         if not self._settings.quiet:
@@ -54,9 +65,13 @@ class Output:
             for cells, _ in rows:
                 click.echo(printable(cells[0]))
         else:
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], width):
+            for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], _width()):
                 click.echo(line)
+
+
+def _width() -> int | None:
+    """Return how wide a line may be: ``None`` for as wide as it is, where no terminal shows it."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def write_json(kind: str, fields: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from transferkit.report import human_bytes
 from transferkit.storage.cache import VARIABLES, DiskCache, default_cache
 from transferkit.storage.disk import Disk, close_quietly, remove_quietly
 from transferkit.storage.folder import OpenFolder, temporary_name
-from transferkit.storage.lock import EXCLUSIVE
+from transferkit.storage.lock import BlobLock, holders
 from transferkit.storage.partials import partials
 
 _LITTLE = 10 * 1024**3  # bytes; a model of today has some
@@ -44,6 +44,8 @@ def check_store(cache: DiskCache) -> Iterator[Finding]:
         yield Finding(level=level, about="store", text=f"it can only be read: {error}", advice=advice)
         return
     yield from _tried(folder)
+    for name, holder in holders(folder):
+        yield Finding(level="note", about="lock", text=f"{folder.path}/{name} is held by {holder}; others wait for it")
     yield from _left(cache)
 
 
@@ -87,8 +89,7 @@ def _tried(folder: OpenFolder) -> Iterator[Finding]:
         disk.pwrite(fd, memoryview(b"transferkit"), 0)
         kept = "after a power cut, what was pulled is hashed or fetched again"
         yield _of("fsync", lambda: disk.fsync(fd), "warning", "data can be made durable", kept)
-        alone = "two processes that pull the same blob fetch it twice; the result is right all the same"
-        yield _of("lock", lambda: disk.lock(fd, EXCLUSIVE), "warning", "processes can wait for each other", alone)
+        yield _locks(folder, first)
         apart = "files that a folder gets from the cache are hard links or copies"
         yield _of("reflink", lambda: disk.clone(fd, *at(second)), "note", "a copy of a file takes no space", apart)
         remove_quietly(disk, *at(second))
@@ -113,6 +114,20 @@ def _of(call: str, attempt: Callable[[], object], level: Level, good: str, so: s
         text = f"the file system has none: {error.strerror}"
         return Finding(level=level, about=call, text=text, advice=so)
     return Finding(level="ok", about=call, text=good)
+
+
+def _locks(folder: OpenFolder, name: str) -> Finding:
+    """Return whether a lock keeps others away: some file systems have none, and some grant all of them."""
+    lock = BlobLock(folder, f"{name}.lock")
+    try:
+        if lock.attempt() and lock.is_held:
+            return Finding(level="ok", about="lock", text="processes can wait for each other")
+    finally:
+        lock.remove()
+        lock.release()
+    text = "the file system has no locks, or grants them to everybody"
+    advice = "two processes that pull the same blob fetch it twice; the result is right all the same"
+    return Finding(level="warning", about="lock", text=text, advice=advice)
 
 
 def _left(cache: DiskCache) -> Iterator[Finding]:

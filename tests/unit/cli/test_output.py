@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from click.testing import CliRunner
 import transferkit as tk
 from transferkit.cli import main
 from transferkit.cli.completing import SHELLS, VARIABLE
-from transferkit.cli.output import lines_of
+from transferkit.cli.output import Output, lines_of
 from transferkit.cli.pulling import FORMATS
 from transferkit.cli.pushing import FORMATS as PUSHED
+from transferkit.cli.settings import Settings
 from transferkit.cli.types import DURATION, SIZE
 from transferkit.cli.words import in_options
 from transferkit.models.reading import _READERS
@@ -24,6 +26,20 @@ def test_the_first_column_is_cut_in_its_middle_where_the_terminal_is_narrow() ->
     assert ["NAME                    SIZE", "regist…/team/model:v1   9.0 GiB"] == lines_of(rows, 31)
     assert "reg…model:v1   9.0 GiB" == lines_of(rows, 5)[1], "something of the name stays"
     assert "registry.example.com/team/model:v1   9.0 GiB" == lines_of(rows, 200)[1] == lines_of(rows)[1]
+
+
+def test_sentences_take_as_many_lines_as_a_terminal_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Output(Settings())
+    output.sentence("finding", ["note", "lock"], "a b c" * 12)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    output.sentence("finding", ["note", "lock"], "seven words for a line of fourteen")
+    long, *lines = capsys.readouterr().out.splitlines()
+    assert 26 + 60 == len(long)
+    begin = "note         lock         "
+    assert [f"{begin}seven words", f"{' ' * 26}for a line of", f"{' ' * 26}fourteen"] == lines
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from transferkit.content.finding import Finding
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.checkup import check_store
 from transferkit.storage.disk import Disk
+from transferkit.storage.lock import BlobLock
 
 
 class Poor(Disk):
@@ -52,7 +53,6 @@ def test_a_good_disk_is_good_and_nothing_stays_on_it(tmp_path: Path) -> None:
     ("call", "about", "level"),
     [
         ("fsync", "fsync", "warning"),
-        ("lock", "lock", "warning"),
         ("clone", "reflink", "note"),
         ("rename", "rename", "problem"),
         ("create", "store", "problem"),
@@ -66,6 +66,28 @@ def test_a_call_that_the_disk_lacks_is_found_with_what_follows(
     assert (level, True) == (seen.level, "Operation not supported" in seen.text)
     assert seen.advice or call == "free"
     assert [] == [name for name in os.listdir(tmp_path / "blobs" / ".partial") if name.startswith("sha256-")]
+
+
+def test_locks_that_are_none_or_everybodys_are_found(tmp_path: Path) -> None:
+    class Generous(Disk):
+        def lock(self, fd: int, operation: int) -> None:
+            """Grant it."""
+
+    for disk in (Poor("lock"), Generous()):
+        seen = found(tmp_path, disk)["lock"]
+        assert ("warning", True) == (seen.level, "has no locks, or grants them to everybody" in seen.text)
+
+
+def test_who_holds_a_lock_is_told(tmp_path: Path) -> None:
+    with DiskCache(tmp_path) as cache:
+        lock = BlobLock(cache.open_unfinished(), "name.abc.lock")
+        assert lock.attempt()
+        seen = [each.text for each in check_store(DiskCache(tmp_path)) if each.about == "lock"]
+        lock.release()
+    holder = f"process {os.getpid()} on {os.uname().nodename}"
+    place = tmp_path / "blobs" / ".partial" / "name.abc.lock"
+    assert ["processes can wait for each other", f"{place} is held by {holder}; others wait for it"] == seen
+    assert 1 == len([each for each in check_store(DiskCache(tmp_path)) if each.about == "lock"])
 
 
 def test_a_store_that_can_only_be_read_is_a_warning(tmp_path: Path) -> None:
