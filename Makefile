@@ -10,7 +10,7 @@ WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain
 
-.PHONY: demo test test-plain test-full test-floor lint docs build bench soak install clean
+.PHONY: demo test test-plain test-full test-floor lint docs man build bench soak install clean
 
 demo: $(VENV)/.installed-server
 	$(BIN)/python -m transferkit demo --model
@@ -40,6 +40,10 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+# The manual page that is installed; tests/unit/cli/test_manual.py holds it to the commands.
+man: $(VENV)/.installed-test
+	$(BIN)/python -m transferkit.cli.manual > docs/transferkit.1
 
 build: $(VENV)/.installed-lint
 	$(BIN)/python -m build --outdir dist .

@@ -10,10 +10,11 @@ from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import Document, local_platform
 from transferkit.protocol.hub_name import HubName, is_hub_name
-from transferkit.registry import local, pulling
+from transferkit.registry import local, pulling, reaching
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
 from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
 from transferkit.registry.hub_files import find
+from transferkit.registry.reaching import Answered
 from transferkit.report import Plan, PushPlan
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ class Asking(Calls):
         reference, digest = self._blob(name)
         with self._job(Call.of("resolve_blob", call), reference) as job:
             return pulling.describe(job, self.cache, reference, digest, offline=self.offline)
+
+    def ping(self, host: str, **call: Unpack[Arguments]) -> Answered:
+        """Ask a registry whether it is one, and whether it takes the credentials that there are for it.
+
+        Raises:
+            InvalidNameError: ``host`` is no host, with or without a port and ``http://`` before it.
+            UnauthorizedError, DeniedError: it does not take them.
+            NotFoundError, ProtocolError: it is no registry.
+            TransferKitError: as for ``resolve``.
+        """
+        reference = reaching.reference_of(host)
+        with self._job(Call.of("ping", call), reference) as job:
+            return reaching.ping(job, reference)
 
     def resolve_local(self, name: str) -> Document:
         """Return what a name stands for in the cache, without a request. ManifestNotFoundError: it is not there."""

@@ -35,6 +35,8 @@ from transferkit.storage.verifying import Entry, Progress, verify
 
 # Where there can be no lock of a name: in a store that can only be read, and in one that is pruned at this moment.
 _NO_LOCK = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
+VARIABLES = ("TRANSFERKIT_CACHE", "OLLAMA_MODELS")
+"""What names the store of this machine, in this order."""
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
@@ -46,7 +48,7 @@ def default_cache() -> str:
     ``TRANSFERKIT_CACHE``, else Ollama's own store (``OLLAMA_MODELS``, or ``~/.ollama/models`` where that is), else
     ``transferkit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
     """
-    for variable in ("TRANSFERKIT_CACHE", "OLLAMA_MODELS"):
+    for variable in VARIABLES:
         if path := os.environ.get(variable):
             return path
     theirs = os.path.expanduser("~/.ollama/models")

@@ -194,6 +194,24 @@ def patient_lock(folder: OpenFolder, name: str, flow: Flow, look: Callable[[], o
         lock.release()
 
 
+def holders(folder: OpenFolder) -> Iterator[tuple[str, str]]:
+    """Yield the locks in a folder that somebody holds at this moment: their files' names, and who.
+
+    StorageError: the folder cannot be read.
+    """
+    disk = folder.disk
+    with disk_errors("reading", folder.path):
+        names = sorted(name for name in os.listdir(folder.path) if name.endswith(".lock"))
+    for name in names:
+        with suppress(OSError):  # it has just been removed, or nobody can tell
+            fd = disk.open(folder.at(name), folder.fd, follow=False)
+            try:
+                if not is_granted(disk, fd, SHARED):
+                    yield name, BlobLock(folder, name)._holder()
+            finally:
+                close_quietly(disk, fd)
+
+
 def changes(folder: str) -> object:
     """Tell how far somebody is who fills the folder at a path: what changes while bytes arrive."""
     with suppress(OSError), os.scandir(folder) as files:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 from transferkit.content.flow import Flow
 from transferkit.errors import UnauthorizedError
 from transferkit.protocol.challenge import AuthChallenge, parse_all
-from transferkit.protocol.origin import Origin
+from transferkit.protocol.origin import Origin, join, may_see_credentials
 from transferkit.transport.credentials import Credential, StoredCredentials
 from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.flight import SingleFlight
@@ -87,6 +87,19 @@ class Authorizer:
         if self.clock() < token.ends:
             return token.header
         return self.after(token.challenge, scope, token.header, flow)
+
+    def has_shown(self, scope: str) -> bool | None:
+        """Tell whether a challenge for ``scope`` was answered with a credential; ``None``: there was no challenge."""
+        if scope not in self._tokens:
+            return None
+        realm, allowed = self.realm(scope), self.exchange.options.token_realms
+        return bool(self._shown) and (realm is None or may_see_credentials(self.registry, realm, allowed))
+
+    def realm(self, scope: str) -> Origin | None:
+        """Return the token service that a challenge for ``scope`` has named, if one has."""
+        token = self._tokens.get(scope)
+        bearers = [each for each in parse_all(token.challenge) if each.scheme == "bearer"] if token is not None else []
+        return Origin.of(join(f"{self.registry}/", bearers[0].realm)) if bearers and bearers[0].realm else None
 
     def signed(self) -> str | None:
         """Return the ``Authorization`` that an Ollama key makes by itself, where there is one for this registry."""

@@ -22,16 +22,16 @@ from transferkit.content.flow import Flow
 
 logger = logging.getLogger(__name__)
 
-_MAX_FILE = 1024 * 1024  # bytes of a file that are read
+MAX_FILE = 1024 * 1024  # bytes of a file that are read
 _MAX_ANSWER = 64 * 1024  # characters of a helper's answer that are taken
 _HELPER_TIMEOUT = 30.0  # seconds; a helper may have to unlock a key chain, or to ask a cloud
 _LONG = 5.0  # seconds after which a wait is told
 _KEPT = 60.0  # seconds for which a helper's answer is used again: many scopes are asked for at once
-_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
+HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 _TOKEN_USER = "<token>"  # noqa: S105 - how a helper says that the secret is an identity token
 _NONE_THERE = "credentials not found"  # what a helper says, with a failing exit code, where it has none
-_HUB = "https://index.docker.io/v1/"  # what Docker's files and helpers call Docker Hub
-_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+HUB = "https://index.docker.io/v1/"  # what Docker's files and helpers call Docker Hub
+HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class StoredCredentials:
         """Where credentials are looked for, as an error names it."""
         inline = ["DOCKER_AUTH_CONFIG"] if self._environment.get("DOCKER_AUTH_CONFIG") else []
         general = [] if self._for_hosts_alone else ["TRANSFERKIT_TOKEN", "TRANSFERKIT_USERNAME"]
-        return ", ".join([*general, *inline, *map(str, self._paths())])
+        return ", ".join([*general, *inline, *map(str, self.paths())])
 
     def _warn(self, host: str, problems: list[str]) -> None:
         """Say each problem once."""
@@ -125,23 +125,23 @@ class StoredCredentials:
                 self._said.add(problem)
                 logger.warning("credentials of %s: %s", host, problem)
 
-    def _paths(self) -> list[Path]:
+    def paths(self) -> list[Path]:
+        """Return the files that are looked for, in their order."""
         get = self._environment.get
         home = Path(get("HOME") or os.path.expanduser("~"))
-        docker = Path(get("DOCKER_CONFIG") or home / ".docker")
         named = [Path(path)] if (path := get("REGISTRY_AUTH_FILE")) else []
         runtime = [Path(folder, "containers", "auth.json")] if (folder := get("XDG_RUNTIME_DIR")) else []
         podman = Path(get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json"
-        return [*named, docker / "config.json", *runtime, podman]
+        return [*named, docker_config(self._environment), *runtime, podman]
 
     def _files(self, problems: list[str]) -> Iterator[tuple[str, str]]:
         """Yield the files that there are, as what an error calls them and their text."""
         if inline := self._environment.get("DOCKER_AUTH_CONFIG"):
-            yield "DOCKER_AUTH_CONFIG", inline[:_MAX_FILE]
-        for path in self._paths():
+            yield "DOCKER_AUTH_CONFIG", inline[:MAX_FILE]
+        for path in self.paths():
             try:
                 with path.open(encoding="utf-8") as file:
-                    yield str(path), file.read(_MAX_FILE)
+                    yield str(path), file.read(MAX_FILE)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
@@ -157,18 +157,18 @@ class StoredCredentials:
         flow: Flow | None,
     ) -> Credential | None:
         """Return what one file knows."""
-        is_hub = host in _HUB_HOSTS
+        is_hub = host in HUB_HOSTS
         helpers = _table(config, "credHelpers")
-        names = [helpers.get(name) for name in ((_HUB, *sorted(_HUB_HOSTS)) if is_hub else (host,))]
+        names = [helpers.get(name) for name in ((HUB, *sorted(HUB_HOSTS)) if is_hub else (host,))]
         for helper in (next(filter(None, names), None), config.get("credsStore")):
             if not helper:
                 continue
-            found, problem = self._ask(helper, _HUB if is_hub else host, flow)
+            found, problem = self._ask(helper, HUB if is_hub else host, flow)
             if problem:
                 problems.append(f"{problem}; {label} names it")
             if found is not None:
                 return found
-        entries = {_normal(key): (key, entry) for key, entry in _table(config, "auths").items()}
+        entries = {normal(key): (key, entry) for key, entry in _table(config, "auths").items()}
         for name in _prefixes(host, repository, is_hub):
             key, entry = entries.get(name, ("", None))
             if isinstance(entry, dict) and (found := _entry(entry, f"{label}, entry {key}")) is not None:
@@ -177,7 +177,7 @@ class StoredCredentials:
 
     def _ask(self, helper: object, server: str, flow: Flow | None) -> tuple[Credential | None, str]:
         """Return what a helper program says, or what is wrong with it."""
-        if not isinstance(helper, str) or _HELPER_NAME.match(helper) is None:
+        if not isinstance(helper, str) or HELPER_NAME.match(helper) is None:
             return None, f"{str(helper)[:60]!r} is not the name of a credential helper"
         program = f"docker-credential-{helper}"
         until, found, problem = self._kept.get((helper, server), (0.0, None, ""))
@@ -239,6 +239,12 @@ class StoredCredentials:
         return Credential(program, user, secret), ""
 
 
+def docker_config(environment: Mapping[str, str]) -> Path:
+    """Return where Docker's client keeps its ``config.json``."""
+    home = Path(environment.get("HOME") or os.path.expanduser("~"))
+    return Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
+
+
 def _table(config: dict[str, Any], key: str) -> dict[str, Any]:
     value = config.get(key)
     if value is None:
@@ -248,7 +254,7 @@ def _table(config: dict[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def _normal(key: str) -> str:
+def normal(key: str) -> str:
     """Return what an entry is for, without scheme and the version that old clients wrote behind the host."""
     bare = key.partition("://")[2] or key
     for version in ("/v1/", "/v2/", "/v1", "/v2", "/"):

@@ -1,0 +1,83 @@
+"""Docker's config.json is replaced as a whole or not at all, and a helper is told no more than it has to know."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from transferkit.errors import InvalidNameError, StorageError
+from transferkit.transport.credentials import StoredCredentials
+from transferkit.transport.docker_config import DockerConfig
+
+
+def test_docker_hub_has_the_key_that_dockers_client_looks_for(tmp_path: Path) -> None:
+    config = DockerConfig(environment={"DOCKER_CONFIG": str(tmp_path / "new")})
+    assert str(tmp_path / "new" / "config.json") == config.store("docker.io", "ann", "a:b")
+    expected = {"auths": {"https://index.docker.io/v1/": {"auth": "YW5uOmE6Yg=="}}}
+    assert expected == json.loads((tmp_path / "new" / "config.json").read_text())
+    found, problems = StoredCredentials({"DOCKER_CONFIG": str(tmp_path / "new")}).find("registry-1.docker.io", "a/b")
+    assert found is not None
+    assert ("ann", "a:b", []) == (found.user, found.password, problems)
+    assert config.erase("registry-1.docker.io")
+    assert not config.erase("docker.io")
+
+
+@pytest.mark.parametrize("user", ["", "a:b"])
+def test_a_user_name_that_no_header_can_carry_is_refused(tmp_path: Path, user: str) -> None:
+    with pytest.raises(InvalidNameError, match="no colon"):
+        DockerConfig(tmp_path / "config.json").store("h", user, "p")
+    assert [] == os.listdir(tmp_path)
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"auths": {}}')
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"config\.json cannot be written: No space left on device"):
+        DockerConfig(path).store("h", "ann", "secret")
+    assert ('{"auths": {}}', ["config.json"]) == (path.read_text(), os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"auths": []}', '{"auths": "x"}', "\x00", '{"a":'])
+def test_a_file_of_another_kind_is_never_written_to(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    if text == '{"auths": []}':  # as good as none
+        DockerConfig(path).store("h", "ann", "secret")
+        return
+    for act in (lambda c: c.store("h", "ann", "s"), lambda c: c.erase("h"), lambda c: c.helper("h")):
+        with pytest.raises(StorageError, match="is left as it is"):
+            act(DockerConfig(path))
+    assert text == path.read_text()
+
+
+def test_a_helper_whose_name_is_a_path_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"credsStore": "../../bin/sh"}')
+    with pytest.raises(StorageError, match="names a credential helper that is none"):
+        DockerConfig(path).store("h", "ann", "secret")
+
+
+def test_a_helper_that_does_not_answer_is_ended_and_its_error_has_no_password(tmp_path: Path) -> None:
+    path, helper = tmp_path / "config.json", tmp_path / "docker-credential-slow"
+    helper.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    helper.chmod(0o755)
+    path.write_text('{"credHelpers": {"h": "slow"}}')
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with pytest.raises(StorageError, match="did not answer within") as caught:
+        DockerConfig(path, environment=environment, timeout=0.2).store("h", "ann", "hunter2hunter2")
+    error: BaseException | None = caught.value
+    assert "hunter2" not in repr(error)
+    assert error is not None
+    assert error.__cause__ is None
+    assert '{"credHelpers": {"h": "slow"}}' == path.read_text()

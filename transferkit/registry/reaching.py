@@ -1,0 +1,42 @@
+"""Whether a registry can be reached, is one, and takes the credentials that there are for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from transferkit.names import Reference
+from transferkit.registry.job import Job
+from transferkit.transport.request import Request
+
+_ROOT = "/v2/"  # OCI distribution specification v1.1, end-1: whoever answers it with 200 is a registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The answer of a registry: its ``url``, and after how many ``seconds`` it was here.
+
+    ``shown``: it asked for credentials, and has seen some; ``False``: a token for anybody was enough; ``None``: it
+    asked for none. ``realm`` is the host of its token service, where it has one.
+    """
+
+    url: str
+    seconds: float
+    shown: bool | None
+    realm: str = ""
+
+
+def reference_of(host: str) -> Reference:
+    """Return a reference to some model of a host. InvalidNameError: it is no host."""
+    bare = host.strip().rstrip("/").removesuffix("/v1").removesuffix("/v2").rstrip("/")
+    return Reference.parse(f"{bare}/library/model:latest")
+
+
+def ping(job: Job, reference: Reference) -> Answered:
+    """Ask the registry of a reference for its root."""
+    client, began = job.site(reference).repository.client, time.monotonic()
+    request = Request(method="GET", url=_ROOT, ok=(200,), subject=f"{reference.name.host} as a registry")
+    job.operation.call(lambda flow: client.send(request, flow).finish())
+    seconds, authorizer = time.monotonic() - began, client.host.authorizer
+    shown, realm = authorizer.has_shown(request.scope), authorizer.realm(request.scope)
+    return Answered(url=client.base_url, seconds=seconds, shown=shown, realm="" if realm is None else realm.netloc)

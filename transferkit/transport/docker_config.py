@@ -1,0 +1,182 @@
+"""Docker's ``config.json``, written: a user name and a password come in, and go out, and all else in it stays.
+
+Sources: docker/cli ``cli/config/configfile`` (``SaveToWriter``, ``Save``) and ``cli/config/credentials``, and the
+protocol of docker-credential-helpers (``store`` and ``erase``). ``transport.credentials`` reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from transferkit.errors import InvalidNameError, StorageError
+from transferkit.transport.credentials import HELPER_NAME, HUB, HUB_HOSTS, MAX_FILE, docker_config, normal
+
+_TIMEOUT = 60.0  # seconds; a helper may ask somebody to unlock a key chain
+_SHOWN = 200  # characters of what a helper says that are repeated
+_NONE_THERE = "credentials not found"
+
+
+class DockerConfig:
+    """One ``config.json``, by default that of Docker's client on this machine. Not for several threads at once.
+
+    The file is replaced as a whole, with the mode 0600, so nobody ever reads a half of it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        self._environment = os.environ if environment is None else environment
+        self.path = Path(path) if path is not None else docker_config(self._environment)
+        self._timeout = timeout
+
+    def helper(self, host: str) -> str | None:
+        """Return the program that keeps the credentials of ``host``, ``None`` where the file does.
+
+        Raises:
+            StorageError: the file cannot be read, or is not what Docker writes.
+        """
+        return self._helper(self._read(), host)
+
+    def store(self, host: str, user: str, password: str) -> str:
+        """Keep a user name and a password for ``host``, and return where: the name of a program, or a path.
+
+        Raises:
+            StorageError: the file cannot be read or written, or is not what Docker writes, or the helper failed; the
+                file stays as it was.
+        """
+        if not user or ":" in user:
+            raise InvalidNameError("a user name has no colon, and is not empty")
+        config, key = self._read(), server_of(host)
+        program, auths = self._helper(config, host), self._auths(config)
+        for known in [known for known in auths if normal(known) == normal(key)]:
+            del auths[known]
+        if program is not None:
+            self._run(program, "store", json.dumps({"ServerURL": key, "Username": user, "Secret": password}))
+            auths[key] = {}  # as Docker has it: it tells that there is something to log out of
+        else:
+            auths[key] = {"auth": base64.b64encode(f"{user}:{password}".encode()).decode("ascii")}
+        self._write(config)
+        return program or str(self.path)
+
+    def erase(self, host: str) -> bool:
+        """Forget what is kept for ``host``; ``False``: nothing was.
+
+        Raises:
+            StorageError: as for ``store``.
+        """
+        config, key = self._read(), server_of(host)
+        program, auths = self._helper(config, host), self._auths(config)
+        known = [each for each in auths if normal(each) == normal(key)]
+        erased = program is not None and self._run(program, "erase", key)
+        for each in known:
+            del auths[each]
+        if known:
+            self._write(config)
+        return bool(known) or erased
+
+    # -- the file
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_FILE + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be read: {error.strerror}", errno=error.errno) from error
+        try:
+            config = json.loads(raw[:MAX_FILE].decode("utf-8")) if raw.strip() else {}
+            if not isinstance(config, dict) or not isinstance(config.get("auths") or {}, dict):
+                raise ValueError("it is not what Docker writes")
+        except (ValueError, RecursionError) as error:
+            raise StorageError(f"{self.path} is left as it is: {error}; mend it, or move it away") from error
+        return config
+
+    def _auths(self, config: dict[str, Any]) -> dict[str, Any]:
+        if not config.get("auths"):
+            config["auths"] = {}
+        auths: dict[str, Any] = config["auths"]
+        return auths
+
+    def _write(self, config: dict[str, Any]) -> None:
+        """Put a new file in the place of the old one; through a link, where the name is one."""
+        path = os.path.realpath(self.path)
+        temporary, raw = f"{path}.{os.urandom(8).hex()}.new", json.dumps(config, indent="\t", ensure_ascii=False)
+        try:
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path), mode=0o700)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(f"{raw}\n".encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}", errno=error.errno) from error
+
+    # -- the helper
+
+    def _helper(self, config: dict[str, Any], host: str) -> str | None:
+        helpers = config.get("credHelpers")
+        names = (HUB, *sorted(HUB_HOSTS)) if server_of(host) == HUB else (server_of(host),)
+        found = (
+            next((helpers[name] for name in names if helpers.get(name)), None) if isinstance(helpers, dict) else None
+        )
+        name = found or config.get("credsStore")
+        if not name:
+            return None
+        if not isinstance(name, str) or HELPER_NAME.match(name) is None:
+            raise StorageError(f"{self.path} names a credential helper that is none: {str(name)[:60]!r}")
+        return f"docker-credential-{name}"
+
+    def _run(self, program: str, action: str, given: str) -> bool:
+        """Have a helper do something; ``False``: it has nothing that could be erased."""
+        try:
+            done = subprocess.run(  # noqa: S603 - the name was checked, and there is no shell
+                [program, action],
+                input=given.encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=self._timeout,
+                env=dict(self._environment),
+                check=False,
+            )
+        except OSError as error:
+            raise StorageError(
+                f"the credential helper {program}, which {self.path} names, cannot be started: {error.strerror}"
+            ) from error
+        except subprocess.TimeoutExpired:
+            text = f"the credential helper {program} did not answer within {self._timeout:g} s"
+            raise StorageError(text) from None  # what it was given stands in that error
+        if done.returncode == 0:
+            return True
+        said = " ".join(done.stdout.decode("utf-8", "replace").split())[:_SHOWN]
+        if action == "erase" and _NONE_THERE in said.lower():
+            return False
+        raise StorageError(f"the credential helper {program} failed ({done.returncode}): {said}")
+
+
+def server_of(host: str) -> str:
+    """Return what Docker's files and helpers call a registry.
+
+    >>> server_of("docker.io"), server_of("https://ghcr.io/")
+    ('https://index.docker.io/v1/', 'ghcr.io')
+    """
+    bare = normal(host).rstrip("/").lower()
+    return HUB if bare in HUB_HOSTS else bare
