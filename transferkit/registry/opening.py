@@ -8,9 +8,10 @@ from transferkit.models.reading import files_of
 from transferkit.models.values import Contents, Packing
 from transferkit.names import Reference
 from transferkit.registry.arrays import check_numpy
+from transferkit.registry.blob_files import Source
 from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_pull import config_of, graph_of
-from transferkit.registry.tensor_files import GUESS, Source, TensorFile, TensorFiles
+from transferkit.registry.tensor_files import GUESS, TensorFile, TensorFiles
 from transferkit.registry.tensors import Begin, Tensors
 from transferkit.storage.cache import DiskCache
 
