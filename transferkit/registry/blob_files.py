@@ -44,7 +44,7 @@ LIST_ATTEMPTS = 3  # at a list of chunks, which can be done without
 class BlobFile:
     """A file of a model that is one blob. What is known of it is set while it is looked for, by one worker."""
 
-    __slots__ = ("blob", "chunks", "has_ranges", "is_changed", "is_local", "path", "versions")
+    __slots__ = ("blob", "chunks", "has_ranges", "is_changed", "is_listed", "is_local", "path", "versions")
 
     def __init__(self, path: str, blob: Descriptor) -> None:
         self.path = path
@@ -53,6 +53,8 @@ class BlobFile:
         """Whether it comes from the cache; ``None`` while nobody has looked."""
         self.chunks: Sequence[Listed] = ()
         """All its chunks with their digests, where the registry has a list, and the cache has not the file."""
+        self.is_listed = False
+        """Whether the registry was asked for that list."""
         self.has_ranges = True
         """Whether its source sends a part when it is asked for one."""
         self.versions: dict[str, str] = {}
@@ -64,6 +66,11 @@ class BlobFile:
     def is_verified(self) -> bool:
         """Whether parts that are read of it are held to a digest."""
         return bool(self.is_local or self.chunks)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was looked for, as well as for a list of its chunks."""
+        return bool(self.is_local) or self.is_listed
 
     def proof(self) -> Proof | None:
         """Return what is to be held to a digest with the next read, if anything."""
@@ -110,15 +117,19 @@ class BlobFiles:
         self._cache = cache
         self._chunks = Budget(MOST_LISTED_ALL)
 
-    def locate(self, file: BlobFile, flow: WorkerFlow) -> None:
-        """Find out where a file comes from; one of the cache that nobody has verified is hashed, once."""
+    def locate(self, file: BlobFile, flow: WorkerFlow, *, is_whole: bool = False) -> None:
+        """Find out where a file comes from; one of the cache that nobody has verified is hashed, once.
+
+        ``is_whole``: all of it will be read, so no list of its chunks is asked for.
+        """
         attempt, flow.attempt = flow.attempt, 0  # the cache is none of the host's business
         is_local = self._cache.exists(file.blob, flow=flow)
         flow.attempt = attempt
-        if self.source is not None:
+        if self.source is not None and not is_whole:
             chunks = () if is_local else self._list(self.source, file, flow)
             file.chunks = chunks if self._chunks.take(len(chunks) - len(file.chunks)) else ()
-        elif not is_local:
+            file.is_listed = not is_local
+        elif self.source is None and not is_local:
             raise BlobNotFoundError(
                 f"{file.path} ({file.blob.digest.short}) is not in {self._cache.root}, and this is offline; pull the "
                 "model where there is a network"
