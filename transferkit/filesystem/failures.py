@@ -7,15 +7,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transferkit.errors import DeniedError, NotFoundError, UnauthorizedError
+from transferkit.errors import DeniedError, InvalidNameError, NotFoundError, UnauthorizedError
 
 
 @contextmanager
 def as_file_errors(path: str) -> Iterator[None]:
-    """Turn what is not there into FileNotFoundError, and a refusal into PermissionError; ours is the cause."""
+    """Turn what is not there into FileNotFoundError, and a refusal into PermissionError; ours is the cause.
+
+    What cannot be a name is not there either.
+    """
     try:
         yield
-    except NotFoundError as error:
+    except (NotFoundError, InvalidNameError) as error:
         raise FileNotFoundError(errno.ENOENT, str(error), path) from error
     except (UnauthorizedError, DeniedError) as error:
         raise PermissionError(errno.EACCES, str(error), path) from error

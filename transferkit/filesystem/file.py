@@ -38,13 +38,15 @@ class OCIFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no type
         if start >= end:
             return b""
         at, kept = self._kept
-        if not at <= start <= end <= at + len(kept):
-            at, kept = self._kept = self._fetch(start, end)
-        data = kept[start - at : end - at]
+        data = kept[start - at : end - at] if at <= start < at + len(kept) else b""
+        if (missing := start + len(data)) < end:
+            first, fetched = self._kept = self._fetch(missing, end)
+            data += fetched[missing - first : end - first]
         self._hash(start, data)
         return data
 
     def _fetch(self, start: int, end: int) -> tuple[int, bytes]:
+        """Fetch what is wanted, and what has to come with it; return where that begins, and all of it."""
         with as_file_errors(self.path):
             if self.size <= self.blocksize:
                 return 0, self._files.read(self._inside)

@@ -37,7 +37,8 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     :class:`~transferkit.HostOptions` take: ``{"registry.local:5000": {"scheme": "http"}}``. ``cache`` is the path of
     a cache, by default the usual one: files that are there are read there, and nothing is written to it. ``platform``
     chooses from an index. ``require_verified`` refuses parts that nobody can verify. A tag is believed to stay where
-    it is for ``listings_expiry_time`` seconds (30; ``None``: for ever).
+    it is for ``listings_expiry_time`` seconds (30; ``None``: for ever). ``block_size`` (5 MiB) and ``cache_type``
+    (``readahead``) are what ``open`` goes by that is told nothing else.
 
     Raises:
         TypeError: there is no such option, or one is of the wrong type.
@@ -61,12 +62,15 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         offline: bool | None = None,
         options: TransferOptions | None = None,
         listings_expiry_time: float | None = EXPIRY,
+        block_size: int | None = None,
+        cache_type: str = "readahead",
         **more: Any,
     ) -> None:
         if unknown := more.keys() - set(_FSSPEC):
             raise TypeError(f"oci:// has no option {', '.join(sorted(unknown))}")
         super().__init__(**more)
         self._expiry = listings_expiry_time
+        self._block_size, self._cache_type = block_size, cache_type
         settings = {
             "auth": tuple(auth) if isinstance(auth, list) else auth,  # from JSON
             "token": token,
@@ -122,6 +126,22 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
                 return _folder(parsed.name)
             return _entry(parsed, self._artifacts.open(parsed.name, self._expiry), parsed.inside)
 
+    def exists(self, path: str, **keywords: Any) -> bool:
+        """Tell whether there is such a file or folder. An error that does not tell is raised."""
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def walk(self, path: str, *args: Any, **keywords: Any) -> Any:
+        """Yield folder, folders and files, from the top; ``find`` and ``glob`` go by it.
+
+        What is not there has nothing in it; who is refused is told so, and not that there is nothing.
+        """
+        self.exists(path)
+        return super().walk(path, *args, **keywords)
+
     def _tags(self, parsed: Path) -> list[str]:
         if "/" not in parsed.name:
             raise _missing(parsed.name, "a path has a host and a name: oci://host/namespace/name:tag/path")
@@ -153,7 +173,8 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             raise read_only(path)
         artifact, inside, _ = self._file(path)
         keywords.pop("autocommit", None)
-        return OCIFile(self, self._strip_protocol(path), artifact.files, inside, block_size=block_size, **keywords)
+        given = {"cache_type": self._cache_type, **keywords, "block_size": block_size or self._block_size}
+        return OCIFile(self, self._strip_protocol(path), artifact.files, inside, **given)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **keywords: Any) -> bytes:
         """Read a file, which is verified, or a part of it, with bounds as those of a slice."""
