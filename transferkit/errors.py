@@ -43,7 +43,7 @@ attributes and their causes.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 
 class TransferKitError(Exception):
@@ -54,6 +54,8 @@ class TransferKitError(Exception):
     """
 
     retryable: bool = False
+    exit_code: ClassVar[int] = 1
+    """What ``transferkit`` ends with on the command line where this ends a command (:doc:`command-line`)."""
 
     def __init__(self, text: str = "", /, **attributes: Any) -> None:
         super().__init__(text)
@@ -79,9 +81,13 @@ class TransferKitError(Exception):
 class InvalidNameError(TransferKitError, ValueError):
     """A repository, tag or model name is not a name."""
 
+    exit_code = 2
+
 
 class InvalidDigestError(TransferKitError, ValueError):
     """A text is not a digest; raised before it gets near a path or a URL."""
+
+    exit_code = 2
 
 
 class InvalidDescriptorError(TransferKitError, ValueError):
@@ -99,6 +105,8 @@ class InvalidModelError(TransferKitError, ValueError):
 class NotFoundError(TransferKitError, LookupError):
     """What was asked for is not there."""
 
+    exit_code = 3
+
 
 class BlobNotFoundError(NotFoundError):
     """The registry or the directory has no such blob."""
@@ -110,6 +118,8 @@ class ManifestNotFoundError(NotFoundError):
 
 class VerificationError(TransferKitError):
     """Bytes arrived, and they are not the bytes that were promised."""
+
+    exit_code = 6
 
 
 class DigestMismatchError(VerificationError):
@@ -123,6 +133,7 @@ class SizeMismatchError(VerificationError):
 class TransportError(TransferKitError):
     """The network failed, before there was a whole answer."""
 
+    exit_code = 5
     retryable = True
 
 
@@ -179,20 +190,26 @@ class RegistryError(TransferKitError):
 class UnauthorizedError(RegistryError):
     """401: the registry wants credentials, or does not accept the ones it got."""
 
+    exit_code = 4
+
 
 class DeniedError(RegistryError):
     """403: the credentials are good and the action is not allowed."""
+
+    exit_code = 4
 
 
 class RateLimitedError(RegistryError):
     """429: too many requests; ``retry_after`` has the registry's wish."""
 
+    exit_code = 5
     retryable = True
 
 
 class ServerError(RegistryError):
     """5xx: the registry failed."""
 
+    exit_code = 5
     retryable = True
 
 
@@ -204,6 +221,8 @@ class StorageError(TransferKitError, OSError):
 
 class OutOfSpaceError(StorageError):
     """The disk, or the user's quota on it, is full."""
+
+    exit_code = 7
 
 
 class SourceError(StorageError):
@@ -247,6 +266,8 @@ def _exhausted(family: Any, *arguments: str) -> RetriesExhaustedError:
 class IncompleteError(TransferKitError):
     """Some blobs failed and the others were moved; ``failures`` maps a digest to its error."""
 
+    exit_code = 8
+
     def __init__(self, text: str = "", /, *, failures: dict[str, TransferKitError] | None = None) -> None:
         super().__init__(text)
         self.failures: dict[str, TransferKitError] = dict(failures or {})
@@ -254,3 +275,5 @@ class IncompleteError(TransferKitError):
 
 class CancelledError(TransferKitError):
     """The user's :class:`~transferkit.Cancellation` was triggered; the message has its reason."""
+
+    exit_code = 130

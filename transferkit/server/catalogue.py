@@ -14,23 +14,11 @@ from typing import Any
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import Manifest
 from transferkit.errors import TransferKitError
-from transferkit.names import DEFAULT_MASK, Name
+from transferkit.names import Name, short
 from transferkit.storage.cache import DiskCache
 
 _TYPE = "application/vnd.ollama.image."
 _MOST_TEXT = 1024 * 1024  # bytes of a template, a licence or a config that are read
-
-
-def short(name: Name) -> str:
-    """Return a name as Ollama shows it: without what its own registry has for everybody.
-
-    >>> short(Name("registry.ollama.ai", "library", "smollm", "135m"))
-    'smollm:135m'
-    """
-    if name.host.lower() != DEFAULT_MASK.host:
-        return str(name)
-    is_library = (name.namespace or "").lower() == DEFAULT_MASK.namespace
-    return f"{name.model}:{name.tag}" if is_library else f"{name.repository}:{name.tag}"
 
 
 def tags(cache: DiskCache) -> dict[str, Any]:

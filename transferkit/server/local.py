@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from transferkit._version import __version__
-from transferkit.names import Reference
+from transferkit.names import Reference, short
 from transferkit.registry.registry import Registry
 from transferkit.server import catalogue
 from transferkit.server.api_errors import Failure, bad_request, failure_of, model_not_found, told
@@ -171,7 +171,7 @@ class LocalAPI:
         """Return the running pulls, in the form in which Ollama tells of models that are loaded."""
         running: dict[str, dict[str, Any]] = {}
         for pull in self.pulls.running():
-            name = catalogue.short(Reference.parse(pull.title, self._registry.mask).name)
+            name = short(Reference.parse(pull.title, self._registry.mask).name)
             told = {"name": name, "model": name, "size": pull.total, "completed": pull.in_place}
             # A client of the API and one of the mirror may ask for one model: who waits for the other has no size.
             running[name] = max(running.get(name, told), told, key=lambda each: each["size"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 import transferkit as tk
-from transferkit.cli import demo as demo_command
 from transferkit.cli import main
 from transferkit.cli.demo import run
 from transferkit.registry import Registry
@@ -66,25 +66,32 @@ def test_a_real_model_comes_from_its_package(monkeypatch):
 
 def test_a_folder_without_files_is_a_sentence(tmp_path):
     done = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path)])
-    assert (1, f"Error: there are no files in {tmp_path}\n") == (done.exit_code, done.output)
+    assert (1, f"error: there are no files in {tmp_path}\n") == (done.exit_code, done.output)
+
+
+def test_with_json_the_steps_go_to_standard_error():
+    done = CliRunner().invoke(main, ["demo", "--tensors", "2", "--large", "0", "--json"])
+    said = json.loads(done.stdout)
+    assert ("transferkit/1", "demo", 4) == (said["schema"], said["type"], said["files"])
+    assert "verified 4 files" in done.stderr
 
 
 def test_a_missing_path_is_wrong_usage(tmp_path):
     assert 2 == CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "nothing")]).exit_code
 
 
-def test_an_error_of_the_transfer_is_a_sentence_and_exit_code_1(monkeypatch):
+def test_an_error_of_the_transfer_is_a_sentence_and_its_own_exit_code(monkeypatch):
     def failing(*_: object, **__: object) -> None:
         raise tk.OutOfSpaceError("no space left writing /x: free some, and run it again")
 
     monkeypatch.setattr("transferkit.cli.demo.run", failing)
     done = CliRunner().invoke(main, ["demo"])
 
-    assert 1 == done.exit_code
-    assert "Error: no space left" in done.output
+    assert 7 == done.exit_code
+    assert "error: no space left" in done.output
 
 
-def test_a_wrong_byte_is_exit_code_1(monkeypatch):
+def test_a_wrong_byte_is_exit_code_6(monkeypatch):
     pull, calls = Registry.pull, []
 
     def damaging(registry, name, **keywords):
@@ -99,7 +106,7 @@ def test_a_wrong_byte_is_exit_code_1(monkeypatch):
     monkeypatch.setattr(Registry, "pull", damaging)
     done = CliRunner().invoke(main, ["demo", "--tensors", "2", "--large", "0"])
 
-    assert 1 == done.exit_code
+    assert 6 == done.exit_code
     assert "1 files are wrong or missing, first config.json" in done.output
 
 
@@ -134,4 +141,3 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refusing)
     with pytest.raises(tk.SourceError, match="file cannot be read: Permission denied"):
         run(tmp_path, tensors=0, large=0)
-    assert demo_command.name == "demo"

@@ -1,0 +1,121 @@
+"""What a command prints: data on standard output, as lines, tables or JSON, and notes on standard error.
+
+A text may come from a registry: what is not printable never reaches the terminal as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from transferkit.cli.settings import Settings
+
+SCHEMA = "transferkit/1"
+"""The version of what ``--json`` writes. Within it fields and types are added, and none is changed or taken away."""
+
+_GAP = "   "
+_LEAST = 12  # characters that a column which is cut keeps
+_AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hour"))
+
+
+class Output:
+    """The two streams of a command."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def record(self, kind: str, line: str | None, /, **fields: Any) -> None:
+        """Write one result: as an object of the type ``kind`` with ``--json``, else as a ``line``, where it has one."""
+        if self._settings.as_json:
+            write_json(kind, fields)
+        elif line is not None:
+            click.echo(printable(line))
+
+    def note(self, text: str) -> None:
+        """Tell a person what was done, on standard error."""
+        if not self._settings.quiet:
+            click.echo(printable(text), err=True)
+
+    def table(self, kind: str, heads: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> None:
+        """Write results that are alike: each as the cells of a line, and as the fields of an object.
+
+        The first column names them: with ``--quiet`` it is all, and where the terminal is too narrow it is cut.
+        """
+        if self._settings.as_json:
+            for _, fields in rows:
+                write_json(kind, fields)
+        elif self._settings.quiet:
+            for cells, _ in rows:
+                click.echo(printable(cells[0]))
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], width):
+                click.echo(line)
+
+
+def write_json(kind: str, fields: Mapping[str, Any]) -> None:
+    """Write one object on a line of its own."""
+    click.echo(json.dumps({"schema": SCHEMA, "type": kind, **fields}))
+
+
+def lines_of(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Return the lines of a table; the first column is cut where a line would be longer than ``width``.
+
+    >>> lines_of([["NAME", "SIZE"], ["smollm:135m", "91.0 MiB"]])
+    ['NAME          SIZE', 'smollm:135m   91.0 MiB']
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    if width is not None and (over := sum(widths) + len(_GAP) * (len(widths) - 1) - width) > 0:
+        widths[0] = max(_LEAST, widths[0] - over)
+    cut = [[row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 1]}…", *row[1:]] for row in shown]
+    return [_GAP.join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cut]
+
+
+def printable(text: str) -> str:
+    """Return a text without what moves the cursor of a terminal.
+
+    >>> printable("a" + chr(27) + "[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def age(then: float, now: float) -> str:
+    """Return how long ago a moment was, as a person says it.
+
+    >>> age(0, 59), age(0, 3600), age(0, 200000)
+    ('less than a minute ago', '1 hour ago', '2 days ago')
+    """
+    seconds = max(0.0, now - then)
+    for length, name in (*_AGES, (60, "minute")):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "less than a minute ago"
+
+
+def moment(then: float) -> str:
+    """Return a Unix time as RFC 3339 has it, in UTC.
+
+    >>> moment(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(int(then), timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def plural(count: int, what: str) -> str:
+    """Return a number of things.
+
+    >>> plural(1, "blob"), plural(2, "blob")
+    ('1 blob', '2 blobs')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
