@@ -1,6 +1,7 @@
-"""Several pulls at once in a thread pool of one's own, with one registry client and one way to stop them all.
+"""Several pulls at once in a thread pool of one's own, with one registry client.
 
-A pull keeps its own workers busy, so few threads are enough: two or three fill the line while another one checks.
+A pull keeps its own workers busy, so few threads are enough: two or three fill the line
+while another one checks.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 import transferkit as tk
 
 
-def pull_all(names: list[str], folder: Path, *, threads: int = 3) -> dict[str, tk.FolderReport | tk.TransferKitError]:
-    """Pull models into folders of their own, and return for each its report, or its error."""
+def pull_all(
+    names: list[str], folder: Path, *, threads: int = 3
+) -> dict[str, tk.FolderReport | tk.TransferKitError]:
+    """Pull models into folders of their own; return each report, or error."""
     found: dict[str, tk.FolderReport | tk.TransferKitError] = {}
     cancel = tk.Cancellation()
     with tk.Registry() as registry, ThreadPoolExecutor(threads) as pool:

@@ -1,7 +1,8 @@
-"""A Prefect flow that pulls a model in one task and reads it in another: ``python examples/prefect_pull.py NAME``.
+"""A Prefect flow that pulls a model in one task and reads it in another.
 
-Prefect tries a task again that fails; errors know whether it is of use (``retryable``). A pull that is tried again goes
-on where it was.
+Run it with ``python prefect_pull.py NAME``. Prefect tries a task again that fails;
+errors know whether it is of use (``retryable``). A pull that is tried again goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ def is_worth_it(task, run, state) -> bool:
 
 @task(retries=3, retry_delay_seconds=60, retry_condition_fn=is_worth_it)
 def pull_model(reference: str) -> Path:
-    """Return the path of the model's folder on this worker; workers of one machine share it."""
+    """Return the path of the model's folder, which all workers of a machine share."""
     return tk.snapshot(reference)
 
 
 @task
 def list_files(folder: Path) -> list[str]:
     """Return the paths of the files of a model."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    )
 
 
 @flow
