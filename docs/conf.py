@@ -14,5 +14,3 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 nitpicky = False
-# The contents page names pages by patterns where a page may be missing.
-suppress_warnings = ["toc.empty_glob"]

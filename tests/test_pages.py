@@ -17,6 +17,7 @@ import struct
 import sys
 import types
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import trustme
 import transferkit as tk
 from tests.functional import hub
 from tests.pages import ROOT, WIDEST, Block, blocks_of, pages
+from tests.unit.models.build import gguf_file, pair, text
 from transferkit import errors
 from transferkit.cli import main
 from transferkit.registry import defaults
@@ -73,6 +75,8 @@ class Stage:
         (folder / "my-model").mkdir()
         (folder / "my-model" / "config.json").write_text("{}")
         (folder / "my-model" / "model.safetensors").write_bytes(model_file())
+        (folder / "my-gguf").mkdir()
+        (folder / "my-gguf" / "model.gguf").write_bytes(gguf_file([pair("general.architecture", 8, text("llama"))]))
         for name in ("a.bin", "weights.bin"):
             (folder / name).write_bytes(b"weights")
         for name in ("b.json", "config.json"):
@@ -100,8 +104,8 @@ class Stage:
 
     def here(self, code: str) -> str:
         """Return a block with the names of this stage."""
-        for text, meant in self._texts.items():
-            code = code.replace(text, meant)
+        for written, meant in self._texts.items():
+            code = code.replace(written, meant)
         return code
 
 
@@ -140,8 +144,9 @@ def test_the_python_of_a_page_runs(page: str, stage: Stage) -> None:
             # The lines of a traceback are those of the page.
             code = "\n" * (block.line - 1) + stage.here(block.code)
             exec(compile(code, str(ROOT / page), "exec"), names)
-    for value in [value for value in names.values() if isinstance(value, tk.Registry)]:
-        value.close()
+    for value in names.values():
+        if isinstance(value, (tk.Registry, ExitStack)):
+            value.close()
 
 
 # -- what is not Python
@@ -204,11 +209,9 @@ def test_commands_in_the_pages_are_commands() -> None:
 
 
 def test_a_wrong_command_would_be_found() -> None:
-    assert ["No such command 'pul'."] == problems_of("transferkit pul model")
-    assert ["No such option '--prot'. Did you mean '--port'?"] == [
-        problem.replace("No such option: --prot", "No such option '--prot'.")
-        for problem in problems_of("transferkit serve --prot 1")
-    ]
+    assert ["No such command 'xyzzy'."] == problems_of("transferkit xyzzy model")
+    (said,) = problems_of("transferkit serve --prot 1")
+    assert said.startswith("No such option")
     assert ["tset"] == problems_of("make tset")
     assert ["sever"] == problems_of("pip install 'transferkit[sever]'")
 
