@@ -116,7 +116,7 @@ class Fetching(Asking):
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline, foreign=foreign)
         if self.offline:
-            graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
+            graph = local.graph_of(self.cache, local.resolve(self.cache, reference, offline=True), wanted)
             local.check_complete(self.cache, graph.blobs, name)
         else:
             with self._job(arguments, reference, WORKERS_DOWN) as job:

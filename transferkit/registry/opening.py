@@ -36,7 +36,8 @@ def open_tensors(
         manifest = graph.chosen(wanted)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{reference} is an index of several; open one of its platforms")
-        contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
+        with job.naming(reference):
+            contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
         remote = source if isinstance(source, Source) else None
         files = TensorFiles(_tensor_files(contents, reference, only, exclude), cache, remote)
         # The index of a model (``model.safetensors.index.json``) is not asked: headers say the same, and are right.
