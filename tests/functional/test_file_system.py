@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import re
+import signal
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -565,6 +566,7 @@ def test_a_forked_child_reads(rig):
     held = fs._artifacts._slots[rig.base.removeprefix("oci://")].lock
     with held, fs._artifacts._lock:  # as a thread that asks at that moment has it
         child = os.fork()
-    if not child:
-        os._exit(0 if fs.cat_file(f"{rig.base}/unet/model.bin", 0, 10) == LARGE[:10] else 1)
+        if not child:
+            signal.alarm(60)
+            os._exit(0 if fs.cat_file(f"{rig.base}/unet/model.bin", 0, 10) == LARGE[:10] else 1)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
