@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+)  # before 3.2: airflow.exceptions
 
 REFERENCE = "registry.example.com/team/model:v1"
 

@@ -112,6 +112,8 @@ def test_fsspec_knows_it_by_its_entry_point(rig, monkeypatch):
     assert isinstance(fsspec.filesystem("oci"), OCIFileSystem)
     with fsspec.open(f"{rig.base}/config.json") as file:
         assert FILES["config.json"] == file.read()
+    with fsspec.open(f"transferkit{rig.base[3:]}/config.json") as file:
+        assert FILES["config.json"] == file.read()
     with fsspec.open(f"{rig.base}/vae/deep/notes.txt", "r") as file:
         assert ["first line\n", "second line\n"] == list(file)
 
@@ -354,6 +356,21 @@ def test_a_server_without_ranges_is_read(rig):
     assert LARGE == fs.cat_file(f"{rig.base}/unet/model.bin")
 
 
+def test_a_server_without_ranges_sends_a_long_file_once(rig):
+    rig.faults.set(FaultRule(ignore_range(), path="/blobs/"))
+    fs = rig.fs(options=tk.TransferOptions(chunk_size=50_000))
+    assert LARGE == fs.cat_file(f"{rig.base}/unet/model.bin")
+    assert LARGE[5:-5] == fs.cat_file(f"{rig.base}/unet/model.bin", 5, -5)
+    assert 3 == len([each for each in rig.asked() if isinstance(each, tuple)])
+
+
+def test_a_long_file_comes_in_ranges_side_by_side(rig):
+    fs = rig.fs(options=tk.TransferOptions(chunk_size=UNIT))
+    assert LARGE == fs.cat_file(f"{rig.base}/unet/model.bin")
+    expected = [(0, UNIT), (UNIT, 2 * UNIT), (2 * UNIT, 3 * UNIT)]
+    assert expected == sorted(each for each in rig.asked() if isinstance(each, tuple))
+
+
 # -- what is verified
 
 
@@ -526,12 +543,26 @@ def test_a_tag_is_asked_for_again_after_a_while(rig):
     assert 3 == fs.size(path)
     fs.ls(rig.base, refresh=True)
     assert 5 == fs.size(path)
+    always = rig.fs(use_listings_cache=False)
+    assert 5 == always.size(path)
     put_model(rig.registry.url, {"config.json": b"newest!"})
+    assert 7 == always.size(path)
     fs.invalidate_cache(path)
     assert 7 == fs.size(path)
     put_model(rig.registry.url, {"config.json": b"and again"})
     fs.invalidate_cache()
     assert 9 == fs.size(path)
+
+
+def test_artifacts_are_kept_in_bounds(rig, monkeypatch):
+    monkeypatch.setattr("transferkit.filesystem.artifacts.MOST", 2)
+    fs = rig.fs()
+    for tag in ("v2", "v3"):
+        put_manifest(rig.registry.url, "team/model", tag, manifest_of(FILES))
+    rig.asked()
+    for tag in ("v1", "v2", "v1", "v3", "v1", "v2"):
+        fs.info(f"{rig.host}/team/model:{tag}")
+    assert ["v1", "v2", "v3", "v2"] == rig.asked()
 
 
 def test_threads_share_a_client_and_ask_for_a_manifest_once(rig):
@@ -555,6 +586,10 @@ def test_it_pickles_with_its_settings(rig):
         assert FILES["config.json"] == other.cat(f"{rig.base}/config.json")
         assert "secret" == other.storage_options["token"]
     assert "secret" not in fs.to_json(include_password=False)
+    with fs.open(f"{rig.base}/config.json") as file:
+        file.seek(2)
+        with pickle.loads(pickle.dumps(file)) as other:
+            assert FILES["config.json"][2:] == other.read()
     opened = pickle.loads(pickle.dumps(fsspec.open(f"{rig.base}/config.json", cache=str(rig.cache))))
     with opened as file:
         assert FILES["config.json"] == file.read()

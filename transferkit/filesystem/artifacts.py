@@ -16,6 +16,8 @@ from typing import Any
 from transferkit.filesystem.paths import folders_of
 from transferkit.registry import OpenFiles, Registry
 
+MOST = 256  # artifacts that are kept open; what is known of the manifest of one may take a few MiB
+
 _shared: weakref.WeakValueDictionary[tuple[int, str], Artifacts] = weakref.WeakValueDictionary()
 _all: weakref.WeakSet[Artifacts] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -70,7 +72,10 @@ class Artifacts:
             TransferKitError: as ``Registry.open_files`` does.
         """
         with self._lock:
-            slot = self._slots.setdefault(name, _Slot())
+            slot = self._slots.pop(name, None) or _Slot()
+            self._slots[name] = slot  # the last one is the one that was asked for last
+            if len(self._slots) > MOST:
+                del self._slots[next(iter(self._slots))]
         with slot.lock:
             now, artifact = self._clock(), slot.artifact
             is_old = "@" not in name and expiry is not None and now - slot.asked_at >= expiry

@@ -46,7 +46,7 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         TransferKitError: whatever else goes wrong.
     """
 
-    protocol = "oci"
+    protocol = ("oci", "transferkit")  # the second one is for where another program has registered the first
     root_marker = ""
 
     def __init__(
@@ -69,7 +69,7 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         if unknown := more.keys() - set(_FSSPEC):
             raise TypeError(f"oci:// has no option {', '.join(sorted(unknown))}")
         super().__init__(**more)
-        self._expiry = listings_expiry_time
+        self._expiry = listings_expiry_time if more.get("use_listings_cache", True) else 0.0
         self._block_size, self._cache_type = block_size, cache_type
         settings = {
             "auth": tuple(auth) if isinstance(auth, list) else auth,  # from JSON
@@ -94,7 +94,8 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(each) for each in path]
-        return os.fspath(path).removeprefix("oci://").strip("/")
+        text = os.fspath(path)
+        return next((text[len(p) + 3 :] for p in cls.protocol if text.startswith(f"{p}://")), text).strip("/")
 
     def ls(self, path: str, detail: bool = True, refresh: bool = False, **keywords: Any) -> list[Any]:
         """List a folder of an artifact, or, of a path without a tag, the tags of that repository as folders.
@@ -172,7 +173,8 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         if mode != "rb":
             raise read_only(path)
         artifact, inside, _ = self._file(path)
-        keywords.pop("autocommit", None)
+        for name in ("autocommit", "size"):  # of a file that is written, and of one that is known, as from a pickle
+            keywords.pop(name, None)
         given = {"cache_type": self._cache_type, **keywords, "block_size": block_size or self._block_size}
         return OCIFile(self, self._strip_protocol(path), artifact.files, inside, **given)
 

@@ -55,8 +55,8 @@ class BlobFile:
         """All its chunks with their digests, where the registry has a list, and the cache has not the file."""
         self.is_listed = False
         """Whether the registry was asked for that list."""
-        self.has_ranges = True
-        """Whether its source sends a part when it is asked for one."""
+        self.has_ranges: bool | None = None
+        """Whether its source sends a part when it is asked for one; ``None`` while it was asked for none."""
         self.versions: dict[str, str] = {}
         """Which version (``ETag``) parts without a digest were of, by origin."""
         self.is_changed = False
@@ -96,7 +96,7 @@ class BlobFile:
             numbers = covering(spans, [chunk.end + 1 for chunk, _ in chunks])
             wanted = [(chunk.start, chunk.end + 1, digest) for chunk, digest in map(chunks.__getitem__, numbers)]
         else:
-            if spans and not self.has_ranges:
+            if spans and self.has_ranges is False:
                 # It would send all of it for each part: one stream is read up to the last byte that is wanted.
                 spans, most = [(starts[0], ends[-1])], self.blob.size
             wanted = [(start, end, None) for start, end in cut(joined(spans, GAP), most)]
@@ -189,7 +189,8 @@ class BlobFiles:
             ) from error
 
     def _take(self, file: BlobFile, body: BlobBody, chunk: Chunk, wanted: Wanted, flow: WorkerFlow) -> None:
-        file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
+        if file.has_ranges is None or chunk.size < file.blob.size:  # all of it is what also a server without has
+            file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
         read(body, wanted, flow)
 
     def _fetch_local(self, file: BlobFile, wanted: Wanted, flow: WorkerFlow) -> None:

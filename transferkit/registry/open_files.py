@@ -38,6 +38,7 @@ from transferkit.transfer.outcomes import ProgressCallback
 Begin: TypeAlias = Callable[..., AbstractContextManager[Job]]
 """Begins the job of a read, with a callback for its progress, if any."""
 
+FEW = 4  # parts of a file that are asked for before it is known whether the server has ranges
 _SUFFIXES = {Packing.TAR: ".tar", Packing.TAR_GZIP: ".tar.gz"}
 
 
@@ -216,12 +217,24 @@ class OpenFiles(Mapping[str, FileInfo]):
         parts = [memory for memory in wanted if not memory.is_whole]
         self._locate(job, [file for file in whole if file.is_local is None], is_whole=True)
         self._locate(job, [memory.file for memory in parts if not memory.file.is_known])
+        self._try(job, [memory for memory in wanted if memory.file.has_ranges is None and not memory.file.is_verified])
         if whole:
             self._reader.read(job, {file: memory.places for file, memory in whole.items()}, is_whole=True)
             for memory in whole.values():
                 memory.check()
         if parts:
             self._reader.read(job, {memory.file: memory.places for memory in parts})
+
+    def _try(self, job: Job, wanted: Sequence[_Memory]) -> None:
+        """Ask for a byte of files of which many parts would be asked for: a server without ranges sends all of the file
+        each time.
+        """
+        size = job.options.chunk_size
+        many = [memory for memory in wanted if len(memory.file.parts(memory.places, size)) > FEW]
+        if many:
+            first = {memory.file: memory.places[0] for memory in many}
+            tried = {file: [(start, memoryview(bytearray(1)))] for file, (start, _) in first.items()}
+            self._reader.read(job, tried, is_whole=True)
 
     def _locate(self, job: Job, files: Sequence[BlobFile], *, is_whole: bool = False) -> None:
         job.operation.each(files, partial(self._blobs.locate, is_whole=is_whole), total=None)
