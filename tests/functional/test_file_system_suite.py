@@ -45,6 +45,10 @@ class Fixtures(suite.AbstractFixtures):
         return OCIFileSystem(cache=str(tmp_path / "cache"))
 
     @pytest.fixture
+    def local_fs(self):
+        return LocalFileSystem(auto_mkdir=True)
+
+    @pytest.fixture
     def fs_join(self):
         return posixpath.join
 

@@ -291,7 +291,8 @@ def open_files(
         manifest = graph.chosen(wanted)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{reference} is an index of several; open one of its platforms")
-        contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
+        # Without the cache: who only reads a registry leaves nothing there.
+        contents = files_of(manifest, config_of(job, manifest, None, source) or None)
     return OpenFiles(
         reference,
         manifest,
