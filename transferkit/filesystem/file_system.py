@@ -12,6 +12,7 @@ from fsspec.spec import AbstractFileSystem
 from fsspec.utils import isfilelike, tokenize
 
 from transferkit.filesystem.artifacts import Artifact, Artifacts, client, shared
+from transferkit.filesystem.entries import complaint, entry, folder, missing
 from transferkit.filesystem.failures import as_file_errors, read_only
 from transferkit.filesystem.file import OCIFile
 from transferkit.filesystem.paths import Path
@@ -109,13 +110,13 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _ls(self, path: str, parsed: Path, *, refresh: bool) -> list[dict[str, Any]]:
         if not parsed.has_version:
-            return [_folder(f"{parsed.name}:{tag}") for tag in self._tags(parsed)]
+            return [folder(f"{parsed.name}:{tag}") for tag in self._tags(parsed)]
         artifact = self._artifacts.open(parsed.name, self._expiry, refresh=refresh)
         names = artifact.folders.get(parsed.inside)
         if names is None:
-            return [_entry(parsed, artifact, parsed.inside)]
+            return [entry(parsed, artifact, parsed.inside)]
         prefix = f"{parsed.inside}/" if parsed.inside else ""
-        return [_entry(parsed, artifact, prefix + name) for name in sorted(names)]
+        return [entry(parsed, artifact, prefix + name) for name in sorted(names)]
 
     def info(self, path: str, **keywords: Any) -> dict[str, Any]:
         """Tell name, size and type of a path; of a file also ``digest``, ``media_type`` and ``packing``."""
@@ -124,8 +125,8 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         with as_file_errors(path):
             if not parsed.has_version:
                 self._tags(parsed)
-                return _folder(parsed.name)
-            return _entry(parsed, self._artifacts.open(parsed.name, self._expiry), parsed.inside)
+                return folder(parsed.name)
+            return entry(parsed, self._artifacts.open(parsed.name, self._expiry), parsed.inside)
 
     def exists(self, path: str, **keywords: Any) -> bool:
         """Tell whether there is such a file or folder. An error that does not tell is raised."""
@@ -145,7 +146,7 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _tags(self, parsed: Path) -> list[str]:
         if "/" not in parsed.name:
-            raise _missing(parsed.name, "a path has a host and a name: oci://host/namespace/name:tag/path")
+            raise missing(parsed.name, "a path has a host and a name: oci://host/namespace/name:tag/path")
         return self._artifacts.registry.tags(parsed.name)
 
     def ukey(self, path: str) -> str:
@@ -242,13 +243,13 @@ class OCIFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         path = self._strip_protocol(path)
         parsed = Path.parse(path)
         if not parsed.has_version:
-            raise _missing(path, "the name in it has neither a tag nor a digest: oci://host/namespace/name:tag/path")
+            raise missing(path, "the name in it has neither a tag nor a digest: oci://host/namespace/name:tag/path")
         with as_file_errors(path):
             artifact = self._artifacts.open(parsed.name, self._expiry)
         if parsed.inside in artifact.folders:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if parsed.inside not in artifact.files:
-            raise _missing(path, _complaint(artifact))
+            raise missing(path, complaint(artifact))
         return artifact, parsed.inside, artifact.files[parsed.inside]
 
     def _read_all(self, wanted: Sequence[tuple[str, int | None, int | None]]) -> list[bytes]:
@@ -291,35 +292,3 @@ def _hosts(hosts: Mapping[str, Mapping[str, Any]] | None) -> dict[str, HostOptio
             kind = type(options).__name__
             raise TypeError(f'hosts has a mapping for each host, such as {{"scheme": "http"}}, not {kind}')
     return None if hosts is None else {host: HostOptions(**options) for host, options in hosts.items()}
-
-
-def _folder(name: str) -> dict[str, Any]:
-    return {"name": name, "size": 0, "type": "directory"}
-
-
-def _entry(parsed: Path, artifact: Artifact, inside: str) -> dict[str, Any]:
-    """Describe a file or folder of an artifact. FileNotFoundError: it has none of that path."""
-    name = f"{parsed.name}/{inside}" if inside else parsed.name
-    if inside in artifact.folders:
-        return _folder(name)
-    if inside not in artifact.files:
-        raise _missing(name, _complaint(artifact))
-    info = artifact.files[inside]
-    return {
-        "name": name,
-        "size": info.size,
-        "type": "file",
-        "digest": str(info.digest),
-        "media_type": info.media_type,
-        "packing": info.packing,
-    }
-
-
-def _complaint(artifact: Artifact) -> str:
-    paths = list(artifact.files)
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return f"the artifact has no such file; it has {', '.join(paths[:5])}{more}"
-
-
-def _missing(path: str, reason: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, reason, path)

@@ -15,7 +15,6 @@ from transferkit.content.graph import Graph
 from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import Manifest
 from transferkit.errors import (
-    DigestMismatchError,
     IncompleteError,
     InvalidManifestError,
     NotFoundError,
@@ -28,7 +27,7 @@ from transferkit.registry import local
 from transferkit.registry.blob_files import BlobFile, BlobFiles, Source
 from transferkit.registry.folder_pull import config_of, graph_of
 from transferkit.registry.job import Job
-from transferkit.registry.parts import Place
+from transferkit.registry.memory import Memory
 from transferkit.registry.reader import Reader
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
@@ -150,7 +149,7 @@ class OpenFiles(Mapping[str, FileInfo]):
                 # A short file costs no more whole than in parts, and whole it is verified.
                 whole = file.blob.size <= GAP
                 spans.setdefault(file, []).append((0, file.blob.size) if whole else (asked.start, asked.end))
-        memory = {file: _Memory(file, joined(each)) for file, each in spans.items()}
+        memory = {file: Memory(file, joined(each)) for file, each in spans.items()}
         if memory:
             with self._begin() as job:
                 self._read(job, memory.values())
@@ -211,7 +210,7 @@ class OpenFiles(Mapping[str, FileInfo]):
         first, last, _ = slice(start, end).indices(self[path].size)
         return Range(path, first, last)
 
-    def _read(self, job: Job, wanted: Collection[_Memory]) -> None:
+    def _read(self, job: Job, wanted: Collection[Memory]) -> None:
         """Fill memory: of whole files, which are held to their digests, and of parts."""
         whole = {memory.file: memory for memory in wanted if memory.is_whole}
         parts = [memory for memory in wanted if not memory.is_whole]
@@ -225,7 +224,7 @@ class OpenFiles(Mapping[str, FileInfo]):
         if parts:
             self._reader.read(job, {memory.file: memory.places for memory in parts})
 
-    def _try(self, job: Job, wanted: Sequence[_Memory]) -> None:
+    def _try(self, job: Job, wanted: Sequence[Memory]) -> None:
         """Ask for a byte of files of which many parts would be asked for: a server without ranges sends all of the file
         each time.
         """
@@ -238,34 +237,6 @@ class OpenFiles(Mapping[str, FileInfo]):
 
     def _locate(self, job: Job, files: Sequence[BlobFile], *, is_whole: bool = False) -> None:
         job.operation.each(files, partial(self._blobs.locate, is_whole=is_whole), total=None)
-
-
-class _Memory:
-    """Parts of a file on their way into memory: spans that are sorted and apart."""
-
-    def __init__(self, file: BlobFile, spans: Sequence[tuple[int, int]]) -> None:
-        self.file = file
-        self._spans = [(start, bytearray(end - start)) for start, end in spans]
-
-    @property
-    def places(self) -> list[Place]:
-        return [(start, memoryview(memory)) for start, memory in self._spans]
-
-    @property
-    def is_whole(self) -> bool:
-        return len(self._spans[0][1]) == self.file.blob.size
-
-    def check(self) -> None:
-        """DigestMismatchError: it is not the file that its digest says."""
-        blob, (_, content) = self.file.blob, self._spans[0]
-        if Digest.of(content, blob.digest.algorithm) != blob.digest:
-            raise DigestMismatchError(f"{self.file.path} ({blob.digest.short}): the content that arrived is another")
-
-    def take(self, start: int, end: int) -> bytes:
-        for first, memory in reversed(self._spans):
-            if first <= start:
-                return bytes(memoryview(memory)[start - first : end - first])
-        raise AssertionError("it is in one of the spans")
 
 
 def _path_of(entry: Entry) -> str:
