@@ -244,7 +244,11 @@ class RetriesExhaustedError(TransferKitError):
     @classmethod
     def after(cls, attempts: int, error: TransferKitError) -> RetriesExhaustedError:
         """Return what is raised from ``error``, the last of so many attempts'."""
-        exhausted = _exhausted(type(error), f"gave up after {attempts} attempts: {error}")
+        text = str(error)
+        run = " Run" if text.endswith("?") else "; run"
+        exhausted = _exhausted(
+            type(error), f"gave up after {attempts} attempts: {text}{run} it again later: what is in place stays"
+        )
         vars(exhausted).update(vars(error), attempts=attempts, retryable=error.retryable)
         return exhausted
 
