@@ -209,8 +209,7 @@ def test_the_wrong_authority(secured: SimpleNamespace, says: Callable[..., tk.Tr
     assert isinstance(error, tk.CertificateError)
     begin, end = (
         f"the certificate of {secured.url} does not verify against the CA bundle {secured.bundle}: ",
-        "; name the file of the right CA by REQUESTS_CA_BUNDLE or HostOptions(ca_bundle=...), or a session with "
-        ".verify",
+        "; set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)",
     )
     assert (begin, end) == (str(error)[: len(begin)], str(error)[-len(end) :])
 
@@ -315,8 +314,8 @@ def test_the_page_of_a_proxy(
     assert isinstance(error, tk.ConnectError)
     assert str(error) == (
         f"the proxy {proxy.url} on the way to https://registry.example.com failed: Tunnel connection failed: 407 Proxy "
-        "Authentication Required; the proxy wants a user name and a password: write them into its URL, "
-        "http://user:password@host:port; the proxy is from HTTPS_PROXY"
+        "Authentication Required; the proxy is from HTTPS_PROXY; the proxy wants a user name and a password: write "
+        "them into its URL, http://user:password@host:port"
     )
 
 
@@ -380,8 +379,8 @@ def test_a_store_that_can_only_be_read(
     error = says(f"{shelf.host}/team/model:v1")
     assert isinstance(error, tk.StorageError)
     assert str(error) == (
-        f"making the folder {tmp_path}/cache/blobs/.partial failed: Read-only file system; choose a folder on another "
-        "file system (to=, cache= or TRANSFERKIT_CACHE)"
+        f"making the folder {tmp_path}/cache/blobs/.partial failed: Read-only file system; the file system is "
+        "read-only: choose a folder on another one (to=, cache= or TRANSFERKIT_CACHE)"
     )
 
 
@@ -413,7 +412,7 @@ def test_a_folder_of_somebody_else(shelf: SimpleNamespace, tmp_path: Path) -> No
     us = os.getuid() or 65534
     assert (done.stdout, done.stderr) == (
         f"making the folder {folder}/new/.partial failed: Permission denied; {folder} belongs to user {os.getuid()} "
-        f"(mode 555), and this is user {us}; change its permissions, or choose another folder (to=, cache= or "
+        f"(mode 555), and this is user {us}; check the permissions, or choose another folder (to=, cache= or "
         "TRANSFERKIT_CACHE)\n",
         "",
     )

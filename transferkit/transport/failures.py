@@ -50,7 +50,7 @@ def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
     return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
         f"{getattr(cause, 'verify_message', failure.detail)}; "
-        "name the file of the right CA by REQUESTS_CA_BUNDLE or HostOptions(ca_bundle=...), or a session with .verify"
+        "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
     )
 
 
@@ -60,7 +60,7 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     silent = cause.errno == socket.EAI_AGAIN
     advice = "is this machine online?" if silent else "check how it is written"
     return errors.ConnectError(
-        f"the {who} does not resolve: {cause.strerror or ''}; {advice}{_proxy_from(failure)}", retryable=silent
+        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}; {advice}", retryable=silent
     )
 
 
@@ -74,10 +74,10 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
         status = tunnel[len(_TUNNEL) :].strip()[:3]
         is_final = status.startswith("4") and status not in ("408", "429")
         advice = about(407, "", is_page=False) if status == "407" else "ask whoever runs it, or name another"
-        return errors.ConnectError(f"{what}: {words[-1]}; {advice}{_proxy_from(failure)}", retryable=not is_final)
+        return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}; {advice}", retryable=not is_final)
     number = next((c.errno for c in failure.causes if isinstance(c, OSError) and c.errno), 0)
     advice = _ADVICE.get(number, "")
-    return errors.ConnectError(f"{what}: {words[-1]}{advice}{_proxy_from(failure)}")
+    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}{advice}")
 
 
 def _proxy_from(failure: _Failure) -> str:
