@@ -16,7 +16,8 @@ import shlex
 import struct
 import sys
 import types
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Stage:
             "first.local:5000": host,
             '"smollm:135m"': f'"{host}/library/smollm:135m"',
             '"/models/': f'"{folder}/models/',
+            'print("listening on", url)': "ask(url)",
         }
 
     def here(self, code: str) -> str:
@@ -136,14 +138,70 @@ def stage(shelf: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         made.close()
 
 
+# -- what comes of some of them: what they have named, the lines that they have printed, and their folder
+
+
+def of_readme(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert b"weights" == Path(said[0]).read_bytes()
+    assert "{}" == (folder / "out" / "b.json").read_text()
+    assert ["model.safetensors"] == [path.name for path in (folder / "here").iterdir() if path.name[0] != "."]
+    assert model_file() == (folder / "here" / "model.safetensors").read_bytes()
+
+
+def of_models_by_name(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert {"config.json": str(folder / "out" / "config.json")} == names["paths"]
+    assert b"weights" == Path(said[0]).read_bytes() == Path(said[1].split()[-1]).read_bytes()
+
+
+def of_tensors(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    numbers = struct.pack("<64f", *range(64))
+    assert said[0].startswith("3 Tensor(name='embed.weight', dtype='F32', shape=(32, 2)")
+    assert (numbers, numbers[80:160]) == (names["array"].tobytes(), names["rows"].tobytes())
+    assert b"abcd" == names["layer"]["layers.0.w"].tobytes()
+    assert [1.0, -2.0] == names["values"].tolist()
+
+
+def of_registry(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert ["['v1']"] == said
+
+
+def of_server(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert b"hello" == names["asked"]["/"]
+    assert b'{"models":[' == names["asked"]["/api/tags"][:11]
+
+
+def of_tutorial(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert ["['v1', 'v2']", "that is enough for now"] == [line for line in said if line[:2] in ("['", "th")]
+    assert "check the name and the tag" in said[-1]
+
+
+OUTCOMES: dict[str, Callable[[dict[str, Any], list[str], Path], None]] = {
+    "README.rst": of_readme,
+    "docs/models-by-name.rst": of_models_by_name,
+    "docs/registry.rst": of_registry,
+    "docs/server.rst": of_server,
+    "docs/tensors.rst": of_tensors,
+    "docs/tutorial.rst": of_tutorial,
+}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks_of(page))])
-def test_the_python_of_a_page_runs(page: str, stage: Stage) -> None:
-    names: dict[str, Any] = {"tk": tk, "__name__": "page"}
+def test_the_python_of_a_page_runs(page: str, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: dict[str, bytes] = {}
+
+    def ask(url: str) -> None:
+        for path in ("/", "/api/tags"):
+            with urllib.request.urlopen(url + path, timeout=10) as answer:
+                asked[path] = answer.read()
+
+    names: dict[str, Any] = {"tk": tk, "__name__": "page", "ask": ask, "asked": asked}
     for block in blocks_of(page):
         if block.language == "python" and block.reason is None:
             # The lines of a traceback are those of the page.
             code = "\n" * (block.line - 1) + stage.here(block.code)
             exec(compile(code, str(ROOT / page), "exec"), names)
+    if page in OUTCOMES:
+        OUTCOMES[page](names, capsys.readouterr().out.splitlines(), stage.folder)
     for value in names.values():
         if isinstance(value, (tk.Registry, ExitStack)):
             value.close()
