@@ -6,6 +6,7 @@ with some files, beside a registry that stands for ``localhost:5000`` and for ``
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 import json
@@ -28,7 +29,7 @@ import trustme
 
 import transferkit as tk
 from tests.functional import hub
-from tests.pages import ROOT, WIDEST, Block, blocks_of, pages
+from tests.pages import NARROW, ROOT, WIDEST, Block, blocks_of, pages
 from tests.unit.models.build import gguf_file, pair, text
 from transferkit import errors
 from transferkit.cli import main
@@ -310,6 +311,16 @@ def test_no_line_of_code_is_cut_off() -> None:
         for number, line in enumerate(block.code.splitlines())
         if len(line) > WIDEST
     ]
+    assert [] == wide
+
+
+def test_no_line_of_an_example_in_a_docstring_is_cut_off() -> None:
+    wide = []
+    for path in (ROOT / "transferkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                lines = (ast.get_docstring(node) or "").splitlines()
+                wide += [f"{path}: {line}" for line in lines if line[:4] in (">>> ", "... ") and len(line) > NARROW]
     assert [] == wide
 
 
