@@ -48,9 +48,6 @@ def error_of(response) -> tuple[int, str, str]:
     return response.status_code, response.json["code"], response.json["error"]
 
 
-NO_NAME = 'invalid or missing name: ""; a name is written [host/][namespace/]model[:tag][@sha256:...]'
-
-
 @pytest.fixture
 def smol(registry):
     SMOL.put(registry.url, "library/smol", "latest")
@@ -106,7 +103,7 @@ def test_an_error_of_the_registry_is_said_in_the_stream(tmp_path):
 def test_a_name_that_is_none_is_said_in_the_stream(smol, tmp_path):
     with api(tmp_path, smol.url) as http:
         told = lines_of(pull(http, "://"))
-    assert [{"status": f"error: {NO_NAME}"}, {"error": NO_NAME}] == told[1:]
+    assert [{"status": 'error: invalid or missing name: ""'}, {"error": 'invalid or missing name: ""'}] == told[1:]
 
 
 def test_a_layer_that_fails_is_one_record_in_the_log(smol, tmp_path, caplog):
@@ -136,7 +133,7 @@ def test_without_a_stream_the_end_is_told_alone(smol, tmp_path):
     ("name", "status", "code", "message"),
     [
         ("unknown", 404, "not_found", "model not found"),
-        ("://", 400, "bad_request", NO_NAME),
+        ("://", 400, "bad_request", 'invalid or missing name: ""'),
         (
             "ftp://smol",
             400,
@@ -144,7 +141,7 @@ def test_without_a_stream_the_end_is_told_alone(smol, tmp_path):
             'unsupported scheme: "ftp": supported schemes are http, https, https+insecure',
         ),
         ("smol@sha256:1", 400, "bad_request", 'invalid digest: "sha256:1"'),
-        ("", 400, "bad_request", NO_NAME),
+        ("", 400, "bad_request", 'invalid or missing name: ""'),
     ],
 )
 def test_without_a_stream_an_error_has_a_status(smol, tmp_path, name, status, code, message):
@@ -172,7 +169,7 @@ def test_without_a_stream_an_error_of_the_registry_is_in_the_log_alone(tmp_path,
         ("POST", "/api/pull", b"", 400, "bad_request", "empty request body"),
         ("DELETE", "/api/delete", b"", 400, "bad_request", "empty request body"),
         ("POST", "/api/pull", b'{"model":', 400, "bad_request", "unexpected end of JSON input"),
-        ("DELETE", "/api/delete", b'{"model": "://"}', 400, "bad_request", NO_NAME),
+        ("DELETE", "/api/delete", b'{"model": "://"}', 400, "bad_request", 'invalid or missing name: ""'),
         ("DELETE", "/api/delete", b'{"model": "http://smol"}', 400, "bad_request", "invalid or missing name"),
         (
             "DELETE",

@@ -140,7 +140,7 @@ def test_a_manifest_that_is_not_supported(shelf: SimpleNamespace, says: Callable
         "sizes: push it again with a newer tool"
     )
     assert str(says(f"{shelf.host}/team/model:bare")) == (
-        f'model "{shelf.host}/team/model:bare" cannot be read: the manifest has no layers'
+        f'model "{shelf.host}/team/model:bare" cannot be read: invalid manifest: no layers'
     )
 
 
@@ -489,5 +489,5 @@ def test_offline(
             "and no registry was asked: pull it once while there is a network"
         )
     assert str(says(call=lambda registry: registry.push(name, files=[]))) == (
-        f"cannot push {name}: offline (TRANSFERKIT_OFFLINE, or offline=True)"
+        f"cannot push {name}: this is offline (TRANSFERKIT_OFFLINE, or offline=True); turn that off first"
     )
