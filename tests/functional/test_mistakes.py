@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,8 +160,8 @@ def test_no_login_and_a_login_that_is_not_good_any_more(
         assert isinstance(error, tk.UnauthorizedError)
         wanted = service if tokens else f"{where}authentication is required; "
         assert str(error).startswith(
-            f"{wanted}log in ('transferkit login {host}'), or pass auth=, token= or get_token=; there are none in "
-            "TRANSFERKIT_TOKEN, TRANSFERKIT_USERNAME, "
+            f"{wanted}check the name, log in ('transferkit login {host}'), or pass auth=, token= or get_token=; there "
+            "are none in TRANSFERKIT_TOKEN, TRANSFERKIT_USERNAME, "
         )
         entry = {"auth": base64.b64encode(b"ann:old-secret").decode()}
         monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {host: entry}}))
@@ -193,14 +194,21 @@ def test_a_login_that_may_not_do_this(
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A registry under TLS, with a certificate that no bundle of this machine knows."""
     folder = tmp_path_factory.mktemp("tls")
-    certificate = trustme.CA().issue_cert("127.0.0.1")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
     chain, key = folder / "server.pem", folder / "server.key"
     certificate.cert_chain_pems[0].write_to_path(str(chain))
     certificate.private_key_pem.write_to_path(str(key))
     bundle = folder / "other.pem"
+    authority.cert_pem.write_to_path(str(folder / "right.pem"))
     trustme.CA().cert_pem.write_to_path(str(bundle))
     with running_registry(tls=(str(chain), str(key))) as running:
-        yield SimpleNamespace(url=running.url, host=running.url.removeprefix("https://"), bundle=str(bundle))
+        yield SimpleNamespace(
+            right=str(folder / "right.pem"),
+            url=running.url,
+            host=running.url.removeprefix("https://"),
+            bundle=str(bundle),
+        )
 
 
 def test_the_wrong_authority(secured: SimpleNamespace, says: Callable[..., tk.TransferKitError]) -> None:
@@ -212,6 +220,17 @@ def test_the_wrong_authority(secured: SimpleNamespace, says: Callable[..., tk.Tr
         "; set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)",
     )
     assert (begin, end) == (str(error)[: len(begin)], str(error)[-len(end) :])
+
+
+def test_the_certificate_of_another_name(secured: SimpleNamespace, says: Callable[..., tk.TransferKitError]) -> None:
+    host = secured.host.replace("127.0.0.1", "localhost")
+    error = says(f"https://{host}/team/model:v1", hosts={host: tk.HostOptions(ca_bundle=secured.right)})
+    assert isinstance(error, tk.CertificateError)
+    assert str(error) == (
+        f"the certificate of https://{host} does not verify against the CA bundle {secured.right}: Hostname mismatch, "
+        "certificate is not valid for 'localhost'; use a name that the certificate has, or ask whoever runs the host "
+        "for another certificate"
+    )
 
 
 def test_http_where_https_is_spoken_and_the_other_way_round(
@@ -402,11 +421,18 @@ except tk.StorageError as error:
 """
 
 
-def test_a_folder_of_somebody_else(shelf: SimpleNamespace, tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    folder = tmp_path / "theirs"
-    folder.mkdir(mode=0o555)
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder that only its owner could make writable; below one that every user may look into, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_a_folder_of_somebody_else(shelf: SimpleNamespace, theirs: Path) -> None:
+    folder = theirs
     command = [sys.executable, "-c", NOBODY, str(folder), shelf.blob.digest, shelf.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     us = os.getuid() or 65534

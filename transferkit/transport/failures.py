@@ -23,6 +23,15 @@ from transferkit.transport.request import Lane, RequestBody
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _SHOWN = 200  # characters of a foreign message that are repeated
 _TUNNEL = "Tunnel connection failed:"  # how http.client begins what it says of a proxy's answer to CONNECT
+_AUTHORITY = "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
+_ANOTHER = "use a name that the certificate has, or ask whoever runs the host for another certificate"
+# OpenSSL's X509_V_ERR_... (x509_vfy.h): not yet valid, has expired, of another host, of another address.
+_CERTIFICATES = {
+    9: "is the clock of this machine right?",
+    10: "whoever runs the host has to renew it (or is the clock of this machine wrong?)",
+    62: _ANOTHER,
+    64: _ANOTHER,
+}
 _ADVICE = {
     errno.ECONNREFUSED: "; is it running, and is the port right?",
     errno.ENETUNREACH: "; is this machine online?",
@@ -45,12 +54,11 @@ _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 
 
 def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
-    verify = failure.lane.settings.get("verify")
+    verify, code = failure.lane.settings.get("verify"), getattr(cause, "verify_code", 0)
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
-        f"{getattr(cause, 'verify_message', failure.detail)}; "
-        "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
+        f"{getattr(cause, 'verify_message', failure.detail).rstrip('.')}; {_CERTIFICATES.get(code, _AUTHORITY)}"
     )
 
 
