@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WIDEST = 88  # characters of code: what furo shows without cutting a line off or scrolling, measured in Chromium
+NARROW = 83  # the same for an example of a method, which is indented twice
 _BLOCK = re.compile(r"( *)\.\. code-block:: *(\S*)$")
 _NOT_RUN = re.compile(r" *\.\. not run: *(.*)$")
 

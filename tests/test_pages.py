@@ -6,6 +6,7 @@ with some files, beside a registry that stands for ``localhost:5000`` and for ``
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 import json
@@ -16,7 +17,8 @@ import shlex
 import struct
 import sys
 import types
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ import trustme
 
 import transferkit as tk
 from tests.functional import hub
-from tests.pages import ROOT, WIDEST, Block, blocks_of, pages
+from tests.pages import NARROW, ROOT, WIDEST, Block, blocks_of, pages
 from tests.unit.models.build import gguf_file, pair, text
 from transferkit import errors
 from transferkit.cli import main
@@ -100,6 +102,7 @@ class Stage:
             "first.local:5000": host,
             '"smollm:135m"': f'"{host}/library/smollm:135m"',
             '"/models/': f'"{folder}/models/',
+            'print("listening on", url)': "ask(url)",
         }
 
     def here(self, code: str) -> str:
@@ -136,14 +139,70 @@ def stage(shelf: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         made.close()
 
 
+# -- what comes of some of them: what they have named, the lines that they have printed, and their folder
+
+
+def of_readme(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert b"weights" == Path(said[0]).read_bytes()
+    assert "{}" == (folder / "out" / "b.json").read_text()
+    assert ["model.safetensors"] == [path.name for path in (folder / "here").iterdir() if path.name[0] != "."]
+    assert model_file() == (folder / "here" / "model.safetensors").read_bytes()
+
+
+def of_models_by_name(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert {"config.json": str(folder / "out" / "config.json")} == names["paths"]
+    assert b"weights" == Path(said[0]).read_bytes() == Path(said[1].split()[-1]).read_bytes()
+
+
+def of_tensors(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    numbers = struct.pack("<64f", *range(64))
+    assert said[0].startswith("3 Tensor(name='embed.weight', dtype='F32', shape=(32, 2)")
+    assert (numbers, numbers[80:160]) == (names["array"].tobytes(), names["rows"].tobytes())
+    assert b"abcd" == names["layer"]["layers.0.w"].tobytes()
+    assert [1.0, -2.0] == names["values"].tolist()
+
+
+def of_registry(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert ["['v1']"] == said
+
+
+def of_server(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert b"hello" == names["asked"]["/"]
+    assert b'{"models":[' == names["asked"]["/api/tags"][:11]
+
+
+def of_tutorial(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    assert ["['v1', 'v2']", "that is enough for now"] == [line for line in said if line[:2] in ("['", "th")]
+    assert "check the name and the tag" in said[-1]
+
+
+OUTCOMES: dict[str, Callable[[dict[str, Any], list[str], Path], None]] = {
+    "README.rst": of_readme,
+    "docs/models-by-name.rst": of_models_by_name,
+    "docs/registry.rst": of_registry,
+    "docs/server.rst": of_server,
+    "docs/tensors.rst": of_tensors,
+    "docs/tutorial.rst": of_tutorial,
+}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks_of(page))])
-def test_the_python_of_a_page_runs(page: str, stage: Stage) -> None:
-    names: dict[str, Any] = {"tk": tk, "__name__": "page"}
+def test_the_python_of_a_page_runs(page: str, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: dict[str, bytes] = {}
+
+    def ask(url: str) -> None:
+        for path in ("/", "/api/tags"):
+            with urllib.request.urlopen(url + path, timeout=10) as answer:
+                asked[path] = answer.read()
+
+    names: dict[str, Any] = {"tk": tk, "__name__": "page", "ask": ask, "asked": asked}
     for block in blocks_of(page):
         if block.language == "python" and block.reason is None:
             # The lines of a traceback are those of the page.
             code = "\n" * (block.line - 1) + stage.here(block.code)
             exec(compile(code, str(ROOT / page), "exec"), names)
+    if page in OUTCOMES:
+        OUTCOMES[page](names, capsys.readouterr().out.splitlines(), stage.folder)
     for value in names.values():
         if isinstance(value, (tk.Registry, ExitStack)):
             value.close()
@@ -157,7 +216,7 @@ def problems_of(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] in ("$", "python", "-m")):
         words.pop(0)
-    for end in ("|", "&&", "&", ">", "2>", "||", ";"):
+    for end in ("|", "&&", "&", ">", "2>", "<", "||", ";"):
         words = words[: words.index(end)] if end in words else words
     if words[:1] == ["transferkit"]:
         return parse(main, words[1:])
@@ -209,9 +268,9 @@ def test_commands_in_the_pages_are_commands() -> None:
 
 
 def test_a_wrong_command_would_be_found() -> None:
-    assert ["No such command 'xyzzy'."] == problems_of("transferkit xyzzy model")
-    (said,) = problems_of("transferkit serve --prot 1")
-    assert said.startswith("No such option")
+    for line, wrong in (("transferkit xyzzy model", "xyzzy"), ("transferkit serve --prot 1", "--prot")):
+        (said,) = problems_of(line)
+        assert wrong in said
     assert ["tset"] == problems_of("make tset")
     assert ["sever"] == problems_of("pip install 'transferkit[sever]'")
 
@@ -252,6 +311,16 @@ def test_no_line_of_code_is_cut_off() -> None:
         for number, line in enumerate(block.code.splitlines())
         if len(line) > WIDEST
     ]
+    assert [] == wide
+
+
+def test_no_line_of_an_example_in_a_docstring_is_cut_off() -> None:
+    wide = []
+    for path in (ROOT / "transferkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                lines = (ast.get_docstring(node) or "").splitlines()
+                wide += [f"{path}: {line}" for line in lines if line[:4] in (">>> ", "... ") and len(line) > NARROW]
     assert [] == wide
 
 

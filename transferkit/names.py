@@ -20,7 +20,6 @@ _MAX_REPOSITORY = 255
 OLLAMA_HOSTS = ("ollama.ai", "ollama.com")  # and what is below them
 # Docker Hub's name in references is not that of its API.
 API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
-_FORM = "a name is written [host/][namespace/]model[:tag][@sha256:...]"
 _SHOWN = 200  # characters of a rejected text that an error repeats
 
 
@@ -122,7 +121,7 @@ class Name:
         """
         name = _split_name(text) if isinstance(text, str) and len(text) <= _LONGEST else None
         if name is None or not name._is_valid():
-            raise InvalidNameError(f"invalid or missing name: {_quoted(text)}; {_FORM}")
+            raise InvalidNameError(f"invalid or missing name: {_quoted(text)}")
         return name
 
     @classmethod
@@ -218,7 +217,7 @@ class Reference:
             InvalidNameError: an unknown scheme, a user name, a digest that is none, a name that is none or incomplete.
         """
         if not isinstance(text, str):
-            raise InvalidNameError(f"invalid or missing name: {_quoted(text)}; {_FORM}")
+            raise InvalidNameError(f"invalid or missing name: {_quoted(text)}")
         given = next((text[len(word) :] for word in _DROPPED if text.startswith(word)), text)
         scheme, separator, rest = given.partition("://")
         if not separator:
@@ -247,7 +246,7 @@ class Reference:
         written = Name.parse(named)
         name = written.merge(mask)
         if not name.is_complete or not name._is_valid():
-            raise InvalidNameError(f"invalid or missing name: {_quoted(named)}; {_FORM}")
+            raise InvalidNameError(f"invalid or missing name: {_quoted(named)}")
         return cls(scheme or "https", name, digest, bool(scheme), bool(written.tag))
 
     @property

@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ def test_a_manifest_that_is_not_supported(shelf: SimpleNamespace, says: Callable
         "sizes: push it again with a newer tool"
     )
     assert str(says(f"{shelf.host}/team/model:bare")) == (
-        f'model "{shelf.host}/team/model:bare" cannot be read: the manifest has no layers'
+        f'model "{shelf.host}/team/model:bare" cannot be read: invalid manifest: no layers'
     )
 
 
@@ -159,8 +160,8 @@ def test_no_login_and_a_login_that_is_not_good_any_more(
         assert isinstance(error, tk.UnauthorizedError)
         wanted = service if tokens else f"{where}authentication is required; "
         assert str(error).startswith(
-            f"{wanted}log in ('transferkit login {host}'), or pass auth=, token= or get_token=; there are none in "
-            "TRANSFERKIT_TOKEN, TRANSFERKIT_USERNAME, "
+            f"{wanted}check the name, log in ('transferkit login {host}'), or pass auth=, token= or get_token=; there "
+            "are none in TRANSFERKIT_TOKEN, TRANSFERKIT_USERNAME, "
         )
         entry = {"auth": base64.b64encode(b"ann:old-secret").decode()}
         monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {host: entry}}))
@@ -193,14 +194,21 @@ def test_a_login_that_may_not_do_this(
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A registry under TLS, with a certificate that no bundle of this machine knows."""
     folder = tmp_path_factory.mktemp("tls")
-    certificate = trustme.CA().issue_cert("127.0.0.1")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
     chain, key = folder / "server.pem", folder / "server.key"
     certificate.cert_chain_pems[0].write_to_path(str(chain))
     certificate.private_key_pem.write_to_path(str(key))
     bundle = folder / "other.pem"
+    authority.cert_pem.write_to_path(str(folder / "right.pem"))
     trustme.CA().cert_pem.write_to_path(str(bundle))
     with running_registry(tls=(str(chain), str(key))) as running:
-        yield SimpleNamespace(url=running.url, host=running.url.removeprefix("https://"), bundle=str(bundle))
+        yield SimpleNamespace(
+            right=str(folder / "right.pem"),
+            url=running.url,
+            host=running.url.removeprefix("https://"),
+            bundle=str(bundle),
+        )
 
 
 def test_the_wrong_authority(secured: SimpleNamespace, says: Callable[..., tk.TransferKitError]) -> None:
@@ -209,10 +217,20 @@ def test_the_wrong_authority(secured: SimpleNamespace, says: Callable[..., tk.Tr
     assert isinstance(error, tk.CertificateError)
     begin, end = (
         f"the certificate of {secured.url} does not verify against the CA bundle {secured.bundle}: ",
-        "; name the file of the right CA by REQUESTS_CA_BUNDLE or HostOptions(ca_bundle=...), or a session with "
-        ".verify",
+        "; set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)",
     )
     assert (begin, end) == (str(error)[: len(begin)], str(error)[-len(end) :])
+
+
+def test_the_certificate_of_another_name(secured: SimpleNamespace, says: Callable[..., tk.TransferKitError]) -> None:
+    host = secured.host.replace("127.0.0.1", "localhost")
+    error = says(f"https://{host}/team/model:v1", hosts={host: tk.HostOptions(ca_bundle=secured.right)})
+    assert isinstance(error, tk.CertificateError)
+    assert str(error) == (
+        f"the certificate of https://{host} does not verify against the CA bundle {secured.right}: Hostname mismatch, "
+        "certificate is not valid for 'localhost'; use a name that the certificate has, or ask whoever runs the host "
+        "for another certificate"
+    )
 
 
 def test_http_where_https_is_spoken_and_the_other_way_round(
@@ -315,8 +333,8 @@ def test_the_page_of_a_proxy(
     assert isinstance(error, tk.ConnectError)
     assert str(error) == (
         f"the proxy {proxy.url} on the way to https://registry.example.com failed: Tunnel connection failed: 407 Proxy "
-        "Authentication Required; the proxy wants a user name and a password: write them into its URL, "
-        "http://user:password@host:port; the proxy is from HTTPS_PROXY"
+        "Authentication Required; the proxy is from HTTPS_PROXY; the proxy wants a user name and a password: write "
+        "them into its URL, http://user:password@host:port"
     )
 
 
@@ -380,8 +398,8 @@ def test_a_store_that_can_only_be_read(
     error = says(f"{shelf.host}/team/model:v1")
     assert isinstance(error, tk.StorageError)
     assert str(error) == (
-        f"making the folder {tmp_path}/cache/blobs/.partial failed: Read-only file system; choose a folder on another "
-        "file system (to=, cache= or TRANSFERKIT_CACHE)"
+        f"making the folder {tmp_path}/cache/blobs/.partial failed: Read-only file system; the file system is "
+        "read-only: choose a folder on another one (to=, cache= or TRANSFERKIT_CACHE)"
     )
 
 
@@ -403,17 +421,24 @@ except tk.StorageError as error:
 """
 
 
-def test_a_folder_of_somebody_else(shelf: SimpleNamespace, tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    folder = tmp_path / "theirs"
-    folder.mkdir(mode=0o555)
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder that only its owner could make writable; below one that every user may look into, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_a_folder_of_somebody_else(shelf: SimpleNamespace, theirs: Path) -> None:
+    folder = theirs
     command = [sys.executable, "-c", NOBODY, str(folder), shelf.blob.digest, shelf.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     us = os.getuid() or 65534
     assert (done.stdout, done.stderr) == (
         f"making the folder {folder}/new/.partial failed: Permission denied; {folder} belongs to user {os.getuid()} "
-        f"(mode 555), and this is user {us}; change its permissions, or choose another folder (to=, cache= or "
+        f"(mode 555), and this is user {us}; check the permissions, or choose another folder (to=, cache= or "
         "TRANSFERKIT_CACHE)\n",
         "",
     )
@@ -490,5 +515,5 @@ def test_offline(
             "and no registry was asked: pull it once while there is a network"
         )
     assert str(says(call=lambda registry: registry.push(name, files=[]))) == (
-        f"cannot push {name}: offline (TRANSFERKIT_OFFLINE, or offline=True)"
+        f"cannot push {name}: this is offline (TRANSFERKIT_OFFLINE, or offline=True); turn that off first"
     )

@@ -135,9 +135,10 @@ def refusal(
     words = ": ".join(filter(None, (f"registry responded with status {status}", coded, complaint.message)))
     named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
     text = f"{named}{method} {place}: {words}"
-    if advice := about(status, place, is_page=complaint.message.startswith(PAGE)):
-        text += f"; {advice}"
     unknown = complaint.code.upper()
+    meant = 404 if unknown == _UNKNOWN_MANIFEST else status
+    if advice := about(meant, place, is_page=complaint.message.startswith(PAGE)):
+        text += f"; {advice}"
     if unknown == _UNKNOWN_MANIFEST:
         return errors.ManifestNotFoundError(text)
     # Some registries say BLOB_UNKNOWN to a manifest, too.

@@ -22,8 +22,10 @@ def resolve(cache: DiskCache, reference: Reference, *, offline: bool = False) ->
     try:
         return _resolve(cache, reference)
     except ManifestNotFoundError as error:
-        advice = f"{OFFLINE}: pull it once while there is a network" if offline else "pull it first"
-        raise ManifestNotFoundError(f"{error}; {advice}") from error
+        if offline:
+            raise ManifestNotFoundError(f"{error}; {OFFLINE}: pull it once while there is a network") from error
+        advice = "" if str(error).endswith("pull it again") else "; pull it first"
+        raise ManifestNotFoundError(f"{error}{advice}") from error
 
 
 def _resolve(cache: DiskCache, reference: Reference) -> Document:

@@ -38,7 +38,7 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, forei
     with job.naming(reference):
         graph = job.graph(site, root, wanted)
         if not graph.layers:
-            raise InvalidManifestError("the manifest has no layers")
+            raise InvalidManifestError("invalid manifest: no layers")
     bring(job, cache, reference, graph, source_of(site, foreign=foreign))
     return graph
 

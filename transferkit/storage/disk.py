@@ -18,6 +18,7 @@ from transferkit.storage.write_back import write_back
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
+_CHOICES = "(to=, cache= or TRANSFERKIT_CACHE)"  # how a folder is chosen
 _MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
 
 OPTIONAL: dict[str, frozenset[int]] = {
@@ -290,7 +291,7 @@ def storage_error(error: OSError, doing: str, path: str) -> StorageError:
     hint = {
         errno.EACCES: _permissions(path),
         errno.EPERM: _permissions(path),
-        errno.EROFS: "; choose a folder on another file system (to=, cache= or TRANSFERKIT_CACHE)",
+        errno.EROFS: f"; the file system is read-only: choose a folder on another one {_CHOICES}",
         errno.ENOTDIR: "; a part of the path is a file",
         errno.EMFILE: "; too many open files: raise the limit (ulimit -n) or lower concurrency",
     }.get(error.errno or 0, "")
@@ -308,7 +309,7 @@ def _permissions(path: str) -> str:
         us = f", and this is user {os.geteuid()}"
     except (OSError, AttributeError):
         owner = us = ""
-    return f"{owner}{us}; change its permissions, or choose another folder (to=, cache= or TRANSFERKIT_CACHE)"
+    return f"{owner}{us}; check the permissions, or choose another folder {_CHOICES}"
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Links:
             raise ManifestNotFoundError(f'model "{name}" not found in {self._root}')
         if not 0 < len(raw) <= MAX_MANIFEST:
             problem = f"has more than {MAX_MANIFEST} bytes" if raw else "is empty"
-            raise ManifestNotFoundError(f'model "{name}" not found: {self.path}/{path} {problem}')
+            raise ManifestNotFoundError(f'model "{name}" not found: {self.path}/{path} {problem}; pull it again')
         return raw
 
     def linked_at(self, name: Name) -> float | None:

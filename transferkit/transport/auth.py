@@ -153,7 +153,9 @@ class Authorizer:
 
     def _advice(self) -> str:
         """Return what to do where nobody has credentials, and where they were looked for."""
-        advice = f"log in ('transferkit login {self.registry.netloc}'), or pass auth=, token= or get_token="
+        advice = (
+            f"check the name, log in ('transferkit login {self.registry.netloc}'), or pass auth=, token= or get_token="
+        )
         if self.stored is None or self.exchange.has_credentials:
             return advice
         problems = [*self._problems, *([self.key.problem] if self.key is not None and self.key.problem else [])]

@@ -23,6 +23,15 @@ from transferkit.transport.request import Lane, RequestBody
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _SHOWN = 200  # characters of a foreign message that are repeated
 _TUNNEL = "Tunnel connection failed:"  # how http.client begins what it says of a proxy's answer to CONNECT
+_AUTHORITY = "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
+_ANOTHER = "use a name that the certificate has, or ask whoever runs the host for another certificate"
+# OpenSSL's X509_V_ERR_... (x509_vfy.h): not yet valid, has expired, of another host, of another address.
+_CERTIFICATES = {
+    9: "is the clock of this machine right?",
+    10: "whoever runs the host has to renew it (or is the clock of this machine wrong?)",
+    62: _ANOTHER,
+    64: _ANOTHER,
+}
 _ADVICE = {
     errno.ECONNREFUSED: "; is it running, and is the port right?",
     errno.ENETUNREACH: "; is this machine online?",
@@ -45,12 +54,11 @@ _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 
 
 def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
-    verify = failure.lane.settings.get("verify")
+    verify, code = failure.lane.settings.get("verify"), getattr(cause, "verify_code", 0)
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
-        f"{getattr(cause, 'verify_message', failure.detail)}; "
-        "name the file of the right CA by REQUESTS_CA_BUNDLE or HostOptions(ca_bundle=...), or a session with .verify"
+        f"{getattr(cause, 'verify_message', failure.detail).rstrip('.')}; {_CERTIFICATES.get(code, _AUTHORITY)}"
     )
 
 
@@ -60,7 +68,7 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     silent = cause.errno == socket.EAI_AGAIN
     advice = "is this machine online?" if silent else "check how it is written"
     return errors.ConnectError(
-        f"the {who} does not resolve: {cause.strerror or ''}; {advice}{_proxy_from(failure)}", retryable=silent
+        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}; {advice}", retryable=silent
     )
 
 
@@ -74,10 +82,10 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
         status = tunnel[len(_TUNNEL) :].strip()[:3]
         is_final = status.startswith("4") and status not in ("408", "429")
         advice = about(407, "", is_page=False) if status == "407" else "ask whoever runs it, or name another"
-        return errors.ConnectError(f"{what}: {words[-1]}; {advice}{_proxy_from(failure)}", retryable=not is_final)
+        return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}; {advice}", retryable=not is_final)
     number = next((c.errno for c in failure.causes if isinstance(c, OSError) and c.errno), 0)
     advice = _ADVICE.get(number, "")
-    return errors.ConnectError(f"{what}: {words[-1]}{advice}{_proxy_from(failure)}")
+    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}{advice}")
 
 
 def _proxy_from(failure: _Failure) -> str:
