@@ -1,4 +1,4 @@
-"""How to test a download pipeline of one's own: against a real registry, on a network that breaks.
+"""How to test a download pipeline of one's own: a real registry, a network that breaks.
 
 Run it with ``python -m pytest examples/test_pipeline.py``.
 """
@@ -16,7 +16,7 @@ WHERE = "team/model"
 
 
 def pipeline(base_url: str, blobs: list[tk.Blob], folder: Path) -> int:
-    """What is tested here: fetch the blobs, join them, and return the size of the result."""
+    """What is tested: fetch the blobs, join them, and return the size of the result."""
     report = tk.download(blobs, folder / "blobs", base_url=base_url, repository=WHERE)
     with (folder / "model.bin").open("wb") as model:
         for blob in blobs:
@@ -37,15 +37,17 @@ def publish(base_url: str, folder: Path, sizes: list[int]) -> list[tk.Blob]:
     return blobs
 
 
-def test_it_survives_a_connection_that_breaks_in_the_middle(registry, fault_proxy, tmp_path):
+def test_it_survives_a_connection_that_breaks(registry, fault_proxy, tmp_path):
     (blob,) = publish(registry.url, tmp_path / "source", [2_000_000])
-    # The first connection carries a million bytes, heads included, and breaks; all later ones are clean.
+    # The first connection carries a million bytes, heads included, and breaks;
+    # all later ones are clean.
     proxy = fault_proxy(registry.url, [Faults(reset_after=1_000_000)])
     registry.log.clear()
 
     assert pipeline(proxy.url, [blob], tmp_path) == 2_000_000
 
-    assert (tmp_path / "model.bin").read_bytes() == (tmp_path / "source" / tk.digest_to_path(blob.digest)).read_bytes()
+    source = tmp_path / "source" / tk.digest_to_path(blob.digest)
+    assert (tmp_path / "model.bin").read_bytes() == source.read_bytes()
     broken = proxy.connections[0]
     assert (broken.ended, broken.down) == ("reset", 1_000_000)
     # It asked twice, and not for the manifest, the tags or anything else.
@@ -56,7 +58,8 @@ def test_it_waits_when_the_registry_says_so(tmp_path):
     faults = HTTPFaults()
     with running_registry(middleware=faults) as registry:
         blobs = publish(registry.url, tmp_path / "source", [1000, 2000, 3000])
-        busy = FaultRule(respond(503, "busy", retry_after=1), method="GET", path="/blobs/", times=1)
+        refused = respond(503, "busy", retry_after=1)
+        busy = FaultRule(refused, method="GET", path="/blobs/", times=1)
         faults.set(busy)
 
         assert pipeline(registry.url, blobs, tmp_path) == 6000

@@ -7,19 +7,14 @@ import importlib.util
 import json
 import os
 import runpy
-import struct
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 import transferkit as tk
-from transferkit.registry import defaults
 from transferkit.testing import RunningRegistry
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "tensors.py"
@@ -227,124 +222,6 @@ def test_the_progress_line_goes_away_at_the_end(tensors: ModuleType, capsys: pyt
     tensors.show_progress(1_500_000, 20_000_000)
     tensors.show_progress(20_000_000, 20_000_000)
     assert capsys.readouterr().err == "1.5 of 20.0 MB\r\x1b[K\r"
-
-
-# -- the blocks of the documentation, as they stand there
-
-
-def python_blocks(page: str) -> list[str]:
-    """Return the blocks of Python of a page, but for what stands under "Testing your own pipeline"."""
-    text = (SCRIPT.parents[1] / page).read_text().partition("Testing your own pipeline")[0]
-    found = []
-    for part in text.split(".. code-block:: python\n")[1:]:
-        lines = part.splitlines()
-        end = next((number for number, line in enumerate(lines) if line and not line.startswith("   ")), len(lines))
-        found.append("\n".join(line[3:] for line in lines[:end]))
-    return found
-
-
-@pytest.fixture
-def shelf(registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The host of a registry with ``library/model:v1`` and ``library/smollm:135m``, and two files in this folder."""
-    host = registry.url.removeprefix("http://")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(defaults, "_made", {})
-    for name in ("a.bin", "weights.bin"):
-        (tmp_path / name).write_bytes(b"weights")
-    for name in ("b.json", "config.json"):
-        (tmp_path / name).write_text("{}")
-    with tk.Registry(cache=tmp_path / "first") as first:
-        for name in ("library/model:v1", "library/smollm:135m"):
-            first.push(f"{host}/{name}", files=["weights.bin"])
-    yield host
-    for made in defaults._made.values():
-        made.close()
-
-
-def test_the_three_lines_of_the_readme_say_where_the_file_is(shelf: str, capsys: pytest.CaptureFixture[str]) -> None:
-    block = python_blocks("README.rst")[0]
-    assert 3 == len(block.strip().splitlines())
-    exec(block.replace('"smollm:135m"', f'"{shelf}/library/smollm:135m"'), {})
-    assert b"weights" == Path(capsys.readouterr().out.strip()).read_bytes()
-
-
-def test_models_by_name_in_the_readme(shelf: str, tmp_path: Path) -> None:
-    (block,) = [block for block in python_blocks("README.rst") if "files=" in block]
-    variables: dict[str, object] = {"tk": tk}
-    exec(block.replace("localhost:5000", shelf), variables)
-    assert "{}" == (tmp_path / "out" / "b.json").read_text()
-    variables["registry"].close()  # type: ignore[attr-defined]
-
-
-def test_a_folder_there_and_back_in_the_readme(shelf: str, tmp_path: Path) -> None:
-    (block,) = [block for block in python_blocks("README.rst") if "folder=" in block]
-    model = tmp_path / "my-model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    exec(block.replace("localhost:5000", shelf), {"tk": tk})
-    there = [path.name for path in (tmp_path / "here").iterdir() if not path.name.startswith(".")]
-    assert ["model.safetensors"] == there
-    assert (model / "model.safetensors").read_bytes() == (tmp_path / "here" / "model.safetensors").read_bytes()
-
-
-def test_models_by_name_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    variables: dict[str, object] = {}
-    for block in python_blocks("docs/models-by-name.rst"):
-        exec(block.replace("localhost:5000", shelf), variables)
-    assert {"config.json": str(tmp_path / "out" / "config.json")} == variables["paths"]
-    first, second = capsys.readouterr().out.splitlines()
-    assert b"weights" == Path(first).read_bytes() == Path(second.split()[-1]).read_bytes()
-    variables["registry"].close()  # type: ignore[attr-defined]
-
-
-def test_tensors_in_the_documentation(shelf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    header = {
-        "embed.weight": {"dtype": "F32", "shape": [32, 2], "data_offsets": [0, 256]},
-        "layers.0.w": {"dtype": "U8", "shape": [4], "data_offsets": [256, 260]},
-        "norm.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [260, 264]},
-    }
-    raw = json.dumps(header).encode()
-    numbers = struct.pack("<64f", *range(64))
-    data = len(raw).to_bytes(8, "little") + raw + numbers + b"abcd" + b"\x80\x3f\x00\xc0"
-    (tmp_path / "model.safetensors").write_bytes(data)
-    with tk.Registry(cache=tmp_path / "second") as second:
-        second.push(f"{shelf}/team/model:v1", files=["model.safetensors"])
-    variables: dict[str, Any] = {}
-    for block in python_blocks("docs/tensors.rst"):
-        exec(block.replace("localhost:5000", shelf), variables)
-    assert "3 Tensor(name='embed.weight', dtype='F32', shape=(32, 2)" in capsys.readouterr().out
-    assert (numbers, numbers[80:160]) == (variables["array"].tobytes(), variables["rows"].tobytes())
-    assert b"abcd" == variables["layer"]["layers.0.w"].tobytes()
-    assert [1.0, -2.0] == variables["values"].tolist()
-
-
-def test_the_page_of_the_registry_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "weights.bin").write_bytes(b"weights")
-    (block,) = python_blocks("docs/registry.rst")
-    exec(block, {})
-    assert capsys.readouterr().out == "['v1']\n"
-
-
-def test_a_fallback_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = [block for block in python_blocks("docs/server.rst") if "fallback" in block]
-    monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path))
-    asked: dict[str, bytes] = {}
-    code = block.replace('print("listening on", url)', "ask(url)")
-
-    def ask(url: str) -> None:
-        for path in ("/", "/api/tags"):
-            with urllib.request.urlopen(url + path, timeout=10) as answer:
-                asked[path] = answer.read()
-
-    variables: dict[str, Any] = {"ask": ask}
-    exec(code, variables)
-    assert {"/": b"hello", "/api/tags": b'{"models":[]}'} == asked
 
 
 def test_a_flask_app_takes_the_local_api_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,8 +95,9 @@ def download(
     >>> with open(f"{folder}/{digest_to_path(digest)}", "wb") as file:
     ...     _ = file.write(b"hello")
     >>> with running_registry() as registry:
-    ...     sent = upload([Blob(digest, 5)], folder, base_url=registry.url, repository="library/hello")
-    ...     report = download([Blob(digest, 5)], tempfile.mkdtemp(), base_url=registry.url, repository="library/hello")
+    ...     where = {"base_url": registry.url, "repository": "library/hello"}
+    ...     sent = upload([Blob(digest, 5)], folder, **where)
+    ...     report = download([Blob(digest, 5)], tempfile.mkdtemp(), **where)
     >>> sent.bytes, report.bytes, len(report.paths)
     (5, 5, 1)
     """

@@ -23,15 +23,15 @@
     │   ├── StalledError                open, but silent
     │   └── SlowError                   far behind its siblings
     ├── ProtocolError                   the peer broke a rule of the protocol
-    ├── RegistryError                   .method .url .status .code .message .detail .retry_after
+    ├── RegistryError                   .method .url .status .code .message .retry_after
     │   ├── UnauthorizedError
     │   ├── DeniedError
     │   ├── RateLimitedError
     │   └── ServerError
     ├── StorageError(OSError)           never retried
     │   ├── OutOfSpaceError
-    │   └── SourceError                 a local file is missing, or not what its digest says; .problems of a folder
-    ├── RetriesExhaustedError           .attempts, caused by the last error, and of its class as well
+    │   └── SourceError                 a local file is not there, or not what its digest says
+    ├── RetriesExhaustedError           .attempts; of the class of its cause as well
     ├── IncompleteError                 .failures, by digest
     └── CancelledError
 
@@ -244,7 +244,11 @@ class RetriesExhaustedError(TransferKitError):
     @classmethod
     def after(cls, attempts: int, error: TransferKitError) -> RetriesExhaustedError:
         """Return what is raised from ``error``, the last of so many attempts'."""
-        exhausted = _exhausted(type(error), f"gave up after {attempts} attempts: {error}")
+        text = str(error)
+        run = " Run" if text.endswith("?") else "; run"
+        exhausted = _exhausted(
+            type(error), f"gave up after {attempts} attempts: {text}{run} it again later: what is in place stays"
+        )
         vars(exhausted).update(vars(error), attempts=attempts, retryable=error.retryable)
         return exhausted
 

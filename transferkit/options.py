@@ -89,7 +89,8 @@ class HostOptions:
 
     Where a session or the environment says something else, this counts.
 
-    >>> hosts = {"registry.example.com": HostOptions(mirrors=("https://mirror.example.com",))}
+    >>> mirrored = HostOptions(mirrors=("https://mirror.example.com",))
+    >>> hosts = {"registry.example.com": mirrored}
     """
 
     ca_bundle: str | None = None

@@ -51,7 +51,8 @@ class PushPlan:
     blobs, of which the registry has ``present``; ``bytes`` are to be sent. ``limits`` are sentences about the known
     limits of the registry that the push would break: it may fail there.
 
-    >>> PushPlan(files=("config.json", "model.safetensors"), blobs=3, present=1, bytes=2048)
+    >>> files = ("config.json", "model.safetensors")
+    >>> PushPlan(files=files, blobs=3, present=1, bytes=2048)
     <PushPlan 2 files, 2 of 3 blobs to send, 2.0 KiB>
     """
 

@@ -63,7 +63,7 @@ def test_vllm_is_given_a_folder(reference, monkeypatch):
 
 
 def test_vllms_command_line_gets_the_path_on_standard_output(reference, tmp_path):
-    line = re.search(r"\$\((python -c '(.*?)') (\S+)\)", PAGE)
+    line = re.search(r"\$\((python -c '(.*?)') \\\n +(\S+)\)", PAGE)
     assert line is not None
     assert PUBLIC == line[3]
     environment = {**os.environ, "TRANSFERKIT_CACHE": str(tmp_path / "cache")}

@@ -143,7 +143,7 @@ def test_an_unknown_manifest_is_a_model_that_is_not_found(tmp_path, status, code
 def test_a_bare_404_says_its_status(tmp_path):
     error, _, _ = refused(tmp_path, answer(404))
     assert isinstance(error, tk.ManifestNotFoundError)
-    assert str(error).endswith("registry responded with status 404")
+    assert "registry responded with status 404; check the name" in str(error)
 
 
 def test_a_cut_blob_says_how_much_came(tmp_path):

@@ -314,7 +314,7 @@ def test_giving_up_is_of_the_family_of_the_last_error_and_has_its_attributes(err
     assert isinstance(exhausted, RetriesExhaustedError)
     assert isinstance(exhausted, type(error))
     assert type(exhausted).__name__ == "RetriesExhaustedError"
-    assert str(exhausted) == f"gave up after 6 attempts: {error}"
+    assert str(exhausted) == f"gave up after 6 attempts: {error}; run it again later: what is in place stays"
     assert attributes(exhausted) == {**attributes(error), "attempts": 6}
     assert type(RetriesExhaustedError.after(2, exhausted)).__name__ == "RetriesExhaustedError"
 

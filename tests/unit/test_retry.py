@@ -162,7 +162,10 @@ def test_one_attempt_and_no_patience_is_one_attempt() -> None:
 
 def test_giving_up_tells_the_attempts_and_is_caused_by_the_last_error() -> None:
     stage = Stage(RetryOptions(attempts=3, patience=0.0))
-    with pytest.raises(RetriesExhaustedError, match=r"^gave up after 3 attempts: cut off 3$") as caught:
+    with pytest.raises(
+        RetriesExhaustedError,
+        match=r"^gave up after 3 attempts: cut off 3; run it again later: what is in place stays$",
+    ) as caught:
         stage.run(for_ever())
     assert caught.value.attempts == 3
     assert caught.value.retryable is True

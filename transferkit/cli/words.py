@@ -12,6 +12,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"HostOptions\(ca_bundle=\.\.\.\)", "--ca-bundle PATH"),
         (r"HostOptions\(insecure=True\)", "--insecure"),
         (r"HostOptions\(scheme=.http.\)", "--plain-http"),
+        (r", or pass auth=, token= or get_token=", ""),
         (r"pass auth=, token= or get_token=", "log in with: transferkit login HOST"),
         (r"\bpass auth=\(user, password\)", "log in with: transferkit login HOST"),
         (r"the user name and password of auth=", "the user name and password"),
@@ -26,8 +27,8 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 def in_options(text: str, host: str = "") -> str:
     """Return a message with the options that stand for what it advises; ``host`` is the registry it is about.
 
-    >>> in_options("pass platform= one of these; a file was changed: overwrite=True replaces it")
-    'pass --platform one of these; a file was changed: --overwrite replaces it'
+    >>> in_options("it is another file now: overwrite=True replaces it")
+    'it is another file now: --overwrite replaces it'
     """
     for pattern, replacement in _WORDS:
         text = pattern.sub(replacement, text)

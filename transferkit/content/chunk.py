@@ -69,7 +69,8 @@ class Ranges:
 
     >>> done = Ranges()
     >>> done.add(0, 9); done.add(20, 29); done.add(10, 14)
-    >>> done.to_list(), done.total, [str(chunk) for chunk in done.missing_in(Chunk(0, 39))]
+    >>> missing = [str(chunk) for chunk in done.missing_in(Chunk(0, 39))]
+    >>> done.to_list(), done.total, missing
     ([[0, 14], [20, 29]], 25, ['15-19', '30-39'])
     """
 

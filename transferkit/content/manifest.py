@@ -57,7 +57,7 @@ class _Document:
         if errors := data.get("errors") or data.get("error"):
             text = f"it is an error and no manifest, though sent as one: {json.dumps(errors)[:300]}"
         elif data.get("schemaVersion") == 1:
-            text = "it is a manifest of Docker's schema 1, which tells no sizes and is not supported"
+            text = "it is a manifest of Docker's schema 1, which tells no sizes: push it again with a newer tool"
         raise InvalidManifestError(text)
 
 

@@ -60,7 +60,8 @@ _LOW = 0xFFFF_FFFF
 def kind_of(host: str) -> Kind:
     """Tell what ``host`` is, in whatever spelling the system takes for an address; ``localhost`` is private.
 
-    >>> kind_of("registry.example.com"), kind_of("8.8.8.8"), kind_of("0x7f.1"), kind_of("192.0.2.1")
+    >>> hosts = ("registry.example.com", "8.8.8.8", "0x7f.1", "192.0.2.1")
+    >>> tuple(kind_of(host) for host in hosts)
     ('name', 'public', 'private', 'documentation')
     """
     if host == "localhost" or host.endswith(".localhost"):

@@ -25,7 +25,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 class AuthChallenge:
     """One challenge: its scheme in lower case, and its parameters.
 
-    >>> challenge = AuthChallenge.parse('Bearer realm="https://a/token",service="r",scope="repository:x:pull,push"')
+    >>> challenge = AuthChallenge.parse(
+    ...     'Bearer realm="https://a/token",service="r",scope="repository:x:pull,push"'
+    ... )
     >>> challenge.scheme, challenge.realm, challenge.service, challenge.scope
     ('bearer', 'https://a/token', 'r', 'repository:x:pull,push')
     """
@@ -76,7 +78,8 @@ def merge_scopes(*scopes: str) -> tuple[str, ...]:
 
     A challenge names what this one request lacks; the rest of the job is known here, and one token should do for it.
 
-    >>> merge_scopes("repository:a:pull", "repository:a:pull,push", "registry:catalog:*")
+    >>> pull, both = "repository:a:pull", "repository:a:pull,push"
+    >>> merge_scopes(pull, both, "registry:catalog:*")
     ('repository:a:pull,push', 'registry:catalog:*')
     """
     actions: dict[str, dict[str, None]] = {}

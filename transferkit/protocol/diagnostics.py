@@ -14,10 +14,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from transferkit import errors
+from transferkit.protocol.advice import about
 from transferkit.protocol.origin import redact
 
 MAX_ERROR_BODY = 64 * 1024
 _SHOWN = 300  # characters of the registry's own words
+_TITLE = 80  # and of the title of a page
+PAGE = "an HTML page, not a registry's answer"
 # Besides 5xx: 408 and 425 say "again", 429 "later"; 499 comes from proxies whose upstream did not answer.
 _RETRYABLE = frozenset({408, 425, 429, 499})
 _KINDS = {401: errors.UnauthorizedError, 403: errors.DeniedError, 429: errors.RateLimitedError}
@@ -59,8 +62,16 @@ def read_complaint(body: bytes, content_type: str = "") -> Complaint:
             message = first.get("message") or first.get("error")
             return Complaint(*(_line(part or "") for part in (first.get("code"), message, first.get("detail"))))
     if "html" in content_type.lower() or text.lstrip()[:1] == "<":
-        return Complaint(message="an HTML page, not a registry's answer")
+        title = _title(text)
+        return Complaint(message=f"{PAGE} ({title!r})" if title else PAGE)
     return Complaint(message=_line(text))
+
+
+def _title(text: str) -> str:
+    """Return the title of an HTML page: proxies and web servers say there what is wrong."""
+    begin = text.lower().find("<title>")
+    end = text.lower().find("</title", begin)
+    return _line(text[begin + 7 : end])[:_TITLE] if 0 <= begin < end else ""
 
 
 def read_retry_after(value: str | None, *, now: float) -> float | None:
@@ -125,6 +136,9 @@ def refusal(
     named = f"{subject}: " if subject and subject not in place else ""  # a digest stands there once
     text = f"{named}{method} {place}: {words}"
     unknown = complaint.code.upper()
+    meant = 404 if unknown == _UNKNOWN_MANIFEST else status
+    if advice := about(meant, place, is_page=complaint.message.startswith(PAGE)):
+        text += f"; {advice}"
     if unknown == _UNKNOWN_MANIFEST:
         return errors.ManifestNotFoundError(text)
     # Some registries say BLOB_UNKNOWN to a manifest, too.

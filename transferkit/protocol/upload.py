@@ -48,7 +48,8 @@ def received(value: str | None, *, sent: int) -> int | None:
     "0-0". It is taken for empty, unless just one byte was sent; where that is wrong, the next part is out of order
     (416), and nothing is lost but time.
 
-    >>> received("bytes=0-9", sent=10), received("0-0", sent=10), received("0-0", sent=1), received("all", sent=1)
+    >>> said = (("bytes=0-9", 10), ("0-0", 10), ("0-0", 1), ("all", 1))
+    >>> tuple(received(text, sent=sent) for text, sent in said)
     (10, 0, 1, None)
     """
     match = _RANGE.match(value.strip()) if value is not None else None

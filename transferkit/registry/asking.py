@@ -34,7 +34,7 @@ class Asking(Calls):
         """
         reference = self._reference(name)
         if self.offline:
-            return local.resolve(self.cache, reference)
+            return local.resolve(self.cache, reference, offline=True)
         with self._job(Call.of("resolve", call), reference) as job:
             return job.document(job.site(reference), reference)
 
@@ -101,7 +101,9 @@ class Asking(Calls):
                 return self.cache.plan(find(job, hub, None, None).blobs)
         reference, wanted = self._reference(name), platform or local_platform()
         if self.offline:
-            return self.cache.plan(local.graph_of(self.cache, local.resolve(self.cache, reference), wanted).blobs)
+            return self.cache.plan(
+                local.graph_of(self.cache, local.resolve(self.cache, reference, offline=True), wanted).blobs
+            )
         with self._job(Call.of("plan", call), reference) as job:
             site = job.site(reference)
             return self.cache.plan(job.graph(site, job.document(site, reference), wanted).blobs)

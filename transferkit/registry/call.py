@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WORKERS_DOWN = 64
 WORKERS_UP = 32
+_FORM = "a name is written [host/][namespace/]model[:tag][@sha256:...]"
 
 
 class Arguments(TypedDict, total=False):
@@ -137,7 +138,10 @@ class Calls(Closing):
             yield Job(operation, self._sites, self.options, held)
 
     def _reference(self, name: str) -> Reference:
-        return Reference.parse(name, self.mask)
+        try:
+            return Reference.parse(name, self.mask)
+        except InvalidNameError as error:  # in the words of the original, which do not say how one is written
+            raise InvalidNameError(f"{error}; {_FORM}") from error
 
     def _blob(self, name: str) -> tuple[Reference, Digest]:
         """Return the reference and the digest of a blob. InvalidNameError: it has none."""
@@ -159,7 +163,10 @@ class Calls(Closing):
 
     def _check_online(self, what: str) -> None:
         if self.offline:
-            raise ConnectError(f"cannot {what}: offline (TRANSFERKIT_OFFLINE, or offline=True)", retryable=False)
+            raise ConnectError(
+                f"cannot {what}: this is offline (TRANSFERKIT_OFFLINE, or offline=True); turn that off first",
+                retryable=False,
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} with {self.cache!r}>"

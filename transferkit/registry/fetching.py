@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -22,11 +23,14 @@ from transferkit.registry.call import WORKERS_DOWN, Arguments, Call
 from transferkit.registry.export import Only, export, titled_layers
 from transferkit.registry.folder_pull import FolderArguments, Own, pull_folder
 from transferkit.registry.hub import pull_from_hub
+from transferkit.registry.job import Job
+from transferkit.registry.open_files import OpenFiles, open_files
 from transferkit.registry.opening import open_tensors
 from transferkit.registry.snapshots import snapshot
 from transferkit.registry.tensors import Tensors
 from transferkit.report import FolderReport
 from transferkit.storage.cache import DiskCache
+from transferkit.transfer.outcomes import ProgressCallback
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -112,7 +116,7 @@ class Fetching(Asking):
             with self._job(arguments, reference, WORKERS_DOWN) as job:
                 return pull_folder(job, reference, wanted, asked, self.cache, offline=self.offline, foreign=foreign)
         if self.offline:
-            graph = local.graph_of(self.cache, local.resolve(self.cache, reference), wanted)
+            graph = local.graph_of(self.cache, local.resolve(self.cache, reference, offline=True), wanted)
             local.check_complete(self.cache, graph.blobs, name)
         else:
             with self._job(arguments, reference, WORKERS_DOWN) as job:
@@ -210,6 +214,35 @@ class Fetching(Asking):
             begin,
             only=only,
             exclude=exclude,
+            offline=self.offline,
+            require_verified=require_verified,
+        )
+
+    def open_files(
+        self, name: str, *, platform: str | None = None, require_verified: bool = False, **call: Unpack[Arguments]
+    ) -> OpenFiles:
+        """Open the files of a model: a mapping of their paths to what is known of them, and their content by ranges.
+
+        The manifest is read, and nothing else; of one that is pinned (``name@sha256:...``) the cache's, if it has it.
+        Bytes come from the cache where the file is there, else from the registry. ``require_verified`` refuses parts
+        that nobody can verify, when they are read. Of an index it is the manifest for ``platform``.
+
+        Raises:
+            InvalidNameError, ManifestNotFoundError, DigestMismatchError: as for ``resolve``.
+            InvalidManifestError: it has no files.
+            TransferKitError, CancelledError: as for ``pull``.
+        """
+        check(platform=platform)
+        reference, arguments = self._reference(name), Call.of("open_files", call)
+
+        def begin(progress: ProgressCallback | None = None) -> AbstractContextManager[Job]:
+            return self._job(replace(arguments, progress=progress or arguments.progress), reference, WORKERS_DOWN)
+
+        return open_files(
+            self.cache,
+            reference,
+            platform or local_platform(),
+            begin,
             offline=self.offline,
             require_verified=require_verified,
         )

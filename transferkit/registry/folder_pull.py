@@ -150,6 +150,8 @@ def pull_folder(
     if not isinstance(manifest, Manifest):
         raise InvalidManifestError(f"{reference} is an index of several; pull one of its platforms")
     config = config_of(job, manifest, cache, source, arguments.to)
+    with job.naming(reference):
+        contents = files_of(manifest, config or None, format=arguments.format)
     bring: Bring | None = None
     if offline and cache is known:
         bring = partial(check_there, known, str(reference), 0)
@@ -158,7 +160,7 @@ def pull_folder(
     return fill_folder(
         job,
         source,
-        files_of(manifest, config or None, format=arguments.format),
+        contents,
         arguments.to,
         cache=cache,
         version=manifest.digest,
@@ -179,10 +181,11 @@ def graph_of(
     ``offline``, both are the cache's.
     """
     if offline:
-        return local.graph_of(cache, local.resolve(cache, reference), wanted), cache
+        return local.graph_of(cache, local.resolve(cache, reference, offline=True), wanted), cache
     site = job.site(reference)
     root = job.document(site, reference)
-    graph = collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted)
+    with job.naming(reference):
+        graph = collect(root, lambda descriptor: _document(job, cache, site, descriptor), wanted)
     return graph, pulling.source_of(site, foreign=foreign)
 
 

@@ -203,10 +203,13 @@ def _find(wanted: FolderPush, disk: Disk, flow: Flow) -> list[FoundFile]:
         text = f"{len(problems)} entries of {folder} cannot be pushed, and nothing was sent: {shown}{more}"
         raise SourceError(f"{text}. Leave them out with exclude=, or change them", problems=tuple(problems))
     if not files:
-        what = (
-            f"none of the {len(found.files)} files in {folder} is wanted" if found.files else f"{folder} has no files"
+        at = os.path.abspath(folder)
+        if not found.files:
+            raise SourceError(f"{at} has no files: there is nothing to push; is it the right folder?")
+        count = len(found.files)
+        raise SourceError(
+            f"none of the {count} files in {at} is wanted: there is nothing to push; see only= and exclude="
         )
-        raise SourceError(f"{what}: there is nothing to push")
     return files
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -13,7 +13,7 @@ from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph, collect
 from transferkit.content.interfaces import Fetcher, Ingester
 from transferkit.content.manifest import Manifest
-from transferkit.errors import BlobNotFoundError, InvalidNameError, ManifestNotFoundError
+from transferkit.errors import BlobNotFoundError, InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
@@ -59,10 +59,19 @@ class Job:
 
     def document(self, site: Site, reference: Reference) -> Document:
         """Fetch what a reference stands for; its digest, where it has one, is that of the bytes."""
-        try:
+        with self.naming(reference):
             return self._fetch(site, reference.digest or reference.name.tag)
+
+    @contextmanager
+    def naming(self, reference: Reference) -> Iterator[None]:
+        """Say in an error of a manifest which model it is of."""
+        name = str(replace(reference, digest=None)) + (f"@{reference.digest.short}" if reference.digest else "")
+        try:
+            yield
         except ManifestNotFoundError as error:
-            raise ManifestNotFoundError(f'model "{reference}" not found: {error}') from error
+            raise ManifestNotFoundError(f'model "{name}" not found: {error}') from error
+        except InvalidManifestError as error:
+            raise InvalidManifestError(f'model "{name}" cannot be read: {error}') from error
 
     def by_digest(self, site: Site, digest: Digest) -> Document:
         """Fetch the manifest or index of a digest."""

@@ -13,9 +13,22 @@ from transferkit.names import Reference
 from transferkit.registry.pulling import linked
 from transferkit.storage.cache import DiskCache
 
+OFFLINE = "this is offline (TRANSFERKIT_OFFLINE, or offline=True), and no registry was asked"
 
-def resolve(cache: DiskCache, reference: Reference) -> Document:
-    """Return what a reference stands for. ManifestNotFoundError: it is not in the cache."""
+
+def resolve(cache: DiskCache, reference: Reference, *, offline: bool = False) -> Document:
+    """Return what a reference stands for. ManifestNotFoundError: it is not in the cache; nobody else is asked, because
+    the caller wants that, or as all is ``offline``."""
+    try:
+        return _resolve(cache, reference)
+    except ManifestNotFoundError as error:
+        if offline:
+            raise ManifestNotFoundError(f"{error}; {OFFLINE}: pull it once while there is a network") from error
+        advice = "" if str(error).endswith("pull it again") else "; pull it first"
+        raise ManifestNotFoundError(f"{error}{advice}") from error
+
+
+def _resolve(cache: DiskCache, reference: Reference) -> Document:
     if reference.digest is None:
         return parse(cache.manifest(reference.name))
     for raw in (linked(cache, reference.name), cache.pinned_manifests.find(reference.name, reference.digest)):

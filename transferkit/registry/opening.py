@@ -8,9 +8,10 @@ from transferkit.models.reading import files_of
 from transferkit.models.values import Contents, Packing
 from transferkit.names import Reference
 from transferkit.registry.arrays import check_numpy
+from transferkit.registry.blob_files import Source
 from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_pull import config_of, graph_of
-from transferkit.registry.tensor_files import GUESS, Source, TensorFile, TensorFiles
+from transferkit.registry.tensor_files import GUESS, TensorFile, TensorFiles
 from transferkit.registry.tensors import Begin, Tensors
 from transferkit.storage.cache import DiskCache
 
@@ -35,7 +36,8 @@ def open_tensors(
         manifest = graph.chosen(wanted)
         if not isinstance(manifest, Manifest):
             raise InvalidManifestError(f"{reference} is an index of several; open one of its platforms")
-        contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
+        with job.naming(reference):
+            contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
         remote = source if isinstance(source, Source) else None
         files = TensorFiles(_tensor_files(contents, reference, only, exclude), cache, remote)
         # The index of a model (``model.safetensors.index.json``) is not asked: headers say the same, and are right.

@@ -35,9 +35,10 @@ def pull(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, forei
     if not reference.is_pinned:  # no name is linked then, and the blobs have locks of their own
         job.hold(lambda flow: cache.lock(reference.name, flow))
     root = job.document(site, reference)
-    graph = job.graph(site, root, wanted)
-    if not graph.layers:
-        raise InvalidManifestError("invalid manifest: no layers")
+    with job.naming(reference):
+        graph = job.graph(site, root, wanted)
+        if not graph.layers:
+            raise InvalidManifestError("invalid manifest: no layers")
     bring(job, cache, reference, graph, source_of(site, foreign=foreign))
     return graph
 

@@ -43,7 +43,7 @@ def push_files(
     """Push files as the layers of an artifact, in their order, and return that."""
     listed = titled(files)
     if not listed:
-        raise SourceError("there are no files to push")
+        raise SourceError("there are no files to push: files= is empty; name some, or pass folder= for all of a folder")
     found = job.operation.call(lambda flow: [look(title, path, cache.disk) for title, path in listed])
     contents = hashed(job, cache, found)
     layers = [

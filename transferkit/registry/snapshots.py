@@ -28,7 +28,8 @@ def snapshot(job: Job, cache: DiskCache, reference: Reference, wanted: str, *, o
     path = snapshots.find(digest)
     if path and (offline or _is_kept(cache, reference, graph)):
         return path
-    contents = files_of(manifest, config_of(job, manifest, cache, source) or None)  # first: it may have none
+    with job.naming(reference):  # first: it may have none
+        contents = files_of(manifest, config_of(job, manifest, cache, source) or None)
     is_alone = _wait(job, cache, f"snapshot.{digest.file_name}", graph.blobs)
     path = snapshots.find(digest) or job.operation.call(lambda flow: snapshots.examine(digest, flow))
     is_kept = _is_kept(cache, reference, graph)

@@ -1,120 +1,63 @@
-"""The safetensors files of a model, without their tensors: where the bytes of each come from, and what its header says.
-
-A file comes from the cache, where it is held to its digest; else from the registry, which may have a list of the
-digests of its chunks; else by plain ranges, which nobody can verify. Mirrors are asked for what can be verified alone.
-"""
+"""The safetensors files of a model, without their tensors: what the header of each says, and how it is read."""
 
 from __future__ import annotations
 
-import logging
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
-from itertools import islice
-from operator import itemgetter
-from typing import TypeAlias
 
 from transferkit.content.budget import Budget
-from transferkit.content.chunk import MAX_CHUNK, Chunk, chunk_size
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.interfaces import Local
-from transferkit.errors import BlobNotFoundError, InvalidModelError, ProtocolError, TransferKitError
-from transferkit.models.ranges import GAP, covering, cut, joined
+from transferkit.errors import DigestMismatchError, InvalidModelError
 from transferkit.models.safetensors import Header, read_header
-from transferkit.protocol.ranges import VersionChanged
-from transferkit.registry.parts import Head, Part, Place, Wanted, read
-from transferkit.remote.body import BlobBody
-from transferkit.remote.mirrors import MirroredRepository
-from transferkit.remote.repository import Repository
+from transferkit.registry.blob_files import BlobFile, BlobFiles, Proof, Source
+from transferkit.registry.parts import Head
 from transferkit.storage.cache import DiskCache
 from transferkit.transfer.flow import WorkerFlow
-
-logger = logging.getLogger(__name__)
-
-Source = Repository | MirroredRepository
-Listed: TypeAlias = "tuple[Chunk, Digest]"
 
 GUESS = 64 * 1024  # bytes: the header of a file of some 500 tensors comes with the first request
 MOST_HEADERS = 100_000_000  # bytes of all headers of a model, which become ten times as much and more
 MOST_TENSORS = 500_000  # of a model; those of 1T parameters have some 200,000
-MOST_LISTED = 16_384  # chunks of a file, some 300 bytes each
-MOST_LISTED_ALL = 262_144  # chunks of all files: 2 TB in chunks of 8 MiB; of further files no list is used
-LIST_ATTEMPTS = 3  # at a list of chunks, which can be done without
 
 
-class TensorFile:
+class TensorFile(BlobFile):
     """A safetensors file of a model. What is known of it is set while it is opened, by one worker."""
 
-    __slots__ = ("blob", "chunks", "has_ranges", "head", "header", "is_changed", "is_local", "path", "seal", "versions")
+    __slots__ = ("head", "header", "seal")
 
     def __init__(self, path: str, blob: Descriptor) -> None:
-        self.path = path
-        self.blob = blob
-        self.is_local: bool | None = None
-        """Whether it comes from the cache; ``None`` while nobody has looked."""
-        self.chunks: Sequence[Listed] = ()
-        """All its chunks with their digests, where the registry has a list, and the cache has not the file."""
-        self.has_ranges = True
-        """Whether its source sends a part when it is asked for one."""
+        super().__init__(path, blob)
         self.head: Head | None = Head(blob)
         """What has come of its header while that is read."""
         self.header: Header | None = None
         self.seal: Digest | None = None
         """The digest of a header that came without a proof; whoever has proven it takes this away."""
-        self.versions: dict[str, str] = {}
-        """Which version (``ETag``) parts without a digest were of, by origin."""
-        self.is_changed = False
-        """Whether a part was of another one: then nothing more of it is read without a digest."""
 
-    @property
-    def is_verified(self) -> bool:
-        """Whether the tensors that are read of it are held to a digest."""
-        return bool(self.is_local or self.chunks)
-
-    def check_version(self, version: tuple[str, str] | None) -> None:
-        """Take in what a part without a digest is of. VersionChanged: another version than what came before."""
-        if version is not None and self.versions.setdefault(*version) != version[1]:
-            raise VersionChanged(f"{version[0]} has another version of it")
-
-    def parts(self, places: Sequence[Place], size: int | None) -> list[Part]:
-        """Return what is asked for so that all places get their bytes: parts of ``size`` bytes, by default as
-        long as a download has them, or the chunks that have digests.
-
-        Places do not overlap.
+    def proof(self) -> Proof | None:
+        """Return the header, which came by itself as it is short: the first chunk, which has a digest, has to have the
+        same.
         """
-        places = sorted((place for place in places if len(place[1])), key=itemgetter(0))
-        starts = [offset for offset, _ in places]
-        ends = [offset + len(memory) for offset, memory in places]
-        spans, most, chunks = list(zip(starts, ends, strict=True)), size or chunk_size(self.blob.size), self.chunks
-        wanted: list[tuple[int, int, Digest | None]]
-        if chunks:
-            numbers = covering(spans, [chunk.end + 1 for chunk, _ in chunks])
-            wanted = [(chunk.start, chunk.end + 1, digest) for chunk, digest in map(chunks.__getitem__, numbers)]
-        else:
-            if spans and not self.has_ranges:
-                # It would send all of it for each part: one stream is read up to the last byte that is wanted.
-                spans, most = [(starts[0], ends[-1])], self.blob.size
-            wanted = [(start, end, None) for start, end in cut(joined(spans, GAP), most)]
-        return [
-            Part(self.blob, start, end, places[bisect_right(ends, start) : bisect_left(starts, end)], digest)
-            for start, end, digest in wanted
-        ]
+        seal = self.seal
+        if not self.chunks or self.header is None or seal is None:
+            return None
+        raw = bytearray(self.header.data_start)
+
+        def check() -> None:
+            if Digest.of(raw) != seal:
+                text = f"{self.path} ({self.blob.digest.short}): its header came otherwise than the list of its chunks"
+                raise DigestMismatchError(f"{text} says")
+            self.seal = None
+
+        return (0, memoryview(raw)), check
 
 
-class TensorFiles:
-    """The safetensors files of one model, and how a worker reads them. Thread-safe. Without a ``source`` it is offline:
-    what the cache does not have is nowhere.
-    """
+class TensorFiles(BlobFiles):
+    """The safetensors files of one model, and how a worker reads them. Thread-safe."""
 
     def __init__(self, files: Sequence[TensorFile], cache: DiskCache, source: Source | None) -> None:
+        super().__init__(cache, source)
         self.files = files
-        self.source = source
-        self._registry = source.registry if isinstance(source, MirroredRepository) else source
-        self._cache = cache
         self._headers, self._tensors = Budget(MOST_HEADERS), Budget(MOST_TENSORS)
-        self._chunks = Budget(MOST_LISTED_ALL)
 
     def open(self, file: TensorFile, flow: WorkerFlow) -> None:
         """Make one attempt to find out where a file comes from, and to read its header.
@@ -136,42 +79,6 @@ class TensorFiles:
         self._headers.take(header.data_start - file.head.end)  # what was read on a guess is given back
         file.header, file.head = header, None
 
-    def locate(self, file: TensorFile, flow: WorkerFlow) -> None:
-        """Find out where a file comes from; one of the cache that nobody has verified is hashed, once."""
-        attempt, flow.attempt = flow.attempt, 0  # the cache is none of the host's business
-        is_local = self._cache.exists(file.blob, flow=flow)
-        flow.attempt = attempt
-        if self.source is not None:
-            chunks = () if is_local else self._list(self.source, file, flow)
-            file.chunks = chunks if self._chunks.take(len(chunks) - len(file.chunks)) else ()
-        elif not is_local:
-            raise BlobNotFoundError(
-                f"{file.path} ({file.blob.digest.short}) is not in {self._cache.root}, and this is offline; pull the "
-                "model where there is a network"
-            )
-        file.is_local = is_local
-
-    def _list(self, source: Source, file: TensorFile, flow: WorkerFlow) -> Sequence[Listed]:
-        """Return the chunks of a file with their digests; nothing where the registry has no list that is of use.
-
-        ProtocolError: the list is a lie.
-        """
-        chunks: list[Listed] = []
-        for attempt in range(1, LIST_ATTEMPTS + 1):
-            try:
-                with closing(source.chunksums(file.blob, flow=flow)) as pairs:
-                    chunks = list(islice(pairs, MOST_LISTED + 1))
-                break
-            except TransferKitError as error:
-                flow.check()
-                if not error.retryable:
-                    raise  # a list that contradicts itself is an error: who lies about a blob is not asked for it
-                logger.debug("%s: attempt %d at the list of its chunks: %s", file.blob.digest.short, attempt, error)
-                flow.wait(0.01 * attempt * attempt)
-        # Long chunks would have us move too much for a small tensor.
-        is_of_use = len(chunks) <= MOST_LISTED and all(chunk.size <= MAX_CHUNK for chunk, _ in chunks)
-        return chunks if is_of_use else ()
-
     def _read_head(self, file: TensorFile, head: Head, flow: WorkerFlow, offset: int, count: int) -> bytes:
         """Return bytes of a file's beginning, and fetch those that have not come yet."""
         end = max(head.end, min(max(offset + count, GUESS), file.blob.size))
@@ -180,48 +87,3 @@ class TensorFiles:
         head.end = end
         self.fetch(file, head, flow, is_local=bool(file.is_local))
         return bytes(memoryview(head.data)[offset : offset + count])
-
-    def fetch(self, file: TensorFile, wanted: Wanted, flow: WorkerFlow, *, is_local: bool) -> None:
-        """Make one attempt at what is missing of a part of a file; ``is_local``: of the one in the cache.
-
-        Raises:
-            SourceError: the file of the cache has gone, or is not what it was.
-            TransferKitError: as of a registry.
-        """
-        if wanted.at >= wanted.end:
-            return
-        if is_local or self.source is None or self._registry is None:
-            self._fetch_local(file, wanted, flow)
-            return
-        chunk = Chunk(wanted.at, wanted.end - 1)
-        if wanted.digest is not None:
-            with self.source.fetch_range(file.blob, chunk, flow=flow) as body:
-                self._take(file, body, chunk, wanted, flow)
-            return
-        # A mirror need not be trusted: what nobody can verify comes from the registry itself, and all of one version.
-        try:
-            if file.is_changed:
-                raise VersionChanged("it was changed")
-            with self._registry.fetch_range(file.blob, chunk, flow=flow) as body:
-                file.check_version(body.version)
-                self._take(file, body, chunk, wanted, flow)
-        except VersionChanged as error:
-            file.is_changed = True
-            raise ProtocolError(
-                f"{file.path} ({file.blob.digest.short}): its bytes are of two versions ({error}), and no digest tells "
-                "which is right; pull the model, or open it again"
-            ) from error
-
-    def _take(self, file: TensorFile, body: BlobBody, chunk: Chunk, wanted: Wanted, flow: WorkerFlow) -> None:
-        file.has_ranges = body.offset == chunk.start and body.length in (chunk.size, None)
-        read(body, wanted, flow)
-
-    def _fetch_local(self, file: TensorFile, wanted: Wanted, flow: WorkerFlow) -> None:
-        flow.attempt = 0  # the cache is none of the host's business
-        with self._cache.fetch(file.blob, offset=wanted.at, flow=flow) as body:
-            read(body, wanted, flow)
-            if isinstance(body, Local):
-                body.confirm()
-                return
-            while body.readinto(flow.buffer):  # nobody knows it: to its end, where it is held to its digest
-                flow.check()

@@ -7,22 +7,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from transferkit.content.digest import Digest
 from transferkit.content.flow import Closing
-from transferkit.errors import DigestMismatchError, InvalidModelError, SourceError, VerificationError
+from transferkit.errors import InvalidModelError
 from transferkit.models import safetensors
 from transferkit.registry.arrays import allocate, finish
 from transferkit.registry.job import Job
-from transferkit.registry.parts import Part, Place
+from transferkit.registry.parts import Place
+from transferkit.registry.reader import Reader
 from transferkit.registry.tensor_files import TensorFile, TensorFiles
-from transferkit.transfer.flow import WorkerFlow
 
 if TYPE_CHECKING:
     from transferkit.registry.arrays import Array
 
 Begin: TypeAlias = Callable[[], AbstractContextManager[Job]]
 Rows: TypeAlias = "slice | int | None"
-Unit: TypeAlias = tuple[TensorFile, Part, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,7 @@ class Tensors(Closing, Mapping[str, Any]):
         self._files = files
         self._about = about
         self._begin = begin
-        self._require_verified = require_verified
+        self._reader = Reader(files, f"the tensors of {{}} in {about}", require_verified=require_verified)
         self._found = _by_name(files.files)
         self._closed = False
 
@@ -187,57 +185,10 @@ class Tensors(Closing, Mapping[str, Any]):
         except KeyError:
             raise KeyError(f"{self._about} has no tensor {name!r}") from None
 
-    def _check(self, unknown: Sequence[str]) -> None:
-        """Raise VerificationError where there are files that nobody can verify, and they have to be."""
-        if unknown and self._require_verified:
-            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-            raise VerificationError(
-                f"nobody can verify the tensors of {', '.join(unknown[:3])}{more} in {self._about}: the cache has not "
-                "the file, and the registry no list of its chunks; pull the model first, or open it without "
-                "require_verified"
-            )
-
     def _read(self, wanted: Mapping[TensorFile, Sequence[Place]]) -> None:
         """Fill places with bytes of their files."""
         with self._begin() as job:
-            try:
-                self._fetch(job, wanted)
-            except SourceError:
-                if self._files.source is None:
-                    raise
-                # A file of the cache has gone, or was changed: the registry has it still.
-                job.operation.each([file for file in wanted if file.is_local], self._files.locate)
-                self._fetch(job, wanted)
-
-    def _fetch(self, job: Job, wanted: Mapping[TensorFile, Sequence[Place]]) -> None:
-        units: list[Unit] = []
-        unknown: list[str] = []
-        headers: list[tuple[TensorFile, Digest, bytearray]] = []
-        for file, places in wanted.items():
-            if file.chunks and file.header is not None and (seal := file.seal) is not None:
-                # The header came by itself, as it is short. The first chunk, which has a digest, has to have the same.
-                headers.append((file, seal, bytearray(file.header.data_start)))
-                places = [(0, memoryview(headers[-1][2])), *places]
-            # Who has it in the cache reads it there: a part that is planned so is held to no chunk's digest.
-            is_local = bool(file.is_local)
-            parts = file.parts(places, job.options.chunk_size)
-            # Another thread may find out meanwhile that a file is to come from elsewhere: what is planned here counts.
-            if not is_local and (not file.chunks or any(part.digest is None for part in parts)):
-                unknown.append(file.path)
-            units += [(file, part, is_local) for part in parts]
-        self._check(unknown)
-        if units:
-            total = sum(part.end - part.start for _, part, _ in units)
-            job.operation.each(units, self._work, total=total)
-        for file, seal, raw in headers:
-            if Digest.of(raw) != seal:
-                text = f"{file.path} ({file.blob.digest.short}): its header came otherwise than the list of its chunks"
-                raise DigestMismatchError(f"{text} says")
-            file.seal = None
-
-    def _work(self, unit: Unit, flow: WorkerFlow) -> None:
-        file, part, is_local = unit
-        self._files.fetch(file, part, flow, is_local=is_local)
+            self._reader.read(job, wanted)
 
 
 def _by_name(files: Iterable[TensorFile]) -> dict[str, tuple[TensorFile, safetensors.TensorInfo]]:

@@ -16,6 +16,7 @@ from transferkit.errors import (
 )
 from transferkit.names import OLLAMA, check_reference
 from transferkit.protocol import routes
+from transferkit.protocol.advice import NOT_A_REGISTRY
 from transferkit.protocol.upload import announced
 from transferkit.remote.body import encoded, encoding_of
 from transferkit.remote.endpoint import Endpoint
@@ -41,6 +42,9 @@ def fetch(endpoint: Endpoint, reference: str, flow: Flow) -> Manifest | Index:
     except (DigestMismatchError, InvalidManifestError) as error:
         if encoding_of(response):  # some servers label bytes that are not encoded: those are taken
             raise encoded(response, reference) from error
+        if is_page(response) or raw.lstrip()[:1] == b"<":
+            what = f"{response.origin} sent an HTML page and no manifest for {reference}"
+            raise InvalidManifestError(f"{what}; {NOT_A_REGISTRY}") from error
         raise
 
 

@@ -31,7 +31,8 @@ _PORTS = {"http": "80", "https": "443"}
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine, whatever a name server says (RFC 6761, section 6.3).
 
-    >>> [is_loopback(host) for host in ("a.localhost.", "127.0.0.9", "::1", "localhost.example", "10.0.0.1")]
+    >>> hosts = ("a.localhost.", "127.0.0.9", "::1", "localhost.example", "10.0.0.1")
+    >>> [is_loopback(host) for host in hosts]
     [True, True, True, False, False]
     """
     host = host.lower().removesuffix(".")

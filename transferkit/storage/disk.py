@@ -18,6 +18,7 @@ from transferkit.storage.write_back import write_back
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
+_CHOICES = "(to=, cache= or TRANSFERKIT_CACHE)"  # how a folder is chosen
 _MODE = 0o666  # the umask decides: a shared store is shared, a private one is not
 
 OPTIONAL: dict[str, frozenset[int]] = {
@@ -288,14 +289,27 @@ def storage_error(error: OSError, doing: str, path: str) -> StorageError:
     if error.errno in _FULL:
         return OutOfSpaceError(f"no space left {doing} {path}: free some, and run it again", errno=error.errno)
     hint = {
-        errno.EACCES: "; check the permissions",
-        errno.EPERM: "; check the permissions",
-        errno.EROFS: "; the file system is read-only",
+        errno.EACCES: _permissions(path),
+        errno.EPERM: _permissions(path),
+        errno.EROFS: f"; the file system is read-only: choose a folder on another one {_CHOICES}",
         errno.ENOTDIR: "; a part of the path is a file",
         errno.EMFILE: "; too many open files: raise the limit (ulimit -n) or lower concurrency",
     }.get(error.errno or 0, "")
     reason = error.strerror or str(error) or type(error).__name__
     return StorageError(f"{doing} {path} failed: {reason}{hint}", errno=error.errno)
+
+
+def _permissions(path: str) -> str:
+    """Return what to do where something is not permitted: whose the first folder is that is there, and who we are."""
+    while path and path != os.path.dirname(path) and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    try:
+        status = os.lstat(path or ".")
+        owner = f"; {path or '.'} belongs to user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):03o})"
+        us = f", and this is user {os.geteuid()}"
+    except (OSError, AttributeError):
+        owner = us = ""
+    return f"{owner}{us}; check the permissions, or choose another folder {_CHOICES}"
 
 
 @contextmanager

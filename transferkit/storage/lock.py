@@ -69,7 +69,8 @@ class BlobLock:
                     break
                 if now - began >= LONG and not is_told:
                     is_told = True
-                    logger.warning("waiting for %s, which is locked by %s", self.path, self._holder())
+                    text = "waiting for %s, which is locked by %s; this goes on when that ends, or is silent for %.0f s"
+                    logger.warning(text, self.path, self._holder(), PATIENCE)
                 flow.wait(LOOK)
         finally:
             if is_told:

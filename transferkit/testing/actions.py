@@ -79,7 +79,8 @@ def html_page(status: int = 502) -> Action:
 def redirect(location: str | Callable[[WSGIEnvironment], str], *, status: int = 307) -> Action:
     """Answer with a redirect, to an absolute or relative URL or to what a function makes of the WSGI environment.
 
-    >>> action = redirect(lambda environ: f"http://127.0.0.1:9/storage{environ['PATH_INFO']}")
+    >>> storage = "http://127.0.0.1:9/storage"
+    >>> action = redirect(lambda environ: storage + environ["PATH_INFO"])
     """
 
     def action(app: WSGIApplication) -> WSGIApplication:
@@ -97,7 +98,8 @@ def challenge(www_authenticate: str, *, accept: str | Callable[[str], bool] | No
 
     Requests with the ``Authorization`` of ``accept`` (its exact value, or a function that judges it) pass.
 
-    >>> action = challenge('Bearer realm="http://127.0.0.1:9/token",service="test"', accept="Bearer secret")
+    >>> asked = 'Bearer realm="http://127.0.0.1:9/token",service="test"'
+    >>> action = challenge(asked, accept="Bearer secret")
     """
     refuse = respond(
         status, _UNAUTHORIZED, content_type="application/json", headers={"WWW-Authenticate": www_authenticate}

@@ -61,7 +61,9 @@ def set_header(name: str, value: str | Callable[[str | None], str | None] | None
     Without ``Content-Length`` the answer is chunked.
 
     >>> without_location = set_header("Location", None)
-    >>> other_host = set_header("Location", lambda location: location and f"http://127.0.0.1:9{location}")
+    >>> other_host = set_header(
+    ...     "Location", lambda location: location and f"http://127.0.0.1:9{location}"
+    ... )
     """
 
     def change(answer: _Answer, headers: Headers) -> Headers:

@@ -25,7 +25,8 @@ class FaultRule:
     lets the first ``skip`` of these requests go by, acts on the next ``times`` (``None``: on all), and is done.
 
     >>> from transferkit.testing import respond
-    >>> rule = FaultRule(respond(503, retry_after=1), method="GET", path="/blobs/", times=2)
+    >>> busy = respond(503, retry_after=1)
+    >>> rule = FaultRule(busy, method="GET", path="/blobs/", times=2)
     >>> rule.hits
     0
     """
@@ -93,7 +94,8 @@ class HTTPFaults:
     >>> with running_registry(middleware=faults) as registry:
     ...     teapot = FaultRule(respond(418), path="/v2/", times=1)
     ...     faults.set(teapot)
-    ...     connection = http.client.HTTPConnection(registry.url.removeprefix("http://"))
+    ...     host = registry.url.removeprefix("http://")
+    ...     connection = http.client.HTTPConnection(host)
     ...     for _ in range(2):
     ...         connection.request("GET", "/v2/")
     ...         with connection.getresponse() as response:
@@ -157,7 +159,8 @@ def with_faults(app: WSGIApplication, *rules: FaultRule) -> FaultyApp:
 
     >>> from transferkit.testing import running_registry, set_header
     >>> rule = FaultRule(set_header("Docker-Content-Digest", None), method="HEAD")
-    >>> with running_registry(middleware=lambda app: with_faults(app, rule)) as registry:
+    >>> faulty = lambda app: with_faults(app, rule)
+    >>> with running_registry(middleware=faulty) as registry:
     ...     print(rule)
     <FaultRule method='HEAD': 0 hits>
     """

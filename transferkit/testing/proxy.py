@@ -192,7 +192,11 @@ def fault_proxy(target: str, faults: FaultChoice = (), *, host: str = "127.0.0.1
 
     >>> import http.client
     >>> from transferkit.testing import running_registry
-    >>> with running_registry() as registry, fault_proxy(registry.url, [Faults(reset_after=20)]) as proxy:
+    >>> from contextlib import ExitStack
+    >>> with ExitStack() as stack:
+    ...     registry = stack.enter_context(running_registry())
+    ...     faults = [Faults(reset_after=20)]
+    ...     proxy = stack.enter_context(fault_proxy(registry.url, faults))
     ...     connection = http.client.HTTPConnection(proxy.host, proxy.port)
     ...     try:
     ...         connection.request("GET", "/v2/")

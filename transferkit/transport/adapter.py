@@ -96,7 +96,7 @@ class PooledAdapter(HTTPAdapter):
                 # blob. A fresh one, once; a body that was begun may have been acted upon, so only what is safe.
                 pool.discard(connection) if is_used else connection.close()
                 if not is_used or not is_safe:
-                    raise ReadError(f"{lane.origin} closed the connection without an answer") from error.__cause__
+                    raise ReadError(_unanswered(lane)) from error.__cause__
                 connection = None
             except http11.StrayBytes as stray:
                 # What follows an answer that had no body (a late one to HEAD) was taken for the next answer.
@@ -183,3 +183,9 @@ class PooledAdapter(HTTPAdapter):
 
 class _UnreadableError(OSError):
     """A file with certificates cannot be read; an ``OSError`` as requests itself raises it."""
+
+
+def _unanswered(lane: Lane) -> str:
+    # That is how many servers end it when they want TLS and get a request in plain text.
+    advice = "; if it speaks https, use its https:// address" if lane.origin.startswith("http:") else ""
+    return f"{lane.origin} closed the connection without an answer{advice}"

@@ -23,7 +23,7 @@ from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.flight import SingleFlight
 from transferkit.transport.secrets import parts_of_header
 from transferkit.transport.signing import KeyFile
-from transferkit.transport.tokens import ADVICE, Issued, TokenService, bearer
+from transferkit.transport.tokens import ANEW, Issued, TokenService, bearer
 
 Pair: TypeAlias = "tuple[str, str]"
 Auth: TypeAlias = "Pair | Callable[[str], Pair | None] | Credentials"
@@ -133,7 +133,7 @@ class Authorizer:
                 return "it refused the credentials of the session (its auth, or its Authorization header)"
             return self._advice()
         if sent == self._given:
-            return "it refused the token of token="
+            return "it refused the token of token=; it may have expired"
         for token in tuple(self._tokens.values()):
             if token.header == sent:
                 return token.blame
@@ -153,10 +153,13 @@ class Authorizer:
 
     def _advice(self) -> str:
         """Return what to do where nobody has credentials, and where they were looked for."""
+        advice = (
+            f"check the name, log in ('transferkit login {self.registry.netloc}'), or pass auth=, token= or get_token="
+        )
         if self.stored is None or self.exchange.has_credentials:
-            return ADVICE
+            return advice
         problems = [*self._problems, *([self.key.problem] if self.key is not None and self.key.problem else [])]
-        return "; ".join([ADVICE, f"there are none in {self.stored.searched}", *problems])
+        return "; ".join([advice, f"there are none in {self.stored.searched}", *problems])
 
     def _fetch(self, challenge: str, scope: str, flow: Flow) -> Issued | None:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
@@ -168,12 +171,13 @@ class Authorizer:
             return None
         credential = self._credential(scope, flow)
         if wanted is not None and credential is not None and credential.registry_token:
-            return Issued(bearer(credential.registry_token), math.inf, f"it refused the {credential.what}")
+            return Issued(bearer(credential.registry_token), math.inf, f"it refused the {credential.what}; {ANEW}")
         if wanted is not None and wanted.realm and (credential is not None or self._given is None):
             return self._ask(wanted, scope, credential, flow)
         if "basic" in by_scheme and credential is not None and credential.is_pair:
             header = basic(credential.user, credential.password)
-            return Issued(header, math.inf, "; ".join([f"it refused the {credential.what}", *self._problems]))
+            blame = [f"it refused the {credential.what}", ANEW, *self._problems]
+            return Issued(header, math.inf, "; ".join(blame))
         if credential is not None and self.auth is None:
             self._problems = [*self._problems, f"the {credential.what} is no answer to what it asks for"]
         return None

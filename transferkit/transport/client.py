@@ -11,6 +11,7 @@ from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, TransferKitError
 from transferkit.options import RetryOptions
 from transferkit.protocol import diagnostics
+from transferkit.protocol.advice import NOT_A_REGISTRY
 from transferkit.protocol.challenge import parse_all
 from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, must_be_public, redact, target_of
 from transferkit.protocol.routes import EXPIRED, check_base_url
@@ -255,7 +256,9 @@ class Client:
     def locate(self, response: Response, location: str | None) -> str:
         """Return the absolute URL of an upload's ``Location``; ProtocolError: there is none, or it is refused."""
         if not location:
-            raise ProtocolError(f"{self.origin} began an upload without saying where it goes (no Location)")
+            raise ProtocolError(
+                f"{self.origin} began an upload without saying where it goes (no Location); {NOT_A_REGISTRY}"
+            )
         url = self.resolve(response, location, "where an upload goes (Location)")
         if not response.trusted and Origin.of(url) == self.origin:
             # It would be asked with the user's credentials, and who is not the registry does not choose for what.

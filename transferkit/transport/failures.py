@@ -16,11 +16,27 @@ import urllib3.exceptions as urllib3s
 from transferkit import errors
 from transferkit.content.flow import Flow
 from transferkit.errors import TransferKitError
+from transferkit.protocol.advice import about
 from transferkit.transport.request import Lane, RequestBody
 
 # How OpenSSL calls it when what comes is no TLS: an answer, or a request in plain text.
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _SHOWN = 200  # characters of a foreign message that are repeated
+_TUNNEL = "Tunnel connection failed:"  # how http.client begins what it says of a proxy's answer to CONNECT
+_AUTHORITY = "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
+_ANOTHER = "use a name that the certificate has, or ask whoever runs the host for another certificate"
+# OpenSSL's X509_V_ERR_... (x509_vfy.h): not yet valid, has expired, of another host, of another address.
+_CERTIFICATES = {
+    9: "is the clock of this machine right?",
+    10: "whoever runs the host has to renew it (or is the clock of this machine wrong?)",
+    62: _ANOTHER,
+    64: _ANOTHER,
+}
+_ADVICE = {
+    errno.ECONNREFUSED: "; is it running, and is the port right?",
+    errno.ENETUNREACH: "; is this machine online?",
+    errno.EHOSTUNREACH: "; is this machine online, and the host's network reachable from here?",
+}
 
 
 class _Failure(NamedTuple):
@@ -38,12 +54,11 @@ _Build: TypeAlias = "Callable[[Any, _Failure], TransferKitError]"
 
 
 def _certificate(cause: Any, failure: _Failure) -> TransferKitError:
-    verify = failure.lane.settings.get("verify")
+    verify, code = failure.lane.settings.get("verify"), getattr(cause, "verify_code", 0)
     bundle = "the default CA bundle" if verify in (True, None) else f"the CA bundle {verify}"
     return errors.CertificateError(
         f"the certificate of {failure.lane.origin} does not verify against {bundle}: "
-        f"{getattr(cause, 'verify_message', failure.detail)}; "
-        "set REQUESTS_CA_BUNDLE or pass a session with .verify, or HostOptions(ca_bundle=...)"
+        f"{getattr(cause, 'verify_message', failure.detail).rstrip('.')}; {_CERTIFICATES.get(code, _AUTHORITY)}"
     )
 
 
@@ -51,8 +66,9 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     who = f"proxy name of {failure.lane.proxy}" if failure.lane.proxy else f"host name of {failure.lane.origin}"
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
     silent = cause.errno == socket.EAI_AGAIN
+    advice = "is this machine online?" if silent else "check how it is written"
     return errors.ConnectError(
-        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}", retryable=silent
+        f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}; {advice}", retryable=silent
     )
 
 
@@ -61,7 +77,15 @@ def _unconnected(cause: Any, failure: _Failure) -> TransferKitError:
     words = [str(c.strerror) for c in failure.causes if isinstance(c, OSError) and c.strerror] or [failure.detail]
     origin, proxy = failure.lane.origin, failure.lane.proxy
     what = f"cannot connect to {origin}" if proxy is None else f"the proxy {proxy} on the way to {origin} failed"
-    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}")
+    tunnel = next((str(c) for c in failure.causes if str(c).startswith(_TUNNEL)), "")
+    if tunnel:  # what the proxy has answered to CONNECT
+        status = tunnel[len(_TUNNEL) :].strip()[:3]
+        is_final = status.startswith("4") and status not in ("408", "429")
+        advice = about(407, "", is_page=False) if status == "407" else "ask whoever runs it, or name another"
+        return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}; {advice}", retryable=not is_final)
+    number = next((c.errno for c in failure.causes if isinstance(c, OSError) and c.errno), 0)
+    advice = _ADVICE.get(number, "")
+    return errors.ConnectError(f"{what}: {words[-1]}{_proxy_from(failure)}{advice}")
 
 
 def _proxy_from(failure: _Failure) -> str:
@@ -75,7 +99,9 @@ def _tls(cause: Any, failure: _Failure) -> TransferKitError:
         return _broken(cause, failure)
     if any(getattr(each, "reason", None) in _PLAIN for each in failure.causes):
         who = failure.lane.origin if failure.lane.proxy is None else f"{failure.lane.origin}, or {failure.lane.proxy},"
-        return errors.ConnectError(f"{who} speaks http, not https: use its http:// address", retryable=False)
+        return errors.ConnectError(
+            f"{who} speaks http, not https: use its http:// address, or HostOptions(scheme='http')", retryable=False
+        )
     return errors.ConnectError(f"TLS with {failure.lane.origin} failed: {failure.detail}")
 
 
@@ -94,8 +120,14 @@ def _says(kind: type[TransferKitError], text: str) -> _Build:
     )
 
 
-_unconnected_in_time = _says(errors.TransportTimeout, "no connection to {origin} in time")
-_late = _says(errors.TransportTimeout, "{origin} did not answer in time")
+_unconnected_in_time = _says(
+    errors.TransportTimeout,
+    "no connection to {origin} in time (TransportOptions.connect_timeout); is a firewall or a VPN in between?",
+)
+_late = _says(
+    errors.TransportTimeout,
+    "{origin} did not answer in time (TransportOptions.response_timeout); it may be overloaded",
+)
 _malformed = _says(errors.ProtocolError, "a request to {origin} cannot be made: {type}")
 _not_http = _says(errors.ProtocolError, "{origin} sent an answer that is not HTTP: {type}")
 

@@ -211,7 +211,9 @@ def _read_head(connection: WakeableConnection, timeout: float, lane: Lane, flow:
                 raise ProtocolError(f"{lane.origin} sent {_MAX_INTERIM} interim answers and no final one")
         # Else the wait for a rest that never comes would be all that the caller hears of.
         if data.startswith(_TLS_ALERT):
-            raise ProtocolError(f"{lane.origin} speaks https, not http: use its https:// address")
+            raise ProtocolError(
+                f"{lane.origin} speaks https, not http: use its https:// address, or HostOptions(scheme='https')"
+            )
         if not data.startswith(_BEGINNING[: len(data)]):
             raise StrayBytes(f"{lane.origin} sent an answer that is not HTTP/1: {data[:60]!r}")
         if data.count(b"\n") != data.count(b"\r\n"):

@@ -36,8 +36,9 @@ from transferkit.transport.signing import KeyFile
 logger = logging.getLogger(__name__)
 
 MAX_TOKEN_ANSWER = 64 * 1024
+ANEW = "check it, or log in again: it may have expired"
 CLIENT_ID = "transferkit"  # how we call ourselves where an identity token is shown
-ADVICE = "pass auth=, token= or get_token="
+
 _LIFETIME = 60.0  # seconds: the Docker token specification, where an answer does not say
 _EARLY = 0.25  # of its lifetime before a token ends it is renewed, so that no long body is sent for a 401
 
@@ -147,8 +148,8 @@ class TokenService:
             return unseen, f"a token for anybody is not enough; {unseen}"
         besides = f"; {advice}" if advice else ""
         return (
-            f"it refused the {credential.what}{besides}",
-            f"it refused the token that the {credential.what} brought{besides}",
+            f"it refused the {credential.what}; {ANEW}{besides}",
+            f"it refused the token that the {credential.what} brought; {ANEW}{besides}",
         )
 
     def _refused(self, response: Response, origin: Origin, blame: str) -> UnauthorizedError:

@@ -298,7 +298,7 @@ def test_what_is_received_is_a_manifest_or_an_index(said: str, fields: dict[str,
         (
             b'{"schemaVersion": 1, "fsLayers": []}',
             "",
-            "it is a manifest of Docker's schema 1, which tells no sizes and is not supported",
+            "it is a manifest of Docker's schema 1, which tells no sizes: push it again with a newer tool",
         ),
         (b'{"layers": []}', OCI_INDEX, f"the manifest is called {OCI_INDEX}, and has layers or config"),
         (b'{"manifests": []}', OCI_MANIFEST, f"the manifest is called {OCI_MANIFEST}, and has manifests"),

@@ -263,7 +263,8 @@ def test_some_registries_call_the_blobs_of_a_manifest_unknown_blobs(status: int)
 def test_an_unknown_manifest_is_one_whatever_the_status_and_the_case(status: int, code: str) -> None:
     error = refused(status, url=MANIFEST, body=json.dumps({"errors": [{"code": code, "message": "m"}]}).encode())
     assert type(error) is ManifestNotFoundError
-    assert str(error) == f"GET {MANIFEST}: registry responded with status {status}: code {code}: m"
+    advice = "check the name and the tag ('transferkit tags registry.example.com/library/model' lists the tags)"
+    assert str(error) == f"GET {MANIFEST}: registry responded with status {status}: code {code}: m; {advice}"
 
 
 def test_ollamas_own_words() -> None:
@@ -300,7 +301,8 @@ def test_a_refusal_says_what_where_and_why() -> None:
     )
     assert str(error) == (
         "sha256:aaaaaaaaaaaa: HEAD https://registry.example.com/v2/a/blobs/1: "
-        "registry responded with status 403: code DENIED: not yours"
+        "registry responded with status 403: code DENIED: not yours; "
+        "who is logged in may not do this: use other credentials, or ask whoever runs the registry"
     )
     assert (error.method, error.url) == ("HEAD", "https://registry.example.com/v2/a/blobs/1")
     assert (error.code, error.message, error.detail) == ("DENIED", "not yours", '{"a": 1}')

@@ -25,7 +25,7 @@ from transferkit.errors import (
     SourceError,
 )
 from transferkit.models.ranges import GAP
-from transferkit.registry import tensor_files
+from transferkit.registry import blob_files, tensor_files
 from transferkit.registry.parts import read
 from transferkit.registry.tensor_files import TensorFile, TensorFiles
 from transferkit.storage.cache import DiskCache
@@ -150,7 +150,7 @@ def test_a_list_that_is_a_lie_is_an_error_and_a_cancel_is_none(tmp_path, error):
 
 
 def test_a_list_of_chunks_too_many_or_too_long_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensor_files, "MOST_LISTED", 3)
+    monkeypatch.setattr(blob_files, "MOST_LISTED", 3)
     file, files = files_of(tmp_path, DATA, Source(DATA, listed(DATA, 200_000)))
     files.locate(file, WorkerFlow())
     assert () == file.chunks
@@ -279,7 +279,7 @@ def test_only_what_is_missing_is_asked_for():
 
 
 def test_lists_of_chunks_are_bounded_for_all_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensor_files, "MOST_LISTED_ALL", 9)
+    monkeypatch.setattr(blob_files, "MOST_LISTED_ALL", 9)
     wanted = [TensorFile(f"{number}", BLOB) for number in range(4)]
     files = TensorFiles(wanted, DiskCache(tmp_path), Source(DATA, listed(DATA, 300_000)))
     for file in wanted:

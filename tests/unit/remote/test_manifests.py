@@ -79,7 +79,12 @@ def test_what_is_announced_counts_only_where_it_can_be_compared(repository_of: A
         ("latest", answer(200, bytes(4 * 1024 * 1024 + 1)), ProtocolError, "more than the 4194304 bytes"),
         ("latest", answer(200, b"{}"), InvalidManifestError, "it has no layers and no config"),
         ("latest", answer(200, b'{"errors": [{"code": "DENIED"}]}'), InvalidManifestError, "an error and no manifest"),
-        ("latest", answer(200, b"<html>"), InvalidManifestError, "not JSON"),
+        (
+            "latest",
+            answer(200, b"<html>"),
+            InvalidManifestError,
+            "sent an HTML page and no manifest for latest; is it a registry",
+        ),
     ],
 )
 def test_what_is_not_the_manifest_is_refused(

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
-from tests.descriptors import open_descriptors
 from tests.unit.storage.suite import BLOB, DATA, FailingDisk, descriptor_of, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
@@ -125,7 +124,7 @@ def test_a_blob_that_is_wrong_becomes_no_file(made, way) -> None:
 def test_whatever_call_fails_no_file_and_no_descriptor_is_left(made, tmp_path, way) -> None:
     for call in ("open", "create", "fstat", "pwrite", "preadv", "hard_link", "clone", "set_mode", "lstat", "stat"):
         _, blobs, to = made(CopyingDisk(), way)
-        before = open_descriptors()
+        before = set(os.listdir("/proc/self/fd"))
         disk = FailingDisk(lambda name, _, __, call=call: name == call)
         with OpenFolder(str(to), Disk()) as folder:
             folder.disk = disk
@@ -136,5 +135,5 @@ def test_whatever_call_fails_no_file_and_no_descriptor_is_left(made, tmp_path, w
                 os.unlink(to / name)
             except tk.StorageError:
                 pass
-        assert open_descriptors() <= before
+        assert set(os.listdir("/proc/self/fd")) <= before
         assert [] == os.listdir(to)

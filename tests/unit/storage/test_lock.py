@@ -134,7 +134,7 @@ def test_who_holds_it_is_only_told_where_the_file_says_it(tmp_path, caplog, text
     lock.acquire(flow, still)
     lock.release()
     who = "process 1 on a" if text.startswith(b"1 a") else "another process"
-    assert caplog.records[0].message.endswith(f"locked by {who}")
+    assert caplog.records[0].message.endswith(f"locked by {who}; this goes on when that ends, or is silent for 300 s")
 
 
 def test_where_nothing_comes_any_more_its_holder_is_not_waited_for(tmp_path, caplog):

@@ -98,12 +98,12 @@ def test_what_is_sent_is_never_begun_again_abroad() -> None:
 @pytest.mark.parametrize(
     ("keywords", "scheme", "text"),
     [
-        ({}, "Basic", "pass auth=, token= or get_token="),
+        ({}, "Basic", "check the name, log in"),
         ({"auth": ("alice", "wrong")}, "Basic", "it refused the user name and password of auth="),
         ({"auth": lambda host: ("alice", "wrong")}, "Basic", "it refused the user name and password of auth="),
         ({"token": "wrong"}, "Bearer", "it refused the token of token="),
         ({"get_token": lambda challenge: "wrong"}, "Bearer", "it refused the token that get_token= brought"),
-        ({}, "Bearer", "a token for anybody is not enough; pass auth=, token= or get_token="),
+        ({}, "Bearer", "a token for anybody is not enough; check the name, log in"),
         ({"auth": ("a", "b")}, "Bearer", "it refused the token that the user name and password of auth= brought"),
         ({"session": ("auth", ("alice", "wrong"))}, "Basic", "it refused the credentials of the session"),
         (

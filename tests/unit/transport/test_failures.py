@@ -60,6 +60,13 @@ def outcome(
 
 # -- row 1: certificates
 
+ASKED = "is it running, and is the port right?"
+UNCONNECTED = (
+    "no connection to http://registry.example in time (TransportOptions.connect_timeout); "
+    "is a firewall or a VPN in between?"
+)
+LATE = "http://registry.example did not answer in time (TransportOptions.response_timeout); it may be overloaded"
+
 
 @pytest.mark.parametrize("ask", [get, urlopen])
 def test_a_certificate_that_does_not_verify(ask: Callable[..., BaseException], server_context: ssl.SSLContext) -> None:
@@ -87,9 +94,10 @@ def test_a_name_that_does_not_resolve(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     error = ask("http://registry.example")
-    expected = "the host name of http://registry.example does not resolve: words of the resolver"
+    advice = "is this machine online?" if retryable else "check how it is written"
+    expected = f"the host name of http://registry.example does not resolve: words of the resolver; {advice}"
     assert (ConnectError, expected, retryable) == outcome(error)
-    expected = "the proxy name of http://proxy.example:3128 does not resolve: words of the resolver"
+    expected = f"the proxy name of http://proxy.example:3128 does not resolve: words of the resolver; {advice}"
     assert (ConnectError, expected, retryable) == outcome(error, PROXIED)
 
 
@@ -98,7 +106,7 @@ def test_a_name_that_does_not_resolve(
 
 @pytest.mark.parametrize("ask", [get, urlopen])
 def test_nobody_there(ask: Callable[..., BaseException], nobody: str) -> None:
-    expected = "cannot connect to http://registry.example: Connection refused"
+    expected = f"cannot connect to http://registry.example: Connection refused; {ASKED}"
     assert (ConnectError, expected, True) == outcome(ask(nobody))
 
 
@@ -109,25 +117,26 @@ def test_a_connection_that_takes_too_long(ask: Callable[..., BaseException], mon
 
     monkeypatch.setattr("urllib3.util.connection.socket.socket.connect", connect, raising=False)
     monkeypatch.setattr("urllib3.connection.connection.create_connection", connect)
-    expected = "no connection to http://registry.example in time"
-    assert (TransportTimeout, expected, True) == outcome(ask("http://127.0.0.1:9", timeout=1.0))
+    assert (TransportTimeout, UNCONNECTED, True) == outcome(ask("http://127.0.0.1:9", timeout=1.0))
 
 
 def test_time_that_is_over_says_what_there_was_none_of() -> None:
-    assert "no connection to http://registry.example in time" == outcome(TimeoutError("x"), connecting=True)[1]
-    assert "http://registry.example did not answer in time" == outcome(TimeoutError("x"))[1]
+    assert UNCONNECTED == outcome(TimeoutError("x"), connecting=True)[1]
+    assert LATE == outcome(TimeoutError("x"))[1]
 
 
 def test_a_proxy_that_is_down(nobody: str) -> None:
     error = get("http://registry.example", proxies={"http": nobody})
-    expected = "the proxy http://proxy.example:3128 on the way to http://registry.example failed: Connection refused"
+    expected = (
+        f"the proxy http://proxy.example:3128 on the way to http://registry.example failed: Connection refused; {ASKED}"
+    )
     assert (ConnectError, expected, True) == outcome(error, PROXIED)
 
 
 def test_a_proxy_is_told_with_who_says_that_there_is_one(nobody: str) -> None:
     error = get("http://registry.example", proxies={"http": nobody})
     assert outcome(error, replace(PROXIED, proxy_from="from HTTPS_PROXY"))[1].endswith(
-        "failed: Connection refused; the proxy is from HTTPS_PROXY"
+        "failed: Connection refused; the proxy is from HTTPS_PROXY; is it running, and is the port right?"
     )
 
 
@@ -152,8 +161,7 @@ def test_a_proxy_that_refuses_to_connect() -> None:
     ],
 )
 def test_silence(said: Any, ask: Callable[..., BaseException]) -> None:
-    expected = "http://registry.example did not answer in time"
-    assert (TransportTimeout, expected, True) == outcome(of_script(said, ask, timeout=0.05))
+    assert (TransportTimeout, LATE, True) == outcome(of_script(said, ask, timeout=0.05))
 
 
 def test_the_kernels_own_limit() -> None:
@@ -173,7 +181,8 @@ def test_who_does_not_speak_tls_is_an_error_of_connecting() -> None:
         error = get(url.replace("http:", "https:"))
     kind, text, retryable = outcome(error, TLS, connecting=True)
     assert (ConnectError, False) == (kind, retryable)
-    assert "https://registry.example speaks http, not https: use its http:// address" == text
+    advice = "use its http:// address, or HostOptions(scheme='http')"
+    assert f"https://registry.example speaks http, not https: {advice}" == text
 
 
 def test_what_else_fails_in_a_handshake_is_tried_again() -> None:

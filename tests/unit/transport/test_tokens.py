@@ -20,6 +20,7 @@ from transferkit.transport.credentials import Credential
 from transferkit.transport.exchange import Exchange
 from transferkit.transport.tokens import Issued, TokenService, bearer, read_token
 
+ANEW = "check it, or log in again: it may have expired"
 SCOPE = "repository:library/model:pull"
 
 
@@ -47,7 +48,7 @@ def test_the_query_of_a_realm_is_kept_and_a_token_ends_before_its_time() -> None
 def test_an_identity_token_goes_into_the_body_of_a_post() -> None:
     with scripted_server([answer(200, b'{"access_token": "t"}')]) as server:
         issued = ask(server, Credential("a file", identity_token="r s&"))
-        assert issued.blame == "it refused the token that the identity token of a file brought; ADVICE"
+        assert issued.blame == f"it refused the token that the identity token of a file brought; {ANEW}; ADVICE"
         (request,) = server.requests
         assert (request.method, request.target) == ("POST", "/token?x=1")
         assert parse_qs(request.body.decode(), strict_parsing=True) == {
@@ -63,8 +64,8 @@ def test_an_identity_token_goes_into_the_body_of_a_post() -> None:
     ("credential", "says"),
     [
         (None, "; ADVICE"),
-        (Credential("a file", "alice", "p"), "; it refused the user name and password of a file; ADVICE"),
-        (Credential("a file", identity_token="r"), "; it refused the identity token of a file; ADVICE"),
+        (Credential("a file", "alice", "p"), f"; it refused the user name and password of a file; {ANEW}; ADVICE"),
+        (Credential("a file", identity_token="r"), f"; it refused the identity token of a file; {ANEW}; ADVICE"),
     ],
 )
 def test_a_refusal_says_what_was_refused(credential: Credential | None, says: str) -> None:
