@@ -268,13 +268,13 @@ class DiskCache(Stack):
         self,
         names: Iterable[str | Name] | None = None,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         cancel: Cancellation | None = None,
     ) -> list[Entry]:
         """Hash the blobs of this store, or of some names in it, on all processors; return those that are wrong.
 
-        ``progress(completed, total)`` gets bytes, and is called from this thread. What is right is remembered, and what
-        is wrong is not taken for right any more.
+        ``progress(completed, total)`` gets bytes, and is called from this thread; ``True`` draws a bar. What is right
+        is remembered, and what is wrong is not taken for right any more.
 
         Raises:
             ManifestNotFoundError: there is no such name.

@@ -70,7 +70,7 @@ class BlobLock:
                 if now - began >= LONG and not is_told:
                     is_told = True
                     logger.warning("waiting for %s, which is locked by %s", self.path, self._holder())
-                flow.wait(LOOK)
+                flow.wait(LOOK, "lock")
         finally:
             if is_told:
                 how = "was given up, as nothing came any more" if self.is_others else "is over"
