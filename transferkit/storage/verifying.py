@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.digest import Digest
+from transferkit.errors import shown_as
 from transferkit.render.bars import progress_bar
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import close_quietly, disk_errors, is_file, storage_error
 from transferkit.storage.index import version
+from transferkit.tables import human_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +157,9 @@ def _run(scan: _Scan, total: int, tell: Progress, cancel: Cancellation | None) -
                 if cancel is not None and cancel.cancelled:
                     raise cancel.error()
                 tell(sum(scan.done), total)
+    except KeyboardInterrupt as error:
+        shown_as(error, f"stopped at {human_bytes(sum(scan.done))} of {human_bytes(total)}")
+        raise
     finally:
         scan.is_over = True  # an interrupt may come at any point: then each thread ends with its block
         for thread in threads:

@@ -73,7 +73,7 @@ class Trace:
         """An attempt failed; after ``wait`` seconds the blob goes on at ``position``."""
 
     def healed(self, descriptor: Descriptor, error: TransferKitError, position: int) -> None:
-        """A silent or slow connection was cut; the blob goes on at ``position`` on another one; ``retried`` came first."""
+        """A silent or slow connection was cut; the blob goes on at ``position``, on another one. Also ``retried``."""
 
     def waiting(self, reason: str, pause: float) -> None:
         """Nothing moves any more: the call waits for ``reason`` (see ``Status``), for ``pause`` seconds if known."""

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.interfaces import Fetcher, Ingester, Pusher
+from transferkit.errors import shown_as
 from transferkit.options import TransferOptions
-from transferkit.report import Record, Report
+from transferkit.report import Record, Report, human_bytes
 from transferkit.retry import Retry
 from transferkit.trace import NULL_TRACE, Trace, Traces
 from transferkit.trace.recording import Recording
@@ -72,7 +73,11 @@ class Operation:
     def __enter__(self) -> Operation:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            last = self._pulse.last
+            how_far = f" at {human_bytes(last.completed)} of {human_bytes(last.total)}" if last.total else ""
+            shown_as(error, f"stopped{how_far}. Run it again, and it goes on from what is there.")
         self._threads.__exit__()
 
     def call(self, work: Callable[[WorkerFlow], T]) -> T:
@@ -125,7 +130,7 @@ class Operation:
         size = there + sum(descriptor.size for descriptor in descriptors)
         begun, progress = self._counted, self._progress
         outcomes = Outcomes(
-            self._trace, self._logger, progress=progress, total=begun + size + then, present=begun + there
+            self._trace, self._logger, progress=progress, total=begun + size + then, present=there, begun=begun
         )
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
@@ -170,7 +175,7 @@ class Operation:
         attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
         begun, size, progress = self._counted, total or 0, None if total is None else self._progress
         outcomes = Outcomes(
-            self._trace, self._logger, progress=progress, total=begun + size + then, present=begun + present
+            self._trace, self._logger, progress=progress, total=begun + size + then, begun=begun + present
         )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         scheduler, counted = Scheduler(items), total is not None

@@ -50,6 +50,7 @@ def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:
 class Outcomes:
     """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
+    ``begun`` of them were done by earlier steps of the call, whose progress goes on.
     An exception in ``progress`` is logged once, one in the trace each time, and neither harms the transfer.
     """
 
@@ -61,6 +62,7 @@ class Outcomes:
         progress: ProgressCallback | None = None,
         total: int = 0,
         present: int = 0,
+        begun: int = 0,
     ) -> None:
         self.logger = logger
         self.skipped = 0
@@ -75,6 +77,7 @@ class Outcomes:
         self._progress = progress
         self.total = total
         self.present = present
+        self.begun = begun
         self._told = -1
         self._complained = False
 
@@ -126,7 +129,7 @@ class Outcomes:
 
     def completed(self, flows: Iterable[WorkerFlow]) -> int:
         """Return how many bytes are in place."""
-        return self.present + sum(flow.counter.progress for flow in flows)
+        return self.begun + self.present + sum(flow.counter.progress for flow in flows)
 
     def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
         """Tell the progress callback the bytes in place and those in all, if that has changed; and the trace where each

@@ -57,11 +57,12 @@ class Pulse:
         )
         if outcomes is not None:
             blobs = sorted(under_way(flows).items(), key=lambda pair: -pair[0].size)[:_BLOBS]
+            found = outcomes.present + sum(flow.counter.found for flow in flows)
             seen = replace(
                 seen,
                 completed=outcomes.completed(flows),
                 total=outcomes.total,
-                cached=self._base.cached + outcomes.present + sum(flow.counter.found for flow in flows),
+                cached=(self._base.cached if outcomes.begun else 0) + found,
                 moved=self._base.moved + sum(flow.counter.traffic for flow in flows),
                 retried=self._base.retried + outcomes.retried,
                 healed=self._base.healed + outcomes.healed,
