@@ -42,8 +42,8 @@ attributes and their causes.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cache, partial
+import contextlib
+import functools
 from typing import Any
 
 
@@ -89,8 +89,8 @@ def _one_line(error: BaseException, text: str = "") -> list[str]:
 
 def shown_as(error: BaseException, text: str) -> None:
     """Have IPython and Jupyter show an exception that is not ours, such as an interrupt, as one line of this text."""
-    with suppress(AttributeError):  # one without attributes of its own
-        error._render_traceback_ = partial(_one_line, error, text)  # type: ignore[attr-defined]  # IPython asks for it
+    with contextlib.suppress(AttributeError):  # one without attributes of its own
+        error._render_traceback_ = functools.partial(_one_line, error, text)  # type: ignore[attr-defined]  # IPython asks for it
 
 
 class InvalidNameError(TransferKitError, ValueError):
@@ -250,7 +250,7 @@ class RetriesExhaustedError(TransferKitError):
         return _exhausted, (type(self).__bases__[0], *self.args), self._state()
 
 
-@cache
+@functools.cache
 def _also_exhausted(family: Any) -> type[RetriesExhaustedError]:
     if issubclass(RetriesExhaustedError, family):
         return RetriesExhaustedError

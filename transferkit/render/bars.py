@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.render.meter import Meter, fit, line, percent, state
+from transferkit.render.meter import Meter, fit, line, percent, share, state
 from transferkit.render.screen import is_notebook, is_terminal, line_class, width_of, writable
 from transferkit.report import human_bytes
 from transferkit.trace import Status, Trace
@@ -57,6 +57,7 @@ class Bars(Shown):
         self._clock = clock
         self._meter = Meter(clock)
         self._is_broken = False
+        self._is_over = False
         self._lines: list[Any] = []
         self._last = Status(total=total)
         self._drawn_at = float("-inf")
@@ -95,7 +96,10 @@ class Bars(Shown):
             self._lines.pop().close()
         while len(self._lines) < 1 + len(blobs):
             self._lines.append(self._line(kind))
-        self._show(first, fit(self._label, 40), status.completed, status.total, self._meter.parts(status))
+        if status.total > 0 or self._is_over:
+            self._show(first, self._label, status.completed, status.total, self._meter.parts(status))
+        else:
+            self._show(first, self._label, 0, -1, [state(status) or "starting"])  # nobody knows yet how much there is
         for bar, (blob, position) in zip(self._lines[1:], blobs, strict=True):
             said = [f"{human_bytes(position)} of {human_bytes(blob.size)}"]
             self._show(bar, f"  {_title(blob)}", position, blob.size, said)
@@ -111,8 +115,7 @@ class Bars(Shown):
         if not bar.has_widget and text == bar.text:
             return
         bar.text = text
-        share = 100 * completed // total if total > 0 else 100
-        bar.show(completed, total, f"{fit(label, 40)} {share}%", ", ".join(said))
+        bar.show(completed, total, " ".join([fit(label, 40), *share(completed, total)]), ", ".join(said))
 
     def close(self) -> None:
         if self._is_broken:
@@ -120,8 +123,7 @@ class Bars(Shown):
         self._guarded(self._close)
 
     def _close(self) -> None:
-        if not self._lines:
-            return
+        self._is_over = True
         self._draw()
         first = self._lines[0]
         text = first.text

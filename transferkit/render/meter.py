@@ -84,6 +84,11 @@ def percent(status: Status) -> int:
     return 100 * status.completed // status.total if status.total > 0 else 100
 
 
+def share(completed: int, total: int) -> list[str]:
+    """Return the part that is done as a text, if anybody knows it: ``total`` is not negative then."""
+    return [f"{100 * completed // total if total > 0 else 100}%"] if total >= 0 else []
+
+
 def clock_time(seconds: float) -> str:
     """Return a time as people read it.
 
@@ -99,27 +104,26 @@ def line(label: str, completed: int, total: int, said: list[str], width: int) ->
     """Return a line of at most ``width`` columns: as much of all that as there is room for.
 
     >>> line("m", 512, 1024, ["512 B of 1.0 KiB"], 40)
-    'm  50% █████████▌         512 B of 1.0 KiB'
+    'm  50% ████████         512 B of 1.0 KiB'
     """
-    share = min(1.0, max(0.0, completed / total)) if total > 0 else 1.0
-    done = f"{int(100 * share):3d}%"
+    part = min(1.0, max(0.0, completed / total)) if total > 0 else float(total == 0)
+    done = "".join(share(completed, total))
     label = fit(label, max(8, width // 3)) if width >= 24 else ""
-    begin = f"{label} {done}" if label else done.strip()
+    begin = f"{label} {done:>4}" if label and done else label or done
     end, room = "", width - columns(begin)
-    for part in said:
-        more = f"{end}, {part}" if end else part
+    for each in said:
+        more = f"{end}, {each}" if end else each
         if columns(more) + 1 <= room:
             end = more
     bar = min(_MOST_BAR, room - columns(end) - (2 if end else 1))
-    drawn = f" {blocks(share, bar)}" if bar >= _LEAST_BAR else ""
+    drawn = f" {blocks(part, bar)}" if bar >= _LEAST_BAR else ""
     return fit(f"{begin}{drawn}{' ' if end else ''}{end}", width)
 
 
-def blocks(share: float, width: int) -> str:
+def blocks(part: float, width: int) -> str:
     """Return a bar of so many columns."""
-    eighths = int(share * width * 8)
-    full, part = divmod(eighths, 8)
-    return (_FULL * full + (_PARTS[part] if part else "")).ljust(width, _EMPTY)
+    full, eighths = divmod(int(part * width * 8), 8)
+    return (_FULL * full + (_PARTS[eighths] if eighths else "")).ljust(width, _EMPTY)
 
 
 def columns(text: str) -> int:
