@@ -92,14 +92,10 @@ class Recorder:
         self._step = 0.0
 
     def take(self, sample: Sample) -> None:
-        """Take in what is seen now; what says other things than the last sample is always kept."""
+        """Take in what is seen now, which is always the last sample."""
         samples = self._samples
-        if samples:
-            last = samples[-1]
-            is_same = (last.workers, last.doing, last.reason) == (sample.workers, sample.doing, sample.reason)
-            before = samples[-2].seconds if len(samples) > 1 else -1.0
-            if is_same and last.seconds - before < self._step:
-                samples.pop()  # the last one is always that of now
+        if len(samples) > 1 and samples[-1].seconds - samples[-2].seconds < self._step:
+            samples.pop()
         samples.append(sample)
         if len(samples) > MOST:
             del samples[1:-1:2]
