@@ -57,7 +57,6 @@ class Bars(Shown):
         self._clock = clock
         self._meter = Meter(clock)
         self._is_broken = False
-        self._is_over = False
         self._lines: list[Any] = []
         self._last = Status(total=total)
         self._drawn_at = float("-inf")
@@ -96,7 +95,7 @@ class Bars(Shown):
             self._lines.pop().close()
         while len(self._lines) < 1 + len(blobs):
             self._lines.append(self._line(kind))
-        if status.total > 0 or self._is_over:
+        if status.total > 0:
             self._show(first, self._label, status.completed, status.total, self._meter.parts(status))
         else:
             self._show(first, self._label, 0, -1, [state(status) or "starting"])  # nobody knows yet how much there is
@@ -123,7 +122,6 @@ class Bars(Shown):
         self._guarded(self._close)
 
     def _close(self) -> None:
-        self._is_over = True
         self._draw()
         first = self._lines[0]
         text = first.text
@@ -131,7 +129,7 @@ class Bars(Shown):
             self._lines.pop().close()
         self._lines.clear()
         first.close()
-        if not first.has_widget and self._stream is not None:
+        if not first.has_widget and self._stream is not None and self._last.total > 0:
             type(first).write(text, file=self._stream)  # above the bars of others, which stay
 
     def _forget(self) -> None:
