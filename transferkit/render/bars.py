@@ -170,6 +170,7 @@ class Lines(Shown):
         text = f"{fit(self._label, 200)}: {done}"
         if status.completed < status.total:
             text += f", {human_bytes(self._meter.rate)}/s" if self._meter.rate >= 1 else ""
+        if status.completed < status.total or status.doing:
             text += f", {state(status)}" if state(status) else ""
         elif status.cached > 0:
             text += f", {human_bytes(status.cached)} cached"

@@ -15,9 +15,10 @@ from transferkit.errors import TransferKitError
 class Status:
     """How far a call is, and what its workers are at. Sizes in bytes, times in seconds.
 
-    ``completed`` of ``total`` bytes are in place. ``cached`` of them were there before, or came without being moved;
-    ``moved`` is the traffic, attempts that were thrown away included. Both counts of work, ``completed`` and ``moved``,
-    also count what is hashed or copied on this machine while ``doing`` says so.
+    ``completed`` of ``total`` bytes are in place. ``cached`` of them were there before, or came without being moved.
+    ``moved`` is what the whole call has moved so far, attempts that were thrown away included. A step that is no
+    transfer says so by ``doing``, and has a ``completed`` and a ``total`` of its own; ``moved`` goes on with what is
+    hashed or copied there.
     """
 
     completed: int = 0

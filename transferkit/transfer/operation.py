@@ -69,6 +69,7 @@ class Operation:
         self._threads = Threads(self._ceiling, executor)
         self._concurrency = Concurrency()
         self._counted = 0  # bytes of earlier runs, which the progress of this one begins with
+        self._apart = 0  # those of them that were no transfer
 
     def __enter__(self) -> Operation:
         return self
@@ -130,7 +131,13 @@ class Operation:
         size = there + sum(descriptor.size for descriptor in descriptors)
         begun, progress = self._counted, self._progress
         outcomes = Outcomes(
-            self._trace, self._logger, progress=progress, total=begun + size + then, present=there, begun=begun
+            self._trace,
+            self._logger,
+            progress=progress,
+            total=begun + size + then,
+            present=there,
+            begun=begun,
+            apart=(self._apart, 0),
         )
         attempts = Attempts(self._retry, self._concurrency, outcomes, waits=self._waits)
         copy = Copy(
@@ -142,6 +149,7 @@ class Operation:
         self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes)
         outcomes.check(blobs)
         self._counted = begun + size if then else 0
+        self._apart = min(self._apart, self._counted)
         return Report(
             blobs=blobs,
             bytes=sum(flow.counter.traffic for flow in flows),
@@ -174,8 +182,9 @@ class Operation:
         """
         attempts = Attempts(self._retry, self._concurrency, waits=self._waits)
         begun, size, progress = self._counted, total or 0, None if total is None else self._progress
+        apart = (begun + present, then) if doing else (self._apart, 0)
         outcomes = Outcomes(
-            self._trace, self._logger, progress=progress, total=begun + size + then, begun=begun + present
+            self._trace, self._logger, progress=progress, total=begun + size + then, begun=begun + present, apart=apart
         )
         flows = worker_flows(max(1, min(workers or self._ceiling, self._ceiling, len(items))), self._options)
         scheduler, counted = Scheduler(items), total is not None
@@ -184,6 +193,7 @@ class Operation:
         )
         if counted:
             self._counted = begun + size if then else 0
+            self._apart = self._counted if doing else min(self._apart, self._counted)
 
     def _run(
         self,

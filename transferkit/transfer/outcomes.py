@@ -38,7 +38,10 @@ def under_way(flows: Iterable[WorkerFlow]) -> dict[Descriptor, int]:
         if isinstance(blob, Descriptor):
             found[blob] = max(0, flow.counter.position)
         elif isinstance(blob, ChunkedBlob) and blob.is_begun:
-            found[blob.descriptor] = blob.ingest.in_place + blob.ingest.unverified
+            before = found.get(blob.descriptor, blob.ingest.in_place + blob.ingest.unverified)
+            # The bytes of a chunk that has a digest are in place once all of them are.
+            arriving = unit.at - unit.start if isinstance(unit, ChunkUnit) and unit.hasher is not None else 0
+            found[blob.descriptor] = min(blob.descriptor.size, before + arriving)
     return found
 
 
@@ -50,7 +53,8 @@ def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:
 class Outcomes:
     """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
-    ``begun`` of them were done by earlier steps of the call, whose progress goes on.
+    ``begun`` of them were done by earlier steps of the call, whose progress goes on. ``apart`` are those before and
+    after this step that are other work: what a trace hears of leaves them out.
     An exception in ``progress`` is logged once, one in the trace each time, and neither harms the transfer.
     """
 
@@ -63,6 +67,7 @@ class Outcomes:
         total: int = 0,
         present: int = 0,
         begun: int = 0,
+        apart: tuple[int, int] = (0, 0),
     ) -> None:
         self.logger = logger
         self.skipped = 0
@@ -78,6 +83,7 @@ class Outcomes:
         self.total = total
         self.present = present
         self.begun = begun
+        self.apart = apart
         self._told = -1
         self._complained = False
 

@@ -57,21 +57,22 @@ class Pulse:
         )
         if outcomes is not None:
             blobs = sorted(under_way(flows).items(), key=lambda pair: -pair[0].size)[:_BLOBS]
+            before, after = outcomes.apart
             found = outcomes.present + sum(flow.counter.found for flow in flows)
             seen = replace(
                 seen,
-                completed=outcomes.completed(flows),
-                total=outcomes.total,
-                cached=(self._base.cached if outcomes.begun else 0) + found,
+                completed=outcomes.completed(flows) - before,
+                total=outcomes.total - before - after,
+                cached=(self._base.cached if outcomes.begun > before else 0) + found,
                 moved=self._base.moved + sum(flow.counter.traffic for flow in flows),
                 retried=self._base.retried + outcomes.retried,
                 healed=self._base.healed + outcomes.healed,
                 blobs=tuple(blobs),
             )
-        before, self.last = self.last, seen
-        if before.reason != reason:
-            if before.reason:
-                self._tell(self._trace.waited, before.reason, now - self._began)
+        last, self.last = self.last, seen
+        if last.reason != reason:
+            if last.reason:
+                self._tell(self._trace.waited, last.reason, now - self._began)
             if reason:
                 self._began = now
                 self._tell(self._trace.waiting, reason, pause)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import transferkit as tk
+from transferkit.content.chunk import Chunk
+from transferkit.content.digest import Digest
+from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.pulse import Pulse
@@ -139,3 +143,29 @@ def test_what_a_flow_waits_for_is_seen_while_it_does() -> None:
     flow.wait(1.0)
     assert seen == ["lock", ""]
     assert flow.waits == ""
+
+
+def test_a_chunk_that_has_a_digest_counts_while_it_arrives() -> None:
+    rig = Rig()
+    blob = ChunkedBlob(LARGE, size=100, window=4)
+    blob.ingest = SimpleNamespace(in_place=200, unverified=30)  # type: ignore[assignment]  # as much of one as is asked
+    for flow, start, at in zip(rig.flows, (300, 400), (350, 425), strict=True):
+        flow.unit = unit = ChunkUnit(blob, Chunk(start, start + 99), Digest(LARGE.digest))
+        unit.rewind()
+        unit.at = at
+    assert rig.look().blobs == ((LARGE, 305),)
+    rig.flows[0].unit.hasher = None  # a plain range is in place as it is written
+    assert rig.look().blobs == ((LARGE, 255),)
+
+
+def test_a_step_that_is_no_transfer_has_figures_of_its_own() -> None:
+    rig = Rig()
+    rig.outcomes = Outcomes(rig.heard, LOGGER, total=3000, begun=0, apart=(0, 1000))
+    rig.flows[0].moved(500)
+    status = rig.look("hashing")
+    assert (status.completed, status.total, status.doing) == (500, 2000, "hashing")
+    rig.pulse.end()
+    rig.flows = [WorkerFlow(0)]
+    rig.outcomes = Outcomes(rig.heard, LOGGER, total=3000, begun=2000, present=100, apart=(2000, 0))
+    status = rig.look()
+    assert (status.completed, status.total, status.cached, status.moved) == (100, 1000, 100, 500)
