@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.render.meter import Meter, fit, line, percent, share, state
+from transferkit.render.meter import Meter, columns, fit, line, percent, share, state
 from transferkit.render.screen import is_notebook, is_terminal, line_class, width_of, writable
 from transferkit.report import human_bytes
 from transferkit.trace import Status, Trace
@@ -23,6 +23,7 @@ Callback = Callable[[int, int], None]
 MOST = 4
 """Blobs that have a bar of their own."""
 LARGE = 16 * 1024 * 1024  # bytes: a smaller blob is gone before it is read
+_LONGEST = 40  # columns of a label
 _LINE_EVERY = 5.0  # seconds: a log is not a screen
 _DRAW_EVERY = 0.1
 _TITLE = "org.opencontainers.image.title"
@@ -92,29 +93,31 @@ class Bars(Shown):
         has_room = first.has_widget or is_terminal(self._stream)
         blobs = [pair for pair in status.blobs if pair[0].size >= LARGE][:MOST] if has_room else []
         while len(self._lines) > 1 + len(blobs):
-            self._lines.pop().close()
+            self._lines.pop().vanish()
         while len(self._lines) < 1 + len(blobs):
             self._lines.append(self._line(kind))
+        labels = [self._label, *(f"  {_title(blob)}" for blob, _ in blobs)]
+        wide = max(columns(fit(label, _LONGEST)) for label in labels)  # so that bars stand below each other
         if status.total > 0:
-            self._show(first, self._label, status.completed, status.total, self._meter.parts(status))
+            self._show(first, wide, self._label, status.completed, status.total, self._meter.parts(status))
         else:
-            self._show(first, self._label, 0, -1, [state(status) or "starting"])  # nobody knows yet how much there is
-        for bar, (blob, position) in zip(self._lines[1:], blobs, strict=True):
+            self._show(first, wide, self._label, 0, -1, [state(status) or "starting"])  # nobody knows how much there is
+        for bar, label, (blob, position) in zip(self._lines[1:], labels[1:], blobs, strict=True):
             said = [f"{human_bytes(position)} of {human_bytes(blob.size)}"]
-            self._show(bar, f"  {_title(blob)}", position, blob.size, said)
+            self._show(bar, wide, label, position, blob.size, said)
 
     def _line(self, kind: Any) -> Any:
-        if self._stream is None:  # a notebook: tqdm writes where a cell does
-            return kind(total=max(self._total, 1), leave=True, dynamic_ncols=False)
+        if self._stream is None:  # a notebook, which shows the standard error stream in red
+            return kind(total=max(self._total, 1), file=sys.stdout, leave=not self._lines, dynamic_ncols=False)
         return kind(total=max(self._total, 1), file=self._stream, leave=False, dynamic_ncols=True)
 
-    def _show(self, bar: Any, label: str, completed: int, total: int, said: list[str]) -> None:
+    def _show(self, bar: Any, wide: int, label: str, completed: int, total: int, said: list[str]) -> None:
         width = width_of(self._stream or sys.stderr)
-        text = writable(line(label, completed, total, said, width), self._stream)
+        text = writable(line(label, completed, total, said, width, wide), self._stream)
         if not bar.has_widget and text == bar.text:
             return
         bar.text = text
-        bar.show(completed, total, " ".join([fit(label, 40), *share(completed, total)]), ", ".join(said))
+        bar.show(completed, total, " ".join([fit(label, _LONGEST), *share(completed, total)]), ", ".join(said))
 
     def close(self) -> None:
         if self._is_broken:
@@ -122,11 +125,12 @@ class Bars(Shown):
         self._guarded(self._close)
 
     def _close(self) -> None:
+        self._last = replace(self._last, blobs=())
         self._draw()
         first = self._lines[0]
         text = first.text
         while len(self._lines) > 1:
-            self._lines.pop().close()
+            self._lines.pop().vanish()
         self._lines.clear()
         first.close()
         if not first.has_widget and self._stream is not None and self._last.total > 0:

@@ -100,15 +100,17 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def line(label: str, completed: int, total: int, said: list[str], width: int) -> str:
-    """Return a line of at most ``width`` columns: as much of all that as there is room for.
+def line(label: str, completed: int, total: int, said: list[str], width: int, wide: int = 0) -> str:
+    """Return a line of at most ``width`` columns: as much of all that as there is room for. ``wide``: of the label.
 
     >>> line("m", 512, 1024, ["512 B of 1.0 KiB"], 40)
     'm  50% ████████         512 B of 1.0 KiB'
     """
     part = min(1.0, max(0.0, completed / total)) if total > 0 else float(total == 0)
     done = "".join(share(completed, total))
-    label = fit(label, max(8, width // 3)) if width >= 24 else ""
+    most = max(8, width // 3)
+    label = fit(label, most) if width >= 24 else ""
+    label += " " * (min(wide, most) - columns(label)) if label else ""
     begin = f"{label} {done:>4}" if label and done else label or done
     end, room = "", width - columns(begin)
     for each in said:

@@ -93,6 +93,7 @@ def line_class() -> Any:
             monitor_interval = 0  # else tqdm starts a thread
             _lock = Lock()  # not tqdm's: that settles the start method of multiprocessing
             text = ""
+            said = "<bar/>"
 
             def __str__(self) -> str:
                 return self.text
@@ -109,7 +110,17 @@ def line_class() -> Any:
                 self.n, self.total = completed, total
                 widget: Any = self
                 widget.container.children[1].max = max(total, 1)
-                widget.display(msg=f"{left}<bar/>{right}", check_delay=False)
+                self.said = f"{left}<bar/>{right}"
+                widget.display(check_delay=False)
+
+            def display(self, msg: str | None = None, *arguments: Any, **keywords: Any) -> Any:
+                """Draw what was told last, and never tqdm's own words."""
+                return super().display(self.said if msg is None and self.has_widget else msg, *arguments, **keywords)
+
+            def vanish(self) -> None:
+                """End, and leave nothing: a widget that is not full would stay, in red."""
+                self.total = None
+                self.close()
 
         _made.append(Line)
     return _made[0]

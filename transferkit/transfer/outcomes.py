@@ -39,10 +39,14 @@ def under_way(flows: Iterable[WorkerFlow]) -> dict[Descriptor, int]:
             found[blob] = max(0, flow.counter.position)
         elif isinstance(blob, ChunkedBlob) and blob.is_begun:
             before = found.get(blob.descriptor, blob.ingest.in_place + blob.ingest.unverified)
-            # The bytes of a chunk that has a digest are in place once all of them are.
-            arriving = unit.at - unit.start if isinstance(unit, ChunkUnit) and unit.hasher is not None else 0
-            found[blob.descriptor] = min(blob.descriptor.size, before + arriving)
+            found[blob.descriptor] = min(blob.descriptor.size, before + _arriving(unit))
     return found
+
+
+def _arriving(unit: object) -> int:
+    """Return the bytes of a chunk that has a digest: all of them are in place at once, when the last one is here."""
+    is_arriving = isinstance(unit, ChunkUnit) and unit.hasher is not None and unit.at < unit.end
+    return unit.at - unit.start if isinstance(unit, ChunkUnit) and is_arriving else 0
 
 
 def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:

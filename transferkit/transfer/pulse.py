@@ -85,7 +85,7 @@ class Pulse:
     def _reason(self, working: Sequence[WorkerFlow], waiting: Sequence[WorkerFlow], now: float) -> tuple[str, float]:
         """Return what the call as a whole waits for, and for how long, where no worker of it gets on."""
         if not working or len(waiting) < len(working):
-            return ("registry", 0.0) if working and self._waits.is_on and not waiting else ("", 0.0)
+            return ("registry", 0.0) if working and self._waits.is_silent and not waiting else ("", 0.0)
         reasons = {flow.waits: flow.until for flow in waiting}
         reason = next((each for each in _ORDER if each in reasons), "registry")
         return reason, max(0.0, min(flow.until for flow in waiting) - now) if reason not in ("lock", "login") else 0.0
