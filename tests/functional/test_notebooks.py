@@ -86,7 +86,7 @@ def test_a_pull_that_is_interrupted_goes_on_when_its_cell_runs_again(tmp_path):
                 (line,) = error.traceback
                 assert re.fullmatch(
                     r"KeyboardInterrupt: stopped at [\d.]+ [KM]iB of 48\.0 MiB\. "
-                    r"Run it again, and it goes on from what is there\.",
+                    r"Run it again: it goes on from there\.",
                     line,
                 )
                 assert "Traceback" not in text

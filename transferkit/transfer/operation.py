@@ -78,7 +78,7 @@ class Operation:
         if isinstance(error, KeyboardInterrupt):
             last = self._pulse.last
             how_far = f" at {human_bytes(last.completed)} of {human_bytes(last.total)}" if last.total else ""
-            shown_as(error, f"stopped{how_far}. Run it again, and it goes on from what is there.")
+            shown_as(error, f"stopped{how_far}. Run it again: it goes on from there.")
         self._threads.__exit__()
 
     def call(self, work: Callable[[WorkerFlow], T]) -> T:
