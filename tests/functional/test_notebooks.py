@@ -109,6 +109,17 @@ def test_a_pull_that_is_interrupted_goes_on_when_its_cell_runs_again(tmp_path):
     assert "\n" not in error.traceback[0]
 
 
+def test_the_cells_of_a_push_run_one_after_the_other(capsys):
+    notebook = nbformat.read(EXAMPLES / "push-a-folder.ipynb", as_version=4)
+    names: dict[str, Any] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, "push-a-folder.ipynb", "exec"), names)
+    assert names["better"].digest != names["manifest"].digest
+    assert '"version":1' in capsys.readouterr().out
+
+
+@pytest.mark.full  # another kernel
 def test_a_folder_is_pushed_and_only_what_has_changed_is_sent_again(tmp_path):
     with running("push-a-folder.ipynb", tmp_path) as client:
         for index, cell in enumerate(client.nb.cells):

@@ -137,6 +137,7 @@ class Bars(Shown):
             type(first).write(text, file=self._stream)  # above the bars of others, which stay
 
     def _forget(self) -> None:
+        line_class()._lock.forget()
         for bar in self._lines:
             bar.disable = True
             type(bar)._instances.discard(bar)

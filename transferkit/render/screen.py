@@ -37,6 +37,10 @@ class Lock:
         with suppress(RuntimeError):  # it is another one by now
             self._lock.release()
 
+    def forget(self) -> None:
+        """Let go of it where an error has left it locked: tqdm does not, on its way out."""
+        self._lock = threading.RLock()
+
     def __enter__(self) -> None:
         self.acquire()
 

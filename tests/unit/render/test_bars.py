@@ -233,6 +233,12 @@ def test_a_stream_that_breaks_ends_the_bars_and_nothing_else(error, after):
     with progress_bar("next", 4, stream=again) as progress:
         progress(4, 4)
     assert lines_of(again)[-1].startswith("next 100%")
+    others: list[bool] = []  # what a thread sees that is not the one which drew
+    other = threading.Thread(target=lambda: others.append(screen.line_class()._lock._lock.acquire(blocking=False)))
+    other.start()
+    other.join()
+    screen.line_class()._lock.forget()
+    assert [True] == others
 
 
 def test_lines_stop_at_a_stream_that_breaks():
@@ -310,7 +316,7 @@ def test_a_child_of_a_fork_draws_its_own_bars_although_its_parent_was_drawing():
             with progress_bar("child", 9, stream=stream) as progress:
                 progress(9, 9)
             lines = lines_of(stream)
-            status = 0 if lines[-1].startswith("child 100%") and "\n\n" not in stream.getvalue() else 2
+            status = 0 if lines[-1].startswith("child 100%") and stream.getvalue().count("\n") == 1 else 2
         finally:
             os._exit(status)
     go.set()
