@@ -95,7 +95,7 @@ def test_a_pull_that_is_interrupted_goes_on_when_its_cell_runs_again(tmp_path):
             shown.append(text_of(cell))
             assert not any("Warning" in text for text in shown), shown[-1]
     again = next(text for cell, text in zip(client.nb.cells, shown, strict=True) if "interrupt" in str(cell.metadata))
-    assert re.search(r"48\.0 MiB of 48\.0 MiB, [\d.]+ MiB cached", again)
+    assert re.search(r"48\.0 MiB of 48\.0 MiB, [\d.]+ [KM]iB cached", again)
     everything = "".join(shown)
     assert "<td>model-1.safetensors</td>" in re.sub(r' style="[^"]*"', "", everything)
     assert "['config.json', 'model-1.safetensors', 'model-2.safetensors']" in everything
