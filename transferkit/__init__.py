@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
-    from transferkit.trace import Trace
+    from transferkit.trace import Status, Trace, Traces
+    from transferkit.trace.adapters import JSONTrace, LoggingTrace
+    from transferkit.trace.recording import Recording
     from transferkit.transport.adapter import PooledAdapter
 
 # The module of each public name; those that are not here are exceptions.
@@ -48,7 +50,9 @@ _HOMES = {
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),
-    "trace": ("Trace",),
+    "trace": ("Status", "Trace", "Traces"),
+    "trace.adapters": ("JSONTrace", "LoggingTrace"),
+    "trace.recording": ("Recording",),
     "transport.adapter": ("PooledAdapter",),
 }
 
@@ -74,6 +78,8 @@ __all__ = [
     "InvalidManifestError",
     "InvalidModelError",
     "InvalidNameError",
+    "JSONTrace",
+    "LoggingTrace",
     "Manifest",
     "ManifestNotFoundError",
     "Name",
@@ -87,6 +93,7 @@ __all__ = [
     "PushPlan",
     "RateLimitedError",
     "ReadError",
+    "Recording",
     "Reference",
     "Registry",
     "RegistryError",
@@ -98,9 +105,11 @@ __all__ = [
     "SlowError",
     "SourceError",
     "StalledError",
+    "Status",
     "StorageError",
     "Tensors",
     "Trace",
+    "Traces",
     "TransferKitError",
     "TransferOptions",
     "TransportError",

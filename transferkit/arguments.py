@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -17,9 +17,9 @@ from transferkit.content.descriptor import Blob, Descriptor, unique
 from transferkit.content.manifest import Index, Manifest
 from transferkit.errors import InvalidNameError, SourceError
 from transferkit.options import TransferOptions
-from transferkit.render.bars import progress_bar
+from transferkit.render import bars
 from transferkit.storage.directory import Directory
-from transferkit.trace import Trace
+from transferkit.trace import NULL_TRACE, Trace, Traces
 from transferkit.transfer.outcomes import ProgressCallback
 from transferkit.transport.hosts import Hosts
 
@@ -142,13 +142,20 @@ def descriptors_of(blobs: Blobs) -> list[Descriptor]:
     return unique(blobs)
 
 
+@contextmanager
 def shown(
-    progress: Progress, label: str, blobs: Iterable[Descriptor]
-) -> AbstractContextManager[ProgressCallback | None]:
-    """Return the callback for ``progress``; for ``True`` that of a bar, or of lines where there is no terminal."""
-    if progress is True:
-        return progress_bar(label, sum(blob.size for blob in blobs))
-    return nullcontext(None if progress is False else progress)
+    progress: Progress, label: str, blobs: Iterable[Descriptor], trace: Trace = NULL_TRACE
+) -> Iterator[tuple[ProgressCallback | None, Trace]]:
+    """Return the callback for ``progress``, and the trace of a call; for ``True`` there is none of the first, and the
+    other one draws bars as well, or writes lines where there is no terminal."""
+    if progress is not True:
+        yield (None if progress is False else progress), trace
+        return
+    drawn = bars.shown(label, sum(blob.size for blob in blobs))
+    try:
+        yield None, drawn if trace is NULL_TRACE else Traces(trace, drawn)
+    finally:
+        drawn.close()
 
 
 def options_of(options: TransferOptions | None, user_agent: str | None, **keywords: Any) -> TransferOptions:

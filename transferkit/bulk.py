@@ -113,7 +113,7 @@ def download(
             return Report()
         with (
             closing(directory_of(dest_dir, options)) as target,
-            shown(progress, repository, descriptors) as callback,
+            shown(progress, repository, descriptors, trace) as (callback, trace),
             _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
             known = target.known(descriptors)
@@ -175,7 +175,7 @@ def upload(
         check_sources(source, descriptors)
         with (
             closing(notes),
-            shown(progress, repository, descriptors) as callback,
+            shown(progress, repository, descriptors, trace) as (callback, trace),
             _operation(target, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
             report = operation.copy(descriptors, source, target) if descriptors else Report()
@@ -224,7 +224,7 @@ def _push_manifest(
             refusal = error
         if not blobs:
             break
-        operation.call(partial(WorkerFlow.wait, seconds=wait))
+        operation.call(partial(WorkerFlow.wait, seconds=wait, why="registry"))
     missing = operation.call(lambda flow: [d for d in blobs if not target.may_have(d, flow=flow)])
     if not missing:
         raise refusal

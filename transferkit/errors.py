@@ -42,7 +42,8 @@ attributes and their causes.
 
 from __future__ import annotations
 
-from functools import cache
+import contextlib
+import functools
 from typing import Any, ClassVar
 
 
@@ -68,6 +69,10 @@ class TransferKitError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, self._state()
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in the place of a traceback; that is still there as ``__traceback__``."""
+        return _one_line(self)
+
     def _state(self) -> dict[str, Any]:
         """Return what a pickle or a copy has besides the message: the attributes, and the cause.
 
@@ -76,6 +81,18 @@ class TransferKitError(Exception):
         cause = self.__cause__
         is_kept = isinstance(cause, TransferKitError) or (cause is not None and type(cause).__module__ == "builtins")
         return {**vars(self), "__cause__": cause} if is_kept else vars(self)
+
+
+def _one_line(error: BaseException, text: str = "") -> list[str]:
+    said = " ".join((text or str(error)).split())
+    shown = "".join(char if char.isprintable() else "?" for char in said)
+    return [f"{type(error).__name__}: {shown}" if shown else type(error).__name__]
+
+
+def shown_as(error: BaseException, text: str) -> None:
+    """Have IPython and Jupyter show an exception that is not ours, such as an interrupt, as one line of this text."""
+    with contextlib.suppress(AttributeError):  # one without attributes of its own
+        error._render_traceback_ = functools.partial(_one_line, error, text)  # type: ignore[attr-defined]  # IPython asks for it
 
 
 class InvalidNameError(TransferKitError, ValueError):
@@ -256,7 +273,7 @@ class RetriesExhaustedError(TransferKitError):
         return _exhausted, (type(self).__bases__[0], *self.args), self._state()
 
 
-@cache
+@functools.cache
 def _also_exhausted(family: Any) -> type[RetriesExhaustedError]:
     if issubclass(RetriesExhaustedError, family):
         return RetriesExhaustedError

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 
 import tqdm.auto  # noqa: F401  # with the other imports, not within the time of the call
 
 import transferkit as tk
 import transferkit.bulk  # as well
 from benchmarks.contestants.job import parse, run
-from transferkit.render.bars import progress_bar
 
 
 class Screen(io.TextIOWrapper):
@@ -24,8 +24,11 @@ def main() -> None:
 
     def work() -> None:
         with Screen(open(os.devnull, "wb")) as screen:
-            with progress_bar("pull", sum(blob.size for blob in blobs), stream=screen) as progress:
-                tk.download(blobs, job.folder, base_url=job.url, repository=job.repository, progress=progress)
+            sys.stderr = screen
+            try:
+                tk.download(blobs, job.folder, base_url=job.url, repository=job.repository, progress=True)
+            finally:
+                sys.stderr = sys.__stderr__
 
     run(work)
 

@@ -170,7 +170,7 @@ def at_once(call: Callable[[Any], object], given: Iterable[Any]) -> list[BaseExc
 class Still:
     """A flow of nobody's."""
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         time.sleep(seconds)
 
     def check(self) -> None:

@@ -166,9 +166,9 @@ def test_an_index_has_nothing_to_take_and_says_what_to_do() -> None:
 def test_true_draws_a_bar_of_all_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with shown(True, "library/model", [tk.Descriptor(DIGEST, 5)]) as callback:
-        assert callback is not None
-        callback(5, 5)
+    with shown(True, "library/model", [tk.Descriptor(DIGEST, 5)]) as (callback, trace):
+        assert callback is None
+        trace.status(tk.Status(completed=5, total=5))
     assert "library/model: 5 B of 5 B (100 %)\n" == stream.getvalue()
 
 
@@ -183,5 +183,5 @@ def test_false_and_none_show_nothing_and_a_function_is_itself() -> None:
     calls = Calls()
     check(progress=calls)
     for progress, expected in ((None, None), (False, None), (print, print), (calls, calls)):
-        with shown(progress, "library/model", []) as callback:
+        with shown(progress, "library/model", []) as (callback, _):
             assert expected is callback

@@ -41,14 +41,12 @@ def verify(settings: Settings, /, names: tuple[str, ...], repair: bool, **option
 
 def _verify(settings: Settings, /, cache: Any, names: list[Any] | None) -> str:
     """Hash, and return how much was; VerificationError: some of it is wrong."""
-    from transferkit.arguments import shown
     from transferkit.errors import VerificationError
     from transferkit.report import human_bytes
     from transferkit.storage.inventory import inventory
 
     models = inventory(cache, names)
-    with shown(settings.progress, "verify", ()) as progress:
-        wrong = cache.verify(names, progress=progress)
+    wrong = cache.verify(names, progress=settings.progress)
     output = Output(settings)
     missing = {blob.digest: blob for model in models for blob in model.missing}
     for entry in wrong:

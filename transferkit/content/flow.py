@@ -99,8 +99,11 @@ class Flow(Protocol):
     def check(self) -> None:
         """Raise when the operation was cancelled or cut, else return at once."""
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, at most until the operation is cancelled or cut. Raises as ``check`` does."""
+    def wait(self, seconds: float, why: str = ...) -> None:
+        """Sleep, at most until the operation is cancelled or cut. Raises as ``check`` does.
+
+        ``why`` is a word for people: what is waited for. Without it the pause is a part of the work.
+        """
 
     def attach(self, abort: Abort) -> None:
         """Register how to wake the operation, from any thread, while it is blocked. Raises as ``check`` does."""

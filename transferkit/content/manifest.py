@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 from transferkit.content.descriptor import OCTET_STREAM, Descriptor
 from transferkit.content.digest import Digest
+from transferkit.content.title import TITLE
 from transferkit.errors import InvalidDescriptorError, InvalidDigestError, InvalidManifestError
+from transferkit.tables import human_bytes, listing
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -96,6 +98,14 @@ class Manifest(_Document):
         """How many bytes all blobs have together, each counted once."""
         return sum({blob.digest: blob.size for blob in self.blobs}.values())
 
+    def _repr_html_(self) -> str:
+        caption = f"Manifest {self.digest.short}: {_counted(len(self.layers), 'layer')}, {human_bytes(self.size)}"
+        rows = [
+            (dict(each.annotations).get(TITLE, ""), human_bytes(each.size), each.digest.short, each.media_type)
+            for each in self.layers
+        ]
+        return listing(caption, ("title", "size", "digest", "type"), rows)
+
 
 @dataclass(frozen=True)
 class Index(_Document):
@@ -118,6 +128,17 @@ class Index(_Document):
         raise InvalidManifestError(f"an index has no layers; fetch {choice}")
 
     blobs = config = size = layers
+
+    def _repr_html_(self) -> str:
+        caption = f"Index {self.digest.short}: {_counted(len(self.manifests), 'manifest')}"
+        rows = [
+            (each.platform or "", each.digest.short, each.artifact_type or each.media_type) for each in self.manifests
+        ]
+        return listing(caption, ("platform", "digest", "type"), rows)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def parse(raw: bytes, *, media_type: str = "") -> Manifest | Index:

@@ -152,7 +152,7 @@ class BlobFiles:
                 if not error.retryable:
                     raise  # a list that contradicts itself is an error: who lies about a blob is not asked for it
                 logger.debug("%s: attempt %d at the list of its chunks: %s", file.blob.digest.short, attempt, error)
-                flow.wait(0.01 * attempt * attempt)
+                flow.wait(0.01 * attempt * attempt, "retry")
         # Long chunks would have us move too much for a small tensor.
         is_of_use = len(chunks) <= MOST_LISTED and all(chunk.size <= MAX_CHUNK for chunk, _ in chunks)
         return chunks if is_of_use else ()

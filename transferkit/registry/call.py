@@ -123,13 +123,13 @@ class Calls(Closing):
         with (
             self._hosts.cleaned(),  # a path or a title may repeat what a peer was sent, too
             ExitStack() as held,
-            shown(call.progress, label, ()) as progress,
+            shown(call.progress, label, (), call.trace) as (progress, trace),
             Operation(
                 host=host,
                 concurrency=min(self.options.concurrency or workers, workers),
                 options=self.options,
                 progress=progress,
-                trace=call.trace,
+                trace=trace,
                 cancellation=call.cancel,
                 executor=self._executor,
                 logger=call.logger,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from transferkit.arguments import check, shown
+from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, local_platform
@@ -262,9 +262,9 @@ class Fetching(Asking):
         names = self.cache.links() if reference is None else [reference.name]
         arguments = Call.of("repair", call)
         bad: set[Digest] = set()
-        with shown(arguments.progress, "verify", ()) as progress, suppress(ManifestNotFoundError):
+        with suppress(ManifestNotFoundError):
             of = None if name is None else names
-            wrong = self.cache.verify(of, progress=progress, cancel=arguments.cancel)
+            wrong = self.cache.verify(of, progress=arguments.progress, cancel=arguments.cancel)
             bad.update(entry.digest for entry in wrong)
         healed: dict[Digest, None] = {}
         for model in names:

@@ -59,7 +59,7 @@ class FileSet:
 
         try:
             if unknown:
-                operation.each(unknown, hash_one, total=total, then=then or 0)
+                operation.each(unknown, hash_one, total=total, then=then or 0, doing="hashing")
         finally:
             self._index.close()  # what is hashed so far is not hashed again
         for file in found:

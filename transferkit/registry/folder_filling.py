@@ -221,7 +221,7 @@ class Filling:
             finally:
                 flow.watch.stop()
 
-        self._each(list({key_of(entry): entry for entry in layers}.values()), read, total=size)
+        self._each(list({key_of(entry): entry for entry in layers}.values()), read, total=size, doing="unpacking")
         self._base += size
         self.moved += size if is_straight else 0
         for key, files in results.items():
@@ -280,7 +280,7 @@ class Filling:
             if counted:
                 flow.counter.set_position(blob.size)
 
-        self._each(list(missing), make, total=size)
+        self._each(list(missing), make, total=size, doing="copying" if counted else "")
 
     def _is_elsewhere(self, cache: DiskCache) -> bool:
         """Tell whether the folder is on another file system than the cache, so that all will be copied."""
@@ -300,7 +300,10 @@ class Filling:
             here.update(self.place.state.layers.get(key, ()))
         return self.place.gone_from(here)
 
-    def _each(self, items: Sequence[T], work: Callable[[T, WorkerFlow], object], *, total: int = 0) -> None:
+    def _each(
+        self, items: Sequence[T], work: Callable[[T, WorkerFlow], object], *, total: int = 0, doing: str = ""
+    ) -> None:
         if items:
             base = self._base
-            self.job.operation.each(items, work, total=base + total, present=base, workers=_AT_ONCE)
+            size = base + total
+            self.job.operation.each(items, work, total=size, present=base, workers=_AT_ONCE, doing=doing)

@@ -126,6 +126,7 @@ def fill_folder(
         linked={path: made.way for path, made in sorted(filling.made.items())},
         bytes=filling.moved,
         seconds=time.monotonic() - began,
+        record=job.operation.record,
     )
 
 

@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Each(Protocol):
-    """Does something for each path, in several workers; ``total``: the bytes of all."""
+    """Does something for each path, in several workers; ``total``: the bytes of all, ``doing``: what it is."""
 
     def __call__(
-        self, items: Sequence[str], work: Callable[[str, WorkerFlow], object], *, total: int = 0
+        self, items: Sequence[str], work: Callable[[str, WorkerFlow], object], *, total: int = 0, doing: str = ""
     ) -> object: ...
 
 
@@ -114,7 +114,7 @@ class Survey:
             self.standing[path] = self.place.judge(path, digest, flow) if digest else Standing.CHANGED
             self._set_apart(path, digest)
 
-        self.each(list(unknown), judge, total=size)
+        self.each(list(unknown), judge, total=size, doing="verifying")
         changed = [path for path in meant if self.standing.get(path) is Standing.CHANGED]
         if changed and not self.overwrite:
             raise conflict(self.place, changed, "they were left, and nothing was replaced")

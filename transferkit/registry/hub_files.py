@@ -108,7 +108,7 @@ def _recognise(job: Job, source: HubFiles, files: Sequence[HubFile], there: Tree
     with suppress(StorageError):  # what is wrong with the folder, whoever fills it says
         statuses = job.operation.call(lambda flow: there.statuses([file.path for file in files]))
         found = [file for file in files if _may_be(file, statuses[file.path])]
-        job.operation.each(found, partial(_read_there, source, there))
+        job.operation.each(found, partial(_read_there, source, there), doing="hashing")
 
 
 def _may_be(file: HubFile, status: os.stat_result | None) -> bool:

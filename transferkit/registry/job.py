@@ -123,6 +123,6 @@ class Job:
             except BlobNotFoundError:
                 if not isinstance(document, Manifest):
                     raise
-            self.operation.call(partial(WorkerFlow.wait, seconds=wait))
+            self.operation.call(partial(WorkerFlow.wait, seconds=wait, why="registry"))
             self.operation.copy(list(document.blobs), source, target)
         self.operation.call(lambda flow: push(flow=flow))

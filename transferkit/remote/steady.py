@@ -61,7 +61,7 @@ class SteadyBody(Closing):
                 tries += 1
                 if not error.retryable or tries > _TRIES:
                     raise
-                self._flow.wait(0.01 * tries * tries)
+                self._flow.wait(0.01 * tries * tries, "retry")
         self._at += count
         if self._hasher is not None:
             self._hasher.update(buffer[:count])

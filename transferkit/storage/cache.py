@@ -18,7 +18,14 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.manifest import MAX_MANIFEST, Index, Manifest, parse
-from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError, SourceError, StorageError
+from transferkit.errors import (
+    BlobNotFoundError,
+    InvalidManifestError,
+    ManifestNotFoundError,
+    SourceError,
+    StorageError,
+    TransferKitError,
+)
 from transferkit.names import DEFAULT_MASK, Name
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, close_quietly, is_file
@@ -32,6 +39,7 @@ from transferkit.storage.snapshots import Snapshots
 from transferkit.storage.stack import Stack
 from transferkit.storage.storing import store_content, take_away
 from transferkit.storage.verifying import Entry, Progress, verify
+from transferkit.tables import MOST_ROWS, human_bytes, listing
 
 # Where there can be no lock of a name: in a store that can only be read, and in one that is pruned at this moment.
 _NO_LOCK = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
@@ -270,13 +278,13 @@ class DiskCache(Stack):
         self,
         names: Iterable[str | Name] | None = None,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         cancel: Cancellation | None = None,
     ) -> list[Entry]:
         """Hash the blobs of this store, or of some names in it, on all processors; return those that are wrong.
 
-        ``progress(completed, total)`` gets bytes, and is called from this thread. What is right is remembered, and what
-        is wrong is not taken for right any more.
+        ``progress(completed, total)`` gets bytes, and is called from this thread; ``True`` draws a bar. What is right
+        is remembered, and what is wrong is not taken for right any more.
 
         Raises:
             ManifestNotFoundError: there is no such name.
@@ -308,6 +316,24 @@ class DiskCache(Stack):
 
     def __repr__(self) -> str:
         return f"<DiskCache {self.root}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the models; of those that are shown the manifests are read, and nothing else."""
+        names = self.links()
+        rows = [(str(name), *self._facts(name)) for name in names[:MOST_ROWS]]
+        rows += [("", "", "")] * (len(names) - len(rows))  # they are counted, and not shown
+        caption = f"{self.root}: {len(names)} model{'s' * (len(names) != 1)}"
+        return listing(caption, ("name", "size", "layers"), rows)
+
+    def _facts(self, name: Name) -> tuple[str, str]:
+        """Return the size of a model, and how many layers it has, as far as that can be read."""
+        try:
+            document = self.document(name)
+        except (TransferKitError, OSError):
+            return "?", "?"
+        if isinstance(document, Index):
+            return "", f"an index of {len(document.manifests)}"
+        return human_bytes(document.size), str(len(document.layers))
 
 
 def _name(name: str | Name) -> Name:

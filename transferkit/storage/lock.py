@@ -71,7 +71,7 @@ class BlobLock:
                     is_told = True
                     text = "waiting for %s, which is locked by %s; this goes on when that ends, or is silent for %.0f s"
                     logger.warning(text, self.path, self._holder(), PATIENCE)
-                flow.wait(LOOK)
+                flow.wait(LOOK, "lock")
         finally:
             if is_told:
                 how = "was given up, as nothing came any more" if self.is_others else "is over"

@@ -8,14 +8,17 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from transferkit.cancellation import Cancellation
 from transferkit.content.digest import Digest
+from transferkit.errors import shown_as
+from transferkit.render.bars import progress_bar
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import close_quietly, disk_errors, is_file, storage_error
 from transferkit.storage.index import version
+from transferkit.tables import human_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class _Scan:
 
     def __init__(self, directory: Directory, listed: list[Entry]) -> None:
         self._directory = directory
-        self._listed = listed
+        self.listed = listed
         self._queue = deque(sorted(range(len(listed)), key=lambda number: -listed[number].size))
         self.done = [0] * len(listed)
         self.right = [False] * len(listed)
@@ -76,13 +79,13 @@ class _Scan:
                 except IndexError:
                     break
                 self.right[number] = self._is_right(number, buffer)
-                self.done[number] = self._listed[number].size
+                self.done[number] = self.listed[number].size
         except Exception as error:  # noqa: BLE001 - it is raised where this thread is waited for
             self.error = error
 
     def _is_right(self, number: int, buffer: memoryview) -> bool:
         """Hash one file, and tell whether it is the content of its digest; one that has gone is nobody's fault."""
-        entry, fd = self._listed[number], -1
+        entry, fd = self.listed[number], -1
         try:
             fd = self._directory.disk.open(entry.path, follow=False)
             return self._hash(number, fd, buffer)
@@ -96,7 +99,7 @@ class _Scan:
             close_quietly(self._directory.disk, fd)
 
     def _hash(self, number: int, fd: int, buffer: memoryview) -> bool:
-        entry, disk, at = self._listed[number], self._directory.disk, 0
+        entry, disk, at = self.listed[number], self._directory.disk, 0
         hasher, status = entry.digest.hasher(), disk.fstat(fd)
         while not self.is_over and is_file(status) and (count := disk.preadv(fd, buffer, at)):
             hasher.update(buffer[:count])
@@ -119,7 +122,7 @@ def verify(
     directory: Directory,
     listed: list[Entry],
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     cancel: Cancellation | None = None,
 ) -> list[Entry]:
     """Hash files, the largest first, and return those that are wrong, in the order in which they were given.
@@ -130,12 +133,19 @@ def verify(
         CancelledError: ``cancel`` was triggered.
         StorageError: a file could not be looked at, which says nothing about its content.
     """
-    total, scan, tell = sum(entry.size for entry in listed), _Scan(directory, listed), _guarded(progress)
+    total, scan = sum(entry.size for entry in listed), _Scan(directory, listed)
+    with progress_bar("verify", total) if progress is True else nullcontext(progress or None) as callback:
+        _run(scan, total, _guarded(callback), cancel)
+    return [entry for entry, is_right in zip(listed, scan.right, strict=True) if not is_right]
+
+
+def _run(scan: _Scan, total: int, tell: Progress, cancel: Cancellation | None) -> None:
+    """Have everything hashed. Raises as ``verify`` does."""
     tell(0, total)
     threads: list[threading.Thread] = []
     try:
         with suppress(RuntimeError):  # the system has no more threads to give
-            for _ in range(min(len(listed), processors())):
+            for _ in range(min(len(scan.listed), processors())):
                 thread = threading.Thread(target=scan.work, daemon=True, name="transferkit-verify")
                 thread.start()
                 threads.append(thread)
@@ -147,6 +157,9 @@ def verify(
                 if cancel is not None and cancel.cancelled:
                     raise cancel.error()
                 tell(sum(scan.done), total)
+    except KeyboardInterrupt as error:
+        shown_as(error, f"stopped at {human_bytes(sum(scan.done))} of {human_bytes(total)}")
+        raise
     finally:
         scan.is_over = True  # an interrupt may come at any point: then each thread ends with its block
         for thread in threads:
@@ -154,7 +167,6 @@ def verify(
     if scan.error is not None:
         raise scan.error
     tell(sum(scan.done), total)
-    return [entry for entry, is_right in zip(listed, scan.right, strict=True) if not is_right]
 
 
 def processors() -> int:

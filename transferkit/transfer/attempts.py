@@ -107,7 +107,7 @@ class Attempts:
         # What is no blob was asked for by its name: other content than that will not become right.
         mismatches = blob is None or isinstance(first, DigestMismatchError)
         first.retryable = first.retryable or (blob is not None and mismatches) or is_starved(first)
-        others, slow, is_excused = -1, 0, False
+        others, slow, is_excused, why = -1, 0, False, "retry"
 
         def one() -> T:
             nonlocal mismatches
@@ -130,10 +130,11 @@ class Attempts:
             return is_excused
 
         def again(error: TransferKitError, wait: float) -> None:
-            nonlocal slow
+            nonlocal slow, why
             slow += isinstance(error, SlowError)
             # It is not the connection that is slow. To be cut once more might mean never to arrive.
             flow.watch.spared = slow >= self._retry.options.free_restarts
+            why = "rate limit" if is_overload(error) else "retry"
             if not self._optional or is_overload(error):
                 concurrency.failed(error, flow, wait, excused=is_excused)
             flow.attempt = 0
@@ -143,5 +144,8 @@ class Attempts:
                 outcomes.again(blob, error, start + flow.counter.position, wait)
             flow.next_attempt()
 
+        def sleep(seconds: float) -> None:
+            flow.wait(seconds, why)
+
         peak = flow.counter.peak
-        return self._retry.call(one, position=peak, sleep=flow.wait, on_retry=again, excused=excused, first=first)
+        return self._retry.call(one, position=peak, sleep=sleep, on_retry=again, excused=excused, first=first)

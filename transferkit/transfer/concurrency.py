@@ -129,7 +129,7 @@ class Concurrency:
             # Two workers may come through at once: one attempt too many harms nobody, a lock on the way in would.
             if pause <= 0 and self._running() < self.level:
                 break
-            flow.wait(pause if pause > 0 else _LOOK)
+            flow.wait(*((pause, "rate limit") if pause > 0 else (_LOOK, "turn")))
         flow.attempt = self._falls
 
     def _running(self) -> int:

@@ -22,7 +22,7 @@ _LOOK = 0.05  # seconds between two tries to get what another worker holds
 class ByteCounter:
     """The bytes of one worker, over all its units of work. It alone writes, so counting takes no lock."""
 
-    __slots__ = ("_peak", "_start", "_wasted", "progress")
+    __slots__ = ("_found", "_net", "_peak", "_start", "_wasted", "progress")
 
     def __init__(self) -> None:
         self.progress = 0
@@ -30,15 +30,22 @@ class ByteCounter:
         self._start = 0
         self._peak = 0
         self._wasted = 0  # negative where more was in place already: that was no traffic
+        self._net = 0  # that of this unit
+        self._found = 0  # bytes of the units before that were in place already
 
     def next_unit(self) -> None:
         """Count a new unit of work from 0."""
         self._start = self.progress
         self._peak = 0
+        if self._net:
+            self._found += max(0, -self._net)
+            self._net = 0
 
     def take_over(self, counted: int, position: int) -> None:
         """Begin a unit at ``position``, of which others have ``counted`` so many bytes as in place already."""
         self.set_position(-counted)
+        self._found -= self._net  # whoever has counted them has taken them for traffic, or has found them
+        self._net = 0
         self.next_unit()
         self.set_position(position)
 
@@ -46,6 +53,7 @@ class ByteCounter:
         before = self.progress - self._start
         self._peak = max(self._peak, before, position)
         self._wasted += before - position
+        self._net += before - position
         self.progress += position - before
 
     @property
@@ -61,6 +69,11 @@ class ByteCounter:
     def traffic(self) -> int:
         """Bytes that were moved, those that were thrown away included, those that were in place already not."""
         return self.progress + self._wasted
+
+    @property
+    def found(self) -> int:
+        """Bytes that were in place already, or were counted without being moved."""
+        return self._found + max(0, -self._net)
 
 
 class BodyWatch:
@@ -138,6 +151,9 @@ class WorkerFlow:
         self.fresh = False
         self.unit: object = None
         """What it is at: a blob, or a part of one."""
+        self.waits = ""
+        """What it waits for, while it does; ``until`` is when that ends, by the monotonic clock."""
+        self.until = 0.0
         self.board: Board | None = None  # while it is at work; for longer, that would be a cycle that holds the buffer
         self._bandwidth = bandwidth
         self._size = buffer
@@ -164,9 +180,11 @@ class WorkerFlow:
         if self._cut is not None:
             raise self._cut
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         if self._cut is None and seconds > 0:
+            self.until, self.waits = time.monotonic() + seconds, why
             self._bell.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            self.waits = ""
         if self._cut is not None:
             raise self._cut
 

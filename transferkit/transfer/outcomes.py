@@ -10,7 +10,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
-from transferkit.trace import Trace
+from transferkit.trace import Trace, hears
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
 from transferkit.transfer.flow import WorkerFlow
 
@@ -29,22 +29,36 @@ def _drop_frames(error: BaseException) -> None:
         current = current.__cause__
 
 
-def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:
-    """Return how many bytes of each blob are in place that a worker is at."""
-    found: dict[Digest, int] = {}
+def under_way(flows: Iterable[WorkerFlow]) -> dict[Descriptor, int]:
+    """Return the blobs that workers are at, with the bytes in place of each."""
+    found: dict[Descriptor, int] = {}
     for flow in flows:
         unit = flow.unit
         blob = unit.blob if isinstance(unit, ChunkUnit) else unit
         if isinstance(blob, Descriptor):
-            found[blob.digest] = max(0, flow.counter.position)
+            found[blob] = max(0, flow.counter.position)
         elif isinstance(blob, ChunkedBlob) and blob.is_begun:
-            found[blob.descriptor.digest] = blob.ingest.in_place + blob.ingest.unverified
+            before = found.get(blob.descriptor, blob.ingest.in_place + blob.ingest.unverified)
+            found[blob.descriptor] = min(blob.descriptor.size, before + _arriving(unit))
     return found
+
+
+def _arriving(unit: object) -> int:
+    """Return the bytes of a chunk that has a digest: all of them are in place at once, when the last one is here."""
+    is_arriving = isinstance(unit, ChunkUnit) and unit.hasher is not None and unit.at < unit.end
+    return unit.at - unit.start if isinstance(unit, ChunkUnit) and is_arriving else 0
+
+
+def positions(flows: Iterable[WorkerFlow]) -> dict[Digest, int]:
+    """Return how many bytes of each blob are in place that a worker is at."""
+    return {blob.digest: position for blob, position in under_way(flows).items()}
 
 
 class Outcomes:
     """What became of the blobs of one copy of ``total`` bytes, ``present`` of them there before. Thread-safe.
 
+    ``begun`` of them were done by earlier steps of the call, whose progress goes on. ``apart`` are those before and
+    after this step that are other work: what a trace hears of leaves them out.
     An exception in ``progress`` is logged once, one in the trace each time, and neither harms the transfer.
     """
 
@@ -56,6 +70,8 @@ class Outcomes:
         progress: ProgressCallback | None = None,
         total: int = 0,
         present: int = 0,
+        begun: int = 0,
+        apart: tuple[int, int] = (0, 0),
     ) -> None:
         self.logger = logger
         self.skipped = 0
@@ -64,10 +80,14 @@ class Outcomes:
         self.healed = 0
         self.failures: dict[str, TransferKitError] = {}
         self._trace = trace
+        self._started, self._cached, self._done = (hears(trace, event) for event in ("started", "cached", "done"))
+        self._moved = hears(trace, "moved")
         self._lock = threading.Lock()
         self._progress = progress
-        self._total = total
-        self._present = present
+        self.total = total
+        self.present = present
+        self.begun = begun
+        self.apart = apart
         self._told = -1
         self._complained = False
 
@@ -82,11 +102,11 @@ class Outcomes:
 
     def found(self, descriptors: Iterable[Descriptor]) -> None:
         """Take in that blobs were at the target before."""
-        for descriptor in descriptors if type(self._trace) is not Trace else ():
+        for descriptor in descriptors if self._cached else ():
             self._tell(self._trace.cached, descriptor)
 
     def started(self, descriptor: Descriptor) -> None:
-        if type(self._trace) is not Trace:
+        if self._started:
             self._tell(self._trace.started, descriptor)
 
     def ended(self, descriptor: Descriptor, outcome: Outcome) -> None:
@@ -95,8 +115,10 @@ class Outcomes:
             with self._lock:  # "+=" on an attribute is not atomic
                 self.skipped += outcome is Outcome.PRESENT
                 self.mounted += outcome is Outcome.MOUNTED
-        if type(self._trace) is not Trace:
-            self._tell(self._trace.done if outcome is Outcome.MOVED else self._trace.cached, descriptor)
+        if self._done and outcome is Outcome.MOVED:
+            self._tell(self._trace.done, descriptor)
+        elif self._cached and outcome is not Outcome.MOVED:
+            self._tell(self._trace.cached, descriptor)
 
     def failed(self, descriptor: Descriptor, error: TransferKitError) -> None:
         """Take in that a blob was given up."""
@@ -111,16 +133,21 @@ class Outcomes:
         with self._lock:
             self.retried += 1
             self.healed += healed
+        self._tell(self._trace.retried, descriptor, error, position, wait)
         if healed:
             self._tell(self._trace.healed, descriptor, error, position)
+
+    def completed(self, flows: Iterable[WorkerFlow]) -> int:
+        """Return how many bytes are in place."""
+        return self.begun + self.present + sum(flow.counter.progress for flow in flows)
 
     def tick(self, flows: Iterable[WorkerFlow], *, always: bool = False) -> None:
         """Tell the progress callback the bytes in place and those in all, if that has changed; and the trace where each
         blob is."""
-        traces = type(self._trace).moved is not Trace.moved
+        traces = self._moved
         if self._progress is None and not traces:
             return
-        completed = self._present + sum(flow.counter.progress for flow in flows)
+        completed = self.completed(flows)
         if completed == self._told and not always:
             return
         self._told = completed
@@ -128,7 +155,7 @@ class Outcomes:
             self._tell(self._trace.moved, positions(flows))
         try:
             if self._progress is not None:
-                self._progress(completed, self._total)
+                self._progress(completed, self.total)
         except Exception:
             if not self._complained:
                 self._complained = True

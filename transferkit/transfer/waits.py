@@ -78,6 +78,11 @@ class Waits:
         if began is not None:
             self._logger.info("no longer waiting for %s, after %.1f s", self._host, now - began)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has moved for long, as the log has been told."""
+        return self._began is not None and self._clock() - self._moved_at >= LONG
+
     def _is_asking(self) -> bool:
         """Tell whether somebody waits for the host, and not for the disk or for his share of the bandwidth."""
         return any(flow.is_on_wire and not flow.watch.paused for flow in self._flows)

@@ -152,8 +152,9 @@ class Watchdog:
         rate = (position - before) / (now - began)
         if rate >= SLOW * median:
             return False
-        text = f"{human_bytes(rate)}/s for {now - began:.1f} s, where others have {human_bytes(median)}/s"
-        return flow.cut_body(body, SlowError(text))
+        what = f"{human_bytes(rate)}/s" if rate else "no byte"
+        text = f"{what} for {now - began:.1f} s, where others have {human_bytes(median)}/s"
+        return flow.cut_body(body, SlowError(text) if rate else StalledError(text))
 
 
 def _is_growing(seen: deque[tuple[float, int]]) -> bool:

@@ -26,7 +26,7 @@ class SingleFlight:
         """
         before = self._failure
         while not self._lock.acquire(blocking=False):
-            flow.wait(0.05)
+            flow.wait(0.05, "login")
         try:
             if self._failure is not None and self._failure is not before:
                 raise copy.copy(self._failure)

@@ -90,7 +90,7 @@ class Target:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("transferkit.transfer.flow.WorkerFlow.wait", lambda _, seconds: found.append(seconds))
+    monkeypatch.setattr("transferkit.transfer.flow.WorkerFlow.wait", lambda _, seconds, why="": found.append(seconds))
     return found
 
 

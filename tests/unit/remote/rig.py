@@ -60,7 +60,7 @@ class Flow:
         self.check()
         self.counter.progress += count
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         time.sleep(seconds)
         self.check()
 

@@ -206,7 +206,7 @@ class Waiter(Flow):
         self._asking = flight.turn(Flow())
         self._asking.__enter__()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         self._asking.__exit__(type(self._error), self._error, None)
         if self._another:
             with self._flight.turn(Flow()):

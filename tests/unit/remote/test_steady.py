@@ -23,7 +23,7 @@ from transferkit.remote.steady import SteadySource
 class Hasty(Flow):
     """A flow whose waits take no time."""
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         self.check()
 
 

@@ -31,7 +31,7 @@ class Waiting(WorkerFlow):
     def clock(self) -> float:
         return self.now
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         self.check()
         assert 0 < seconds < 1
         self.now += seconds

@@ -745,7 +745,7 @@ def test_the_progress_of_who_waits_is_that_of_who_is_at_it(tmp_path):
     figures: list[int] = []
 
     class Waiting(WorkerFlow):
-        def wait(self, seconds: float) -> None:
+        def wait(self, seconds: float, why: str = "") -> None:
             figures.append(self.counter.position)
             if len(figures) <= len(PIECES):
                 start, end = PIECES[len(figures) - 1]

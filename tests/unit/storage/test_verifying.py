@@ -109,8 +109,13 @@ def test_progress_that_raises_is_logged_once_and_harms_nothing(cache, caplog):
 
 
 def test_progress_that_is_no_function_is_a_type_error(cache):
-    with pytest.raises(TypeError, match="progress is a function of two numbers of bytes, not bool"):
-        cache.verify(progress=True)
+    with pytest.raises(TypeError, match="progress is a function of two numbers of bytes, not int"):
+        cache.verify(progress=5)
+
+
+def test_true_draws_a_bar(cache, capsys):
+    assert [] == cache.verify(progress=True)
+    assert capsys.readouterr().err.startswith("verify: ")
 
 
 class Endless(Disk):

@@ -43,7 +43,7 @@ class Flow(WorkerFlow):
         self.waits: list[float] = []
         self.counter.next_unit()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         self.waits.append(seconds)
         self.check()
 

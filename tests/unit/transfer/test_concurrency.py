@@ -83,7 +83,7 @@ class Flow(WorkerFlow):
         self.network = network
         self.waited = 0.0
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, why: str = "") -> None:
         self.check()
         self.waited += seconds
         self.network.now += seconds
@@ -295,7 +295,7 @@ def test_no_more_than_the_level_run_at_once(network: Network) -> None:
     done = threading.Event()
 
     class Waiting(Flow):
-        def wait(self, seconds: float) -> None:
+        def wait(self, seconds: float, why: str = "") -> None:
             done.set()
             network.flows[3].attempt = 0  # somebody is done
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
+from typing import TYPE_CHECKING
 
+from transferkit.report.record import Record
+from transferkit.tables import facts, human_bytes, listing
 
-def human_bytes(count: float) -> str:
-    """Return ``count`` bytes as a person reads them.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-    >>> human_bytes(0), human_bytes(1536), human_bytes(5 * 1024**3)
-    ('0 B', '1.5 KiB', '5.0 GiB')
-    """
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TiB"
+__all__ = ["FolderReport", "Plan", "PushPlan", "Record", "Report", "human_bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +34,11 @@ class Plan:
     def fits(self) -> bool:
         """Whether there is room for it."""
         return self.needed <= self.free
+
+    def _repr_html_(self) -> str:
+        rows = [("blobs", str(self.blobs)), ("present", str(self.present)), ("to be moved", human_bytes(self.bytes))]
+        rows += [("disk needed", human_bytes(self.needed)), ("disk free", human_bytes(self.free))]
+        return facts([*rows, ("fits", "yes" if self.fits else "no")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +65,11 @@ class PushPlan:
         blobs = f"{self.blobs - self.present} of {self.blobs} blobs to send"
         return f"<PushPlan {len(self.files)} files, {blobs}, {human_bytes(self.bytes)}{limits}>"
 
+    def _repr_html_(self) -> str:
+        send = f"{self.blobs - self.present} of {self.blobs} blobs to send, {human_bytes(self.bytes)}"
+        caption = "; ".join([f"{len(self.files)} files, {send}", *self.limits])
+        return listing(caption, ["file"], [[path] for path in self.files])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -86,11 +89,17 @@ class Report:
     healed: int = 0
     seconds: float = 0.0
     paths: dict[str, str] = field(default_factory=dict, repr=False)
+    record: Record = field(default=Record(), repr=False, compare=False)
+    """How it went over time."""
 
     @property
     def rate(self) -> float:
         """Body bytes a second."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how it went over time; see ``Record.plot``."""
+        return self.record.plot(ax)
 
     def _rows(self) -> list[tuple[str, str]]:
         rows = [("blobs", str(self.blobs)), ("moved", human_bytes(self.bytes)), ("time", f"{self.seconds:.2f} s")]
@@ -102,8 +111,7 @@ class Report:
         return f"<Report {', '.join(f'{name} {value}' for name, value in self._rows())}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in self._rows())
-        return f"<table>{rows}</table>"
+        return facts(self._rows())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +134,8 @@ class FolderReport:
     linked: Mapping[str, str] = field(default_factory=dict, repr=False)
     bytes: int = 0
     seconds: float = 0.0
+    record: Record = field(default=Record(), repr=False, compare=False)
+    """How it went over time."""
 
     @property
     def paths(self) -> dict[str, str]:
@@ -143,6 +153,9 @@ class FolderReport:
     def __repr__(self) -> str:
         return f"<FolderReport {', '.join(f'{name} {value}' for name, value in self._rows())}>"
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how it went over time; see ``Record.plot``."""
+        return self.record.plot(ax)
+
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
-        return f"<table>{rows}</table>"
+        return facts(self._rows())
