@@ -66,14 +66,17 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+_ECHO = 2  # columns of "^C", which a terminal shows where the cursor is
+
+
 def width_of(stream: TextIO) -> int:
-    """Return how many columns a line may have so that it does not wrap."""
+    """Return how many columns a line may have so that it does not wrap, with the ^C of an interrupt behind it."""
     width = 0
     with suppress(Exception):
         width = os.get_terminal_size(stream.fileno()).columns
     if width <= 0:
         width = shutil.get_terminal_size().columns
-    return max(0, width - 1)
+    return max(0, width - 1 - _ECHO)
 
 
 def writable(text: str, stream: TextIO | None) -> str:
@@ -128,6 +131,15 @@ def line_class() -> Any:
 
         _made.append(Line)
     return _made[0]
+
+
+def write_above(text: str, stream: TextIO) -> None:
+    """Write a line on a stream: above the bars that stand there. Any thread may do it."""
+    if _made and is_terminal(stream):
+        _made[0].write(text, file=stream)
+        stream.flush()
+    else:
+        print(text, file=stream, flush=True)
 
 
 def _renew() -> None:
