@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from transferkit.forks import importing
 
 _MOMENT = 1.0  # seconds: to draw all bars takes a few milliseconds
+_ROWS = 20
 _made: list[Any] = []  # the class of our bars, once one is drawn
 
 
@@ -101,6 +102,16 @@ def line_class() -> Any:
             _lock = Lock()  # not tqdm's: that settles the start method of multiprocessing
             text = ""
             said = "<bar/>"
+            _rows = 0
+
+            @property
+            def nrows(self) -> int:
+                """How many rows there are. A terminal that says none (``docker exec -t``) has some: else tqdm hides it."""
+                return self._rows if self._rows > 0 else _ROWS
+
+            @nrows.setter
+            def nrows(self, rows: int | None) -> None:
+                self._rows = rows or 0
 
             def __str__(self) -> str:
                 return self.text

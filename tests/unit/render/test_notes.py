@@ -1,9 +1,14 @@
-"""What else a terminal shows while bars are drawn: warnings go above them, and the ^C of an interrupt behind."""
+"""What else a terminal shows while bars are drawn: warnings go above them, and the ^C of an interrupt behind.
+
+And a terminal that does not know how large it is.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
 import re
 import sys
 import threading
@@ -85,3 +90,13 @@ def test_the_logging_of_the_program_is_left_alone(monkeypatch: pytest.MonkeyPatc
 
 def test_there_is_room_for_the_echo_of_an_interrupt_behind_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 100 > width_of(terminal_of(monkeypatch)) + len("^C")
+
+
+def test_a_terminal_that_says_it_has_no_rows_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    leader, follower = pty.openpty()  # its size is 0 by 0, as that of ``docker exec -t`` is at first
+    os.set_blocking(leader, False)
+    with os.fdopen(leader, "rb", buffering=0) as seen, os.fdopen(follower, "w") as stream:
+        bars = Bars("model", 9, stream)
+        assert b"model" in (seen.read(1000) or b"")
+        bars.close()
