@@ -106,7 +106,7 @@ def line_class() -> Any:
 
             @property
             def nrows(self) -> int:
-                """How many rows there are. A terminal that says none (``docker exec -t``) has some: else tqdm hides it."""
+                """How many rows there are. Where a terminal says none (``docker exec -t``), tqdm would hide it."""
                 return self._rows if self._rows > 0 else _ROWS
 
             @nrows.setter
