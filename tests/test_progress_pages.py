@@ -25,7 +25,7 @@ def blocks(page: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("page", "count"), [("progress.rst", 7), ("notebooks.rst", 3)])
+@pytest.mark.parametrize(("page", "count"), [("progress.rst", 8), ("notebooks.rst", 3)])
 def test_the_blocks_of_a_page_run(page, count, monkeypatch, tmp_path, capsys):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)

@@ -89,6 +89,8 @@ class ChunkedBlob:
         self._planned = 0
         """Where the bytes begin that are neither listed nor handed out: they are cut into plain ranges."""
         self._units: deque[ChunkUnit] = deque()
+        self._is_cut = False
+        """Whether a chunk was cut short, as the call ends: who began it anew would overwrite what has come of it."""
         self.workers = 1
 
     @property
@@ -143,7 +145,8 @@ class ChunkedBlob:
         """Return a chunk to fetch, ``None`` while there is none that may be begun."""
         with self._lock:
             is_probe = self.state is State.PROBING and not self.workers
-            if not (is_probe or self.state is State.OPEN) or not self._refill() or not self._is_near(self._units[0]):
+            is_open = (is_probe or self.state is State.OPEN) and not self._is_cut
+            if not is_open or not self._refill() or not self._is_near(self._units[0]):
                 return None
             self.workers += 1
             unit = self._units.popleft()
@@ -155,6 +158,7 @@ class ChunkedBlob:
         with self._lock:
             if unit is not None and unit.at < unit.end:
                 self._units.appendleft(unit)  # cut short: the blob failed, became a stream, or the call ended
+                self._is_cut = True
             is_last = self.workers == 1 and (self.is_over or not self._refill())
             self.workers -= not is_last  # who finishes it is still at it
             return is_last
