@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from transferkit.cli.output import Output
+from transferkit.cli.output import Output, emit
 from transferkit.cli.program import Command
 from transferkit.cli.settings import FOLDER, Settings
 from transferkit.cli.types import EXISTING_FOLDER
@@ -24,7 +24,7 @@ def demo(settings: Settings, /, folder: Path | None, model: bool, tensors: int, 
     from transferkit.cli.demo import run
 
     output = Output(settings)
-    say = output.note if settings.as_json or settings.quiet else click.echo
+    say = output.note if settings.as_json or settings.quiet else emit
     files, size = run(
         folder, tensors=tensors, large=large * 1024 * 1024, model=model, say=say, progress=settings.progress
     )
