@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from transferkit.errors import InvalidNameError
 from transferkit.names import Reference
 from transferkit.registry.job import Job
 from transferkit.transport.request import Request
@@ -29,7 +30,12 @@ class Answered:
 def reference_of(host: str) -> Reference:
     """Return a reference to some model of a host. InvalidNameError: it is no host."""
     bare = host.strip().rstrip("/").removesuffix("/v1").removesuffix("/v2").rstrip("/")
-    return Reference.parse(f"{bare}/library/model:latest")
+    try:
+        return Reference.parse(f"{bare}/library/model:latest")
+    except InvalidNameError as error:
+        _, at, shown = bare.rpartition("@")  # what is before it may be a password
+        more = ", without a user name and password" if at else ""
+        raise InvalidNameError(f'"{shown}" is no registry: write host, or host:port{more}') from error
 
 
 def ping(job: Job, reference: Reference) -> Answered:
