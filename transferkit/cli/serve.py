@@ -5,8 +5,11 @@ A first SIGTERM or SIGINT ends it in order: running pulls are cancelled, and kee
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -123,8 +126,19 @@ def _serve(stack: ExitStack, asked: Serve, application: Application) -> str:
     try:
         server = serving(application, host=asked.host, port=asked.port, threads=THREADS, tls=asked.tls, grace=GRACE)
         return stack.enter_context(server)
+    except ssl.SSLError as error:
+        files = " and ".join(asked.tls or ())
+        raise TransferKitError(f"--tls: {files} are no certificate and its key, as PEM: {error.reason}") from error
     except OSError as error:
-        text = f"{asked.host}:{asked.port} is not to be had: {error.strerror or error}; --port takes another one"
+        if (
+            asked.tls
+            and error.errno in (errno.EACCES, errno.EPERM)
+            and not all(os.access(p, os.R_OK) for p in asked.tls)
+        ):
+            raise TransferKitError(f"--tls: {' or '.join(asked.tls)} cannot be read: {error.strerror}") from error
+        # Cheroot has the reason in a text of its own.
+        why = error.strerror or ", ".join(re.findall(r"\[Errno \d+\] ([^)]*)", str(error))) or error
+        text = f"{asked.host}:{asked.port} is not to be had: {why}; --port takes another one"
         raise TransferKitError(text) from error
 
 
