@@ -83,6 +83,13 @@ class Ended(Exception):
 
 def run(call: Callable[[], Any], settings: Settings, arguments: list[str]) -> int:
     """Call, tell of what it ends with, and return the exit code."""
+    try:
+        return _run(call, settings, arguments)
+    except KeyboardInterrupt as interrupt:  # while the end was told
+        return int(getattr(interrupt, "exit_code", INTERRUPTED))
+
+
+def _run(call: Callable[[], Any], settings: Settings, arguments: list[str]) -> int:
     with signals():
         try:
             result = call()

@@ -94,7 +94,11 @@ def emit(data: str | bytes, *, newline: bool = True) -> None:
     BrokenPipeError: whoever read it has closed it; StorageError: it cannot be written for another reason.
     """
     try:
-        click.echo(data, nl=newline)
+        try:
+            click.echo(data, nl=newline)
+        except UnicodeEncodeError:  # the encoding of a terminal of long ago
+            encoding = sys.stdout.encoding
+            click.echo(str(data).encode(encoding, "backslashreplace").decode(encoding), nl=newline)
     except BrokenPipeError:
         raise
     except OSError as error:

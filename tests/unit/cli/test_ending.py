@@ -123,6 +123,14 @@ def test_an_interrupt_is_an_object_too(monkeypatch: pytest.MonkeyPatch, error: B
     assert f"{said['message']}\n" == done.stderr
 
 
+def test_a_signal_while_the_end_is_told_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*_: object) -> int:
+        raise Interrupt(signal.SIGTERM)
+
+    monkeypatch.setattr("transferkit.cli.ending.told", told)
+    assert (143, "") == ((done := failing(monkeypatch, tk.TransferKitError("x"))).exit_code, done.output)
+
+
 def test_sigterm_at_a_question_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def terminated(_: str) -> str:
         raise Interrupt(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -15,7 +16,7 @@ import transferkit as tk
 from transferkit.cli import main
 from transferkit.cli.completing import SHELLS, VARIABLE
 from transferkit.cli.logs import logged
-from transferkit.cli.output import Output, lines_of
+from transferkit.cli.output import Output, emit, lines_of
 from transferkit.cli.pulling import FORMATS
 from transferkit.cli.pushing import FORMATS as PUSHED
 from transferkit.cli.settings import Settings
@@ -153,3 +154,10 @@ def test_a_line_of_the_log_stays_one_line(capsys: pytest.CaptureFixture[str]) ->
         logging.getLogger("transferkit.x").warning("a callback raised", exc_info=ValueError("x"))
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert ["warning: it said a\\nerror: forged", "warning: a callback raised"] == [first, second]
+
+
+def test_what_the_encoding_of_a_terminal_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    emit("Größe日")
+    assert "Größe\\u65e5\n".encode("latin-1") == raw.getvalue()
