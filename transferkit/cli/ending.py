@@ -31,7 +31,7 @@ from transferkit.errors import (
     TransferKitError,
 )
 
-DONE, FAILED, USAGE, CLOSED, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
+DONE, FAILED, USAGE, HUNG_UP, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 129, 130, 141, 143
 EXIT_CODES = {
     DONE: "Everything that was asked for is done.",
     FAILED: "It failed for a reason that no other code has.",
@@ -42,6 +42,7 @@ EXIT_CODES = {
     6: "Content is not what its digest or size says.",
     7: "The disk is full, or has no room for it.",
     8: "Some blobs failed; the others are in place. The same command goes on from there.",
+    HUNG_UP: "Its terminal was closed (SIGHUP). What has arrived is kept, as after Ctrl-C; nohup lets it go on.",
     INTERRUPTED: "Interrupted (Ctrl-C). What has arrived is kept, and the same command goes on from there.",
     CLOSED: "Whoever read the output has closed it, as head does.",
     TERMINATED: "Ended by SIGTERM. What has arrived is kept, as after Ctrl-C.",
@@ -50,7 +51,11 @@ EXIT_CODES = {
 
 # A group without a command: click 8.2 and later say so by an error, and earlier ones write the help themselves.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
 _SECRET = re.compile(
     r"(?P<url>[a-z][a-z0-9+.-]*://)[^\s/'\"]+@"  # user name and password, which may have an @
     # What may be signed, up to what ends the sentence.
@@ -207,20 +212,25 @@ def ways_out() -> Iterator[None]:
         raise Ended(CLOSED) from None
 
 
+def default_signals() -> None:
+    """Let a second signal kill. Who closes a terminal sends SIGHUP twice: by the shell, and by the kernel."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL if each in (signal.SIGINT, signal.SIGTERM) else signal.SIG_IGN)
+
+
 @contextmanager
 def signals() -> Iterator[None]:
-    """Have the first SIGINT or SIGTERM raise :class:`Interrupt`, and the second one kill, in the main thread."""
+    """Have the first signal that ends a run raise :class:`Interrupt`, and the second one kill, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def caught(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        default_signals()
         raise Interrupt(number)
 
-    # Whoever starts a program in the background of a shell has SIGINT ignored in it.
-    wanted = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    # Whoever starts a program in the background of a shell has SIGINT ignored in it, and nohup has SIGHUP.
+    wanted = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     before = [signal.signal(each, caught) for each in wanted]
     try:
         yield

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from transferkit.cli.ending import SIGNALS, default_signals
 from transferkit.errors import TransferKitError
 from transferkit.options import RetryOptions, TransferOptions, TransportOptions
 from transferkit.registry.registry import Registry
@@ -180,13 +181,13 @@ def _warnings(asked: Serve) -> Iterator[str]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Give a function that waits for SIGTERM or SIGINT and returns its number; a second one is not caught."""
+    """Give a function that waits for a signal to end and returns its number; a second one is not caught."""
     reader, writer = os.pipe()
-    wanted = (signal.SIGTERM, signal.SIGINT)
+    always = (signal.SIGTERM, signal.SIGINT)  # also in the background of a script
+    wanted = [each for each in SIGNALS if each in always or signal.getsignal(each) is not signal.SIG_IGN]
 
     def caught(number: int, _: object) -> None:
-        for each in wanted:
-            signal.signal(each, signal.SIG_DFL)
+        default_signals()
         os.write(writer, bytes([number]))
 
     before = [signal.signal(each, caught) for each in wanted]

@@ -163,16 +163,18 @@ def test_colors_are_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPat
     assert not colored()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_first_signal_interrupts_and_a_second_one_would_kill(number: int, code: int) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in every]
     with signals():
         with pytest.raises(Interrupt) as caught:
             os.kill(os.getpid(), number)
             time.sleep(10)
         assert code == caught.value.exit_code
-        assert [signal.SIG_DFL, signal.SIG_DFL] == [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
-    assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+        # A terminal that is closed sends SIGHUP twice.
+        assert [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN] == [signal.getsignal(each) for each in every]
+    assert before == [signal.getsignal(each) for each in every]
 
 
 @pytest.mark.parametrize("words", [[], ["plan"]])
