@@ -257,3 +257,14 @@ def test_doctor_says_what_a_registry_answers(commands: Commands, config: Path, r
     bad = commands("doctor", "127.0.0.1:1", code=1)
     assert "Connection refused" in bad.lines[-1]
     assert bad.lines[-1].startswith("problem")
+
+
+def test_a_page_for_people_is_no_registry(commands: Commands, config: Path) -> None:
+    page = FaultRule(respond(200, "<html>Sign in", content_type="text/html"), path="/v2/")
+    with running_registry(middleware=lambda app: with_faults(app, page)) as registry:
+        found = commands("doctor", registry.url, "-q").lines
+        done = commands("login", registry.url, "-u", "ann", "--password-stdin", input="secret", code=1)
+    said = f"{registry.url}/v2/ answered with a page for people: it is no registry, or a proxy wants a login first"
+    assert said in " ".join(found)
+    assert f"error: {said}; nothing was kept\n" == done.err
+    assert not config.exists()

@@ -87,6 +87,9 @@ def _registry(settings: Settings, host: str, reference: str, connection: Connect
             return Finding(level="warning", about="registry", text=text, advice=advice)
         except TransferKitError as error:
             return Finding(level="problem", about="registry", text=scrubbed(described(error)[0]))
+    if answered.is_page:
+        text = f"{answered.url}/v2/ answered with a page for people: it is no registry, or a proxy wants a login first"
+        return Finding(level="warning", about="registry", text=text, advice="look at it with a browser")
     seen = {None: "it asks for no credentials", False: "as anybody", True: "with credentials that it accepts"}
     text = f"{answered.url} answered in {answered.seconds * 1000:.0f} ms; {seen[answered.shown]}"
     return Finding(level="ok", about="registry", text=text)

@@ -36,7 +36,7 @@ def login(settings: Settings, /, host: str, username: str | None, password_stdin
     They are kept where Docker's client keeps them: by the credential helper that its config.json names, else in that
     file (DOCKER_CONFIG, or ~/.docker). HOST is host or host:port; docker.io is Docker Hub.
     """
-    from transferkit.errors import UnauthorizedError
+    from transferkit.errors import ProtocolError, UnauthorizedError
     from transferkit.registry.reaching import reference_of
     from transferkit.transport.docker_config import DockerConfig
 
@@ -51,6 +51,11 @@ def login(settings: Settings, /, host: str, username: str | None, password_stdin
         except UnauthorizedError as error:
             text = f"{reference.name.host} did not accept the user name and password, and nothing was kept: {error}"
             raise UnauthorizedError(text, url=error.url, status=error.status) from error
+    if answered.is_page:
+        raise ProtocolError(
+            f"{answered.url}/v2/ answered with a page for people: it is no registry, or a proxy wants a login first;"
+            " nothing was kept"
+        )
     if answered.shown is False:
         raise UnauthorizedError(
             f"the token service {answered.realm} is on another host than {reference.name.host}, and was not shown the"

@@ -142,6 +142,7 @@ def test_another_shell_is_wrong_usage() -> None:
             "set REQUESTS_CA_BUNDLE or give --ca-bundle PATH",
         ),
         ("pass a=b, and to=", "pass a=b, and --to"),
+        ("no (and 2 more in .failures)", "no (and 2 more: --json has all of them)"),
     ],
 )
 def test_advice_is_in_the_words_of_the_command_line(said: str, shown: str) -> None:
