@@ -252,7 +252,7 @@ def test_doctor_says_what_a_registry_answers(commands: Commands, config: Path, r
     assert "transferkit login HOST keeps some" in good.out
     with asking_registry("ann", "secret") as asking:
         asked = commands("doctor", asking.url).out
-        assert f"log in with: transferkit login {host_of(asking)}" in asked
+        assert f"transferkit login {host_of(asking)}" in asked
         assert "auth=" not in asked
     bad = commands("doctor", "127.0.0.1:1", code=1)
     assert "Connection refused" in bad.lines[-1]
