@@ -287,7 +287,7 @@ def test_requests_go_out_together_once_the_server_has_answered_one(small: Any, t
 def test_a_session_with_hooks_sees_each_request_by_itself(small: Any, tmp_path: Path) -> None:
     folder, blobs = small
     seen: list[str] = []
-    with requests.Session() as session, Counting(Blobs(folder, blobs)) as server:
+    with Counting(Blobs(folder, blobs)) as server, requests.Session() as session:
         session.mount("http://", tk.PooledAdapter())
         session.hooks["response"].append(lambda response, **_: seen.append(response.url))
         download(server.url, blobs, tmp_path / "to", session=session)
