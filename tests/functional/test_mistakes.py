@@ -257,7 +257,8 @@ def test_a_typo_in_the_host_and_no_network(
     error = says("nowhere.example/team/model:v1")
     assert isinstance(error, tk.ConnectError)
     assert str(error) == (
-        "the host name of https://nowhere.example does not resolve: Name or service not known; check how it is written"
+        "the host name of https://nowhere.example does not resolve: Name or service not known; check how it is "
+        "written, and whether this machine is online, or needs a proxy"
     )
 
     def silent(*_: object, **__: object) -> None:

@@ -65,8 +65,8 @@ def test_a_folder_says_what_became_of_it() -> None:
         bytes=2048,
         seconds=0.5,
     )
-    text = "folder /models/m, files 4, written 3 (copy 1, hard 2), kept 1, left 1, moved 2.0 KiB, time 0.50 s"
-    assert repr(report) == f"<FolderReport {text}>"
+    text = "folder /models/m, files 4, written 3 (1 as copies, 2 as hard links), kept 1, left 1, moved 2.0 KiB"
+    assert repr(report) == f"<FolderReport {text}, time 0.50 s>"
     assert list(report.paths.items())[2:] == [("d", "/models/m/d"), ("deep/c", "/models/m/deep/c")]
     assert "<tr><th>left</th><td>1</td></tr>" in report._repr_html_()
     with pytest.raises(AttributeError):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from transferkit.cli.output import printable
 from transferkit.cli.settings import Settings
+from transferkit.render.notes import AboveBars
 
 
 class _Line(logging.Formatter):
@@ -28,7 +29,7 @@ class _Line(logging.Formatter):
 @contextmanager
 def logged(settings: Settings) -> Iterator[None]:
     """Write the log of the library until the end, and leave its logger as it was."""
-    logger, handler = logging.getLogger("transferkit"), logging.StreamHandler()
+    logger, handler = logging.getLogger("transferkit"), AboveBars()
     handler.setFormatter(_Line(full=bool(settings.verbose or settings.debug)))
     level = logging.ERROR if settings.quiet else logging.WARNING
     if settings.verbose:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transferkit.cli.connecting import Connection, platform_option, reading_options
-from transferkit.cli.output import Output, age, emit, lines_of, moment, plural
+from transferkit.cli.output import Output, age, emit, lines_of, moment, plural, terminal_width
 from transferkit.cli.program import Command
 from transferkit.cli.settings import Settings
 from transferkit.cli.types import NAME
@@ -73,7 +73,7 @@ def show(settings: Settings, /, name: str, platform: str | None, remote: bool, r
         return
     facts = [("name", name), ("digest", document.digest), ("type", document.media_type), ("from", source)]
     facts += sorted(document.annotations.items())
-    for line in [*lines_of(facts), "", *lines_of([heads, *rows])]:
+    for line in [*lines_of(facts), "", *lines_of([heads, *rows], terminal_width(), cut=(-1, 0))]:
         emit(line)
 
 

@@ -47,7 +47,7 @@ class Output:
         """Write one result that is a sentence: behind its heads, and on a terminal in as many lines as it takes."""
         begin = "".join(f"{head:<12} " for head in heads)
         line, indent = begin + printable(text), " " * len(begin)
-        if (width := _width()) is not None:
+        if (width := terminal_width()) is not None:
             if width - len(begin) < _NARROW:
                 line, indent = " ".join((*heads, printable(text))), "  "
             line = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
@@ -74,11 +74,11 @@ class Output:
             for cells, _ in rows:
                 emit(printable(cells[0]))
         else:
-            for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], _width()):
+            for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], terminal_width()):
                 emit(line)
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """Return how wide a line may be: ``None`` for as wide as it is, where no terminal shows it."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
@@ -115,18 +115,22 @@ def drop_output() -> None:
         os.close(nowhere)
 
 
-def lines_of(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
-    """Return the lines of a table; the first column is cut where a line would be longer than ``width``.
+def lines_of(rows: Sequence[Sequence[str]], width: int | None = None, *, cut: Sequence[int] = (0,)) -> list[str]:
+    """Return the lines of a table; the columns ``cut`` are, one after the other, where a line is longer than ``width``.
 
     >>> lines_of([["NAME", "SIZE"], ["smollm:135m", "91.0 MiB"]])
     ['NAME          SIZE', 'smollm:135m   91.0 MiB']
     """
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    if width is not None and (over := sum(widths) + len(_GAP) * (len(widths) - 1) - width) > 0:
-        widths[0] = max(_LEAST, widths[0] - over)
-    cut = [[_cut(row[0], widths[0]), *row[1:]] for row in shown]
-    return [_GAP.join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cut]
+    most = sum(widths) if width is None else width - len(_GAP) * (len(widths) - 1)
+    for column in cut:
+        over = sum(widths) - most
+        widths[column] = min(widths[column], max(_LEAST, widths[column] - max(0, over)))
+    return [
+        _GAP.join(_cut(cell, wide).ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
+        for row in shown
+    ]
 
 
 def _cut(name: str, width: int) -> str:

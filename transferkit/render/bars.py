@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.render.meter import Meter, columns, fit, line, percent, share, state
+from transferkit.render.notes import warn_above
 from transferkit.render.screen import is_notebook, is_terminal, line_class, width_of, writable
 from transferkit.report import human_bytes
 from transferkit.trace import Status, Trace
@@ -61,6 +62,7 @@ class Bars(Shown):
         self._lines: list[Any] = []
         self._last = Status(total=total)
         self._drawn_at = float("-inf")
+        self._end_notes = warn_above(stream)
         self._guarded(self._draw)
 
     def status(self, status: Status) -> None:
@@ -120,9 +122,9 @@ class Bars(Shown):
         bar.show(completed, total, " ".join([fit(label, _LONGEST), *share(completed, total)]), ", ".join(said))
 
     def close(self) -> None:
-        if self._is_broken:
-            return
-        self._guarded(self._close)
+        if not self._is_broken:
+            self._guarded(self._close)
+        self._end_notes()
 
     def _close(self) -> None:
         self._last = replace(self._last, blobs=())

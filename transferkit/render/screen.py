@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from transferkit.forks import importing
 
 _MOMENT = 1.0  # seconds: to draw all bars takes a few milliseconds
+_ROWS = 20
 _made: list[Any] = []  # the class of our bars, once one is drawn
 
 
@@ -66,14 +67,17 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+_ECHO = 2  # columns of "^C", which a terminal shows where the cursor is
+
+
 def width_of(stream: TextIO) -> int:
-    """Return how many columns a line may have so that it does not wrap."""
+    """Return how many columns a line may have so that it does not wrap, with the ^C of an interrupt behind it."""
     width = 0
     with suppress(Exception):
         width = os.get_terminal_size(stream.fileno()).columns
     if width <= 0:
         width = shutil.get_terminal_size().columns
-    return max(0, width - 1)
+    return max(0, width - 1 - _ECHO)
 
 
 def writable(text: str, stream: TextIO | None) -> str:
@@ -98,6 +102,16 @@ def line_class() -> Any:
             _lock = Lock()  # not tqdm's: that settles the start method of multiprocessing
             text = ""
             said = "<bar/>"
+            _rows = 0
+
+            @property
+            def nrows(self) -> int:
+                """How many rows there are. Where a terminal says none (``docker exec -t``), tqdm would hide it."""
+                return self._rows if self._rows > 0 else _ROWS
+
+            @nrows.setter
+            def nrows(self, rows: int | None) -> None:
+                self._rows = rows or 0
 
             def __str__(self) -> str:
                 return self.text
@@ -128,6 +142,15 @@ def line_class() -> Any:
 
         _made.append(Line)
     return _made[0]
+
+
+def write_above(text: str, stream: TextIO) -> None:
+    """Write a line on a stream: above the bars that stand there. Any thread may do it."""
+    if _made and is_terminal(stream):
+        _made[0].write(text, file=stream)
+        stream.flush()
+    else:
+        print(text, file=stream, flush=True)
 
 
 def _renew() -> None:

@@ -114,6 +114,15 @@ class Report:
         return facts(self._rows())
 
 
+_WAYS = {
+    "reflink": "as reflinks",
+    "hard": "as hard links",
+    "copy": "as copies",
+    "unpacked": "unpacked",
+    "straight": "straight from the registry",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderReport:
     """What became of a folder that was pulled. Sizes in bytes, times in seconds; files are named by their paths in it.
@@ -144,7 +153,7 @@ class FolderReport:
 
     def _rows(self) -> list[tuple[str, str]]:
         ways = Counter(self.linked.values())
-        how = ", ".join(f"{way} {count}" for way, count in sorted(ways.items()))
+        how = ", ".join(f"{count} {_WAYS.get(way, way)}" for way, count in sorted(ways.items()))
         rows = [("folder", self.folder), ("files", str(len(self.written) + len(self.kept)))]
         rows.append(("written", f"{len(self.written)} ({how})" if how else str(len(self.written))))
         rows += [(name, str(len(getattr(self, name)))) for name in ("kept", "left") if getattr(self, name)]

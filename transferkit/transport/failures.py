@@ -67,6 +67,8 @@ def _unresolved(cause: Any, failure: _Failure) -> TransferKitError:
     # EAI_AGAIN is a name server that did not answer; the others are its answer.
     silent = cause.errno == socket.EAI_AGAIN
     advice = "is this machine online?" if silent else "check how it is written"
+    if not silent and failure.lane.proxy is None:
+        advice += ", and whether this machine is online, or needs a proxy"
     return errors.ConnectError(
         f"the {who} does not resolve: {cause.strerror or ''}{_proxy_from(failure)}; {advice}", retryable=silent
     )

@@ -33,6 +33,14 @@ def test_the_first_column_is_cut_in_its_middle_where_the_terminal_is_narrow() ->
     assert "registry.example.com/team/model:v1   9.0 GiB" == lines_of(rows, 200)[1] == lines_of(rows)[1]
 
 
+def test_several_columns_are_cut_one_after_the_other() -> None:
+    rows = [["model-00001-of-00002.safetensors", "150.0 MiB", "application/vnd.cncf.model.weight.v1.raw"]]
+    assert ["model-00001-of-00002.safetensors   150.0 MiB   applicati….model.weight.v1.raw"] == lines_of(
+        rows, 77, cut=(-1, 0)
+    )
+    assert ["mod…etensors   150.0 MiB   app…t.v1.raw"] == lines_of(rows, 39, cut=(-1, 0))
+
+
 def test_sentences_take_as_many_lines_as_a_terminal_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,7 +95,8 @@ def test_a_name_that_does_not_resolve(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     error = ask("http://registry.example")
     advice = "is this machine online?" if retryable else "check how it is written"
-    expected = f"the host name of http://registry.example does not resolve: words of the resolver; {advice}"
+    more = "" if retryable else ", and whether this machine is online, or needs a proxy"
+    expected = f"the host name of http://registry.example does not resolve: words of the resolver; {advice}{more}"
     assert (ConnectError, expected, retryable) == outcome(error)
     expected = f"the proxy name of http://proxy.example:3128 does not resolve: words of the resolver; {advice}"
     assert (ConnectError, expected, retryable) == outcome(error, PROXIED)
