@@ -58,8 +58,8 @@ def pytest_configure() -> None:
     # Who begins the tests in the background of a shell has it ignored, and so have the programs that tests begin.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Of tests that name no number; the full one is twice what hypothesis takes by default.
-    settings.register_profile("transferkit", max_examples=200 if FULL else 50)
+    # Of tests that name no number; the full one is twice what hypothesis takes by default. No test is a timed one.
+    settings.register_profile("transferkit", max_examples=200 if FULL else 50, deadline=None)
     settings.load_profile("transferkit")
 
 

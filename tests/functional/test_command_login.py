@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.functional.commands import Commands, asking_registry
+from transferkit.cli.login import _asked, is_terminal
 from transferkit.testing import FaultRule, RunningRegistry, challenge, respond, running_registry, with_faults
 
 AUTH = "YW5uOnNlY3JldA=="  # ann:secret
@@ -181,13 +183,34 @@ def test_a_variable_that_comes_first_is_said(
         (["-u", "ann"], "there is no terminal to ask for the password: pipe it in, with --password-stdin"),
         (["--password-stdin"], "--password-stdin goes with --username NAME"),
         (["-u", "ann", "--password-stdin"], "the password is empty"),
+        (["-u", "ann", "-p", "secret"], "seen by others: pipe it in, with --password-stdin"),
+        (["-u", "a:b", "--password-stdin"], "a user name has no colon"),
+        (["-u", "ann", "--password-stdin"], "the password that is piped in is not UTF-8"),
+        (["-u", "ann", "--password-stdin"], "what is piped in is too long for a password"),
     ],
 )
 def test_a_password_that_nobody_gives_is_wrong_usage(
     commands: Commands, config: Path, arguments: list[str], said: str
 ) -> None:
-    assert said in commands("login", "ghcr.io", *arguments, code=2).err
+    piped = {"UTF-8": b"s\xff", "too long": 70_000 * b"a", "colon": b"s"}
+    given = next((raw for word, raw in piped.items() if word in said), None)
+    assert said in commands("login", "ghcr.io", *arguments, code=2, input=given).err
     assert not config.exists()
+
+
+def test_without_a_standard_input_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert not is_terminal()
+    with pytest.raises(click.UsageError, match="the password is empty"):
+        _asked("ann", password_stdin=True)
+
+
+@pytest.mark.parametrize("command", ["doctor", "login"])
+def test_a_word_that_is_no_host_ends_it_at_once(commands: Commands, config: Path, command: str) -> None:
+    done = commands(command, "http://ann:p@ssw0rd@h", code=2)
+    said = '"h" is no registry: write host, or host:port, without a user name and password'
+    assert ("", f"error: {said}\n") == (done.out, done.err)
+    assert '"a b" is no registry' in commands(command, "a b", code=2).err
 
 
 def test_doctor_finds_what_is_there_and_shows_no_secret(
@@ -228,7 +251,20 @@ def test_doctor_says_what_a_registry_answers(commands: Commands, config: Path, r
     assert "it asks for no credentials" in good.out
     assert "transferkit login HOST keeps some" in good.out
     with asking_registry("ann", "secret") as asking:
-        assert f"transferkit login {asking.url} keeps" in commands("doctor", asking.url).out
+        asked = commands("doctor", asking.url).out
+        assert f"transferkit login {host_of(asking)}" in asked
+        assert "auth=" not in asked
     bad = commands("doctor", "127.0.0.1:1", code=1)
     assert "Connection refused" in bad.lines[-1]
     assert bad.lines[-1].startswith("problem")
+
+
+def test_a_page_for_people_is_no_registry(commands: Commands, config: Path) -> None:
+    page = FaultRule(respond(200, "<html>Sign in", content_type="text/html"), path="/v2/")
+    with running_registry(middleware=lambda app: with_faults(app, page)) as registry:
+        found = commands("doctor", registry.url, "-q").lines
+        done = commands("login", registry.url, "-u", "ann", "--password-stdin", input="secret", code=1)
+    said = f"{registry.url}/v2/ answered with a page for people: it is no registry, or a proxy wants a login first"
+    assert said in " ".join(found)
+    assert f"error: {said}; nothing was kept\n" == done.err
+    assert not config.exists()

@@ -127,3 +127,18 @@ _transferkit_completion transferkit; echo "${{COMPREPLY[@]}}"
 """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert ("360m\n", "") == (done.stdout, done.stderr)
+
+
+def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback() -> None:
+    code = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("transferkit", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (-signal.SIGINT, "", "") == (done.returncode, done.stdout, done.stderr)

@@ -198,7 +198,7 @@ def test_wrong_and_missing_blobs_are_listed_and_mended(commands: Commands, model
     assert {digest_of(WEIGHTS): "wrong", digest_of(small().layers[1]): "missing"} == states
     assert bad.objects[-1]["type"] == "error"
     assert "1 wrong and 1 missing" in bad.err
-    assert "transferkit verify --repair" in bad.err
+    assert f"transferkit verify --repair --cache {commands.cache}" in bad.err
 
     mended = commands("verify", "--repair", model)
     assert sorted(f"{digest}   repaired" for digest in states) == sorted(mended.lines)
@@ -302,6 +302,17 @@ def test_offline_what_the_cache_lacks_is_said_in_words_of_the_command_line(comma
         (("push", "smollm", "--annotation", "ab", "--folder", "."), "'ab' is no KEY=VALUE"),
         (("push", "smollm", "--artifact-type", "a/b"), "--artifact-type goes with --file PATH"),
         (("copy", "a", "b", "--only", "*"), "--only is for a repository of the hub"),
+        (("pull", "a", "--to", ""), "it is empty; write . for this folder"),
+        (("--cache", "", "gc"), "it is empty; write . for this folder"),
+        (("partials", "/none/there"), "'/none/there' does not exist"),
+        (("pull", "a", "--bandwidth", "0"), "it is at least 1 byte"),
+        (("pull", "a", "--bandwidth", 400 * "9"), "less than 8 EiB"),
+        (("pull", "a", "--stall-timeout", "0"), "it is more than 0 seconds"),
+        (("tags", "hf://org/model"), "hf:// is for pull --to DIR, plan pull, and the source of copy"),
+        (("list",), "there is no command 'list'. Did you mean ls?"),
+        (("images",), "Did you mean ls?"),
+        (("download", "smollm"), "Did you mean pull?"),
+        (("plan", "smollm"), "there is no command 'smollm'. transferkit plan has pull and push."),
         (("pull", "smollm", "--bandwidth", "fast"), "'fast' is no size"),
         (("gc", "--grace", "soon"), "'soon' is no time"),
         (("puhs", "smollm"), "there is no command 'puhs'. Did you mean push"),

@@ -98,8 +98,8 @@ class Seen:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_one_refusal_pauses_all_threads_and_fewer_come_back_and_then_more(make_blobs, tmp_path, status, assert_exactly):
-    """700 blobs and 32 workers; the 201st request is answered ``Retry-After: 1``."""
-    blobs = make_blobs(tmp_path / "s", [2000 + n for n in range(700)])
+    """700 blobs, too large for bundles, and 32 workers; the 201st request is answered ``Retry-After: 1``."""
+    blobs = make_blobs(tmp_path / "s", [66_000 + n for n in range(700)])
     faults = HTTPFaults()
     seen = Seen(faults)
     with running_registry(middleware=seen, threads=40) as registry:

@@ -259,7 +259,7 @@ def test_no_child_hangs_whenever_a_process_forks(slow_registry, make_blobs, tmp_
     # What err may have: Python calls a handler of logging's half, where logging was imported while the fork waited.
     assert "[]\n" == out, err
 
-    assert 150 == len(contents(tmp_path / "copy"))
+    assert 150 == len(contents(tmp_path / "copy")), err
     copies = sorted(tmp_path.glob("fork*"))
     assert forks // 2 == len(copies)
     for copy in copies:

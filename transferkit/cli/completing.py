@@ -9,6 +9,8 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, ShellComplete, get_completion_class
 from click.shell_completion import split_arg_string as split
 
+from transferkit.cli.output import emit
+
 PROGRAM = "transferkit"
 VARIABLE = "_TRANSFERKIT_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
@@ -69,5 +71,5 @@ def complete(program: click.Command, context: dict[str, Any]) -> int | None:
     shell, _, what = os.environ.get(VARIABLE, "").partition("_")
     if shell not in SHELLS or what != "complete":
         return None
-    click.echo(shell_class(shell)(program, context, PROGRAM, VARIABLE).complete())
+    emit(shell_class(shell)(program, context, PROGRAM, VARIABLE).complete())
     return 0

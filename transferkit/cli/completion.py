@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from transferkit.cli.completing import SHELLS, source
+from transferkit.cli.output import emit
 from transferkit.cli.program import Command
 
 
@@ -19,4 +20,4 @@ def completion(context: click.Context, shell: str) -> None:
     zsh:  eval "$(transferkit completion zsh)" in ~/.zshrc
     fish: transferkit completion fish > ~/.config/fish/completions/transferkit.fish
     """
-    click.echo(source(context.find_root().command, shell))
+    emit(source(context.find_root().command, shell))

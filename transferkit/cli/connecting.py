@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from transferkit.cli.settings import Settings
-from transferkit.cli.types import DURATION, PAIR, PLATFORM, SIZE
+from transferkit.cli.types import DURATION, PAIR, PLATFORM, SIZE, SOME_TIME
 
 if TYPE_CHECKING:
     from transferkit.registry.registry import Registry
@@ -51,7 +51,7 @@ _TRANSFER = (
     click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Blobs under way at once, at most."),
     click.option("--bandwidth", type=SIZE, metavar="SIZE", help="Bytes a second, at most: 500K, 20M."),
     click.option("--patience", type=DURATION, metavar="TIME", help="Failures without a new byte are final after it."),
-    click.option("--stall-timeout", type=DURATION, metavar="TIME", help="A body that is silent so long is cut."),
+    click.option("--stall-timeout", type=SOME_TIME, metavar="TIME", help="A body that is silent so long is cut."),
 )
 _OFFLINE = click.option("--offline", is_flag=True, help="Send no request: what the cache has is all there is.")
 

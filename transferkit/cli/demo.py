@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import SourceError, TransferKitError, VerificationError
+from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError, VerificationError
 from transferkit.registry.registry import Registry
 from transferkit.report import human_bytes
 from transferkit.trace import Trace
@@ -153,6 +154,16 @@ def _real(scratch: Path) -> Path | None:
 def _generate(scratch: Path, tensors: int, large: int) -> Path:
     """Write a model of many small tensors of mixed sizes and one large file, the same one every time."""
     folder = scratch / "model"
+    try:
+        _write(folder, tensors, large)
+    except OSError as error:
+        text = f"the files of the demo cannot be written in {scratch.parent}: {error.strerror}"
+        kind = OutOfSpaceError if error.errno == errno.ENOSPC else StorageError
+        raise kind(f"{text}; TMPDIR is another folder, and --large less", errno=error.errno) from error
+    return folder
+
+
+def _write(folder: Path, tensors: int, large: int) -> None:
     (folder / "tensors").mkdir(parents=True)
     rng = random.Random(0)  # noqa: S311 - data, not a secret
     for number in range(tensors):
@@ -161,4 +172,3 @@ def _generate(scratch: Path, tensors: int, large: int) -> Path:
     with (folder / "weights.bin").open("wb") as file:
         file.writelines(rng.randbytes(_BLOCK) for _ in range(large // _BLOCK))
         os.fsync(file.fileno())
-    return folder

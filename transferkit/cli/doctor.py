@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transferkit.cli.connecting import Connection, reading_options
+from transferkit.cli.ending import described, scrubbed
 from transferkit.cli.output import Output
 from transferkit.cli.program import Command
 from transferkit.cli.settings import Settings
@@ -44,16 +45,18 @@ def doctor(settings: Settings, /, host: str | None, **options: Any) -> None:
 
 
 def _findings(settings: Settings, host: str, connection: Connection) -> Iterator[Finding]:
+    from transferkit.registry.reaching import reference_of
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.checkup import check_store
     from transferkit.transport.checkup import check_credentials, check_network
 
+    reference = reference_of(host)  # a word that is none ends it before anything is looked at
     yield _versions()
     with DiskCache(settings.cache) as cache:
         yield from check_store(cache)
     yield from check_network()
     yield from check_credentials()
-    yield _registry(settings, host, connection)
+    yield _registry(settings, host, str(reference), connection)
 
 
 def _versions() -> Finding:
@@ -68,23 +71,25 @@ def _versions() -> Finding:
     return Finding(level="ok", about="versions", text=", ".join(found))
 
 
-def _registry(settings: Settings, host: str, connection: Connection) -> Finding:
+def _registry(settings: Settings, host: str, reference: str, connection: Connection) -> Finding:
     """Ask the registry, and turn what comes of it into a finding."""
     from transferkit.content.finding import Finding
     from transferkit.errors import DeniedError, TransferKitError, UnauthorizedError
-    from transferkit.registry.reaching import reference_of
 
-    reference = reference_of(host)
-    with connection.registry(settings, str(reference)) as registry:
+    with connection.registry(settings, reference) as registry:
         if registry.offline:
             return Finding(level="note", about="registry", text=f"{host} was not asked: offline")
         try:
             answered = registry.ping(host)
         except (UnauthorizedError, DeniedError) as error:
-            advice = f"transferkit login {host} keeps a user name and a password for it"
-            return Finding(level="warning", about="registry", text=str(error), advice=advice)
+            text = scrubbed(described(error)[0])
+            advice = "" if "transferkit login" in text else f"transferkit login {host} keeps others"
+            return Finding(level="warning", about="registry", text=text, advice=advice)
         except TransferKitError as error:
-            return Finding(level="problem", about="registry", text=str(error))
+            return Finding(level="problem", about="registry", text=scrubbed(described(error)[0]))
+    if answered.is_page:
+        text = f"{answered.url}/v2/ answered with a page for people: it is no registry, or a proxy wants a login first"
+        return Finding(level="warning", about="registry", text=text, advice="look at it with a browser")
     seen = {None: "it asks for no credentials", False: "as anybody", True: "with credentials that it accepts"}
     text = f"{answered.url} answered in {answered.seconds * 1000:.0f} ms; {seen[answered.shown]}"
     return Finding(level="ok", about="registry", text=text)

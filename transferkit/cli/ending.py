@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,12 +19,19 @@ from urllib.parse import urlsplit
 
 import click
 
-from transferkit.cli.output import printable, write_json
+from transferkit.cli.output import drop_output, printable, write_json
 from transferkit.cli.settings import Settings
 from transferkit.cli.words import in_options
-from transferkit.errors import IncompleteError, RegistryError, RetriesExhaustedError, TransferKitError
+from transferkit.errors import (
+    CancelledError,
+    IncompleteError,
+    OutOfSpaceError,
+    RegistryError,
+    RetriesExhaustedError,
+    TransferKitError,
+)
 
-DONE, FAILED, USAGE, CLOSED, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
+DONE, FAILED, USAGE, HUNG_UP, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 129, 130, 141, 143
 EXIT_CODES = {
     DONE: "Everything that was asked for is done.",
     FAILED: "It failed for a reason that no other code has.",
@@ -36,6 +42,7 @@ EXIT_CODES = {
     6: "Content is not what its digest or size says.",
     7: "The disk is full, or has no room for it.",
     8: "Some blobs failed; the others are in place. The same command goes on from there.",
+    HUNG_UP: "Its terminal was closed (SIGHUP). What has arrived is kept, as after Ctrl-C; nohup lets it go on.",
     INTERRUPTED: "Interrupted (Ctrl-C). What has arrived is kept, and the same command goes on from there.",
     CLOSED: "Whoever read the output has closed it, as head does.",
     TERMINATED: "Ended by SIGTERM. What has arrived is kept, as after Ctrl-C.",
@@ -44,9 +51,13 @@ EXIT_CODES = {
 
 # A group without a command: click 8.2 and later say so by an error, and earlier ones write the help themselves.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
 _SECRET = re.compile(
-    r"(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@"  # user name and password
+    r"(?P<url>[a-z][a-z0-9+.-]*://)[^\s/'\"]+@"  # user name and password, which may have an @
     # What may be signed, up to what ends the sentence.
     r"|(?P<query>\?)[^\s'\"<>)\]]*=[^\s'\"<>)\]]*?(?=[,;.:]?(?:[\s'\"<>)\]]|\Z))"
     r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
@@ -64,30 +75,49 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Ended(Exception):
-    """The run is over, with this exit code; no error, but the way past click, which has ways out of its own."""
+    """The run is over, with this exit code; no error, but the way past click, which has ways out of its own.
 
-    def __init__(self, exit_code: int) -> None:
+    ``why`` is the interrupt that ended it, where one did.
+    """
+
+    def __init__(self, exit_code: int, why: str = "") -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
+        self.why = why
 
 
 def run(call: Callable[[], Any], settings: Settings, arguments: list[str]) -> int:
     """Call, tell of what it ends with, and return the exit code."""
+    try:
+        return _run(call, settings, arguments)
+    except KeyboardInterrupt as interrupt:  # while the end was told
+        return int(getattr(interrupt, "exit_code", INTERRUPTED))
+
+
+def _run(call: Callable[[], Any], settings: Settings, arguments: list[str]) -> int:
     with signals():
         try:
             result = call()
-        except Ended as end:
-            return end.exit_code
         except click.exceptions.Exit as end:
             return end.exit_code
-        except click.Abort:  # at a question
-            return INTERRUPTED
         except Exception as error:  # noqa: BLE001 - the last one who could say anything about it
             # Where the arguments could not be read, the options in them were not, either.
             settings.as_json = settings.as_json or "--json" in arguments
             settings.debug = settings.debug or "--debug" in arguments
-            return told(error, settings)
+            if isinstance(error, click.Abort):  # at a question
+                error = Ended(getattr(error.__context__, "exit_code", INTERRUPTED), "interrupted")
+            return _ended(error, settings) if isinstance(error, Ended) else told(error, settings)
         return result if isinstance(result, int) else DONE
+
+
+def _ended(end: Ended, settings: Settings) -> int:
+    if end.why:
+        if settings.as_json:
+            fields = {"error": CancelledError.__name__, "retryable": False}
+            with suppress(OSError, ValueError):
+                write_json("error", {**fields, "message": end.why, "exit_code": end.exit_code})
+        _say(end.why)
+    return end.exit_code
 
 
 def told(error: Exception, settings: Settings) -> int:
@@ -109,7 +139,7 @@ def told(error: Exception, settings: Settings) -> int:
 def _say(text: str, head: str = "") -> None:
     """Write to standard error, where there is one."""
     with suppress(OSError, ValueError):
-        click.echo(f"{head}{printable(text)}", err=True, color=_color())
+        click.echo(f"{head}{printable(text, lines=True)}", err=True, color=_color())
 
 
 def described(error: Exception) -> tuple[str, int]:
@@ -124,6 +154,9 @@ def described(error: Exception) -> tuple[str, int]:
         return " ".join(error.format_message().split()), error.exit_code
     if isinstance(error, ImportError):
         return f"{error.name} is missing; install it with: pip install 'transferkit[server]'", FAILED
+    if isinstance(error, OSError) and error.strerror:
+        code = OutOfSpaceError.exit_code if error.errno in (errno.ENOSPC, errno.EDQUOT) else FAILED
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; --debug shows what was tried", code
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return f"unexpected {' '.join(what.split())}; run it with --debug, and report what that shows", FAILED
 
@@ -161,7 +194,7 @@ def scrubbed(text: str) -> str:
 
 def _color() -> bool | None:
     """Return what click is told of colors: ``None`` leaves it to the terminal. Source: no-color.org."""
-    return False if os.environ.get("NO_COLOR") else None
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 @contextmanager
@@ -170,37 +203,34 @@ def ways_out() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _say("interrupted: what has arrived is kept; the same command goes on from there")
-        raise Ended(getattr(interrupt, "exit_code", INTERRUPTED)) from None
+        why = "interrupted: what has arrived is kept; the same command goes on from there"
+        raise Ended(getattr(interrupt, "exit_code", INTERRUPTED), why) from None
     except OSError as error:
         if type(error) is not BrokenPipeError and (isinstance(error, TransferKitError) or error.errno != errno.EPIPE):
             raise
-        _drop_output()
+        drop_output()
         raise Ended(CLOSED) from None
 
 
-def _drop_output() -> None:
-    """Let nobody who writes what is left to a closed pipe fail once more."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def default_signals() -> None:
+    """Let a second signal kill. Who closes a terminal sends SIGHUP twice: by the shell, and by the kernel."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL if each in (signal.SIGINT, signal.SIGTERM) else signal.SIG_IGN)
 
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Have the first SIGINT or SIGTERM raise :class:`Interrupt`, and the second one kill, in the main thread."""
+    """Have the first signal that ends a run raise :class:`Interrupt`, and the second one kill, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def caught(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        default_signals()
         raise Interrupt(number)
 
-    # Whoever starts a program in the background of a shell has SIGINT ignored in it.
-    wanted = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    # Whoever starts a program in the background of a shell has SIGINT ignored in it, and nohup has SIGHUP.
+    wanted = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     before = [signal.signal(each, caught) for each in wanted]
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import click
 from transferkit.cli.connecting import Connection, fetching_options
 from transferkit.cli.output import Output, age, moment, plural
 from transferkit.cli.program import Command
-from transferkit.cli.settings import FOLDER, Settings
-from transferkit.cli.types import DURATION, NAME
+from transferkit.cli.settings import Settings
+from transferkit.cli.types import DURATION, EXISTING_FOLDER, NAME
 
 
 @click.command(cls=Command, short_help="Hash what the cache has, and mend it.")
@@ -56,7 +57,8 @@ def _verify(settings: Settings, /, cache: Any, names: list[Any] | None) -> str:
             "blob", f"{blob.digest}   missing", digest=blob.digest, state="missing", path=cache.path(blob.digest)
         )
     if wrong or missing:
-        again = " ".join(["transferkit verify --repair", *map(str, names or ())])
+        where = [] if settings.cache is None else ["--cache", shlex.quote(str(settings.cache))]
+        again = " ".join(["transferkit verify --repair", *where, *map(str, names or ())])
         raise VerificationError(f"{len(wrong)} wrong and {len(missing)} missing in {cache.root}; mend it with: {again}")
     size = cache.size() if names is None else sum(cache.size(name) for name in names)
     return human_bytes(size)
@@ -88,7 +90,7 @@ def gc(settings: Settings, /, dry_run: bool, grace: float) -> None:
 
 
 @click.command(cls=Command, short_help="List what interrupted transfers have left.")
-@click.argument("folder", type=FOLDER, required=False, metavar="[DIR]")
+@click.argument("folder", type=EXISTING_FOLDER, required=False, metavar="[DIR]")
 @click.option("--discard", is_flag=True, help="Remove them, but those that a running transfer fills.")
 @click.option(
     "--older-than",

@@ -18,8 +18,11 @@ class _Line(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s" if full else "%(message)s")
         self._full = full
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        text = printable(super().format(record))
+        text = printable(super().format(record), lines=True)
         return text if self._full else f"{record.levelname.lower()}: {text}"
 
 

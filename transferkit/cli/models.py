@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transferkit.cli.connecting import Connection, platform_option, reading_options
-from transferkit.cli.output import Output, age, lines_of, moment, plural, terminal_width
+from transferkit.cli.output import Output, age, emit, lines_of, moment, plural, terminal_width
 from transferkit.cli.program import Command
 from transferkit.cli.settings import Settings
 from transferkit.cli.types import NAME
@@ -64,7 +64,7 @@ def show(settings: Settings, /, name: str, platform: str | None, remote: bool, r
         if platform is not None and document.media_type.endswith(("index.v1+json", "list.v2+json")):
             document = _chosen(registry, document, name, platform, source)
     if raw:
-        click.echo(document.raw, nl=False)
+        emit(document.raw, newline=False)
         return
     fields = {"name": name, "digest": document.digest, "media_type": document.media_type, "source": source}
     heads, rows, lists = _parts(document)
@@ -74,7 +74,7 @@ def show(settings: Settings, /, name: str, platform: str | None, remote: bool, r
     facts = [("name", name), ("digest", document.digest), ("type", document.media_type), ("from", source)]
     facts += sorted(document.annotations.items())
     for line in [*lines_of(facts), "", *lines_of([heads, *rows], terminal_width(), cut=(-1, 0))]:
-        click.echo(line)
+        emit(line)
 
 
 def _document(registry: Registry, name: str, *, remote: bool, progress: bool) -> tuple[Manifest | Index, str]:

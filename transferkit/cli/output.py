@@ -5,23 +5,28 @@ A text may come from a registry: what is not printable never reaches the termina
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
 import click
 
 from transferkit.cli.settings import Settings
+from transferkit.errors import OutOfSpaceError, StorageError
 
 SCHEMA = "transferkit/1"
 """The version of what ``--json`` writes. Within it fields and types are added, and none is changed or taken away."""
 
 _GAP = "   "
 _LEAST = 12  # characters that a column which is cut keeps
+_NARROW = 24  # characters: a sentence with less room stands below its heads
 _AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hour"))
 
 
@@ -36,22 +41,26 @@ class Output:
         if self._settings.as_json:
             write_json(kind, fields)
         elif line is not None:
-            click.echo(printable(line))
+            emit(printable(line))
 
     def sentence(self, kind: str, heads: Sequence[str], text: str, /, **fields: Any) -> None:
         """Write one result that is a sentence: behind its heads, and on a terminal in as many lines as it takes."""
         begin = "".join(f"{head:<12} " for head in heads)
-        line = begin + printable(text)
+        line, indent = begin + printable(text), " " * len(begin)
         if (width := terminal_width()) is not None:
-            line = textwrap.fill(
-                line, width, subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
-            )
-        self.record(kind, line, **fields)
+            if width - len(begin) < _NARROW:
+                line, indent = " ".join((*heads, printable(text))), "  "
+            line = textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        if self._settings.as_json:
+            write_json(kind, fields)
+        else:
+            emit(line)
 
     def note(self, text: str) -> None:
-        """Tell a person what was done, on standard error."""
+        """Tell a person what was done, on standard error. Where nobody can read it, that is no failure."""
         if not self._settings.quiet:
-            click.echo(printable(text), err=True)
+            with suppress(OSError, ValueError):
+                click.echo(printable(text), err=True)
 
     def table(self, kind: str, heads: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> None:
         """Write results that are alike: each as the cells of a line, and as the fields of an object.
@@ -63,20 +72,47 @@ class Output:
                 write_json(kind, fields)
         elif self._settings.quiet:
             for cells, _ in rows:
-                click.echo(printable(cells[0]))
+                emit(printable(cells[0]))
         else:
             for line in lines_of([list(heads), *(list(cells) for cells, _ in rows)], terminal_width()):
-                click.echo(line)
+                emit(line)
 
 
 def terminal_width() -> int | None:
     """Return how wide a line may be: ``None`` for as wide as it is, where no terminal shows it."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def write_json(kind: str, fields: Mapping[str, Any]) -> None:
     """Write one object on a line of its own."""
-    click.echo(json.dumps({"schema": SCHEMA, "type": kind, **fields}))
+    emit(json.dumps({"schema": SCHEMA, "type": kind, **fields}))
+
+
+def emit(data: str | bytes, *, newline: bool = True) -> None:
+    """Write data to standard output.
+
+    BrokenPipeError: whoever read it has closed it; StorageError: it cannot be written for another reason.
+    """
+    try:
+        try:
+            click.echo(data, nl=newline)
+        except UnicodeEncodeError:  # the encoding of a terminal of long ago
+            encoding = sys.stdout.encoding
+            click.echo(str(data).encode(encoding, "backslashreplace").decode(encoding), nl=newline)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        kind = OutOfSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(f"standard output cannot be written: {error.strerror}", errno=error.errno) from error
+
+
+def drop_output() -> None:
+    """Let nobody who writes what is left in a buffer of standard output fail once more."""
+    with suppress(OSError, ValueError, AttributeError):  # there may be no standard output
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def lines_of(rows: Sequence[Sequence[str]], width: int | None = None, *, cut: Sequence[int] = (0,)) -> list[str]:
@@ -105,15 +141,16 @@ def _cut(name: str, width: int) -> str:
     return f"{name[:begin]}…{name[len(name) - (width - 1 - begin) :]}"
 
 
-def printable(text: str) -> str:
-    """Return a text without what moves the cursor of a terminal.
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return a text without what moves the cursor of a terminal: line breaks stay where it may have ``lines``.
 
     >>> printable("a" + chr(27) + "[2Jb")
     'a\\\\x1b[2Jb'
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    kept = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c == kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def age(then: float, now: float) -> str:

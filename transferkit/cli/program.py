@@ -15,7 +15,33 @@ from transferkit.cli.ending import run, ways_out
 from transferkit.cli.logs import logged
 from transferkit.cli.settings import GlobalOption, Settings, global_options
 
+_FEW = 4  # commands that are named one by one
 _WIDEST = 100  # characters of a line of help
+# What other programs call it: docker, oras, skopeo, ollama, hf.
+_ELSEWHERE = {
+    "auth": "login",
+    "cache": "ls",
+    "check": "doctor",
+    "clean": "gc",
+    "cp": "copy",
+    "delete": "rm",
+    "download": "pull",
+    "fetch": "pull",
+    "get": "pull",
+    "images": "ls",
+    "info": "show",
+    "inspect": "show",
+    "list": "ls",
+    "manifest": "show",
+    "path": "resolve",
+    "prune": "gc",
+    "remove": "rm",
+    "rmi": "rm",
+    "scan": "ls",
+    "snapshot": "resolve",
+    "sync": "copy",
+    "upload": "push",
+}
 
 
 class _Described(click.Command):
@@ -66,9 +92,13 @@ class Group(_Described, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
         if self.get_command(ctx, word) is None and not ctx.resilient_parsing and not word.startswith("-"):
-            like = difflib.get_close_matches(word, self.list_commands(ctx), n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(like)}?" if like else ""
-            ctx.fail(f"there is no command {word!r}.{hint}")
+            names = self.list_commands(ctx)
+            like = [_ELSEWHERE[word]] if _ELSEWHERE.get(word) in names else []
+            like = like or difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(like)}?" if like else ""
+            if not hint and len(names) <= _FEW:
+                hint = f"{ctx.command_path} has {' and '.join(names)}."
+            ctx.fail(f"there is no command {word!r}. {hint}".rstrip())
         return super().resolve_command(ctx, args)
 
 

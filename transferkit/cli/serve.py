@@ -5,8 +5,11 @@ A first SIGTERM or SIGINT ends it in order: running pulls are cancelled, and kee
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from transferkit.cli.ending import SIGNALS, default_signals
 from transferkit.errors import TransferKitError
 from transferkit.options import RetryOptions, TransferOptions, TransportOptions
 from transferkit.registry.registry import Registry
@@ -123,8 +127,19 @@ def _serve(stack: ExitStack, asked: Serve, application: Application) -> str:
     try:
         server = serving(application, host=asked.host, port=asked.port, threads=THREADS, tls=asked.tls, grace=GRACE)
         return stack.enter_context(server)
+    except ssl.SSLError as error:
+        files = " and ".join(asked.tls or ())
+        raise TransferKitError(f"--tls: {files} are no certificate and its key, as PEM: {error.reason}") from error
     except OSError as error:
-        text = f"{asked.host}:{asked.port} is not to be had: {error.strerror or error}; --port takes another one"
+        if (
+            asked.tls
+            and error.errno in (errno.EACCES, errno.EPERM)
+            and not all(os.access(p, os.R_OK) for p in asked.tls)
+        ):
+            raise TransferKitError(f"--tls: {' or '.join(asked.tls)} cannot be read: {error.strerror}") from error
+        # Cheroot has the reason in a text of its own.
+        why = error.strerror or ", ".join(re.findall(r"\[Errno \d+\] ([^)]*)", str(error))) or error
+        text = f"{asked.host}:{asked.port} is not to be had: {why}; --port takes another one"
         raise TransferKitError(text) from error
 
 
@@ -166,13 +181,13 @@ def _warnings(asked: Serve) -> Iterator[str]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Give a function that waits for SIGTERM or SIGINT and returns its number; a second one is not caught."""
+    """Give a function that waits for a signal to end and returns its number; a second one is not caught."""
     reader, writer = os.pipe()
-    wanted = (signal.SIGTERM, signal.SIGINT)
+    always = (signal.SIGTERM, signal.SIGINT)  # also in the background of a script
+    wanted = [each for each in SIGNALS if each in always or signal.getsignal(each) is not signal.SIG_IGN]
 
     def caught(number: int, _: object) -> None:
-        for each in wanted:
-            signal.signal(each, signal.SIG_DFL)
+        default_signals()
         os.write(writer, bytes([number]))
 
     before = [signal.signal(each, caught) for each in wanted]

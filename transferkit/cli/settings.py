@@ -11,7 +11,18 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class Folder(click.Path):
+    """A folder. An empty name is none: a variable of a script that is not set does not stand for this folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; write . for this folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+# What cannot be read is said by the library, with what it was needed for.
+FOLDER = Folder(file_okay=False, readable=False, path_type=Path)
 
 
 @dataclass(slots=True)

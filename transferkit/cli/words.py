@@ -13,6 +13,8 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"HostOptions\(insecure=True\)", "--insecure"),
         (r"HostOptions\(scheme=.http.\)", "--plain-http"),
         (r", or pass auth=, token= or get_token=", ""),
+        (r'unsupported scheme: "hf": .*', "hf:// is for pull --to DIR, plan pull, and the source of copy"),
+        (r"more in \.failures\)", "more: --json has all of them)"),
         (r"pass auth=, token= or get_token=", "log in with: transferkit login HOST"),
         (r"\bpass auth=\(user, password\)", "log in with: transferkit login HOST"),
         (r"the user name and password of auth=", "the user name and password"),

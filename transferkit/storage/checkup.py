@@ -31,6 +31,11 @@ def check_store(cache: DiskCache) -> Iterator[Finding]:
     while not os.path.lexists(base) and os.path.dirname(base) != base:
         base = os.path.dirname(base)
     yield _space(cache.disk, base)
+    if shut := next(_shut(cache), None):
+        advice = "change its permissions, or choose another folder with --cache or TRANSFERKIT_CACHE"
+        text = f"{shut} cannot be read: the models in it are not seen"
+        yield Finding(level="problem", about="store", text=text, advice=advice)
+        return
     if not there:
         if not os.access(base, os.W_OK | os.X_OK):
             advice = "choose another folder with --cache or TRANSFERKIT_CACHE, or change the permissions"
@@ -39,14 +44,26 @@ def check_store(cache: DiskCache) -> Iterator[Finding]:
     try:
         folder = cache.open_unfinished()
     except StorageError as error:
-        level: Level = "warning" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else "problem"
-        advice = "models in it can be used; to pull, choose another folder with --cache or TRANSFERKIT_CACHE"
-        yield Finding(level=level, about="store", text=f"it can only be read: {error}", advice=advice)
+        yield _refused(error, f"it can only be read: {error}")
         return
     yield from _tried(folder)
     for name, holder in holders(folder):
         yield Finding(level="note", about="lock", text=f"{folder.path}/{name} is held by {holder}; others wait for it")
     yield from _left(cache)
+
+
+def _shut(cache: DiskCache) -> Iterator[str]:
+    """Yield the folders of a store that are there and cannot be read."""
+    for path in (cache.root, cache.blobs.path, os.path.join(cache.root, "manifests")):
+        if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+            yield path
+
+
+def _refused(error: OSError, text: str) -> Finding:
+    """Return that nothing can be written; many a store is there to be read alone, and that is no fault of it."""
+    level: Level = "warning" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else "problem"
+    advice = "models in it can be used; to pull, choose another folder with --cache or TRANSFERKIT_CACHE"
+    return Finding(level=level, about="store", text=text, advice=advice)
 
 
 def _where(cache: DiskCache, *, there: bool) -> Finding:
@@ -97,9 +114,7 @@ def _tried(folder: OpenFolder) -> Iterator[Finding]:
         rename = lambda: disk.rename(folder.at(first), folder.at(second), folder.fd)  # noqa: E731
         yield _of("rename", rename, "problem", "files get their names at once", moved)
     except OSError as error:
-        advice = "check the permissions, or choose another folder with --cache or TRANSFERKIT_CACHE"
-        text = f"no file can be made in {folder.path}: {error.strerror}"
-        yield Finding(level="problem", about="store", text=text, advice=advice)
+        yield _refused(error, f"no file can be made in {folder.path}: {error.strerror}")
     finally:
         close_quietly(disk, fd)
         for name in (first, second):

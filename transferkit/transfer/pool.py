@@ -57,8 +57,8 @@ class Pool:
         self._concurrency = concurrency
         self._watchdog = watchdog
         self._waits = waits
-        # The start that each worker was told of. The driver adds, each worker takes itself out: each is one step.
-        self._running: dict[int, object] = {}
+        # Who is at work, or about to be. The driver adds, each worker takes itself out: each is one step.
+        self._running: set[int] = set()
         self._news: Bell = SimpleQueue()
         self.error: BaseException | None = None
 
@@ -125,24 +125,28 @@ class Pool:
         for flow in self._flows[:workers]:
             if flow.number in self._running:
                 continue
-            start = self._running[flow.number] = object()
+            ticket = [flow]
+            self._running.add(flow.number)
             try:
-                executor.submit(self._worker, flow, start)
+                executor.submit(self._worker, ticket)
             except RuntimeError:
-                # The system has no thread left, or the interpreter ends. The executor may have kept the start, which is
-                # void from here on. Where nobody else is at work, the driver is.
-                del self._running[flow.number]
-                if not self._running:
-                    self._running[flow.number] = start = object()
-                    self._worker(flow, start)
-                else:
+                # The system has no thread left, or the interpreter ends. The executor has kept the ticket all the same,
+                # and a thread that has nothing else to do may have taken it.
+                if not _taken(ticket):
+                    continue
+                self._running.remove(flow.number)
+                if self._running:
                     self._concurrency.bound(len(self._running))
+                else:  # nobody is at work, so the driver is
+                    self._running.add(flow.number)
+                    self._worker([flow])
                 return
 
-    def _worker(self, flow: WorkerFlow, start: object) -> None:
-        number = flow.number
-        if self._running.get(number) is not start:
+    def _worker(self, ticket: list[WorkerFlow]) -> None:
+        flow = _taken(ticket)
+        if flow is None:
             return
+        number = flow.number
         flow.board = self
         try:
             while self.error is None and number < self._concurrency.level:
@@ -157,6 +161,14 @@ class Pool:
                 self.stop(error)
         finally:
             flow.board = flow.unit = None
-            del self._running[number]
+            self._running.remove(number)
             if not self._running:
                 self._news.put(None)
+
+
+def _taken(ticket: list[WorkerFlow]) -> WorkerFlow | None:
+    """Return the flow of a start, once: two threads that work with one flow would write into one buffer."""
+    try:
+        return ticket.pop()  # atomic
+    except IndexError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,10 @@ def check_network(environment: Mapping[str, str] | None = None) -> Iterator[Find
     get = (os.environ if environment is None else environment).get
     found = [(name, value) for low in _PROXIES for name in (low, low.upper()) if (value := get(name))]
     for name, value in found:
-        shown = redact(value if "://" in value else f"http://{value}")
+        scheme, mark, _ = value.partition("://")
+        # Whatever is before the last @ may be a password; some have what cannot stand in a URL as it is.
+        host = value.rpartition("@")[2].rpartition("://")[2]
+        shown = redact(f"{scheme if mark and scheme.isalnum() else 'http'}://{host}")
         yield Finding(level="note", about="proxy", text=f"{name} is {shown}")
     none = next(((name, value) for name in ("no_proxy", "NO_PROXY") if (value := get(name))), None)
     if none is not None and found:
@@ -47,6 +51,13 @@ def _bundle(name: str, path: str) -> Finding:
     if not os.path.exists(path) or not os.access(path, os.R_OK):
         advice = f"correct or unset {name}: no https registry can be reached so"
         return Finding(level="problem", about="ca", text=f"{name} is {path}, which cannot be read", advice=advice)
+    if os.path.isfile(path):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except OSError as error:
+            advice = f"set {name} to a file in PEM format, or to a folder of such files"
+            text = f"{name} is {path}, which has no certificates: {getattr(error, 'reason', None) or error}"
+            return Finding(level="problem", about="ca", text=text, advice=advice)
     return Finding(level="note", about="ca", text=f"{name} is {path}: certificates are held to that")
 
 

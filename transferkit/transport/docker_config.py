@@ -20,6 +20,7 @@ from transferkit.transport.credentials import HELPER_NAME, HUB, HUB_HOSTS, MAX_F
 
 _TIMEOUT = 60.0  # seconds; a helper may ask somebody to unlock a key chain
 _SHOWN = 200  # characters of what a helper says that are repeated
+_INDENT = "\t"  # as Docker writes it
 _NONE_THERE = "credentials not found"
 
 
@@ -62,7 +63,8 @@ class DockerConfig:
         for known in [known for known in auths if normal(known) == normal(key)]:
             del auths[known]
         if program is not None:
-            self._run(program, "store", json.dumps({"ServerURL": key, "Username": user, "Secret": password}))
+            given = json.dumps({"ServerURL": _asked_for(key), "Username": user, "Secret": password})
+            self._run(program, "store", given, secret=password)
             auths[key] = {}  # as Docker has it: it tells that there is something to log out of
         else:
             auths[key] = {"auth": base64.b64encode(f"{user}:{password}".encode()).decode("ascii")}
@@ -78,7 +80,7 @@ class DockerConfig:
         config, key = self._read(), server_of(host)
         program, auths = self._helper(config, host), self._auths(config)
         known = [each for each in auths if normal(each) == normal(key)]
-        erased = program is not None and self._run(program, "erase", key)
+        erased = program is not None and self._run(program, "erase", _asked_for(key))
         for each in known:
             del auths[each]
         if known:
@@ -112,15 +114,16 @@ class DockerConfig:
     def _write(self, config: dict[str, Any]) -> None:
         """Put a new file in the place of the old one; through a link, where the name is one."""
         path = os.path.realpath(self.path)
-        temporary, raw = f"{path}.{os.urandom(8).hex()}.new", json.dumps(config, indent="\t", ensure_ascii=False)
+        temporary, raw = f"{path}.{os.urandom(8).hex()}.new", _encoded(config)
         try:
             if not os.path.isdir(os.path.dirname(path)):
                 os.makedirs(os.path.dirname(path), mode=0o700)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
             try:
                 with os.fdopen(fd, "wb") as file:
-                    file.write(f"{raw}\n".encode())
+                    file.write(raw)
                     file.flush()
+                    _give(file.fileno(), path)
                     os.fsync(file.fileno())
                 os.replace(temporary, path)
             except BaseException:
@@ -134,7 +137,8 @@ class DockerConfig:
 
     def _helper(self, config: dict[str, Any], host: str) -> str | None:
         helpers = config.get("credHelpers")
-        names = (HUB, *sorted(HUB_HOSTS)) if server_of(host) == HUB else (server_of(host),)
+        server = _asked_for(server_of(host))
+        names = (HUB, *sorted(HUB_HOSTS)) if server == HUB else (server,)
         found = (
             next((helpers[name] for name in names if helpers.get(name)), None) if isinstance(helpers, dict) else None
         )
@@ -145,8 +149,8 @@ class DockerConfig:
             raise StorageError(f"{self.path} names a credential helper that is none: {str(name)[:60]!r}")
         return f"docker-credential-{name}"
 
-    def _run(self, program: str, action: str, given: str) -> bool:
-        """Have a helper do something; ``False``: it has nothing that could be erased."""
+    def _run(self, program: str, action: str, given: str, *, secret: str = "") -> bool:
+        """Have a helper do something; ``False``: it has nothing that could be erased. ``secret`` stands in no error."""
         try:
             done = subprocess.run(  # noqa: S603 - the name was checked, and there is no shell
                 [program, action],
@@ -166,10 +170,35 @@ class DockerConfig:
             raise StorageError(text) from None  # what it was given stands in that error
         if done.returncode == 0:
             return True
-        said = " ".join(done.stdout.decode("utf-8", "replace").split())[:_SHOWN]
+        output = done.stdout.decode("utf-8", "replace")
+        for shown in filter(None, (json.dumps(secret)[1:-1], secret)):  # some repeat what they were given
+            output = output.replace(shown, "***")
+        said = " ".join(output.split())[:_SHOWN]
         if action == "erase" and _NONE_THERE in said.lower():
             return False
-        raise StorageError(f"the credential helper {program} failed ({done.returncode}): {said}")
+        failed = f"the credential helper {program} failed ({done.returncode})"
+        raise StorageError(": ".join(filter(None, (failed, said))))
+
+
+def _encoded(config: dict[str, Any]) -> bytes:
+    """Return a file's bytes; half of a surrogate pair, which JSON may spell out and UTF-8 cannot, stays spelled out."""
+    try:
+        return f"{json.dumps(config, indent=_INDENT, ensure_ascii=False)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(config, indent=_INDENT)}\n".encode()
+
+
+def _give(fd: int, path: str) -> None:
+    """Let a new file belong to whom the old one at ``path`` belongs: root may log in for a user (sudo)."""
+    with suppress(OSError, AttributeError):  # Windows has no owners
+        before, now = os.stat(path), os.fstat(fd)
+        if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+            os.fchown(fd, before.st_uid, before.st_gid)
+
+
+def _asked_for(server: str) -> str:
+    """Return what a helper is asked for: a host, without the path that an entry of a file may have."""
+    return server if server == HUB else server.partition("/")[0]
 
 
 def server_of(host: str) -> str:

@@ -141,3 +141,19 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refusing)
     with pytest.raises(tk.SourceError, match="file cannot be read: Permission denied"):
         run(tmp_path, tensors=0, large=0)
+
+
+def test_a_demo_without_room_says_where(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transferkit.cli.demo._write", full)
+    done = CliRunner().invoke(main, ["demo"])
+    assert 7 == done.exit_code
+    assert "the files of the demo cannot be written in " in done.stderr
+    assert "No space left on device; TMPDIR is another folder" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--tensors", "--large"])
+def test_a_demo_of_less_than_nothing_is_wrong_usage(option):
+    assert 2 == CliRunner().invoke(main, ["demo", option, "-1"]).exit_code

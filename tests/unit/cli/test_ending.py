@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -56,6 +57,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str
         (KeyboardInterrupt(), 130),
         (Interrupt(signal.SIGTERM), 143),
         (ValueError("x"), 1),
+        (OSError(28, "No space left on device"), 7),
+        (PermissionError(13, "Permission denied", "there"), 1),
         (BrokenPipeError(32, "Broken pipe"), 141),
     ],
 )
@@ -105,6 +108,41 @@ def test_what_nobody_expected_is_one_line_without_secrets(monkeypatch: pytest.Mo
     assert (1, f"error: {said}\n") == (done.exit_code, done.stderr)
 
 
+def test_what_the_system_refuses_is_said_with_what_it_was_refused_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = failing(monkeypatch, PermissionError(13, "Permission denied", "/x/y"))
+    assert "error: /x/y: Permission denied; --debug shows what was tried\n" == done.stderr
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Interrupt(signal.SIGTERM), 143)])
+def test_an_interrupt_is_an_object_too(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    done = failing(monkeypatch, error, "--json")
+    said = json.loads(done.stdout)
+    assert ("error", "CancelledError", code, False) == tuple(
+        said[key] for key in ("type", "error", "exit_code", "retryable")
+    )
+    assert f"{said['message']}\n" == done.stderr
+
+
+def test_a_signal_while_the_end_is_told_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*_: object) -> int:
+        raise Interrupt(signal.SIGTERM)
+
+    monkeypatch.setattr("transferkit.cli.ending.told", told)
+    assert (143, "") == ((done := failing(monkeypatch, tk.TransferKitError("x"))).exit_code, done.output)
+
+
+def test_sigterm_at_a_question_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def terminated(_: str) -> str:
+        raise Interrupt(signal.SIGTERM)
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr("transferkit.cli.login.is_terminal", lambda: True)
+    monkeypatch.setattr("click.termui.visible_prompt_func", terminated)
+    with pytest.raises(SystemExit) as end:  # a CliRunner asks in a way of its own
+        main(["login", "127.0.0.1:1"])
+    assert 143 == end.value.code
+
+
 def test_what_a_registry_says_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     done = failing(monkeypatch, tk.ProtocolError("bad \x1b[2J"))
     assert "error: bad \\x1b[2J\n" == done.stderr
@@ -116,21 +154,27 @@ def test_colors_are_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPat
         return "\x1b[31m" in CliRunner().invoke(main, ["ls"], color=True).stderr
 
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     assert colored()
     monkeypatch.setenv("NO_COLOR", "1")
     assert not colored()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not colored()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_first_signal_interrupts_and_a_second_one_would_kill(number: int, code: int) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in every]
     with signals():
         with pytest.raises(Interrupt) as caught:
             os.kill(os.getpid(), number)
             time.sleep(10)
         assert code == caught.value.exit_code
-        assert [signal.SIG_DFL, signal.SIG_DFL] == [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
-    assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+        # A terminal that is closed sends SIGHUP twice.
+        assert [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN] == [signal.getsignal(each) for each in every]
+    assert before == [signal.getsignal(each) for each in every]
 
 
 @pytest.mark.parametrize("words", [[], ["plan"]])
@@ -144,6 +188,10 @@ def test_without_a_command_the_help_is_shown(words: list[str]) -> None:
 def test_who_calls_it_from_python_gets_the_errors_themselves() -> None:
     with pytest.raises(click.UsageError):
         main(["lss"], standalone_mode=False)
+
+
+def test_a_password_with_an_at_sign_is_one() -> None:
+    assert "GET https://***@host/x" == scrubbed("GET https://ann:p@ss@host/x")
 
 
 def test_what_is_no_secret_stays() -> None:

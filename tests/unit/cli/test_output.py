@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +15,8 @@ from click.testing import CliRunner
 import transferkit as tk
 from transferkit.cli import main
 from transferkit.cli.completing import SHELLS, VARIABLE
-from transferkit.cli.output import Output, lines_of
+from transferkit.cli.logs import logged
+from transferkit.cli.output import Output, emit, lines_of
 from transferkit.cli.pulling import FORMATS
 from transferkit.cli.pushing import FORMATS as PUSHED
 from transferkit.cli.settings import Settings
@@ -42,12 +47,48 @@ def test_sentences_take_as_many_lines_as_a_terminal_needs(
     output = Output(Settings())
     output.sentence("finding", ["note", "lock"], "a b c" * 12)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "40")
-    output.sentence("finding", ["note", "lock"], "seven words for a line of fourteen")
+    monkeypatch.setenv("COLUMNS", "50")
+    output.sentence("finding", ["note", "lock"], "seven words for a few lines of twenty-four characters")
     long, *lines = capsys.readouterr().out.splitlines()
     assert 26 + 60 == len(long)
     begin = "note         lock         "
-    assert [f"{begin}seven words", f"{' ' * 26}for a line of", f"{' ' * 26}fourteen"] == lines
+    assert [f"{begin}seven words for a few", f"{' ' * 26}lines of twenty-four", f"{' ' * 26}characters"] == lines
+    monkeypatch.setenv("COLUMNS", "20")
+    output.sentence("finding", ["note", "lock"], "it stands below its heads")
+    assert ["note lock it stands", "  below its heads"] == capsys.readouterr().out.splitlines()
+
+
+def test_a_line_break_of_somebody_elses_begins_no_line_of_a_table_or_a_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ["NAME", "a\\nname   forged"] == lines_of([["NAME"], ["a\nname   forged"]])
+    Output(Settings(quiet=True)).table("model", ("NAME",), [(("a\nb",), {})])
+    Output(Settings()).record("tag", "a\nb", tag="a\nb")
+    Output(Settings()).note("a\nb")
+    assert ("a\\nb\na\\nb\n", "a\\nb\n") == capsys.readouterr()
+
+
+def test_without_a_standard_output_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    Output(Settings()).table("model", ("NAME",), [(("a",), {})])
+    Output(Settings()).sentence("finding", ["note", "lock"], "free")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_standard_output_is_said_and_a_full_standard_error_is_no_failure() -> None:
+    script = """
+import sys
+from transferkit.cli.output import Output, emit
+from transferkit.cli.settings import Settings
+Output(Settings()).note("nobody reads it")
+try:
+    emit("data")
+except OSError as error:
+    assert "standard output cannot be written: No space left on device" == str(error)
+    raise SystemExit(error.exit_code)
+"""
+    with open("/dev/full", "w") as full:
+        assert 7 == subprocess.run([sys.executable, "-c", script], stdout=full, stderr=full, timeout=60).returncode
 
 
 @pytest.mark.parametrize(
@@ -109,7 +150,23 @@ def test_another_shell_is_wrong_usage() -> None:
             "set REQUESTS_CA_BUNDLE or give --ca-bundle PATH",
         ),
         ("pass a=b, and to=", "pass a=b, and --to"),
+        ("no (and 2 more in .failures)", "no (and 2 more: --json has all of them)"),
     ],
 )
 def test_advice_is_in_the_words_of_the_command_line(said: str, shown: str) -> None:
     assert shown == in_options(said, "ghcr.io")
+
+
+def test_a_line_of_the_log_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with logged(Settings()):
+        logging.getLogger("transferkit.x").warning("it said %s", "a\nerror: forged")
+        logging.getLogger("transferkit.x").warning("a callback raised", exc_info=ValueError("x"))
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert ["warning: it said a\\nerror: forged", "warning: a callback raised"] == [first, second]
+
+
+def test_what_the_encoding_of_a_terminal_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    emit("Größe日")
+    assert "Größe\\u65e5\n".encode("latin-1") == raw.getvalue()

@@ -50,7 +50,7 @@ def test_an_address_that_is_taken_is_said(tmp_path, registry):
     port = registry.url.rpartition(":")[2]
     done = invoke("--port", port, "--cache", str(tmp_path))
     assert 1 == done.exit_code
-    assert f"127.0.0.1:{port} is not to be had" in done.output
+    assert f"127.0.0.1:{port} is not to be had: Address already in use; --port" in done.output
     assert "--port" in done.output
 
 
@@ -72,3 +72,11 @@ def test_the_log_is_left_as_it_was(tmp_path, registry, monkeypatch):
     done = invoke("--port", registry.url.rpartition(":")[2], "--cache", str(tmp_path))
     assert 1 == done.exit_code
     assert before == (logger.level, logger.handlers, logging.getLogger().handlers)
+
+
+def test_files_that_are_no_certificate_are_said(tmp_path):
+    (tmp_path / "a.pem").write_text("no certificate")
+    done = invoke("--tls", *2 * [str(tmp_path / "a.pem")], "--port", "0", "--cache", str(tmp_path))
+    assert 1 == done.exit_code
+    assert f"{tmp_path / 'a.pem'} are no certificate and its key" in done.output
+    assert "is not to be had" not in done.output

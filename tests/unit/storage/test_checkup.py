@@ -123,3 +123,18 @@ def test_it_says_why_this_store_is_the_one(tmp_path: Path, monkeypatch: pytest.M
     assert f"{tmp_path} (from TRANSFERKIT_CACHE) has 0 models" == found(tmp_path)["store"].text
     monkeypatch.delenv("TRANSFERKIT_CACHE")
     assert "(as was asked for)" in found(tmp_path)["store"].text
+
+
+def test_a_store_whose_partial_files_cannot_be_written_is_a_warning_as_well(tmp_path: Path) -> None:
+    (tmp_path / "blobs" / ".partial").mkdir(parents=True)
+    seen = found(tmp_path, Poor("create", code=errno.EACCES))["store"]
+    assert ("warning", True) == (seen.level, seen.text.startswith("no file can be made in "))
+    assert "problem" == found(tmp_path, Poor("create", code=errno.EIO))["store"].level
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: path != str(manifests))
+    seen = found(tmp_path)["store"]
+    assert ("problem", f"{manifests} cannot be read: the models in it are not seen") == (seen.level, seen.text)

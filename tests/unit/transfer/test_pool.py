@@ -240,6 +240,31 @@ def test_where_the_system_has_no_more_threads_the_others_do_the_work(threads: in
     assert sorted(done) == list(range(200))
 
 
+def test_a_start_that_was_taken_although_it_was_refused_is_not_taken_again() -> None:
+    """A thread that had nothing to do takes it before the executor says that it can start no other one."""
+    taken = threading.Event()
+    lock, at_work, done, twice = threading.Lock(), set[int](), list[int](), list[int]()
+
+    class Refusing(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            super().submit(fn, *args, **kwargs)
+            assert taken.wait(LIMIT)
+            raise RuntimeError("can't start new thread")
+
+    def work(unit: int, flow: WorkerFlow) -> None:
+        with lock:
+            twice.extend({flow.number} & at_work)
+            at_work.add(flow.number)
+        taken.set()
+        threading.Event().wait(0.005)
+        done.append(unit)
+        with lock:
+            at_work.discard(flow.number)
+
+    Run(work, range(40), concurrency=4, executor=Refusing).run(nothing, interval=INTERVAL)
+    assert (sorted(done), twice) == (list(range(40)), [])
+
+
 def short_of(threads: int) -> Callable[[int], Executor]:
     """Return what makes executors that can start so many threads; as Python's own does, they keep what they got."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
+import pytest
+
 from transferkit.transport.checkup import check_credentials, check_network
 
 
@@ -14,9 +17,8 @@ def test_nothing_set_is_nothing_wrong(tmp_path: Path) -> None:
     assert "transferkit login HOST" in found[-1].advice
 
 
-def test_proxies_and_bundles_are_named_by_their_variables(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("")
+def test_proxies_and_bundles_are_named_by_their_variables() -> None:
+    bundle = certifi.where()
     environment = {"https_proxy": "me:hunter2@proxy:3128", "NO_PROXY": "localhost", "CURL_CA_BUNDLE": str(bundle)}
     texts = [each.text for each in check_network(environment)]
     assert "https_proxy is http://proxy:3128" == texts[0]
@@ -49,3 +51,15 @@ def test_sources_of_credentials_are_named_and_what_is_wrong_with_them(tmp_path: 
     assert any("docker-credential-nowhere for all others, which is not in PATH" in text for text in texts)
     assert not any("chmod" in each.advice for each in found), "a file without passwords may be read by everybody"
     assert "YW5u" not in repr(found)
+
+
+@pytest.mark.parametrize("value", ["http://me:a/b@c@proxy:3128", "me:a://b@c@proxy:3128", "http://proxy:3128"])
+def test_a_proxy_is_shown_without_its_password(value: str) -> None:
+    (seen,) = [each.text for each in check_network({"HTTP_PROXY": value}) if each.about == "proxy"]
+    assert "HTTP_PROXY is http://proxy:3128" == seen
+
+
+def test_a_bundle_without_certificates_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    (seen,) = [each for each in check_network({"REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem")}) if each.about == "ca"]
+    assert ("problem", True) == (seen.level, "which has no certificates: " in seen.text)

@@ -81,3 +81,48 @@ def test_a_helper_that_does_not_answer_is_ended_and_its_error_has_no_password(tm
     assert error is not None
     assert error.__cause__ is None
     assert '{"credHelpers": {"h": "slow"}}' == path.read_text()
+
+
+def helped(tmp_path: Path, script: str, host: str = "h") -> DockerConfig:
+    """Return a configuration whose helper is a script of the shell."""
+    helper = tmp_path / "docker-credential-own"
+    helper.write_text(f"#!/bin/sh\n{script}\n")
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {host: "own"}}))
+    return DockerConfig(tmp_path / "config.json", environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+
+
+def test_a_helper_that_repeats_what_it_was_given_is_quoted_without_the_password(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        helped(tmp_path, "cat; exit 3").store("h", "ann", 'pass"word')
+    assert "word" not in str(caught.value)
+    assert '"Username": "ann", "Secret": "***"' in str(caught.value)
+
+
+def test_a_helper_that_says_nothing_is_quoted_with_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"failed \(3\)$"):
+        helped(tmp_path, "exit 3").store("h", "ann", "secret")
+
+
+def test_a_helper_is_asked_for_a_host_where_a_repository_was_named(tmp_path: Path) -> None:
+    config = helped(tmp_path, f"cat > {tmp_path}/given")
+    config.store("h/team", "ann", "secret")
+    assert "h" == json.loads((tmp_path / "given").read_text())["ServerURL"]
+    config.erase("h/team")
+    assert "h" == (tmp_path / "given").read_text()
+
+
+def test_text_that_is_no_utf8_stays_as_it_is_spelled(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"x": "\\ud800"}')
+    DockerConfig(path).store("h", "ann", "secret")
+    assert '"x": "\\ud800"' in path.read_text()
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root gives files to others")
+def test_a_file_stays_its_owners_where_root_logs_in_for_somebody(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    os.chown(path, 1234, 4321)
+    DockerConfig(path).store("h", "ann", "secret")
+    assert (1234, 4321) == (path.stat().st_uid, path.stat().st_gid)
