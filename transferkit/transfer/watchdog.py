@@ -17,14 +17,14 @@ from transferkit.errors import SlowError, StalledError
 from transferkit.report import human_bytes
 from transferkit.transfer.flow import WorkerFlow
 
-PERIOD = 0.25  # seconds between two looks, at most
+PERIOD = 0.1  # seconds between two looks, at most
 WINDOW = 5.0  # seconds: slowness is judged over the last ones
 SAMPLES = 30  # the last ones; a link changes
 ENOUGH = 5  # below this there is nothing to compare with
 SMALLEST = 100_000  # bytes: a smaller blob's speed is the latency, not the link
 SLOW = 0.1  # of the median
 FLOOR = 256 * 1024  # bytes/s: on a link that is slow for all, a new connection only costs
-TAIL_WINDOW = 0.5  # seconds: over so many slowness is judged at the tail
+TAIL_WINDOW = 0.3  # seconds: over so many slowness is judged at the tail
 LATE = 1.0  # seconds for a head at the tail, or for a byte of what is too small to have a rate
 LATER = 3.0  # times as long as half of the others took for all of theirs, where that is more
 HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at this one content, whoever asks
