@@ -22,7 +22,9 @@ from transferkit.server.pace import Pace
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_STEP = 8 * 1024  # bytes that are read at once while a head is looked for
+# Bytes that are read at once while a head is looked for: a small body comes with its head, and costs no call of its own.
+_STEP = 32 * 1024
+_CAN_READ = hasattr(os, "readv")  # not on Windows
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that cannot
 
 
@@ -31,6 +33,8 @@ class _Raw(socket.SocketIO):
         super().__init__(sock, "rb")
         self._socket = sock
         self.ended = False
+        self.only_what_is_here = False
+        """Whether nobody waits for more. Of TLS the socket itself has to say so."""
         self.returned = b""  # what followed a head; it is read first
         self.pace: Pace | None = None
 
@@ -40,7 +44,14 @@ class _Raw(socket.SocketIO):
             memoryview(buffer)[:count] = self.returned[:count]
             self.returned = self.returned[count:]
             return count
-        received = super().readinto(buffer) if self.pace is None else self._paced(buffer, self.pace)
+        if self.only_what_is_here:
+            # To the system a socket with a timeout is a non-blocking one; to set that to 0 and back would be two calls.
+            try:
+                received: int | None = os.readv(self._socket.fileno(), [buffer])
+            except BlockingIOError:
+                return None
+        else:
+            received = super().readinto(buffer) if self.pace is None else self._paced(buffer, self.pace)
         # None is "nothing yet"; a buffered reader tells its callers the same of both.
         self.ended = self.ended or received == 0
         return received
@@ -72,13 +83,15 @@ class Reader(io.BufferedReader):
 
         A part of a head is not enough: who waits for the rest would occupy a thread. A TLS handshake goes on here.
         """
-        timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)
+        timeout, received = self._sock.gettimeout(), self._received
+        received.only_what_is_here = bool(timeout) and not isinstance(self._sock, ssl.SSLSocket) and _CAN_READ
+        if not received.only_what_is_here:
+            self._sock.settimeout(0)
         try:
             while not heads.is_ready(self._head):
                 data = self.read1(_STEP)
                 if not data:
-                    return self._received.ended
+                    return received.ended
                 self._head += data
             return True
         except ssl.SSLWantReadError:
@@ -86,7 +99,9 @@ class Reader(io.BufferedReader):
         except OSError:  # gone, which the empty head says
             return True
         finally:
-            self._sock.settimeout(timeout)
+            if not received.only_what_is_here:
+                self._sock.settimeout(timeout)
+            received.only_what_is_here = False
 
     def take_head(self) -> bytes:
         """Return the head that was gathered, whole where the peer is in order; what follows it is read next."""
