@@ -22,7 +22,7 @@ from transferkit.server.pace import Pace
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# Bytes that are read at once while a head is looked for: a small body comes with its head, and costs no call of its own.
+# Bytes that are read at once while a head is looked for: a small body comes with its head, and costs no call more.
 _STEP = 32 * 1024
 _CAN_READ = hasattr(os, "readv")  # not on Windows
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that cannot
