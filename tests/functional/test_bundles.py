@@ -14,11 +14,15 @@ import pytest
 import requests
 
 import transferkit as tk
+from transferkit.content.interfaces import Storer
+from transferkit.storage.directory import Directory
 from transferkit.testing import running_registry
 from transferkit.testing.scripted import RawRequest, ScriptedServer, Step
 from transferkit.testing.wire import Close, Pause, Reset, answer
+from transferkit.transfer.flow import WorkerFlow
 
 REPOSITORY = "library/model"
+HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 IMPATIENT = tk.TransferOptions(retry=tk.RetryOptions(attempts=3, patience=0.0, max_wait=0.01), stall_timeout=1.0)
 BLOBS = 60
 
@@ -355,3 +359,19 @@ def test_our_own_registry_answers_what_comes_together(
         assert registry.log.count(method="GET") == BLOBS
     assert_exactly(tmp_path / "to", blobs)
     assert report.retried == 0
+
+
+def test_a_folder_and_a_cache_take_small_contents_as_a_whole(tmp_path: Path) -> None:
+    for number, store in enumerate((Directory(tmp_path / "folder"), tk.DiskCache(tmp_path / "cache"))):
+        assert isinstance(store, Storer)
+        blob, flow = tk.Descriptor(HELLO, 5), WorkerFlow()
+        with pytest.raises(tk.DigestMismatchError):
+            store.store(blob, memoryview(b"hallo"), flow=flow)
+        with pytest.raises(tk.SizeMismatchError):
+            store.store(blob, memoryview(b"hello!"), flow=flow)
+        assert (number, False) == (number, store.exists(blob, flow=flow))
+        store.store(blob, memoryview(b"hello"), flow=flow)
+        assert (number, True) == (number, store.exists(blob, flow=flow))
+        store.close()
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 5}
+    assert names == {tk.digest_to_path(HELLO)}

@@ -238,6 +238,19 @@ def test_a_pull_into_a_store_that_can_only_be_read_and_has_everything_succeeds(s
         assert RAW == registry.resolve_local(served.name).raw
 
 
+def test_so_does_one_into_a_store_of_somebody_elses_who_has_noted_nothing(served, tmp_path):
+    """A model that was baked into an image, or Ollama's own store, mounted to be read."""
+    with opened(tmp_path) as registry:
+        registry.pull(served.name)
+    shutil.rmtree(tmp_path / "blobs" / ".partial")
+    with opened(tmp_path, ReadOnlyDisk()) as registry:
+        assert RAW == registry.pull(served.name).raw
+    path = tmp_path / "blobs" / digest_of(RAW).file_name
+    path.write_bytes(RAW[:-1] + b" ")
+    with opened(tmp_path, ReadOnlyDisk()) as registry, pytest.raises(tk.StorageError):
+        registry.pull(served.name)
+
+
 def test_a_layout_is_a_target_and_a_source_as_a_folder_and_as_a_tar_file(served, tmp_path):
     with opened(tmp_path / "cache") as registry:
         for target in ("folder", "x.tar"):

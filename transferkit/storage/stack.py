@@ -89,7 +89,7 @@ class Stack(BlobStore):
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make the store, and see that these blobs will fit; as ``Directory.prepare`` has it."""
         missing = [blob for blob in descriptors if not any(store.has(blob) for store in self.directories[1:])]
-        if missing:
+        if not all(map(self.blobs.has, missing)):  # else it may be one that can only be read
             self.open_unfinished()
         self.blobs.prepare(missing)
 
@@ -116,6 +116,10 @@ class Stack(BlobStore):
         if any(store.exists(descriptor, flow=flow) for store in self.directories[1:]):
             return None
         return self.blobs.ingest(descriptor, flow=flow)
+
+    def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
+        """Make a small content that is all here visible, as ``Storer`` has it."""
+        self.blobs.store(descriptor, content, flow=flow)
 
     def store_of(self, descriptor: Descriptor) -> Directory:
         """Return the folder that has a blob, or would have it."""

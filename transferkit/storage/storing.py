@@ -51,9 +51,17 @@ def store_content(
     try:
         return _write_again(directory, io.BytesIO(content), wanted, durable=durable)
     except StorageError:
-        if not is_known:
+        # In a store that can only be read, nobody collects anything, and nobody may have noted what was verified.
+        if not is_known and (wanted not in (None, descriptor.digest) or not _has(directory, descriptor, content)):
             raise
-        return descriptor  # in a store that can only be read, nobody collects anything
+        return descriptor
+
+
+def _has(directory: Directory, descriptor: Descriptor, content: bytes) -> bool:
+    """Tell whether a blob's file has just this content."""
+    with suppress(OSError):
+        return directory.disk.read_file(directory.blob_path(descriptor.digest), len(content) + 1) == content
+    return False
 
 
 def _write_again(directory: Directory, content: BinaryIO, wanted: Digest | None, *, durable: bool) -> Descriptor:
