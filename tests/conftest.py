@@ -66,8 +66,10 @@ def pytest_configure() -> None:
 # Whole matrices, loads, waits and real servers go over lines that other tests cover, many times, and to trace each of
 # those took a quarter of the time of all tests.
 UNTRACED = re.compile(
-    r"integration/|test_benchmarks|functional/test_(soak|flat|fault_matrix|requests|interrupts|download|upload|large_|resume"
-    r"|limits|advisories|cancellation|caches|stall|rate_limits|greenlets|scarce|waits|auth|many_processes|malformed|unfinished)"
+    r"integration/|test_benchmarks|test_pipelines|test_gguf.py::test_what_is_kept|test_chunksums.py::test_a_list_(has_a|without)"
+    r"|functional/test_(soak|flat|fault_matrix|requests|interrupts|download|upload|large_|resume"
+    r"|limits|advisories|cancellation|caches|stall|rate_limits|greenlets|scarce|waits|auth|many_processes|malformed|unfinished"
+    r"|bundles|file_system_|folder_pull|tensors)"
 )
 
 
