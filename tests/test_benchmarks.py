@@ -156,6 +156,7 @@ def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path) 
 
 
 @pytest.mark.integration
+@pytest.mark.full
 def test_an_upload_is_verified_in_the_storage_of_the_registry(tmp_path: Path) -> None:
     need(docker_registry=shutil.which("docker-registry"))
     contestants = [OURS, EARLIER, "oras", "bare sockets"]
@@ -184,6 +185,7 @@ def test_servers_are_compared_by_one_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.full
 def test_copies_pulls_and_checks_by_name_are_verified(tmp_path: Path) -> None:
     need(docker_registry=shutil.which("docker-registry"), skopeo=shutil.which("skopeo"))
 
@@ -199,6 +201,7 @@ def test_copies_pulls_and_checks_by_name_are_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.full
 def test_a_pull_by_name_is_verified(tmp_path: Path) -> None:
     need(docker_registry=shutil.which("docker-registry"))
     spec = replace(ROWS["pull-real"], workload=data.Workload("made", 5, 1000))

@@ -120,7 +120,7 @@ def stored(registry: RunningRegistry) -> Path:
 
 
 @calls
-@pytest.mark.parametrize("limit", [40, 14])
+@pytest.mark.parametrize("limit", [pytest.param(40, marks=pytest.mark.full), 14])
 def test_few_descriptors_mean_fewer_workers(call, limit, slow_registry, make_blobs, tmp_path, child, contents):
     blobs = make_blobs(tmp_path / "source", [20_000 + number for number in range(150)])
     prepare(slow_registry, blobs, tmp_path / "source", call)

@@ -68,7 +68,7 @@ def test_blobs_go_up_and_come_back_through_a_proxy(
     assert [56, 56] == [report.blobs for report in (pushed, pulled)]
     # When it forwards, it ends each connection without a word of it: a few requests find out.
     assert pushed.retried < 10
-    assert 0 == pulled.retried
+    assert pulled.healed == pulled.retried  # who is late at the tail of a busy machine is asked again
     assert {blob.digest for blob in blobs} == set(way.registry.blobs())
     assert_stored(tmp_path / "new", blobs)
     authority = way.registry.authority

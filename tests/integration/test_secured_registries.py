@@ -393,7 +393,8 @@ def test_a_real_model_makes_the_round_trip_over_tls_with_the_bundle_of_the_envir
 
     assert digest == MODEL_SHA256
     assert (in_vain(pushed.bytes - 90_868_376), pulled.bytes) == (True, 90_868_376)
-    assert (pushed.retried, pulled.retried) == (0, 0)
+    # Who is late at the tail of a busy machine is asked again.
+    assert (pushed.retried, pulled.retried) == (0, pulled.healed)
     assert len(tls_registry.blobs()) == 106
 
 

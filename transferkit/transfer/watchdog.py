@@ -25,6 +25,7 @@ SMALLEST = 100_000  # bytes: a smaller blob's speed is the latency, not the link
 SLOW = 0.1  # of the median
 FLOOR = 256 * 1024  # bytes/s: on a link that is slow for all, a new connection only costs
 TAIL_WINDOW = 0.3  # seconds: over so many slowness is judged at the tail
+LOOKS = 4  # within that: where the whole machine stands still, there are fewer
 LATE = 1.0  # seconds for a head at the tail, or for a byte of what is too small to have a rate
 LATER = 3.0  # times as long as half of the others took for all of theirs, where that is more
 HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at this one content, whoever asks
@@ -132,6 +133,8 @@ class Watchdog:
     def _hasten(self, flow: WorkerFlow, watch: _Watch, body: int, silence: float) -> None:
         """Cut a body that the others would wait for sooner than they would otherwise."""
         late, unit = self._speeds.late(), flow.unit
+        if len(watch.seen) < LOOKS or watch.seen[-1][0] - watch.seen[-LOOKS][0] > 2 * TAIL_WINDOW:
+            return
         if late is not None and silence >= late:
             text = f"no byte for {silence:.1f} s on an open connection, with nothing else left to do"
             is_cut = flow.cut_body(body, StalledError(text))

@@ -67,6 +67,7 @@ def _converse(
 ) -> Generator[memoryview, None, None]:
     answers, knowledge = _Answers(connection, flow), pool.pipelines
     answered, keeps, is_right = 0, True, True
+    is_judged = False  # a cut says nothing of the server
     try:
         flow.attach(connection.abort)
         if lane.public_only:
@@ -76,32 +77,33 @@ def _converse(
         for size in sizes:
             head = answers.head()
             if not _is_plain(head, size):
-                is_right = False
+                is_right, is_judged = False, True
                 if head.status in _HEARD or head.status >= 500:
                     kind = ChunkedResponse if head.chunked else StreamResponse
                     rest = answers.rest()
                     raise refused(kind(connection, head, head.length, rest, request, lane, flow, False), answered)
                 break
             content = answers.content(size)
-            answered, keeps, is_right = answered + 1, head.keeps_alive, False
+            answered, keeps, is_right, is_judged = answered + 1, head.keeps_alive, False, True
             yield content
-            is_right = True  # else who asked has had enough: it is another content
+            is_right, is_judged = True, False  # else who asked has had enough: it is another content
             if not keeps:
                 break
+        is_judged = True
     except (OSError, ReadError):
         flow.check()
         # Of a server that has closed it while it was idle, nothing is known.
-        is_right = not answers.has_begun
+        is_right, is_judged = not answers.has_begun, True
     except ProtocolError:
-        is_right = False
+        is_right, is_judged = False, True
     finally:
         flow.detach(connection.abort)
         if is_right and keeps and answered == len(sizes) and answers.are_read:
             pool.give_back(connection)
         else:
             connection.close()
-        if answers.has_begun:
-            knowledge.ended(answered, len(sizes) - answered, announced=is_right and not keeps)
+        if is_judged and answers.has_begun:
+            knowledge.ended(answered, len(sizes) - answered + (not is_right), announced=is_right and not keeps)
 
 
 def _is_plain(head: Head, size: int) -> bool:

@@ -357,7 +357,7 @@ class TargetSuite:
             self.kind.names(descriptor_of(b"something else").digest),
         } == self.kind.files(tmp_path)
 
-    @settings(max_examples=300 if FULL else 75, deadline=None)
+    @settings(max_examples=300 if FULL else 40, deadline=None)
     @given(data=st.data())
     def test_after_a_crash_at_any_point_it_is_absent_or_complete(self, kind, data):
         """A disk that does nothing any more leaves what a process leaves that is killed."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import transferkit.testing
 
 TEST = """
@@ -80,6 +82,7 @@ def test_the_fixtures_are_nobodys_without_asking(tmp_path: Path) -> None:
     assert "fixture 'fault_proxy' not found" in done.stdout
 
 
+@pytest.mark.full
 def test_they_explain_themselves(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["transferkit.testing.plugin"]\n')
     done = run(tmp_path, "--fixtures")
