@@ -66,7 +66,7 @@ def pytest_configure() -> None:
 # Whole matrices, loads, waits and real servers go over lines that other tests cover, many times, and to trace each of
 # those took a quarter of the time of all tests.
 UNTRACED = re.compile(
-    r"integration/|test_benchmarks|test_pipelines|test_gguf.py::test_what_is_kept|test_chunksums.py::test_a_list_(has_a|without)"
+    r"integration/|test_benchmarks|test_pipelines|test_gguf.py::test_what_is_kept|remote/test_chunksums.py::test_a_list_without"
     r"|storage/test_(conformance|cache_crashes|tree|unpacking)|registry/test_folder_pull.py::test_(after_a_crash|whatever)"
     r"|functional/test_(soak|flat|fault_matrix|requests|interrupts|download|upload|large_|resume"
     r"|limits|advisories|cancellation|caches|stall|rate_limits|greenlets|scarce|waits|auth|many_processes|malformed|unfinished"
