@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,17 @@ import requests
 
 import transferkit as tk
 from transferkit.content.interfaces import Storer
+from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
 from transferkit.testing import running_registry
 from transferkit.testing.scripted import RawRequest, ScriptedServer, Step
 from transferkit.testing.wire import Close, Pause, Reset, answer
+from transferkit.transfer.attempts import Attempts
+from transferkit.transfer.bundles import Bundles
+from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transfer.outcomes import Outcomes
+from transferkit.transfer.scheduler import Scheduler
 
 REPOSITORY = "library/model"
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -375,3 +383,30 @@ def test_a_folder_and_a_cache_take_small_contents_as_a_whole(tmp_path: Path) -> 
         store.close()
     names = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 5}
     assert names == {tk.digest_to_path(HELLO)}
+
+
+def test_no_connection_is_taken_while_a_worker_waits_for_its_turn(tmp_path: Path) -> None:
+    """As with ``body_concurrency``; a cancel may end that wait."""
+    asked: list[object] = []
+    source, flow = SimpleNamespace(pipeline=lambda *_, **__: asked.append(1)), WorkerFlow()
+    scheduler, controller = Scheduler([]), Concurrency()
+    outcomes = Outcomes(tk.Trace(), logging.getLogger("test"))
+    attempts = Attempts(Retry(tk.RetryOptions()), controller, outcomes)
+    ended: list[object] = []
+    bundles = Bundles(
+        source,
+        Directory(tmp_path),
+        scheduler,
+        attempts,
+        outcomes,
+        one=lambda blob, _, error: ended.append((blob, error)),
+    )
+    enough = tk.CancelledError("enough")
+
+    def start() -> None:
+        raise enough
+
+    flow.watch = SimpleNamespace(start=start, stop=lambda: None, has_body=False, spared=False, paused=False, body=0)
+    one, two = (tk.Descriptor(f"sha256:{64 * digit}", 5) for digit in "ab")
+    bundles.copy(deque((one, two)), flow)
+    assert (asked, ended) == ([], [(one, enough), (two, None)])

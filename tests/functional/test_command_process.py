@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.functional.held import Held
 from tests.functional.models import Model, digest_of
 from transferkit.storage.partials import partials
 from transferkit.testing import FaultRule, respond, running_registry, with_faults
@@ -30,26 +30,7 @@ HELD_AFTER = 8 * MIB
 def test_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    sent, released = [0], threading.Event()
-
-    def held(app):
-        def middle(environ, start_response):
-            body = app(environ, start_response)
-            is_weights = environ["REQUEST_METHOD"] == "GET" and digest_of(WEIGHTS) in environ["PATH_INFO"]
-            return blocks(body) if is_weights else body
-
-        def blocks(body):
-            try:
-                for block in body:
-                    sent[0] += len(block)
-                    yield block
-                    if sent[0] >= HELD_AFTER:
-                        released.wait(60)
-            finally:
-                getattr(body, "close", int)()
-
-        return middle
-
+    held = Held(digest_of(WEIGHTS), HELD_AFTER)
     no_list = FaultRule(respond(404), path="/chunksums/")
     with running_registry(middleware=lambda app: held(with_faults(app, no_list))) as registry:
         try:
@@ -67,11 +48,10 @@ def test_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on(
             assert "interrupted: what has arrived is kept; the same command goes on from there\n" == err
             assert sum(each.stored for each in partials(tmp_path / "blobs")) >= HELD_AFTER // 2
         finally:
-            released.set()
-        sent[0] = 0
+            held.release()
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert f"{name}@{Model([WEIGHTS]).digest}\n" == done.stdout
-        assert sent[0] <= len(WEIGHTS) - HELD_AFTER // 2, "what had arrived was fetched again"
+        assert held.sent <= len(WEIGHTS) - HELD_AFTER // 2, "what had arrived was fetched again"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash"]])

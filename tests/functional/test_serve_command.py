@@ -10,7 +10,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import trustme
 from click.testing import CliRunner
 
 import transferkit as tk
+from tests.functional.held import Held
 from tests.functional.models import Model, ask, client, digest_of, links, stored
 from transferkit.cli import main
 from transferkit.testing import FaultRule, respond, running_registry, with_faults
@@ -58,33 +58,14 @@ def serve(folder: Path, *arguments: str):
 @pytest.fixture
 def upstream():
     """A registry with a model; of the weights it sends 8 MiB, and waits until it is released."""
-    sent, released = [], threading.Event()
-
-    def held(app):
-        def middle(environ, start_response):
-            body = app(environ, start_response)
-            is_weights = environ["REQUEST_METHOD"] == "GET" and digest_of(WEIGHTS) in environ["PATH_INFO"]
-            return blocks(body) if is_weights else body
-
-        def blocks(body):
-            try:
-                for block in body:
-                    sent.append(len(block))
-                    yield block
-                    if sum(sent) >= HELD_AFTER:
-                        released.wait(30)
-            finally:
-                getattr(body, "close", int)()
-
-        return middle
-
+    held = Held(digest_of(WEIGHTS), HELD_AFTER)
     no_list = FaultRule(respond(404), path="/chunksums/")  # a chunk of a list is in place when it is whole
     with running_registry(middleware=lambda app: held(with_faults(app, no_list))) as registry:
         Model([WEIGHTS, b"do as you like"]).put(registry.url, "library/smol", "latest")
         try:
-            yield registry.url, sent, released
+            yield registry.url, held
         finally:
-            released.set()
+            held.release()
 
 
 def pull(url: str, model: str, **fields):
@@ -101,13 +82,13 @@ def partials(folder: Path) -> int:
 
 
 def test_a_stop_in_the_middle_of_a_pull_keeps_what_has_come(upstream, tmp_path):
-    registry, sent, released = upstream
+    registry, held = upstream
     with serve(tmp_path, "--api") as server:
         assert server.said.startswith(f"serving models of {tmp_path} on http://127.0.0.1:")
         connection, response = pull(server.url, f"{registry}/library/smol")
         with closing(connection):
             for line in response:
-                if sum(sent) >= HELD_AFTER and json.loads(line).get("completed", 0) >= HELD_AFTER // 2:
+                if held.sent >= HELD_AFTER and json.loads(line).get("completed", 0) >= HELD_AFTER // 2:
                     break
             began = time.monotonic()
             code, out, err = server.end()
@@ -118,14 +99,13 @@ def test_a_stop_in_the_middle_of_a_pull_keeps_what_has_come(upstream, tmp_path):
     assert partials(tmp_path) >= HELD_AFTER // 2
     assert ([], {}) == (links(tmp_path), {k: v for k, v in stored(tmp_path).items() if digest_of(WEIGHTS)[7:] in k})
 
-    released.set()
-    sent.clear()
+    held.release()
     with serve(tmp_path) as server:
         connection, response = pull(server.url, f"{registry}/library/smol", stream=False)
         with closing(connection):
             assert {"status": "success"} == json.loads(response.read())
         assert [0, "ending: running pulls keep what they have\n"] == list(server.end())[:2]
-    assert sum(sent) <= len(WEIGHTS) - HELD_AFTER // 2, "what had come was fetched again"
+    assert held.sent <= len(WEIGHTS) - HELD_AFTER // 2, "what had come was fetched again"
     name = digest_of(WEIGHTS).replace(":", "-")
     assert name == stored(tmp_path)[name]
 
@@ -159,7 +139,7 @@ def test_a_mirror_of_the_cache(tmp_path):
 
 
 def test_a_mirror_with_a_registry_upstream_keeps_what_has_come_when_it_ends(upstream, tmp_path):
-    registry, sent, released = upstream
+    registry, held = upstream
     with serve(tmp_path, "--upstream", registry, "--api") as server:
         assert server.said.startswith(f"serving models of {tmp_path} and a mirror of {registry} on ")
         path = f"/v2/library/smol/blobs/{digest_of(WEIGHTS)}"
@@ -176,13 +156,12 @@ def test_a_mirror_with_a_registry_upstream_keeps_what_has_come_when_it_ends(upst
                     time.sleep(0.02)
                 assert 0 == server.end()[0]
     assert partials(tmp_path) >= HELD_AFTER // 2
-    released.set()
-    sent.clear()
+    held.release()
     with serve(tmp_path, "--upstream", registry) as server:
         assert 200 == ask(server.url, "GET", "/v2/library/smol/manifests/latest")[0]
         assert WEIGHTS == ask(server.url, "GET", path)[2]
         assert 0 == server.end()[0]
-    assert sum(sent) <= len(WEIGHTS) - HELD_AFTER // 2, "what had come was fetched again"
+    assert held.sent <= len(WEIGHTS) - HELD_AFTER // 2, "what had come was fetched again"
 
 
 @pytest.mark.parametrize(

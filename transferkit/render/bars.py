@@ -48,8 +48,8 @@ class Shown(Trace):
         """Leave what was shown last."""
 
 
-class Bars(Shown):
-    """A bar for all, and one for each of the largest blobs that are under way. Where it cannot draw, it stops."""
+class _Written(Shown):
+    """What is written on a stream, with how fast the call is."""
 
     def __init__(
         self, label: str, total: int, stream: TextIO | None, *, clock: Callable[[], float] = time.monotonic
@@ -58,11 +58,18 @@ class Bars(Shown):
         self._stream = stream
         self._clock = clock
         self._meter = Meter(clock)
+
+
+class Bars(_Written):
+    """A bar for all, and one for each of the largest blobs that are under way. Where it cannot draw, it stops."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self._is_broken = False
         self._lines: list[Any] = []
-        self._last = Status(total=total)
+        self._last = Status(total=self._total)
         self._drawn_at = float("-inf")
-        self._end_notes = warn_above(stream)
+        self._end_notes = warn_above(self._stream)
         self._guarded(self._draw)
 
     def status(self, status: Status) -> None:
@@ -146,16 +153,11 @@ class Bars(Shown):
         self._lines.clear()
 
 
-class Lines(Shown):
+class Lines(_Written):
     """A line every few seconds, and one at the end: for a log. Where it cannot write, it stops."""
 
-    def __init__(
-        self, label: str, total: int, stream: TextIO | None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(label, total)
-        self._stream = stream
-        self._clock = clock
-        self._meter = Meter(clock)
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self._told_at = float("-inf")
         self._told = ""
         self._is_done = False

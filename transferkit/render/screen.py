@@ -98,6 +98,8 @@ def line_class() -> Any:
             from tqdm.auto import tqdm
 
         class Line(tqdm):  # type: ignore[type-arg]  # a class that depends on where it runs
+            """One line of bars, which says what it is told to, and not what tqdm would."""
+
             monitor_interval = 0  # else tqdm starts a thread
             _lock = Lock()  # not tqdm's: that settles the start method of multiprocessing
             text = ""

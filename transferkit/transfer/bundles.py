@@ -78,14 +78,14 @@ class Bundles:
         return len(bundle) > 1 and self._attempts.first(lambda flow: self._take_in(bundle, flow), flow)
 
     def _take_in(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
-        contents = self._source.pipeline(tuple(bundle), flow=flow)
-        if contents is None:
-            return False
         counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
         counter.next_unit()
         flow.unit = bundle[0]
-        watch.start()
+        watch.start()  # first: it may wait for its turn, and a connection that was taken has to be parted with
         try:
+            contents = self._source.pipeline(tuple(bundle), flow=flow)
+            if contents is None:
+                return False
             with closing(contents):
                 for content in contents:
                     watch.paused = True
