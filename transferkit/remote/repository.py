@@ -22,6 +22,7 @@ from transferkit.remote.proof import WHOLE
 from transferkit.remote.source import BlobSource
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
+from transferkit.transport.pipeline import Wanted
 
 _WRONG = 400  # DIGEST_INVALID among others: OCI distribution specification v1.1, "Error Codes"
 
@@ -51,12 +52,17 @@ class Repository(BlobSource):
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         return list_chunksums(self._endpoint, self._url(descriptor), flow)
 
-    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+    def pipeline(
+        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
         """Ask for several blobs at once, as ``Pipeliner`` has it; only once the registry has answered one by one."""
         endpoint, first = self._endpoint, descriptors[0].digest
         request = endpoint.read(method="GET", url=endpoint.home(first), ok=WHOLE, subject=first.short, is_content=True)
-        paths, sizes = [endpoint.home(each.digest) for each in descriptors], [each.size for each in descriptors]
-        return self.client.pipeline(request, paths, sizes, lambda number: descriptors[number].digest.short, flow)
+
+        def wanted(descriptors: Sequence[Descriptor]) -> list[Wanted]:
+            return [Wanted(endpoint.home(each.digest), each.size, each.digest.short) for each in descriptors]
+
+        return self.client.pipeline(request, wanted(descriptors), lambda: wanted(more()), flow)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""

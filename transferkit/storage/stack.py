@@ -93,6 +93,10 @@ class Stack(BlobStore):
             self.open_unfinished()
         self.blobs.prepare(missing)
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether there is a file of the right name and size; nobody may have verified it."""
+        return any(store.has(descriptor) for store in self.directories)
+
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         return any(store.knows(descriptor) for store in self.directories)
@@ -127,7 +131,7 @@ class Stack(BlobStore):
 
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
         """Return those of some blobs that are not here; one ``stat`` each."""
-        return [blob for blob in descriptors if not any(store.has(blob) for store in self.directories)]
+        return [blob for blob in descriptors if not self.has(blob)]
 
     def plan(self, descriptors: Sequence[Descriptor]) -> Plan:
         """Tell what it takes to bring some blobs here; what nobody has verified counts as being here."""

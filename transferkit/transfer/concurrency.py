@@ -42,7 +42,7 @@ REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
 LEVEL = 0.95  # where the processor idles: there more of them cost nothing
 IDLE = 0.7  # of one core
-FULL = 0.7  # of all cores: more workers would only wait for one
+FULL = 0.6  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 RECOVERY = 0.25  # seconds of calm after trouble until more are tried; doubled each time that a trial is refused
 LONGEST = 16.0  # and this at most
 MEMORY = 30.0  # seconds for which a level that the host has refused is not tried again
@@ -131,6 +131,11 @@ class Concurrency:
                 break
             flow.wait(*((pause, "rate limit") if pause > 0 else (_LOOK, "turn")))
         flow.attempt = self._falls
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether the host has had enough, and has not recovered yet."""
+        return self._troubled
 
     def _running(self) -> int:
         return sum(1 for flow in self._flows if flow.attempt)

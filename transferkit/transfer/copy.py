@@ -226,7 +226,9 @@ class Copy:
                 flow.counter.next_unit()
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             if unit.at == unit.end:
-                self.speeds.record(unit.end - unit.start, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                self.speeds.record(unit.end - unit.start, seconds)
+                blob.came(unit, seconds)
                 flow.next_attempt()  # a cut that came after the last byte is nobody's
                 unit.ingest.follow(flow, self.scheduler.hashed)
         except TransferKitError as error:

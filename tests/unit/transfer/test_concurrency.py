@@ -150,7 +150,7 @@ def test_where_the_cores_are_full_nothing_is_tried() -> None:
     network.busy = 1.5
     network.go_on(5.0)
     assert network.history == [2]
-    network.busy = 1.3
+    network.busy = 1.1
     assert network.go_on(5.0) == 64
 
 
