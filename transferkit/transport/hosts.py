@@ -89,6 +89,8 @@ class Hosts(Closing):
         mirrored = None if self._is_given else StoredCredentials(for_hosts_alone=True)
         self._mirroring = partial(Authorizer, auth=by_host, stored=mirrored, clock=clock)
         self._hosts: dict[tuple[Origin, bool, bool, HubToken | None], Host] = {}
+        self.proven: dict[str, int] = {}
+        """How many requests at once were of most use, by the name that a call has for who it speaks to."""
         self._ordinary = self._exchange(hosts=self._given)
         self.strangers: dict[Origin, Authorizer] = {}
         """The origins that registries have led to and that want tokens of their own."""
