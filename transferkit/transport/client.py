@@ -132,11 +132,15 @@ class Client:
         says what the path of a number is to be called, where the registry refuses it for now: RegistryError.
         """
 
-        def refused(response: Response, number: int) -> TransferKitError:
+        def refused(response: Response, number: int) -> bool:
             one = outgoing._replace(url=self.base_url + paths[number], subject=subject(number))
-            error = self._refusal(one, response, response.rest(diagnostics.MAX_ERROR_BODY))
-            self.clean(error)
-            return error
+            with self.cleaned():
+                body = response.rest(diagnostics.MAX_ERROR_BODY)
+                if response.status != 401 or not outgoing.trusted:
+                    raise self._refusal(one, response, body)
+                # Another token is here before the rest is asked for: so no blob is refused twice.
+                challenge, rejected = response.headers.get("www-authenticate", ""), one.headers.get("Authorization")
+                return self.host.authorizer.after(challenge, request.scope, rejected, flow) is not None
 
         outgoing = self._addressed(request, flow)
         return self._exchange.pipeline(outgoing, [self._prefix + path for path in paths], sizes, refused, flow)
