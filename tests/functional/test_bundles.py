@@ -29,6 +29,7 @@ from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.watchdog import Speeds
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
@@ -189,11 +190,12 @@ def test_no_connection_is_taken_while_a_worker_waits_for_its_turn(tmp_path: Path
         scheduler,
         attempts,
         outcomes,
+        Speeds(),
         one=lambda blob, _, error: ended.append((blob, error)),
     )
     enough = tk.CancelledError("enough")
 
-    def start() -> None:
+    def start(units: int) -> None:
         raise enough
 
     flow.watch = SimpleNamespace(start=start, stop=lambda: None, has_body=False, spared=False, paused=False, body=0)

@@ -6,6 +6,7 @@ goes the ordinary way, blob by blob, with its retries: so no blob is asked for i
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +18,7 @@ from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.watchdog import Speeds
 
 SMALL = 64 * 1024  # bytes; what is larger is under way for longer than it is asked for
 DEPTH = 8  # requests at once: with 16 it was no faster, and more has to be asked for again where one is refused
@@ -32,6 +34,7 @@ class Bundles:
         scheduler: Scheduler,
         attempts: Attempts,
         outcomes: Outcomes,
+        speeds: Speeds,
         *,
         one: Callable[[Descriptor, WorkerFlow, TransferKitError | None], None],
     ) -> None:
@@ -40,6 +43,7 @@ class Bundles:
         self._scheduler = scheduler
         self._attempts = attempts
         self._outcomes = outcomes
+        self._speeds = speeds
         self._one = one  # copies a blob in the ordinary way, of which a first attempt may have failed
 
     def take(self, first: Descriptor) -> deque[Descriptor] | None:
@@ -80,8 +84,10 @@ class Bundles:
     def _take_in(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
         counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
         counter.next_unit()
-        flow.unit = bundle[0]
-        watch.start()  # first: it may wait for its turn, and a connection that was taken has to be parted with
+        flow.unit, began = bundle[0], time.monotonic()
+        watch.start(
+            len(bundle)
+        )  # first: it may wait for its turn, and a connection that was taken has to be parted with
         try:
             contents = self._source.pipeline(tuple(bundle), flow=flow)
             if contents is None:
@@ -96,6 +102,7 @@ class Bundles:
                     outcomes.ended(descriptor, Outcome.MOVED)
                     counter.next_unit()
                     flow.unit = bundle[0] if bundle else None
+            self._speeds.record(0, time.monotonic() - began)
         finally:
             counter.set_position(0)  # of one that has come in part
             watch.stop()
