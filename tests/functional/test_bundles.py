@@ -14,7 +14,13 @@ import pytest
 import requests
 
 import transferkit as tk
-from tests.functional.bundle_faults import FAULTS
+from tests.functional.bundle_faults import (
+    FAULTS,
+    an_old_version,
+    an_old_version_that_stays,
+    closes_after_three,
+    turns_old,
+)
 from tests.functional.bundles import BLOBS, IMPATIENT, REPOSITORY, Blobs, Counting, Fault, download, plain, serve
 from tests.functional.bundles import small as small
 from transferkit.content.interfaces import Storer
@@ -54,6 +60,25 @@ def test_whatever_a_server_does_every_blob_is_right_and_asked_for_twice_at_most(
     assert_exactly(tmp_path / "to", blobs)
     assert report.blobs == BLOBS
     assert report.bytes >= sum(blob.size for blob in blobs)
+    assert {digest: n for digest, n in seen.asked.items() if n > 2} == {}
+
+
+@pytest.mark.parametrize("fault", [plain, an_old_version, an_old_version_that_stays, turns_old, closes_after_three])
+def test_through_a_proxy_that_does_so_as_well(
+    fault: Fault, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assert_exactly: Callable[..., None]
+) -> None:
+    """It is asked for whole URLs; some speak HTTP/1.0, and one turns to that."""
+    folder, blobs = small
+    seen = Blobs(folder, blobs)
+    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name.lower(), raising=False)
+        monkeypatch.delenv(name, raising=False)
+    with serve(seen, fault) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        download("http://registry.example", blobs, tmp_path / "to", options=IMPATIENT)
+
+    assert_exactly(tmp_path / "to", blobs)
+    assert {request.target.partition("/v2/")[0] for request in proxy.requests} == {"http://registry.example"}
     assert {digest: n for digest, n in seen.asked.items() if n > 2} == {}
 
 

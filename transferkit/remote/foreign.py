@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -58,6 +58,12 @@ class ForeignLayers:
             except BlobNotFoundError as error:
                 self._leave(descriptor, error)
         return self._ask(descriptor, chunk, flow)
+
+    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+        """Ask the registry, as ``Pipeliner`` has it, where it may have all of some blobs."""
+        if any(each.digest in self._abroad for each in descriptors):
+            return None
+        return self._source.pipeline(descriptors, flow=flow)
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         return self._source.chunksums(descriptor, flow=flow)
