@@ -7,6 +7,7 @@ blob, with its retries: so no blob is asked for in bundles twice.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.watchdog import Speeds
 
 SMALL = 64 * 1024  # bytes; what is larger is under way for longer than it is asked for
 DEPTH = 8  # requests at once: with 16 it was no faster, and more has to be asked for again where one is refused
@@ -34,6 +36,7 @@ class Bundles:
         scheduler: Scheduler,
         attempts: Attempts,
         outcomes: Outcomes,
+        speeds: Speeds,
         *,
         one: Callable[[Descriptor, WorkerFlow, TransferKitError | None], None],
     ) -> None:
@@ -42,6 +45,7 @@ class Bundles:
         self._scheduler = scheduler
         self._attempts = attempts
         self._outcomes = outcomes
+        self._speeds = speeds
         self._one = one  # copies a blob in the ordinary way, of which a first attempt may have failed
 
     def take(self, first: Descriptor) -> deque[Descriptor] | None:
@@ -97,8 +101,9 @@ class Bundles:
             return taken
 
         counter.next_unit()
-        flow.unit = bundle[0]
-        watch.start()  # first: it may wait for its turn, and a connection that was taken has to be parted with
+        flow.unit, began = bundle[0], time.monotonic()
+        # First: it may wait for its turn, and a connection that was taken has to be parted with.
+        watch.start(len(bundle))
         try:
             contents = self._source.pipeline(tuple(bundle), more=more, flow=flow)
             if contents is None:
@@ -115,9 +120,14 @@ class Bundles:
                         left -= len(taken)
                         further.extend(taken)
                         bundle.extend(taken)
+                        now = time.monotonic()
+                        self._speeds.record(0, now - began)
+                        began = now
+                        watch.start(len(bundle))
                     watch.paused = False
                     counter.next_unit()
                     flow.unit = bundle[0] if bundle else None
+            self._speeds.record(0, time.monotonic() - began)
         finally:
             counter.set_position(0)  # of one that has come in part
             watch.stop()

@@ -128,11 +128,15 @@ class Client:
         what to ask for next (``transport.pipeline``). RegistryError: the registry refuses one of them for now.
         """
 
-        def refused(response: Response, one: Wanted) -> TransferKitError:
+        def refused(response: Response, one: Wanted) -> bool:
             asked = outgoing._replace(url=self.base_url + one.path, subject=one.subject)
-            error = self._refusal(asked, response, response.rest(diagnostics.MAX_ERROR_BODY))
-            self.clean(error)
-            return error
+            with self.cleaned():
+                body = response.rest(diagnostics.MAX_ERROR_BODY)
+                if response.status != 401 or not outgoing.trusted:
+                    raise self._refusal(asked, response, body)
+                # Another token is here before the rest is asked for: so no blob is refused twice.
+                challenge, rejected = response.headers.get("www-authenticate", ""), asked.headers.get("Authorization")
+                return self.host.authorizer.after(challenge, request.scope, rejected, flow) is not None
 
         outgoing = self._addressed(request, flow)
         return self._exchange.pipeline(outgoing, self._prefix, wanted, more, refused, flow)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from transferkit.content.flow import Flow
-from transferkit.errors import ProtocolError, ReadError, TransferKitError
+from transferkit.errors import ProtocolError, ReadError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection, WakeablePool
 from transferkit.transport.http11 import head_of, on_the_wire
@@ -29,9 +29,10 @@ class Wanted(NamedTuple):
     """What it is called where the server refuses it."""
 
 
-Refused = Callable[[Response, Wanted], TransferKitError]
+Refused = Callable[[Response, Wanted], bool]
+"""Raises the error of a refusal; else whether there are other credentials now, with which to ask again."""
 
-_HEARD = frozenset({429})  # and what is a failure of the server's
+_HEARD = frozenset({401, 429})  # and what is a failure of the server's
 _HEAD = 1024  # bytes that are looked through first for the end of a head; most have under 500
 
 
@@ -51,8 +52,8 @@ def pipeline(
     always has something to do; once it says nothing, it is not asked again.
 
     ``None``: nothing was asked, as there is no connection that has answered before, or the server wants one request at
-    a time. The contents may end early, which is no error; but a server that has had enough, or fails, is heard:
-    ``refused`` makes the error of its answer to one of them.
+    a time. The contents may end early, which is no error; but a server that has had enough, or fails, or wants other
+    credentials, is heard: ``refused`` raises the error of its answer to one of them.
     """
     pool = lane.pool
     if pool is None or not pool.pipelines.may_begin or flow.fresh:
@@ -86,7 +87,7 @@ def _converse(
     answers, knowledge = _Answers(connection, flow), pool.pipelines
     owed, half, further = deque(first), len(first) // 2, True
     answered, keeps, is_right = 0, True, True
-    is_judged = False  # a cut says nothing of the server
+    is_judged = is_renewed = False  # a cut says nothing of the server
     try:
         flow.attach(connection.abort)
         if lane.public_only:
@@ -105,7 +106,8 @@ def _converse(
                 if head.status in _HEARD or head.status >= 500:
                     kind = ChunkedResponse if head.chunked else StreamResponse
                     rest = answers.rest()
-                    raise refused(kind(connection, head, head.length, rest, request, lane, flow, False), owed[0])
+                    answer = kind(connection, head, head.length, rest, request, lane, flow, False)
+                    is_renewed = refused(answer, owed[0])
                 break
             content = answers.content(size)
             owed.popleft()
@@ -128,7 +130,9 @@ def _converse(
         else:
             connection.close()
         if is_judged and answers.has_begun:
-            knowledge.ended(answered, len(owed) + (not is_right), announced=is_right and not keeps)
+            # A token that has ended says nothing of the server, unless each of them is good for few requests.
+            is_announced = is_renewed or (is_right and not keeps)
+            knowledge.ended(answered, len(owed) + (not is_right), announced=is_announced)
 
 
 def _is_sent(connection: WakeableConnection, heads: bytes) -> bool:

@@ -128,6 +128,29 @@ def test_a_server_that_has_enough_is_heard(status: int, kind: type) -> None:
             assert not pool_of(client).pipelines.are_taken
 
 
+def test_a_token_that_has_ended_is_renewed_before_the_rest_is_asked_for_and_the_server_is_asked_on() -> None:
+    tokens: list[str] = []
+
+    def say(request: RawRequest) -> Step:
+        if request.target.startswith("/token"):
+            tokens.append(f"t{len(tokens)}")
+            return answer(200, f'{{"token": "{tokens[-1]}"}}'.encode())
+        if request.target == "/2" and len(tokens) < 2:
+            tokens.append("old")
+            return answer(401, b"it has ended", {"WWW-Authenticate": f'Bearer realm="{server.url}/token"'})
+        return answer(200, b"hello" if request.target == "/x" else BODIES[int(request.target[1:])])
+
+    with scripted_server(say) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES[:2] == asked(client)
+        assert pool_of(client).pipelines.are_taken
+        assert (200, b"hello") == ask(client)
+        assert 1 == server.requests[-1].connection  # what is still on its way on the other is nobody's
+        assert ["old", "t1"] == tokens
+        assert "Bearer t1" == server.requests[-1].headers["authorization"]
+        assert BODIES == asked(client)
+
+
 def test_bytes_behind_the_last_answer_end_the_connection() -> None:
     script = saying(lambda number, _: answer(200, BODIES[4]) + b"more" if number == 4 else None)
     with scripted_server(script) as server, client_of(server) as client:
