@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
+    from transferkit.registry.plans import TransferPlan, plan_download
     from transferkit.report import FolderReport, Plan, PushPlan, Report
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
@@ -46,6 +47,7 @@ _HOMES = {
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
+    "registry.plans": ("TransferPlan", "plan_download"),
     "report": ("FolderReport", "Plan", "PushPlan", "Report"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
@@ -78,6 +80,7 @@ __all__ = [
     "InvalidManifestError",
     "InvalidModelError",
     "InvalidNameError",
+    "InvalidPlanError",
     "JSONTrace",
     "LoggingTrace",
     "Manifest",
@@ -112,6 +115,7 @@ __all__ = [
     "Traces",
     "TransferKitError",
     "TransferOptions",
+    "TransferPlan",
     "TransportError",
     "TransportOptions",
     "TransportTimeout",
@@ -127,6 +131,7 @@ __all__ = [
     "open_tensors",
     "partials",
     "plan",
+    "plan_download",
     "pull",
     "push",
     "snapshot",
