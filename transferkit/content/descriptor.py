@@ -15,12 +15,14 @@ OCTET_STREAM = "application/octet-stream"
 def _check(described: Descriptor | Blob) -> None:
     """Refuse a digest that is none, and a size that no file can have; keep the digest as a :class:`Digest`."""
     digest, size = Digest(described.digest), described.size
-    object.__setattr__(described, "digest", digest)
-    what = f"the size of {digest.short} is"
+    if digest is not described.digest:
+        object.__setattr__(described, "digest", digest)
     if type(size) is not int:
-        raise InvalidDescriptorError(f"{what} a number of bytes (int), not {type(size).__name__}")
+        text = f"the size of {digest.short} is a number of bytes (int), not {type(size).__name__}"
+        raise InvalidDescriptorError(text)
     if not 0 <= size <= MAX_SIZE:
-        raise InvalidDescriptorError(f"{what} {size}; it should be between 0 and 2^63-1 bytes")
+        text = f"the size of {digest.short} is {size}; it should be between 0 and 2^63-1 bytes"
+        raise InvalidDescriptorError(text)
 
 
 @dataclass(frozen=True, slots=True)
