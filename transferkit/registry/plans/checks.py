@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 10_000_000  # blobs of one plan: some GB of memory
 MOST_BYTES = 64 * 1024 * 1024  # that documents have together, as those of a graph
-_PLATFORM = re.compile(r"(?:[A-Za-z0-9_.-]{1,64}(?:/[A-Za-z0-9_.-]{1,64}){0,3})?\Z", re.ASCII)
+_PLATFORM = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,63}(?:/[A-Za-z0-9][\w.-]{0,63}){0,3})?\Z", re.ASCII)
 _PATH = re.compile(r"[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]")
 _CREDENTIALS = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?\Z", re.ASCII)
 _STEPS = ("whole", "piece", "last")
