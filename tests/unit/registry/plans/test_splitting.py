@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import resource
 import time
 import tracemalloc
@@ -95,7 +96,7 @@ def test_small_blobs_stay_together_and_are_divided_evenly() -> None:
     assert max(counts) - min(counts) <= BUNDLE
     order = {blob.digest: number for number, blob in enumerate(plan_of([16_384] * 10_000).blobs)}
     numbers = [order[blob.digest] for blob in pieces[0].blobs]
-    breaks = sum(1 for one, two in zip(numbers, numbers[1:], strict=False) if two != one + 1)
+    breaks = sum(1 for one, two in itertools.pairwise(numbers) if two != one + 1)
     assert breaks < len(numbers) / 200
 
 
