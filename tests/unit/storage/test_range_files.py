@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
-from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, fill, files, nothing_left_open, store
+from tests.unit.storage.suite import DATA, FailingDisk, descriptor_of, files, fill, nothing_left_open, store
 from tests.unit.storage.volatile import Loss, VolatileDisk
 from transferkit.content.blob_range import BlobRange
 from transferkit.content.chunk import Chunk
