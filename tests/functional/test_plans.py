@@ -490,12 +490,32 @@ def test_ranges_that_are_wrong_are_removed_and_brought_again(huge, tmp_path):
     assert [] == ranges_left(out)
 
 
-def test_a_registry_without_ranges_sends_more_and_the_blob_is_right(huge, tmp_path):
-    with running_registry(middleware=HTTPFaults(FaultRule(ignore_range()))) as registry:
+CHUNKS = tk.TransferOptions(chunk_threshold=MIB, chunk_size=MIB)
+
+
+@pytest.mark.parametrize("options", [None, CHUNKS], ids=["streams", "chunks"])
+@pytest.mark.parametrize("faults", [(), (FaultRule(ignore_range()),)], ids=["ranges", "no ranges"])
+def test_the_blob_is_right_however_a_registry_sends_ranges(huge, tmp_path, options, faults):
+    with (
+        running_registry(middleware=HTTPFaults(*faults)) as registry,
+        Registry(cache=tmp_path, options=options) as client,
+    ):
         plan = put_huge(registry, huge)
-        for each in (*plan.split(2, ranges=True), plan.last()):
-            each.run(to=tmp_path / "out")
+        moved = [each.run(client, to=tmp_path / "out").bytes for each in (*plan.split(2, ranges=True), plan.last())]
+        asked = len(registry.log)
     assert huge == (tmp_path / "out" / digest_of(huge).replace(":", "-")).read_bytes()
+    if not faults:
+        assert plan.size == sum(moved)
+        assert asked >= (3 if options is None else 21)
+
+
+def test_a_range_that_no_registry_has_is_an_error_that_names_its_blob(registry, tmp_path):
+    blob = tk.Blob("sha256:" + 64 * "a", 20 * MIB)
+    plan = tk.plan_download([blob], base_url=registry.url, repository=WHERE)
+    with pytest.raises(tk.IncompleteError) as caught:
+        plan.split(2, ranges=True)[0].run(to=tmp_path / "out")
+    assert [blob.digest] == list(caught.value.failures)
+    assert isinstance(caught.value.failures[blob.digest], tk.BlobNotFoundError)
 
 
 def test_a_range_goes_on_where_a_cancelled_run_has_stopped(registry, huge, tmp_path):

@@ -207,7 +207,7 @@ def plan_download(blobs: Blobs, *, base_url: str, repository: str, credentials: 
 
     >>> from transferkit import Blob
     >>> blobs = [Blob("sha256:" + 64 * digit, 1000) for digit in "abc"]
-    >>> plan = plan_download(blobs, base_url="https://registry.example.com", repository="library/model")
+    >>> plan = plan_download(blobs, base_url="https://example.com", repository="a/b")
     >>> [len(piece.blobs) for piece in plan.split(pieces=2)]
     [2, 1]
     """

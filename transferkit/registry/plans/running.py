@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from transferkit.arguments import Path, check_sources, directory_of
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import ALL, Graph
-from transferkit.content.interfaces import Fetcher
+from transferkit.content.interfaces import RangeFetcher
 from transferkit.errors import BlobNotFoundError, IncompleteError, TransferKitError
 from transferkit.names import Reference
 from transferkit.registry import local, pulling, pushing
@@ -85,7 +85,7 @@ def _pull(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, by_
 
 
 def _pull_straight(
-    job: Job, plan: TransferPlan, to: str, source: Fetcher, reference: Reference, graph: Graph | None
+    job: Job, plan: TransferPlan, to: str, source: RangeFetcher, reference: Reference, graph: Graph | None
 ) -> Report:
     """Fill a folder without a cache: blobs wait beside it."""
     with closing(waiting(job, to)) as place:
@@ -105,7 +105,7 @@ def _fill(
     plan: TransferPlan,
     store: Store,
     directory: Directory,
-    source: Fetcher,
+    source: RangeFetcher,
     *,
     there: Collection[Descriptor] = frozenset(),
 ) -> Report:
