@@ -115,7 +115,11 @@ def test_a_huge_blob_is_brought_in_ranges_and_joined_at_the_end(registry, tmp_pa
         pieces = plan.split(pieces=3, ranges=True)
         assert 3 == len(pieces)
         assert plan.size == sum(piece.size for piece in pieces)
-        moved = [sent(piece).run(client).bytes for piece in [*pieces, *reversed(pieces)]]
+        reports = [sent(piece).run(client) for piece in [*pieces, *reversed(pieces)]]
+        moved = [report.bytes for report in reports]
+        parts = [len(piece.blobs) + len(piece.ranges) for piece in pieces]
+        assert [*parts, *reversed(parts)] == [report.blobs for report in reports]
+        assert [0, 0, 0, *reversed(parts)] == [report.skipped for report in reports]
         assert not Path(client.cache.path(digest_of(content))).exists()
         assert [plan.size, 0] == [sum(moved[:3]), sum(moved[3:])]
         registry.log.clear()

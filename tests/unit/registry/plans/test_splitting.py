@@ -89,6 +89,15 @@ def test_no_piece_has_more_than_another_by_more_than_the_largest_blob(sizes: lis
     assert max(costs) - min(costs) <= max([bundle, *(size + PER_BLOB for size in sizes)])
 
 
+@given(st.lists(st.integers(MIB, 2**40), min_size=1, max_size=40), st.integers(1, 8))
+def test_the_next_largest_blob_goes_to_who_has_least(sizes: list[int], count: int) -> None:
+    pieces = plan_of(sizes).split(count)
+
+    costs = [sum(blob.size + PER_BLOB for blob in piece.blobs) for piece in pieces] + [0] * (count - len(pieces))
+    for piece, cost in zip(pieces, costs, strict=False):
+        assert cost - (piece.blobs[-1].size + PER_BLOB) <= min(costs)  # before it got its last one
+
+
 def test_small_blobs_stay_together_and_are_divided_evenly() -> None:
     pieces = plan_of([16_384] * 10_000).split(8)
 
