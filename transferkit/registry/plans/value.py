@@ -54,6 +54,10 @@ class TransferPlan:
     step: str = WHOLE
     platform: str = ""
     """Which manifest of an index is meant; ``all`` of them."""
+    only: tuple[str, ...] = ()
+    """Patterns of the files that a folder gets; of all where there are none."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the files that it does not get."""
     credentials: str = ""
     """Where credentials are found where it runs: ``package.module:callable``."""
     blobs: tuple[Descriptor, ...] = field(default=(), repr=False)
