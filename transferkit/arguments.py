@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Blob, Descriptor, unique
-from transferkit.content.manifest import Index, Manifest
+from transferkit.content.descriptor import Blob, Descriptor, HasBlobs, unique
 from transferkit.errors import InvalidNameError, SourceError
+from transferkit.forks import importing
 from transferkit.options import TransferOptions
-from transferkit.render import bars
 from transferkit.storage.directory import Directory
 from transferkit.trace import NULL_TRACE, Trace, Traces
 from transferkit.transfer.outcomes import ProgressCallback
@@ -25,6 +24,8 @@ from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
+
+    from transferkit.content.manifest import Index, Manifest
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Blobs: TypeAlias = "Iterable[Blob | Descriptor] | Manifest | Index"
@@ -135,7 +136,7 @@ def descriptors_of(blobs: Blobs) -> list[Descriptor]:
         InvalidDescriptorError: one of them has two sizes.
         InvalidManifestError: an index has no blobs of its own.
     """
-    if isinstance(blobs, Manifest | Index):
+    if isinstance(blobs, HasBlobs):
         return unique(blobs.blobs)
     if isinstance(blobs, str | bytes | dict | Blob | Descriptor) or not isinstance(blobs, Iterable):
         raise TypeError(f"blobs is a list of Blob or Descriptor objects, or a Manifest, not {_kind(blobs)}")
@@ -151,6 +152,8 @@ def shown(
     if progress is not True:
         yield (None if progress is False else progress), trace
         return
+    with importing:
+        from transferkit.render import bars
     drawn = bars.shown(label, sum(blob.size for blob in blobs))
     try:
         yield None, drawn if trace is NULL_TRACE else Traces(trace, drawn)

@@ -24,15 +24,13 @@ from transferkit.arguments import (
 from transferkit.cancellation import Cancellation
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import Index, Manifest
 from transferkit.errors import BlobNotFoundError
-from transferkit.names import check_reference
+from transferkit.forks import importing
+from transferkit.grammar import check_reference
 from transferkit.options import TransferOptions
-from transferkit.remote import manifests
-from transferkit.remote.repository import Repository
-from transferkit.report import Plan, Report
+from transferkit.remote.blobs import RepositoryBlobs
+from transferkit.report import Report
 from transferkit.storage.directory import Directory
-from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
@@ -42,6 +40,10 @@ from transferkit.transport.client import Client
 
 if TYPE_CHECKING:
     import requests
+
+    from transferkit.content.manifest import Index, Manifest
+    from transferkit.remote.repository import Repository
+    from transferkit.report.plan import Plan
 
 _SETTLING = (0.2, 0.4, 0.8)  # seconds between looks at blobs that a registry has confirmed, and does not find
 DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
@@ -108,7 +110,7 @@ def download(
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
     with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        source = Repository(Client(base_url, hosts, retry=options.retry), repository)
+        source = RepositoryBlobs(Client(base_url, hosts, retry=options.retry), repository)
         if not descriptors:
             return Report()
         with (
@@ -163,6 +165,10 @@ def upload(
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, options=options)
     check(concurrency=concurrency, stall_timeout=stall_timeout, progress=progress, trace=trace)
     check(logger=logger, cancel=cancel)
+    with importing:  # in this thread, and not by a first download
+        from transferkit.remote import manifests
+        from transferkit.remote.repository import Repository
+        from transferkit.storage.uploads import UploadNotes
     options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
@@ -187,7 +193,7 @@ def upload(
 
 
 def _operation(
-    remote: Repository,
+    remote: RepositoryBlobs,
     ceiling: int,
     options: TransferOptions,
     progress: ProgressCallback | None,
@@ -259,6 +265,8 @@ def fetch_manifest(
     """
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, cancel=cancel)
     check(options=options)
+    with importing:
+        from transferkit.remote.repository import Repository
     options = options_of(options, user_agent)
     check_reference(reference)
     with hosts_of(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
@@ -284,6 +292,8 @@ def plan(
         CancelledError: ``cancel`` was triggered.
     """
     check(dest_dir=dest_dir, cancel=cancel, options=options)
+    with importing:
+        from transferkit.report.plan import Plan
     options = options or TransferOptions()
     descriptors = descriptors_of(blobs)
     target = directory_of(dest_dir, options)

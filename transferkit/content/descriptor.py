@@ -69,6 +69,10 @@ class Blob:
         _check(self)
 
 
+class HasBlobs:
+    """What names blobs, as a manifest does; a call that takes some takes all of its ``blobs``."""
+
+
 def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
     """Return one descriptor for each digest, in the order of first appearance.
 

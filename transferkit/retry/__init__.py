@@ -9,10 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar, cast
-
-import tenacity
+from dataclasses import replace
+from typing import TypeVar
 
 from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
 from transferkit.options import RetryOptions
@@ -21,17 +19,22 @@ T = TypeVar("T")
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
-@dataclass(frozen=True)
 class Retry:
     """The policy, and the loop over one unit of work. Thread-safe: it holds no state of a unit."""
 
-    options: RetryOptions
-    clock: Callable[[], float] = time.monotonic
-    rng: Callable[[], float] = random.random
+    def __init__(
+        self,
+        options: RetryOptions,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        self.rng = rng
 
     def limited(self, attempts: int) -> Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
-        return replace(self, options=replace(self.options, attempts=attempts, patience=0.0))
+        return Retry(replace(self.options, attempts=attempts, patience=0.0), self.clock, self.rng)
 
     def call(
         self,
@@ -45,7 +48,7 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200.
+        The first attempt is the caller's own: most units need no other, and then nothing of this is made.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
         failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
@@ -53,31 +56,29 @@ class Retry:
             RetriesExhaustedError: given up; its cause is the last error.
             TransferKitError: the attempt's own error, where it is not retryable.
         """
-        failures = [first]
-        del first  # its traceback refers to what refers to this frame
-        if not failures[0].retryable:
-            raise failures.pop()
-
-        def again() -> T:
-            if failures:
-                raise failures.pop()
-            return attempt()
-
-        tally = _Tally(self, position, excused)
-        loop = tenacity.Retrying(
-            sleep=sleep,
-            stop=tally.is_spent,
-            wait=tally.wait,
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransferKitError) and error.retryable),
-            after=tally.record,
-            before_sleep=lambda state: on_retry(_error(state), state.upcoming_sleep),
-            retry_error_callback=_give_up,
-        )
-        return loop(again)
+        try:
+            if not first.retryable:
+                raise first
+            tally = _Tally(self, position, excused)
+            while True:
+                tally.record(first)
+                if tally.is_spent():
+                    raise RetriesExhaustedError.after(tally.failures, first) from first
+                wait = tally.wait(first)
+                on_retry(first, wait)
+                sleep(wait)
+                try:
+                    return attempt()
+                except TransferKitError as error:
+                    if not error.retryable:
+                        raise
+                    first = error
+        finally:
+            del first  # its traceback refers to this frame
 
 
 class _Tally:
-    """What one unit of work has been through so far: fruitless attempts, free restarts, when the last byte came."""
+    """What one unit of work has been through so far: failures, fruitless ones, free restarts, the last byte."""
 
     def __init__(self, retry: Retry, position: Callable[[], int], excused: Callable[[TransferKitError], bool]) -> None:
         self._retry = retry
@@ -88,10 +89,12 @@ class _Tally:
         self._free = dict.fromkeys((StalledError, SlowError), retry.options.free_restarts)
         self._fruitless = 0
         self._excuses = 0
+        self.failures = 0
 
-    def record(self, state: tenacity.RetryCallState) -> None:
-        """Judge a failed attempt; runs before the wait and the stop of that attempt are asked for."""
-        position, error = self._position(), _error(state)
+    def record(self, error: TransferKitError) -> None:
+        """Judge a failed attempt; comes before the questions whether there is another one, and when."""
+        position = self._position()
+        self.failures += 1
         # New bytes only: a peer that cuts every answer at the same place must not be asked for ever.
         if position > self._best:
             self._best = position
@@ -106,24 +109,16 @@ class _Tally:
         else:
             self._fruitless += 1
 
-    def is_spent(self, state: tenacity.RetryCallState) -> bool:
+    def is_spent(self) -> bool:
+        """Tell whether the unit is given up."""
         options = self._retry.options
         return self._fruitless >= options.attempts and self._retry.clock() - self._last_byte >= options.patience
 
-    def wait(self, state: tenacity.RetryCallState) -> float:
+    def wait(self, error: TransferKitError) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
-        asked_for: float | None = getattr(_error(state), "retry_after", None)
+        asked_for: float | None = getattr(error, "retry_after", None)
         options = self._retry.options
         failures = max(self._fruitless, min(self._excuses, options.attempts))
         wait = min(failures * failures * STEP, options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
-
-
-def _error(state: tenacity.RetryCallState) -> TransferKitError:
-    return cast(TransferKitError, state.outcome and state.outcome.exception())
-
-
-def _give_up(state: tenacity.RetryCallState) -> None:
-    error = _error(state)
-    raise RetriesExhaustedError.after(state.attempt_number, error) from error

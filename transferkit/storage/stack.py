@@ -11,7 +11,7 @@ from transferkit.content.flow import Closing, Flow
 from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import BlobNotFoundError, StorageError, TransferKitError
-from transferkit.report import Plan
+from transferkit.report.plan import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import is_file
 from transferkit.storage.folder import OpenFolder
