@@ -119,8 +119,8 @@ def download(
             _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
             known = target.known(descriptors)
-            present = [descriptor for descriptor in descriptors if descriptor in known]
-            missing = [descriptor for descriptor in descriptors if descriptor not in known] if known else descriptors
+            present = [descriptor for descriptor in descriptors if descriptor.digest in known]
+            missing = [descriptor for descriptor in descriptors if descriptor.digest not in known]
             target.prepare(missing)
             report = operation.copy(missing, source, target, present=present)
     return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})

@@ -14,13 +14,15 @@ OCTET_STREAM = "application/octet-stream"
 
 def _check(described: Descriptor | Blob) -> None:
     """Refuse a digest that is none, and a size that no file can have; keep the digest as a :class:`Digest`."""
-    digest, size = Digest(described.digest), described.size
-    object.__setattr__(described, "digest", digest)
-    what = f"the size of {digest.short} is"
+    digest, size = described.digest, described.size
+    if type(digest) is not Digest:
+        object.__setattr__(described, "digest", Digest(digest))
+    if type(size) is int and 0 <= size <= MAX_SIZE:
+        return
+    what = f"the size of {Digest(digest).short} is"
     if type(size) is not int:
         raise InvalidDescriptorError(f"{what} a number of bytes (int), not {type(size).__name__}")
-    if not 0 <= size <= MAX_SIZE:
-        raise InvalidDescriptorError(f"{what} {size}; it should be between 0 and 2^63-1 bytes")
+    raise InvalidDescriptorError(f"{what} {size}; it should be between 0 and 2^63-1 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,13 @@ def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
         if isinstance(blob, Descriptor):
             descriptor = blob
         elif isinstance(blob, Blob):
-            descriptor = Descriptor(Digest(blob.digest), blob.size, source=blob.source)
+            descriptor = Descriptor(blob.digest, blob.size, source=blob.source)  # type: ignore[arg-type]  # it is a Digest
         else:
             raise TypeError(
                 f"blobs are Blob or Descriptor objects, such as Blob(digest, size), not {type(blob).__name__}"
             )
         first = seen.setdefault(descriptor.digest, descriptor)
-        if first.size != descriptor.size:
+        if first is not descriptor and first.size != descriptor.size:
             raise InvalidDescriptorError(
                 f"{descriptor.digest.short} is listed twice, with {first.size} and with {descriptor.size} bytes"
             )

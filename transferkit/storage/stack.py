@@ -97,9 +97,10 @@ class Stack(BlobStore):
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         return any(store.knows(descriptor) for store in self.directories)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified; for one listing of each folder."""
-        return {blob for store in self.directories for blob in store.known(descriptors)}
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified."""
+        descriptors = list(descriptors)
+        return {digest for store in self.directories for digest in store.known(descriptors)}
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""
