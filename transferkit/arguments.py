@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Blob, Descriptor, HasBlobs, unique
+from transferkit.content.descriptor import AnyBlob, Blob, Descriptor, HasBlobs, described, distinct
 from transferkit.errors import InvalidNameError, SourceError
 from transferkit.forks import importing
 from transferkit.options import TransferOptions
@@ -129,6 +129,11 @@ def _check_path(name: str, value: Any) -> None:
 
 
 def descriptors_of(blobs: Blobs) -> list[Descriptor]:
+    """Return what a call is to move, as ``blobs_of`` does, as descriptors."""
+    return list(map(described, blobs_of(blobs)))
+
+
+def blobs_of(blobs: Blobs) -> list[AnyBlob]:
     """Return what a call is to move, each digest once; of a manifest all that it names, its config too.
 
     Raises:
@@ -137,15 +142,15 @@ def descriptors_of(blobs: Blobs) -> list[Descriptor]:
         InvalidManifestError: an index has no blobs of its own.
     """
     if isinstance(blobs, HasBlobs):
-        return unique(blobs.blobs)
+        return distinct(blobs.blobs)
     if isinstance(blobs, str | bytes | dict | Blob | Descriptor) or not isinstance(blobs, Iterable):
         raise TypeError(f"blobs is a list of Blob or Descriptor objects, or a Manifest, not {_kind(blobs)}")
-    return unique(blobs)
+    return distinct(blobs)
 
 
 @contextmanager
 def shown(
-    progress: Progress, label: str, blobs: Iterable[Descriptor], trace: Trace = NULL_TRACE
+    progress: Progress, label: str, blobs: Iterable[AnyBlob], trace: Trace = NULL_TRACE
 ) -> Iterator[tuple[ProgressCallback | None, Trace]]:
     """Return the callback for ``progress``, and the trace of a call; for ``True`` there is none of the first, and the
     other one draws bars as well, or writes lines where there is no terminal."""

@@ -13,6 +13,7 @@ from transferkit.arguments import (
     Blobs,
     Path,
     Progress,
+    blobs_of,
     check,
     check_sources,
     descriptors_of,
@@ -22,7 +23,7 @@ from transferkit.arguments import (
     shown,
 )
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import Descriptor, described
 from transferkit.content.digest import Digest
 from transferkit.errors import BlobNotFoundError
 from transferkit.forks import importing
@@ -107,23 +108,24 @@ def download(
     check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, options=options)
     check(logger=logger, cancel=cancel, trace=trace)
     options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = descriptors_of(blobs)
+    wanted = blobs_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
     with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
         source = RepositoryBlobs(Client(base_url, hosts, retry=options.retry), repository)
-        if not descriptors:
+        if not wanted:
             return Report()
         with (
             closing(directory_of(dest_dir, options)) as target,
-            shown(progress, repository, descriptors, trace) as (callback, trace),
+            shown(progress, repository, wanted, trace) as (callback, trace),
             _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
-            known = target.known(descriptors)
-            present = [descriptor for descriptor in descriptors if descriptor.digest in known]
-            missing = [descriptor for descriptor in descriptors if descriptor.digest not in known]
+            known = target.known(wanted)
+            present = [blob for blob in wanted if blob.digest in known]
+            missing = [described(blob) for blob in wanted if blob.digest not in known]
             target.prepare(missing)
             report = operation.copy(missing, source, target, present=present)
-    return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
+    paths = {blob.digest: target.blob_path(blob.digest) for blob in wanted}  # type: ignore[arg-type]  # a Digest
+    return replace(report, paths=paths)
 
 
 def upload(

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
-from transferkit.content.descriptor import MAX_SIZE, Descriptor
+from transferkit.content.descriptor import MAX_SIZE, AnyBlob, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Ingest
@@ -144,12 +144,12 @@ class Directory:
         """Tell whether the file with this status, whatever its name, was verified to be the content of ``digest``."""
         return not self._rehash and self._index.knows(digest, status)
 
-    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+    def known(self, blobs: Iterable[AnyBlob]) -> set[Digest]:
         """Return the digests of those blobs that are here and were verified by an earlier run.
 
         That costs no listing, and a ``stat`` for each of them that the index has: what was replaced is seen by that.
         """
-        return set() if self._rehash else self._index.known(descriptors, self._stat)
+        return set() if self._rehash else self._index.known(blobs, self._stat)
 
     def _listed(self, descriptors: Sequence[Descriptor]) -> Sequence[Descriptor]:
         return listed(self.path, descriptors) if self._is_flat else descriptors

@@ -11,8 +11,9 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from operator import attrgetter
+from typing import Any
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import AnyBlob
 from transferkit.content.digest import Digest
 from transferkit.storage.compaction import compact
 from transferkit.storage.disk import Disk
@@ -59,20 +60,20 @@ class VerifiedIndex:
         row = self._rows.get(digest)
         return row is not None and row.startswith(f"{version(status)} {status.st_ctime_ns} ")
 
-    def known(self, descriptors: Iterable[Descriptor], stat: Callable[[str], os.stat_result]) -> set[Digest]:
+    def known(self, blobs: Iterable[AnyBlob], stat: Callable[[str], os.stat_result]) -> set[Digest]:
         """Return the digests of those blobs whose files were verified; one ``stat`` for each that has a row here."""
         rows, folder, names = self._rows, self.folder, self._names
         found = set()
-        for descriptor in descriptors:
-            digest = descriptor.digest
+        for blob in blobs:
+            digest: Any = blob.digest  # a Digest
             row = rows.get(digest)
             if row is not None:
                 try:
                     status = stat(f"{folder}/{names(digest)}")
                 except (OSError, ValueError):
                     continue
-                key = f"{descriptor.size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns} "
-                if status.st_size == descriptor.size and row.startswith(key):
+                key = f"{blob.size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns} "
+                if status.st_size == blob.size and row.startswith(key):
                     found.add(digest)
         return found
 
