@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -100,3 +101,19 @@ def test_each_further_blob_in_place_takes_less_than_a_kilobyte(tmp_path):
 
     few, many = peak(200), peak(2000)
     assert (many - few) / 1800 < 1000
+
+
+@pytest.mark.parametrize("threshold", [4, 16 * 1024 * 1024], ids=["blobs that come in chunks", "whole ones"])
+def test_files_of_unknown_origin_are_hashed_several_at_a_time(tmp_path, monkeypatch, threshold):
+    blobs = fill(tmp_path / "there", 2)
+    both = threading.Barrier(2, timeout=30)
+    preadv = Disk.preadv
+
+    def read(disk: Disk, *arguments):
+        both.wait()  # until the other file is read as well
+        return preadv(disk, *arguments)
+
+    monkeypatch.setattr(Disk, "preadv", read)
+    options = tk.TransferOptions(chunk_threshold=threshold, resume_threshold=threshold)
+
+    assert 2 == tk.download(blobs, tmp_path / "there", options=options, **NOBODY).skipped
