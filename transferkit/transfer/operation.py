@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import AnyBlob, Descriptor
 from transferkit.content.interfaces import Fetcher, Ingester, Pusher
 from transferkit.errors import shown_as
 from transferkit.options import TransferOptions
@@ -119,7 +119,7 @@ class Operation:
         source: Fetcher,
         target: Pusher | Ingester,
         *,
-        present: Sequence[Descriptor] = (),
+        present: Sequence[AnyBlob] = (),
         then: int = 0,
     ) -> Report:
         """Copy everything and return what was done; ``present`` are blobs known to be at the target already.

@@ -22,7 +22,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers, select_proxy
 
 from transferkit.content.flow import Flow
-from transferkit.content.graph import local_platform
+from transferkit.content.machine import local_platform
 from transferkit.forks import importing
 from transferkit.options import OLLAMA_AGENT, USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
