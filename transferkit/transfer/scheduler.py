@@ -38,7 +38,8 @@ class Scheduler:
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
-        return bool(self._wholes or self._larges or self._active or self._opening or self._jobs)
+        # In the order in which a large blob moves on, as in ``take``.
+        return bool(self._wholes or self._larges or self._opening or self._active or self._jobs)
 
     def take(self, worker: int) -> Unit | None:
         """Return the next unit for a worker; waits while there may be one. ``None``: there is nothing left."""
@@ -48,14 +49,18 @@ class Scheduler:
             # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
             # to the active ones, always in the new place before it leaves the old one.
             if not self._larges and not self._opening and not self._active:
+                # Before it is taken: who takes the last one and says so late must not speak against who found nothing.
+                self.is_dry = False
                 unit = _pop(self._wholes)
-                self.is_dry = unit is None
+                if unit is None:
+                    self.is_dry = True
                 return unit
             with self._news:
+                self.is_dry = False
                 unit = self._choose(worker)
-                self.is_dry = unit is None
                 if unit is not None:
                     return unit
+                self.is_dry = True
                 if not self._stopped and not self._jobs and (self._active or self._opening):
                     self._news.wait()
         return None

@@ -9,6 +9,7 @@ also who waits for a head; but each unit twice at most, and only where others ha
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,25 +33,30 @@ HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at thi
 
 
 class Speeds:
-    """Rolling medians of finished units. Thread-safe: workers only append."""
+    """Rolling medians of finished units. Thread-safe."""
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         self._times: deque[float] = deque(maxlen=SAMPLES)
+        # To sort a deque is one step only where the interpreter has a lock of its own.
+        self._lock = threading.Lock()
 
     def record(self, size: int, seconds: float) -> None:
         """Take in a unit of ``size`` bytes that took ``seconds``."""
-        self._times.append(seconds)
-        if size >= SMALLEST and seconds > 0:
-            self._rates.append(size / seconds)
+        with self._lock:
+            self._times.append(seconds)
+            if size >= SMALLEST and seconds > 0:
+                self._rates.append(size / seconds)
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        return _median(self._rates)
+        with self._lock:
+            return _median(self._rates)
 
     def late(self) -> float | None:
         """Return the seconds after which an answer is late, ``None`` while there are too few samples."""
-        usual = _median(self._times)
+        with self._lock:
+            usual = _median(self._times)
         return None if usual is None else max(LATE, LATER * usual)
 
 
