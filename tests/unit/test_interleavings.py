@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from transferkit.content.digest import Digest
 from transferkit.errors import CancelledError, DeniedError, ReadError, TransferKitError
 from transferkit.protocol.origin import Origin
 from transferkit.remote.blob_url import BlobURL, Target
+from transferkit.storage import group_sync
+from transferkit.storage.group_sync import GroupSync
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.crew import Crew
 from transferkit.transfer.flow import WorkerFlow
@@ -281,6 +284,21 @@ def test_a_problem_that_two_workers_find_is_told_once(caplog: pytest.LogCaptureF
 
 
 # -- what is in place
+
+
+def test_a_sync_that_ends_before_the_one_before_has_said_so_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[str] = []
+    sync = GroupSync(folders.append)
+
+    class Slow(Future[None]):
+        def set_result(self, result: None) -> None:
+            super().set_result(result)
+            if len(folders) == 1:
+                sync("folder")  # another thread, before the one that has ended goes on
+
+    monkeypatch.setattr(group_sync, "Future", Slow)
+    sync("folder")
+    assert ["folder", "folder"] == folders
 
 
 def test_who_looks_meanwhile_never_finds_more_bytes_than_there_are() -> None:
