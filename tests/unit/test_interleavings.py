@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from transferkit.errors import CancelledError, DeniedError, ReadError, TransferK
 from transferkit.protocol.origin import Origin
 from transferkit.remote.blob_url import BlobURL, Target
 from transferkit.storage import group_sync
+from transferkit.storage.disk import Disk
 from transferkit.storage.group_sync import GroupSync
+from transferkit.storage.index import VerifiedIndex
 from transferkit.transfer.concurrency import Concurrency
 from transferkit.transfer.crew import Crew
 from transferkit.transfer.flow import WorkerFlow
@@ -299,6 +302,21 @@ def test_a_sync_that_ends_before_the_one_before_has_said_so_harms_nothing(monkey
     monkeypatch.setattr(group_sync, "Future", Slow)
     sync("folder")
     assert ["folder", "folder"] == folders
+
+
+def test_a_file_that_is_forgotten_while_its_entry_is_renewed_harms_nothing(tmp_path: Path) -> None:
+    index, digest, status = VerifiedIndex(str(tmp_path), Disk(), keep=True), Digest.of(b""), tmp_path.stat()
+
+    class Forgetful(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            found = super().get(key, default)
+            self.pop(key, None)  # by another worker, before the one that has looked goes on
+            return found
+
+    index.add(digest, status, durable=True)
+    index._rows = Forgetful(index._rows)
+    index.renew(digest, status, status)
+    assert index.knows(digest, status)
 
 
 def test_who_looks_meanwhile_never_finds_more_bytes_than_there_are() -> None:

@@ -71,8 +71,9 @@ class VerifiedIndex:
 
     def renew(self, digest: Digest, before: os.stat_result, now: os.stat_result) -> None:
         """Go on believing a file that was verified, and of which only the ``ctime`` is another one now."""
-        if self.knows(digest, before) and version(before) == version(now):
-            self.add(digest, now, durable=self._rows[digest][1] == DURABLE)
+        row = self._rows.get(digest)  # once: another thread may forget it
+        if row is not None and row[0] == f"{version(now)} {before.st_ctime_ns}" and version(before) == version(now):
+            self.add(digest, now, durable=row[1] == DURABLE)
 
     def forget(self, digest: Digest) -> None:
         """Remember no more that a file was verified: it was found to be wrong."""
