@@ -14,15 +14,18 @@ import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, Full
 
 import pytest
 
+import transferkit as tk
 from benchmarks import threads
 from tests.conftest import FULL
 from transferkit.errors import ReadError
 from transferkit.protocol.origin import Origin
+from transferkit.testing.registry import RunningRegistry
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.watchdog import Speeds
 from transferkit.transport.connections import WakeableConnection, WakeablePool
@@ -67,6 +70,27 @@ def hammer(change: Callable[[int, int], object], look: Callable[[], object]) -> 
 
 def test_calls_at_once_have_exact_figures(tmp_path: Path) -> None:
     assert threads.run(tmp_path, ROUNDS, random.Random().randrange(10**6)) > 0
+
+
+def test_clients_that_share_a_cache_close_it_for_nobody_else(registry: RunningRegistry, tmp_path: Path) -> None:
+    names = [f"{registry.url}/team/model{number}:v1" for number in range(4)]
+    for number, name in enumerate(names):
+        folder = tmp_path / f"model{number}"
+        folder.mkdir()
+        for file in range(20):
+            (folder / f"{file}.bin").write_bytes(random.Random(100 * number + file).randbytes(2000))
+        tk.push(name, folder=folder)
+
+    def pull(cache: tk.DiskCache, seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(4):
+            with tk.Registry(cache=cache) as client:
+                client.pull(rng.choice(names))
+
+    for number in range(ROUNDS):
+        cache = tk.DiskCache(tmp_path / f"cache{number}")
+        threads.at_once([partial(pull, cache, seed) for seed in range(4)])
+        assert [] == cache.verify()
 
 
 def test_medians_of_units_that_end_all_the_time() -> None:

@@ -24,6 +24,7 @@ from transferkit.errors import CancelledError, DeniedError, ReadError, TransferK
 from transferkit.protocol.origin import Origin
 from transferkit.remote.blob_url import BlobURL, Target
 from transferkit.storage import group_sync
+from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
 from transferkit.storage.group_sync import GroupSync
 from transferkit.storage.index import VerifiedIndex
@@ -302,6 +303,25 @@ def test_a_sync_that_ends_before_the_one_before_has_said_so_harms_nothing(monkey
     monkeypatch.setattr(group_sync, "Future", Slow)
     sync("folder")
     assert ["folder", "folder"] == folders
+
+
+def test_a_store_that_one_client_closes_stays_open_for_another(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    with cache.used():
+        with cache.used():
+            folder = cache.open_unfinished()
+            cache.close()
+            assert folder.fd is not None
+        assert folder.fd is not None
+        assert folder is cache.open_unfinished()
+    assert folder.fd is None
+    with cache.used():
+        folder = cache.open_unfinished()
+    assert folder.fd is not None  # nobody has closed it since
+    DiskCache(tmp_path / "other", shared=[cache]).close()
+    assert folder.fd is not None
+    cache.close()
+    assert folder.fd is None
 
 
 def test_a_file_that_is_forgotten_while_its_entry_is_renewed_harms_nothing(tmp_path: Path) -> None:
