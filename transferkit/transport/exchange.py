@@ -90,7 +90,7 @@ class Exchange:
 
     def is_private(self, origin: Origin) -> bool:
         """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
-        lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
+        lanes = [lane for key, lane in list(self._lanes.items()) if key[0] == origin and lane.proxy is None]
         return any(lane.pool is not None and lane.pool.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
@@ -106,7 +106,7 @@ class Exchange:
         for given in self._hosts.values():
             for value in given.headers.values():
                 yield from parts_of_header(value)
-        for lane in tuple(self._lanes.values()):
+        for lane in list(self._lanes.values()):
             for proxy in lane.settings["proxies"].values():
                 yield from parts_of_proxy(str(proxy))
 
