@@ -51,6 +51,7 @@ class Tokens:
 def test_a_token_that_ends_in_a_bundle_is_renewed_once_and_the_rest_goes_on(
     workers: int, good_for: int, small: Any, tmp_path: Path, assert_exactly: Callable[..., None]
 ) -> None:
+    """Of several workers one could find the next token used up by the others; there the second one is enough."""
     folder, blobs = small
     tokens = Tokens(Blobs(folder, blobs), good_for=good_for)
     with tokens.server as server:

@@ -150,6 +150,11 @@ class OCILayout(BlobStore):
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
 
+    def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
+        """Make a small content that is all here visible, as ``Storer`` has it."""
+        self._make(descriptor.digest.algorithm)
+        self.blobs.store(descriptor, content, flow=flow)
+
     def put(self, content: bytes | BinaryIO) -> Descriptor:
         """Store content, and return what it is."""
         self.prepare(())
