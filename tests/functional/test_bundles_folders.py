@@ -35,8 +35,8 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = Repository.pipeline
 
-    def pipeline(self: Repository, descriptors: Sequence[tk.Descriptor], *, flow: Any) -> Any:
-        contents = real(self, descriptors, flow=flow)
+    def pipeline(self: Repository, descriptors: Sequence[tk.Descriptor], **given: Any) -> Any:
+        contents = real(self, descriptors, **given)
         return None if contents is None else counted(contents)
 
     def counted(contents: Any) -> Any:
