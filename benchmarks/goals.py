@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.judging import BEST, MET, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
+from benchmarks.judging import BEST, MET, NOT_MEASURED, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
 from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE, Entry, Results, Row
 
 PLAIN, SEQUENTIAL, ARIA, HASH = "requests, threads", "requests, sequential", "aria2c", "SHA-256 alone"
@@ -22,6 +22,10 @@ UPLOAD_REQUESTS = 3
 SLOWER_THAN_EARLIER = 1.05
 TAIL = 0.5, 0.15
 """Seconds, or a part of the time without it, whichever is more: what a slow connection may add."""
+SILENT = 1.0, 0.0
+"""The same of one that falls silent in the last chunk."""
+PRESENT = 1.0
+"""Seconds in which a second download finds 100,000 blobs in place."""
 FIRST = 0.04
 """Seconds that a first call may take next to the import of ``requests``."""
 
@@ -34,7 +38,8 @@ def goals(results: Results) -> list[Goal]:
         *_requests(results),
         *_memory(results),
         *_growth(results),
-        _tail(results),
+        *_present(results),
+        *_tail(results),
         _start(results),
     ]
 
@@ -66,6 +71,7 @@ def _speed(results: Results) -> Iterator[Goal]:
                 yield at_most(results, row, 1.3, SOCKETS)
     for name in ("limited-1", "limited-2"):
         yield at_most(results, name, 1.15, f"{ARIA}, retrying")
+    yield at_most(results, "verify-large", 1.1, HASH)
     for server in ("loopback", "tls"):
         yield at_most(results, f"small-{server}", 1.10, OURS, who=OWN_SESSION)
 
@@ -140,15 +146,32 @@ def _growth(results: Results) -> Iterator[Goal]:
         yield Goal(row="growth", text=text, verdict=verdict, figures=shown)
 
 
-def _tail(results: Results) -> Goal:
-    allowed, part = TAIL
-    text = f"a connection of 50 KB/s adds at most {allowed:g} s, or {part:.0%}"
-    without, healed = _call(results, "heal-none"), _call(results, "heal-one")
+def _present(results: Results) -> Iterator[Goal]:
+    text = f"a folder that has 100,000 blobs already is found so in at most {PRESENT:g} s"
+    again = _call(results, "present-100k")
+    verdict = NOT_MEASURED if again is None else MET if again <= PRESENT else NOT_MET
+    yield Goal(row="present-100k", text=text, verdict=verdict, figures=f"{again:.2f} s" if again else "")
+    text = "less than 1 KB of memory for each blob that is there already"
+    further = marginal(results, "present-10k", "present-100k", lambda entry: entry.rss)
+    verdict = NOT_MEASURED if further is None else MET if further < MAX_RSS_A_BLOB else NOT_MET
+    yield Goal(row="present-100k", text=text, verdict=verdict, figures=f"{further:.0f} bytes" if further else "")
+
+
+def _tail(results: Results) -> Iterator[Goal]:
+    text = f"a connection of 50 KB/s adds at most {TAIL[0]:g} s, or {TAIL[1]:.0%}"
+    yield _added(results, "heal-one", "heal", text, TAIL)
+    text = f"a connection that falls silent in the last chunk adds at most {SILENT[0]:g} s"
+    yield _added(results, "heal-silent", "heal-silent", text, SILENT)
+
+
+def _added(results: Results, row: str, name: str, text: str, most: tuple[float, float]) -> Goal:
+    allowed, part = most
+    without, healed = _call(results, "heal-none"), _call(results, row)
     if without is None or healed is None:
-        return Goal(row="heal", text=text)
+        return Goal(row=name, text=text)
     verdict = MET if healed - without <= max(allowed, part * without) else NOT_MET
     figures = f"{healed - without:.2f} s ({without:.2f} s without, {healed:.2f} s with it)"
-    return Goal(row="heal", text=text, verdict=verdict, figures=figures)
+    return Goal(row=name, text=text, verdict=verdict, figures=figures)
 
 
 def _start(results: Results) -> Goal:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
-    from transferkit.report import FolderReport, Plan, PushPlan, Report
+    from transferkit.report import Report
+    from transferkit.report.folder import FolderReport
+    from transferkit.report.plan import Plan, PushPlan
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
@@ -46,7 +48,9 @@ _HOMES = {
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
-    "report": ("FolderReport", "Plan", "PushPlan", "Report"),
+    "report": ("Report",),
+    "report.folder": ("FolderReport",),
+    "report.plan": ("Plan", "PushPlan"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),

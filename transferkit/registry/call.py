@@ -134,9 +134,13 @@ class Calls(Closing):
                 cancellation=call.cancel,
                 executor=self._executor,
                 logger=call.logger,
+                proven=self._hosts.proven.get(host, 0),
             ) as operation,
         ):
-            yield Job(operation, self._sites, self.options, held)
+            try:
+                yield Job(operation, self._sites, self.options, held)
+            finally:
+                self._hosts.proven[host] = operation.proven
 
     def _reference(self, name: str) -> Reference:
         try:

@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -118,9 +118,9 @@ class OCILayout(BlobStore):
         """Tell whether the content is here and was verified by an earlier run, or in the tar file by this one."""
         return descriptor in self._right or self.blobs.knows(descriptor)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified."""
-        return set(filter(self.knows, descriptors))
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified."""
+        return {descriptor.digest for descriptor in descriptors if self.knows(descriptor)}
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""

@@ -12,7 +12,7 @@ from transferkit.content.flow import Closing, Flow
 from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import BlobNotFoundError, StorageError, TransferKitError
-from transferkit.report import Plan
+from transferkit.report.plan import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import is_file
 from transferkit.storage.folder import OpenFolder
@@ -97,13 +97,18 @@ class Stack(BlobStore):
             self.open_unfinished()
         self.blobs.prepare(missing)
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether there is a file of the right name and size; nobody may have verified it."""
+        return any(store.has(descriptor) for store in self.directories)
+
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         return any(store.knows(descriptor) for store in self.directories)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified; for one listing of each folder."""
-        return {blob for store in self.directories for blob in store.known(descriptors)}
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified."""
+        descriptors = list(descriptors)
+        return {digest for store in self.directories for digest in store.known(descriptors)}
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""
@@ -131,7 +136,7 @@ class Stack(BlobStore):
 
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
         """Return those of some blobs that are not here; one ``stat`` each."""
-        return [blob for blob in descriptors if not any(store.has(blob) for store in self.directories)]
+        return [blob for blob in descriptors if not self.has(blob)]
 
     def plan(self, descriptors: Sequence[Descriptor]) -> Plan:
         """Tell what it takes to bring some blobs here; what nobody has verified counts as being here."""

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transferkit.content.flow import Flow
+from transferkit.forks import importing
 
 logger = logging.getLogger(__name__)
 
@@ -187,8 +187,11 @@ class StoredCredentials:
         return found, problem
 
     def _run(self, program: str, server: str, flow: Flow | None) -> tuple[Credential | None, str]:
-        pipe = subprocess.PIPE
         try:
+            with importing:
+                import subprocess  # a millisecond, which only those who have such a program have to pay
+
+            pipe = subprocess.PIPE
             process = subprocess.Popen(  # noqa: S603 - the name was checked, and there is no shell
                 [program, "get"], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=dict(self._environment)
             )

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import requests
 
 from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError, TransferKitError
-from transferkit.names import API_HOSTS
+from transferkit.grammar import API_HOSTS
 from transferkit.options import HostOptions, TransportOptions, check_hosts
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.routes import check_base_url
@@ -27,9 +28,11 @@ from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.credentials import StoredCredentials
 from transferkit.transport.exchange import Exchange
-from transferkit.transport.hub import HubAuthorizer, HubToken
 from transferkit.transport.secrets import clean_error, parts_of_query
 from transferkit.transport.signing import KeyFile
+
+if TYPE_CHECKING:
+    from transferkit.transport.hub import HubToken
 
 _SIGNED = 256  # URLs; more requests than run at once
 
@@ -89,6 +92,8 @@ class Hosts(Closing):
         mirrored = None if self._is_given else StoredCredentials(for_hosts_alone=True)
         self._mirroring = partial(Authorizer, auth=by_host, stored=mirrored, clock=clock)
         self._hosts: dict[tuple[Origin, bool, bool, HubToken | None], Host] = {}
+        self.proven: dict[str, int] = {}
+        """How many requests at once were of most use, by the name that a call has for who it speaks to."""
         self._ordinary = self._exchange(hosts=self._given)
         self.strangers: dict[Origin, Authorizer] = {}
         """The origins that registries have led to and that want tokens of their own."""
@@ -133,6 +138,8 @@ class Hosts(Closing):
                     given = replace(self._options_at(origin), insecure=True) if insecure else self._options_at(origin)
                     exchange = self._exchange(hosts={**self._given, origin.names[0]: given}, bare=is_bare)
                 if hub is not None:
+                    from transferkit.transport.hub import HubAuthorizer  # it is there: who made the token has it
+
                     authorizer = partial(HubAuthorizer, shown=hub, clock=self._clock)
                 key = None if hub is not None else self._key_of(origin)
                 if key is not None and key.is_given:  # what is said of one host beats what is said of all
