@@ -88,7 +88,8 @@ class MirroredRepository:
                     return
                 # First: who reads it may find that it is another content, and ask for it again.
                 self._served.add((owed.popleft().digest, 0))
-                self._failures[number] = 0
+                with self._lock:
+                    self._failures[number] = 0
                 yield content
             next(contents, None)  # it has its end, and keeps its connection
 
