@@ -9,7 +9,6 @@ import pytest
 from tests.unit.storage.suite import descriptor_of, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
-from transferkit.transfer.flow import WorkerFlow
 
 CONTENTS = [bytes([number]) * 10 for number in range(40)]
 BLOBS = [descriptor_of(content) for content in CONTENTS]
@@ -71,20 +70,3 @@ def test_a_few_blobs_are_asked_for_without_a_listing(tmp_path, monkeypatch):
     again = Directory(tmp_path)
     assert {BLOBS[0].digest} == again.known(BLOBS[:2])
     again.prepare(BLOBS[:2])
-
-
-def test_what_was_missing_a_moment_ago_is_looked_for_at_the_second_time(tmp_path):
-    now, disk, flow = 100.0, CountingDisk(), WorkerFlow()
-    directory = Directory(tmp_path, disk=disk, clock=lambda: now)
-    directory.prepare(BLOBS)
-    disk.asked.clear()
-    assert [False, False] == [directory.exists(blob, flow=flow) for blob in BLOBS[:2]]
-    assert [] == disk.asked
-
-    (tmp_path / BLOBS[0].digest.file_name).write_bytes(CONTENTS[0])
-    assert directory.exists(BLOBS[0], flow=flow)
-    assert [BLOBS[0].digest.file_name] == disk.asked
-
-    now += 1.0  # by now another process may have brought it
-    (tmp_path / BLOBS[2].digest.file_name).write_bytes(CONTENTS[2])
-    assert directory.exists(BLOBS[2], flow=flow)
