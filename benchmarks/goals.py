@@ -22,6 +22,8 @@ UPLOAD_REQUESTS = 3
 SLOWER_THAN_EARLIER = 1.05
 TAIL = 0.5, 0.15
 """Seconds, or a part of the time without it, whichever is more: what a slow connection may add."""
+SILENT = 1.0, 0.0
+"""The same of one that falls silent in the last chunk."""
 PRESENT = 1.0
 """Seconds in which a second download finds 100,000 blobs in place."""
 FIRST = 0.04
@@ -37,7 +39,7 @@ def goals(results: Results) -> list[Goal]:
         *_memory(results),
         *_growth(results),
         *_present(results),
-        _tail(results),
+        *_tail(results),
         _start(results),
     ]
 
@@ -155,15 +157,21 @@ def _present(results: Results) -> Iterator[Goal]:
     yield Goal(row="present-100k", text=text, verdict=verdict, figures=f"{further:.0f} bytes" if further else "")
 
 
-def _tail(results: Results) -> Goal:
-    allowed, part = TAIL
-    text = f"a connection of 50 KB/s adds at most {allowed:g} s, or {part:.0%}"
-    without, healed = _call(results, "heal-none"), _call(results, "heal-one")
+def _tail(results: Results) -> Iterator[Goal]:
+    text = f"a connection of 50 KB/s adds at most {TAIL[0]:g} s, or {TAIL[1]:.0%}"
+    yield _added(results, "heal-one", "heal", text, TAIL)
+    text = f"a connection that falls silent in the last chunk adds at most {SILENT[0]:g} s"
+    yield _added(results, "heal-silent", "heal-silent", text, SILENT)
+
+
+def _added(results: Results, row: str, name: str, text: str, most: tuple[float, float]) -> Goal:
+    allowed, part = most
+    without, healed = _call(results, "heal-none"), _call(results, row)
     if without is None or healed is None:
-        return Goal(row="heal", text=text)
+        return Goal(row=name, text=text)
     verdict = MET if healed - without <= max(allowed, part * without) else NOT_MET
     figures = f"{healed - without:.2f} s ({without:.2f} s without, {healed:.2f} s with it)"
-    return Goal(row="heal", text=text, verdict=verdict, figures=figures)
+    return Goal(row=name, text=text, verdict=verdict, figures=figures)
 
 
 def _start(results: Results) -> Goal:

@@ -19,6 +19,7 @@ _PUSH_LARGE = (OURS, EARLIER, "requests, threads", "python-dxf", "bare sockets",
 _DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
 # Who has one connection waits for the time limit where that is the slow one: one of them is enough to show it.
 _HEAL = (OURS, "requests, threads", "aria2c")
+_SILENT = (OURS, EARLIER, "aria2c")
 _LIMITED = (OURS, EARLIER, "aria2c, retrying")
 _COPY = (OURS, "skopeo")
 _PULL_BY_NAME = (OURS, "oras", "skopeo")
@@ -30,6 +31,7 @@ _SERVERS_UP = (SERVE, "docker-registry")
 _WHERE = {
     "cdn": "loopback with 20 ms and 40 MB/s a connection",
     "pinned": "loopback with 20 ms and 40 MB/s a connection, 50 KB/s on the first",
+    "silent": "loopback with 20 ms and 40 MB/s a connection, one of which falls silent in the last chunk",
     "limited-1": "one connection at once, of 1 MB/s",
     "limited-2": "two connections at once, of 1 MB/s",
     "registry": "docker-registry",
@@ -43,7 +45,7 @@ class RowSpec:
     name: str
     workload: Workload
     server: str
-    """``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``;
+    """``loopback``, ``cdn``, ``pinned``, ``silent``, ``tls``, ``limited-1``, ``limited-2``, ``registry`` or ``none``;
     ``servers``: they are the contestants."""
     contestants: tuple[str, ...] = _FILES
     action: str = "download"
@@ -129,9 +131,9 @@ def _rows() -> list[RowSpec]:
     for name in ("small", "large"):
         bar = (OURS, "transferkit, bar")
         rows.append(RowSpec(name=f"bar-{name}", workload=WORKLOADS[name], server="loopback", contestants=bar))
-    for name, server in (("none", "cdn"), ("one", "pinned")):
+    for name, server, who in (("none", "cdn", _HEAL), ("one", "pinned", _HEAL), ("silent", "silent", _SILENT)):
         workload = WORKLOADS["heal"]
-        rows.append(RowSpec(name=f"heal-{name}", workload=workload, server=server, contestants=_HEAL, threads=64))
+        rows.append(RowSpec(name=f"heal-{name}", workload=workload, server=server, contestants=who, threads=64))
     for name in ("limited-1", "limited-2"):
         rows.append(RowSpec(name=name, workload=WORKLOADS["limited"], server=name, contestants=_LIMITED))
     for name in ("small", "large"):

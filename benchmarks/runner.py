@@ -132,7 +132,7 @@ class _Place:
         self.counts_apart = spec.server == "registry" and spec.action != "copy"
         # Else the second contestant would find every blob there, or the slow connection gone.
         self._sends = spec.action == "upload" or spec.action.startswith("push-")
-        self._anew = spec.server in ("pinned", "servers") or self._sends
+        self._anew = spec.server in ("pinned", "silent", "servers") or self._sends
         self._stack = ExitStack()
         self._server: Server | None = None
 

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.slowness import LIMITED, SCRIPTED, SHARED
+
 UP_WITHIN = 20.0  # seconds
 # The log is written in blocks (a line a request costs a system call otherwise), at the latest after this time.
 LOG_FLUSH = 0.1
@@ -60,22 +62,6 @@ PROXY = """
     }}
   }}
 """
-CDN = "access_by_lua_block { ngx.sleep(0.02) } limit_rate 40m;"
-# The first connection that asks for a blob stays slow for as long as it lives, whatever it asks for; X-Rate tells.
-PINNED = """access_by_lua_block {
-      local seen = ngx.shared.seen
-      seen:add("first", ngx.var.connection)
-      ngx.sleep(0.02)
-      ngx.var.limit_rate = seen:get("first") == ngx.var.connection and "50k" or "40m"
-      ngx.header["X-Rate"] = ngx.var.limit_rate
-    }"""
-_SCRIPTED = {"cdn": CDN, "pinned": PINNED}
-# One connection too many is answered with a 503, as nginx does by default.
-_LIMITED = {f"limited-{most}": f"limit_conn busy {most}; limit_rate 1m;" for most in (1, 2)}
-_SHARED = {  # by both workers
-    "pinned": "lua_shared_dict seen 64k;",
-    **dict.fromkeys(_LIMITED, "limit_conn_zone $server_port zone=busy:1m;"),
-}
 
 
 class ServerError(Exception):
@@ -130,14 +116,15 @@ def nginx_path() -> str | None:
 
 @contextmanager
 def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
-    """nginx with the blobs: ``loopback``, ``cdn``, ``pinned``, ``tls``, ``limited-1`` or ``limited-2``.
+    """nginx with the blobs: ``loopback``, ``cdn``, ``pinned``, ``silent``, ``tls``, ``limited-1`` or ``limited-2``.
 
     ``cdn`` has 20 ms to the first byte and 40 MB/s a connection; ``pinned`` as well, but for its first connection since
-    it was started, which has 50 KB/s. The limited ones serve one connection, or two, with 1 MB/s each.
+    it was started, which has 50 KB/s; and ``silent``, but for the first request for the end of a blob, whose answer
+    stops halfway. The limited ones serve one connection, or two, with 1 MB/s each.
     """
     modules = certificate = ""
     ca: Path | None = None
-    if kind in _SCRIPTED:
+    if kind in SCRIPTED:
         if not has_lua():
             raise ServerError("nginx has no lua module")
         where = next(Path(m) for m in NGINX_MODULES if (Path(m) / "ngx_http_lua_module.so").exists())
@@ -155,8 +142,8 @@ def file_server(kind: str, blobs: Path, folder: Path) -> Iterator[Server]:
         folder=folder,
         name=kind,
         pattern=f'"{PATTERN}"',
-        slow={**_SCRIPTED, **_LIMITED}.get(kind, ""),
-        shared=_SHARED.get(kind, ""),
+        slow={**SCRIPTED, **LIMITED}.get(kind, ""),
+        shared=SHARED.get(kind, ""),
         blobs=blobs,
     )
     with _nginx(folder, server, port, modules):

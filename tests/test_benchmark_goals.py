@@ -315,6 +315,16 @@ def test_a_slow_connection_may_add_half_a_second(healed: float, verdict: str) ->
     assert f"{healed - 1.5:.2f} s (1.50 s without, {healed:.2f} s with it)" == one.figures
 
 
+@pytest.mark.parametrize(("healed", "verdict"), [(2.5, MET), (2.6, NOT_MET)])
+def test_a_connection_that_falls_silent_in_the_last_chunk_may_add_a_second(healed: float, verdict: str) -> None:
+    found = results(
+        row("heal-none", entry(OURS, 1.0, 1.5, 2.0, kind="ours"), blobs=1),
+        row("heal-silent", entry(OURS, healed, kind="ours"), blobs=1),
+    )
+
+    assert verdict == goal(found, "heal-silent", "falls silent in the last chunk").verdict
+
+
 @pytest.mark.parametrize(("first", "verdict"), [(0.13, MET), (0.15, NOT_MET)])
 def test_a_first_call_is_measured_beside_the_import_of_requests(first: float, verdict: str) -> None:
     floor = entry("import requests", 0.2, kind="floor", call=0.1)

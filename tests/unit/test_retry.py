@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
+import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -307,11 +311,14 @@ def test_each_failure_that_is_tried_again_is_heard_of_with_its_wait() -> None:
     assert stage.waits == [0.01, 0.04]
 
 
-def test_a_failure_that_is_final_at_once_is_neither_waited_for_nor_heard_of() -> None:
+def test_a_failure_that_is_final_at_once_costs_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: object, **kwargs: object) -> Any:
+        raise AssertionError("nothing of the loop is needed")
+
+    monkeypatch.setattr(tenacity, "Retrying", never)
     stage = Stage()
     with pytest.raises(DigestMismatchError):
         stage.run([DigestMismatchError("wrong")])
-    assert (stage.attempts, stage.waits, stage.heard) == (1, [], [])
     assert stage.run([None]) == "done"
 
 
@@ -342,3 +349,50 @@ def test_the_callers_own_attempt_is_the_first_one() -> None:
 def test_a_limited_policy_is_the_same_with_fewer_attempts_and_no_patience() -> None:
     limited = Retry(RetryOptions(max_wait=2.0)).limited(3)
     assert limited.options == RetryOptions(max_wait=2.0, attempts=3, patience=0.0)
+
+
+class Starved:
+    """A system that has no descriptor to import ``tenacity`` with, for so many tries."""
+
+    def __init__(self, tries: int) -> None:
+        self.left = tries
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "tenacity" and self.left:
+            self.left -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.fixture
+def starved(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Starved]:
+    def starve(tries: int) -> Starved:
+        finder = Starved(tries)
+        monkeypatch.delitem(sys.modules, "tenacity")
+        monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+        return finder
+
+    return starve
+
+
+def test_where_there_is_no_descriptor_to_import_the_loop_with_it_waits_for_one(starved: Any) -> None:
+    finder, stage = starved(3), Stage()
+    assert stage.run([ReadError("cut"), None]) == "done"
+    assert (finder.left, stage.waits) == (0, [0.1, 0.1, 0.1, 0.01])
+
+
+def test_where_there_is_none_for_long_that_is_told(starved: Any) -> None:
+    starved(1000)
+    with pytest.raises(OSError, match="Too many open files"):
+        Stage().run([ReadError("cut"), None])
+
+
+def test_a_wait_for_a_descriptor_can_be_cancelled(starved: Any) -> None:
+    finder, stage = starved(1000), Stage()
+
+    def sleep(seconds: float) -> None:
+        raise CancelledError("enough")
+
+    stage.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(CancelledError):
+        stage.run([ReadError("cut"), None])
+    assert finder.left == 999

@@ -7,7 +7,7 @@ on the base one.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from transferkit.content.chunk import Chunk
@@ -50,11 +50,15 @@ class RangeFetcher(Fetcher, Protocol):
 class Pipeliner(Fetcher, Protocol):
     """The extra power of a source that may be asked for several small contents at once. Thread-safe."""
 
-    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+    def pipeline(
+        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
         """Ask for contents, and yield them in their order, each whole, good until the next one, and not verified.
 
-        They are counted as they come. They may end early, which is no error: ``fetch`` is for the rest. Who closes the
-        generator early says that a content was not the right one. ``None``: nothing was asked.
+        ``more`` is called between two of them, when half of what was asked for at first is still to come, for what to
+        ask for next, until it returns nothing. They are counted as they come. They may end early, which is no error:
+        ``fetch`` is for the rest. Who closes the generator early says that a content was not the right one. ``None``:
+        nothing was asked.
         """
 
 
@@ -172,8 +176,11 @@ class Ingester(Protocol):
 class Storer(Ingester, Protocol):
     """The extra power of a target that takes small contents as a whole. Thread-safe."""
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell, at the cost of one look, whether there is something in its place."""
+
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the content is here, verified."""
+        """Tell whether the content is here, verified; the worker's buffer may be used for that."""
 
     def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
         """Check size and digest, and make the content visible.

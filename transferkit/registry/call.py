@@ -122,6 +122,7 @@ class Calls(Closing):
             label, host = about.name.model, about.name.host
         with (
             self._hosts.cleaned(),  # a path or a title may repeat what a peer was sent, too
+            self.cache.used(),
             ExitStack() as held,
             shown(call.progress, label, (), call.trace) as (progress, trace),
             Operation(
@@ -133,9 +134,13 @@ class Calls(Closing):
                 cancellation=call.cancel,
                 executor=self._executor,
                 logger=call.logger,
+                proven=self._hosts.proven.get(host, 0),
             ) as operation,
         ):
-            yield Job(operation, self._sites, self.options, held)
+            try:
+                yield Job(operation, self._sites, self.options, held)
+            finally:
+                self._hosts.proven[host] = operation.proven
 
     def _reference(self, name: str) -> Reference:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
@@ -14,6 +14,7 @@ from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.proof import WHOLE
 from transferkit.remote.source import BlobSource
 from transferkit.transport.client import Client
+from transferkit.transport.pipeline import Wanted
 
 
 class RepositoryBlobs(BlobSource):
@@ -33,12 +34,17 @@ class RepositoryBlobs(BlobSource):
         """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
         return list_chunksums(self._endpoint, self._url(descriptor), flow)
 
-    def pipeline(self, descriptors: Sequence[Descriptor], *, flow: Flow) -> Generator[memoryview, None, None] | None:
+    def pipeline(
+        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
         """Ask for several blobs at once, as ``Pipeliner`` has it; only once the registry has answered one by one."""
         endpoint, first = self._endpoint, descriptors[0].digest
         request = endpoint.read(method="GET", url=endpoint.home(first), ok=WHOLE, subject=first.short, is_content=True)
-        paths, sizes = [endpoint.home(each.digest) for each in descriptors], [each.size for each in descriptors]
-        return self.client.pipeline(request, paths, sizes, lambda number: descriptors[number].digest.short, flow)
+
+        def wanted(descriptors: Sequence[Descriptor]) -> list[Wanted]:
+            return [Wanted(endpoint.home(each.digest), each.size, each.digest.short) for each in descriptors]
+
+        return self.client.pipeline(request, wanted(descriptors), lambda: wanted(more()), flow)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} at {self.client.origin}>"

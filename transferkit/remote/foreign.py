@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -58,6 +58,19 @@ class ForeignLayers:
             except BlobNotFoundError as error:
                 self._leave(descriptor, error)
         return self._ask(descriptor, chunk, flow)
+
+    def pipeline(
+        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
+        """Ask the registry, as ``Pipeliner`` has it, where it may have all of some blobs."""
+
+        def are_at_home(descriptors: Sequence[Descriptor]) -> bool:
+            return not any(each.digest in self._abroad for each in descriptors)
+
+        def more_at_home() -> Sequence[Descriptor]:
+            return further if are_at_home(further := more()) else ()
+
+        return self._source.pipeline(descriptors, more=more_at_home, flow=flow) if are_at_home(descriptors) else None
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         return self._source.chunksums(descriptor, flow=flow)

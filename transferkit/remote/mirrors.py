@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 from transferkit.content.chunk import Chunk
@@ -27,7 +29,7 @@ _ENOUGH = 3  # failures in a row that no blob came between: a mirror is not aske
 
 
 class MirroredRepository:
-    """A repository and its mirrors, as a source: a ``RangeFetcher`` and ``ChunkLister``. Thread-safe.
+    """A repository and its mirrors, as a source: a ``RangeFetcher``, ``Pipeliner`` and ``ChunkLister``. Thread-safe.
 
     ``mirrors`` are asked in their order.
     """
@@ -47,6 +49,49 @@ class MirroredRepository:
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
         return self._body(descriptor, chunk.start, lambda source: source.fetch_range(descriptor, chunk, flow=flow))
 
+    def pipeline(
+        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
+    ) -> Generator[memoryview, None, None] | None:
+        """Ask the first source that all of some blobs may still come from, as ``Pipeliner`` has it.
+
+        What a mirror does not answer as it should ends the contents, and is asked for in the ordinary way.
+        """
+        first, last = max(self._first.get(each.digest, 0) for each in descriptors), len(self._failures)
+        number = next((n for n in range(first, last) if self._failures[n] < _ENOUGH), last)
+        owed = deque(descriptors)
+
+        def more_of_it() -> Sequence[Descriptor]:
+            further = more()
+            if any(self._first.get(each.digest, 0) > number for each in further):
+                return ()
+            owed.extend(further)
+            return further
+
+        contents = self._sources[number].pipeline(descriptors, more=more_of_it, flow=flow)
+        return contents if contents is None or number == last else self._heard(contents, number, owed, flow)
+
+    def _heard(
+        self, contents: Generator[memoryview, None, None], number: int, owed: deque[Descriptor], flow: Flow
+    ) -> Generator[memoryview, None, None]:
+        """Yield what a mirror sends, and take in how it does; its errors only end that."""
+        with closing(contents):
+            while owed:
+                try:
+                    content = next(contents, None)
+                except CancelledError:
+                    raise
+                except TransferKitError as error:
+                    self._failed(number, owed[0].digest, error)
+                    flow.check()  # what was cut is for the whole attempt
+                    return
+                if content is None:
+                    return
+                # First: who reads it may find that it is another content, and ask for it again.
+                self._served.add((owed.popleft().digest, 0))
+                self._failures[number] = 0
+                yield content
+            next(contents, None)  # it has its end, and keeps its connection
+
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:
         """Yield what the registry says: a list decides what is right, so it is not a mirror's to give."""
         return self.registry.chunksums(descriptor, flow=flow)
@@ -58,7 +103,8 @@ class MirroredRepository:
         """Open a body at the first source that has it; where it breaks off, another one is asked for the rest."""
         digest = descriptor.digest
         if (digest, start) in self._served:  # it came, and is asked for again: it was not the content
-            self._first[digest] = len(self._failures)
+            with self._lock:
+                self._first[digest] = len(self._failures)
         for number in range(self._first.get(digest, 0), len(self._failures)):
             if self._failures[number] >= _ENOUGH:
                 continue
@@ -84,7 +130,8 @@ class MirroredRepository:
                 raise
             left = None if left is None else left - count
             if left == 0 or (left is None and not count):
-                self._failures[number] = 0
+                with self._lock:
+                    self._failures[number] = 0
                 self._served.add((digest, start))
             return count
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
+from transferkit.forks import importing
 from transferkit.options import RetryOptions
 
+if TYPE_CHECKING:
+    import tenacity
+
 T = TypeVar("T")
+_TRIES = 50  # at an import for which the system may have no descriptor for a moment
+_LOOK = 0.1  # seconds between two of them
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
@@ -48,7 +56,8 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: most units need no other, and then nothing of this is made.
+        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200, and 30 ms
+        to be imported, which only those pay who have failed.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
         failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
@@ -56,29 +65,33 @@ class Retry:
             RetriesExhaustedError: given up; its cause is the last error.
             TransferKitError: the attempt's own error, where it is not retryable.
         """
-        try:
-            if not first.retryable:
-                raise first
-            tally = _Tally(self, position, excused)
-            while True:
-                tally.record(first)
-                if tally.is_spent():
-                    raise RetriesExhaustedError.after(tally.failures, first) from first
-                wait = tally.wait(first)
-                on_retry(first, wait)
-                sleep(wait)
-                try:
-                    return attempt()
-                except TransferKitError as error:
-                    if not error.retryable:
-                        raise
-                    first = error
-        finally:
-            del first  # its traceback refers to this frame
+        failures = [first]
+        del first  # its traceback refers to what refers to this frame
+        if not failures[0].retryable:
+            raise failures.pop()
+
+        tenacity = _tenacity(sleep)
+
+        def again() -> T:
+            if failures:
+                raise failures.pop()
+            return attempt()
+
+        tally = _Tally(self, position, excused)
+        loop = tenacity.Retrying(
+            sleep=sleep,
+            stop=tally.is_spent,
+            wait=tally.wait,
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransferKitError) and error.retryable),
+            after=tally.record,
+            before_sleep=lambda state: on_retry(_error(state), state.upcoming_sleep),
+            retry_error_callback=_give_up,
+        )
+        return cast("T", loop(again))
 
 
 class _Tally:
-    """What one unit of work has been through so far: failures, fruitless ones, free restarts, the last byte."""
+    """What one unit of work has been through so far: fruitless attempts, free restarts, when the last byte came."""
 
     def __init__(self, retry: Retry, position: Callable[[], int], excused: Callable[[TransferKitError], bool]) -> None:
         self._retry = retry
@@ -89,12 +102,10 @@ class _Tally:
         self._free = dict.fromkeys((StalledError, SlowError), retry.options.free_restarts)
         self._fruitless = 0
         self._excuses = 0
-        self.failures = 0
 
-    def record(self, error: TransferKitError) -> None:
-        """Judge a failed attempt; comes before the questions whether there is another one, and when."""
-        position = self._position()
-        self.failures += 1
+    def record(self, state: tenacity.RetryCallState) -> None:
+        """Judge a failed attempt; runs before the wait and the stop of that attempt are asked for."""
+        position, error = self._position(), _error(state)
         # New bytes only: a peer that cuts every answer at the same place must not be asked for ever.
         if position > self._best:
             self._best = position
@@ -109,16 +120,36 @@ class _Tally:
         else:
             self._fruitless += 1
 
-    def is_spent(self) -> bool:
-        """Tell whether the unit is given up."""
+    def is_spent(self, state: tenacity.RetryCallState) -> bool:
         options = self._retry.options
         return self._fruitless >= options.attempts and self._retry.clock() - self._last_byte >= options.patience
 
-    def wait(self, error: TransferKitError) -> float:
+    def wait(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds until the next attempt: no less than a registry asked for."""
-        asked_for: float | None = getattr(error, "retry_after", None)
+        asked_for: float | None = getattr(_error(state), "retry_after", None)
         options = self._retry.options
         failures = max(self._fruitless, min(self._excuses, options.attempts))
         wait = min(failures * failures * STEP, options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
+
+
+def _tenacity(sleep: Callable[[float], object]) -> Any:
+    """Import it, once there is a descriptor to read its files with: the first attempt may have failed for want of one.
+
+    ImportError, OSError: there is none for long.
+    """
+    for _ in range(_TRIES):
+        with suppress(ImportError, OSError), importing:
+            return import_module("tenacity")
+        sleep(_LOOK)
+    return import_module("tenacity")
+
+
+def _error(state: tenacity.RetryCallState) -> TransferKitError:
+    return cast(TransferKitError, state.outcome and state.outcome.exception())
+
+
+def _give_up(state: tenacity.RetryCallState) -> None:
+    error = _error(state)
+    raise RetriesExhaustedError.after(state.attempt_number, error) from error

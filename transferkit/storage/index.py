@@ -92,8 +92,10 @@ class VerifiedIndex:
 
     def renew(self, digest: Digest, before: os.stat_result, now: os.stat_result) -> None:
         """Go on believing a file that was verified, and of which only the ``ctime`` is another one now."""
-        if self.knows(digest, before) and version(before) == version(now):
-            self.add(digest, now, durable=self._rows[digest].endswith(f" {DURABLE}"))
+        row = self._rows.get(digest)  # once: another thread may forget it
+        is_known = row is not None and row.startswith(f"{version(now)} {before.st_ctime_ns} ")
+        if row is not None and is_known and version(before) == version(now):
+            self.add(digest, now, durable=row.endswith(f" {DURABLE}"))
 
     def forget(self, digest: Digest) -> None:
         """Remember no more that a file was verified: it was found to be wrong."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -41,6 +42,9 @@ class Stack(BlobStore):
     def __init__(self, blobs: Directory, shared: Sequence[Directory] = ()) -> None:
         self.blobs = blobs
         self.directories = (blobs, *shared)
+        self._users: set[object] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     # -- looking
 
@@ -93,6 +97,10 @@ class Stack(BlobStore):
             self.open_unfinished()
         self.blobs.prepare(missing)
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether there is a file of the right name and size; nobody may have verified it."""
+        return any(store.has(descriptor) for store in self.directories)
+
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         return any(store.knows(descriptor) for store in self.directories)
@@ -128,7 +136,7 @@ class Stack(BlobStore):
 
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
         """Return those of some blobs that are not here; one ``stat`` each."""
-        return [blob for blob in descriptors if not any(store.has(blob) for store in self.directories)]
+        return [blob for blob in descriptors if not self.has(blob)]
 
     def plan(self, descriptors: Sequence[Descriptor]) -> Plan:
         """Tell what it takes to bring some blobs here; what nobody has verified counts as being here."""
@@ -143,8 +151,30 @@ class Stack(BlobStore):
             free=free,
         )
 
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep open what is open until the block ends, whoever closes the store meanwhile."""
+        user = object()
+        try:
+            with self._lock:
+                self._users.add(user)
+            yield
+        finally:
+            with self._lock:
+                self._users.discard(user)
+                if self._is_closed and not self._users:
+                    self._close()
+
     def close(self) -> None:
-        """Write what is known to be verified, as far as that can be written. The store can be used again."""
+        """Write what is known to be verified, as far as that can be written. The store can be used again; what is open
+        stays so until nobody uses it any more."""
+        with self._lock:
+            self._is_closed = True
+            self._close()
+
+    def _close(self) -> None:
         for store in self.directories:
             with suppress(StorageError):
-                store.close()
+                # Those that are read have owners of their own.
+                store.close() if store is self.blobs and not self._users else store.flush()
+        self._is_closed = bool(self._users)

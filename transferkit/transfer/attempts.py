@@ -80,6 +80,11 @@ class Attempts:
         """How many attempts may run at once at the moment."""
         return self._concurrency.level
 
+    @property
+    def are_free(self) -> bool:
+        """Whether an attempt may begin without waiting, for all that the host has said."""
+        return not self._concurrency.is_troubled
+
     def first(self, attempt: Callable[[WorkerFlow], T], flow: WorkerFlow) -> T:
         """Make a first attempt at several units together; where it fails, ``run`` goes on with one of them."""
         flow.watch.spared = False

@@ -1,13 +1,15 @@
 """Small blobs that are asked for together: several requests on their way, one answer after the other.
 
-A worker takes as many from the scheduler as leave enough for the others. What of a bundle does not come as it should
-goes the ordinary way, blob by blob, with its retries: so no blob is asked for in bundles twice.
+A worker takes as many from the scheduler as leave enough for the others, and more of them while the first ones come, so
+that the server always has something to do. What of a bundle does not come as it should goes the ordinary way, blob by
+blob, with its retries: so no blob is asked for in bundles twice.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from transferkit.content.descriptor import Descriptor
@@ -17,9 +19,11 @@ from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
 from transferkit.transfer.scheduler import Scheduler
+from transferkit.transfer.watchdog import Speeds
 
 SMALL = 64 * 1024  # bytes; what is larger is under way for longer than it is asked for
 DEPTH = 8  # requests at once: with 16 it was no faster, and more has to be asked for again where one is refused
+RUN = 64  # blobs, or a few more, until a worker sees what else there is to do
 
 
 class Bundles:
@@ -32,6 +36,7 @@ class Bundles:
         scheduler: Scheduler,
         attempts: Attempts,
         outcomes: Outcomes,
+        speeds: Speeds,
         *,
         one: Callable[[Descriptor, WorkerFlow, TransferKitError | None], None],
     ) -> None:
@@ -40,13 +45,21 @@ class Bundles:
         self._scheduler = scheduler
         self._attempts = attempts
         self._outcomes = outcomes
+        self._speeds = speeds
         self._one = one  # copies a blob in the ordinary way, of which a first attempt may have failed
 
     def take(self, first: Descriptor) -> deque[Descriptor] | None:
         """Return a small blob and those that go with it; ``None``: there are none."""
-        fair = self._scheduler.waiting // (2 * max(1, self._attempts.level))
-        more = self._scheduler.more(min(DEPTH - 1, fair), lambda blob: blob.size < SMALL)
+        more = self._next(DEPTH - 1, _is_small)
         return deque((first, *more)) if more else None
+
+    def _next(self, most: int, fits: Callable[[Descriptor], bool]) -> list[Descriptor]:
+        fair = self._scheduler.waiting // (2 * max(1, self._attempts.level))
+        return self._scheduler.more(min(most, fair), fits)
+
+    def _is_missing(self, descriptor: Descriptor) -> bool:
+        """Whether it is to be fetched; what is in its place is hashed between two bundles, as that takes the buffer."""
+        return _is_small(descriptor) and not self._target.has(descriptor)
 
     def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
         """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
@@ -79,24 +92,47 @@ class Bundles:
 
     def _take_in(self, bundle: deque[Descriptor], flow: WorkerFlow) -> bool:
         counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
+        half, left = len(bundle) // 2, RUN - len(bundle)
+        further: list[Descriptor] = []
+
+        def more() -> Sequence[Descriptor]:
+            taken = tuple(further)
+            further.clear()
+            return taken
+
         counter.next_unit()
-        flow.unit = bundle[0]
-        watch.start()  # first: it may wait for its turn, and a connection that was taken has to be parted with
+        flow.unit, began = bundle[0], time.monotonic()
+        # First: it may wait for its turn, and a connection that was taken has to be parted with.
+        watch.start(len(bundle))
         try:
-            contents = self._source.pipeline(tuple(bundle), flow=flow)
+            contents = self._source.pipeline(tuple(bundle), more=more, flow=flow)
             if contents is None:
                 return False
             with closing(contents):
                 for content in contents:
                     watch.paused = True
                     self._target.store(bundle[0], content, flow=flow)
-                    watch.paused = False
                     descriptor = bundle.popleft()
                     outcomes.started(descriptor)
                     outcomes.ended(descriptor, Outcome.MOVED)
+                    if len(bundle) <= half and left > 0 and self._attempts.are_free:
+                        taken = self._next(min(left, DEPTH - half), self._is_missing)
+                        left -= len(taken)
+                        further.extend(taken)
+                        bundle.extend(taken)
+                        now = time.monotonic()
+                        self._speeds.record(0, now - began)
+                        began = now
+                        watch.start(len(bundle))
+                    watch.paused = False
                     counter.next_unit()
                     flow.unit = bundle[0] if bundle else None
+            self._speeds.record(0, time.monotonic() - began)
         finally:
             counter.set_position(0)  # of one that has come in part
             watch.stop()
         return True
+
+
+def _is_small(descriptor: Descriptor) -> bool:
+    return descriptor.size < SMALL

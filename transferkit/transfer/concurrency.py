@@ -42,7 +42,7 @@ REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
 LEVEL = 0.95  # where the processor idles: there more of them cost nothing
 IDLE = 0.7  # of one core
-FULL = 0.7  # of all cores: more workers would only wait for one
+FULL = 0.6  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 RECOVERY = 0.25  # seconds of calm after trouble until more are tried; doubled each time that a trial is refused
 LONGEST = 16.0  # and this at most
 MEMORY = 30.0  # seconds for which a level that the host has refused is not tried again
@@ -76,8 +76,11 @@ class Concurrency:
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
         cores: int | None = None,
+        proven: int = 0,
     ) -> None:
         self.level = 0
+        self.proven = proven
+        """How many attempts moved most, as far as that was found out: a later controller begins with half of them."""
         self._clock = clock
         self._cpu = cpu
         usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -105,7 +108,8 @@ class Concurrency:
         self._resting_until = 0.0
         self._usual: int | None = None  # the level before the trial that is on, if one is
         self._rate = 0.0  # what it moved
-        self._set(self.level if self._troubled else FIRST, self._moved())
+        # With half of what was proven: that it is still of use is tried at once, and else it would never be less.
+        self._set(self.level if self._troubled else max(FIRST, self.proven // 2), self._moved())
 
     @property
     def pause(self) -> float:
@@ -132,6 +136,11 @@ class Concurrency:
             flow.wait(*((pause, "rate limit") if pause > 0 else (_LOOK, "turn")))
         flow.attempt = self._falls
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether the host has had enough, and has not recovered yet."""
+        return self._troubled
+
     def _running(self) -> int:
         return sum(1 for flow in self._flows if flow.attempt)
 
@@ -155,6 +164,7 @@ class Concurrency:
     def _fall(self, running: int, flow: WorkerFlow) -> None:
         now, total = self._clock(), sum(self._moved())
         usual, self._usual = self._usual, None
+        self.proven = 0
         # One failure among few says nothing of a limit. Soon after it a trial that is refused as well does.
         is_next = now < max(self._fell_at, self._resume_at) + REST
         remembers = running > FEW or self._remembers(now)
@@ -229,9 +239,12 @@ class Concurrency:
         usual, self._usual = self._usual, None
         remembers = self._remembers(now)
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
+        if self.level < self._ceiling or self.level > self.proven:  # else there is no use for more, this time
+            self.proven = self.level
         gain = LEVEL if share < IDLE else 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
         if usual is not None and rate < gain * self._rate:
             self._resting_until = now + REST
+            self.proven = usual
             self._set(usual, moved)
         elif share >= FULL * self._cores:
             self._resting_until = now + REST

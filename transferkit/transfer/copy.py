@@ -78,10 +78,11 @@ class Copy:
         wholes = [descriptor for descriptor in descriptors if descriptor.size <= threshold]
         larges = [self._large(descriptor) for descriptor in descriptors if descriptor.size > threshold]
         self.scheduler = Scheduler(wholes, larges)
+        self.speeds = Speeds()
         self._bundles: Bundles | None = None
         if isinstance(source, Pipeliner) and isinstance(target, Storer):
-            self._bundles = Bundles(source, target, self.scheduler, attempts, outcomes, one=self._copy_whole)
-        self.speeds = Speeds()
+            shared = self.scheduler, attempts, outcomes, self.speeds
+            self._bundles = Bundles(source, target, *shared, one=self._copy_whole)
         units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
         units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
         self.workers = max(1, min(ceiling, units))
@@ -226,7 +227,9 @@ class Copy:
                 flow.counter.next_unit()
                 self._attempts.run(self._fetch_chunk, unit, flow, descriptor, start=unit.start)
             if unit.at == unit.end:
-                self.speeds.record(unit.end - unit.start, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                self.speeds.record(unit.end - unit.start, seconds)
+                blob.came(unit, seconds)
                 flow.next_attempt()  # a cut that came after the last byte is nobody's
                 unit.ingest.follow(flow, self.scheduler.hashed)
         except TransferKitError as error:

@@ -82,7 +82,7 @@ class BodyWatch:
     ``limit`` bounds how many bodies of all workers move at once; ``wait`` is how the worker waits for its turn.
     """
 
-    __slots__ = ("_bodies", "_limit", "_wait", "body", "has_body", "paused", "spared")
+    __slots__ = ("_bodies", "_limit", "_wait", "body", "has_body", "paused", "spared", "units")
 
     def __init__(self, limit: threading.Semaphore | None = None, wait: Callable[[float], None] = time.sleep) -> None:
         self.body = 0
@@ -92,16 +92,19 @@ class BodyWatch:
         """Whether the worker is busy elsewhere than at its body: at the disk, or waiting for its share."""
         self.spared = False
         """Whether the unit was cut for slowness so often that it is not cut any more."""
+        self.units = 1
+        """How many units come in the body."""
         self._bodies = 0
         self._limit = limit
         self._wait = wait
 
-    def start(self) -> None:
+    def start(self, units: int = 1) -> None:
         if self._limit is not None and not self.body:
             while not self._limit.acquire(blocking=False):
                 self._wait(_LOOK)
         self._bodies += 1
         self.paused = False
+        self.units = units
         self.has_body = True
         self.body = self._bodies
 

@@ -40,7 +40,8 @@ class Operation:
     """What a call of the user's does, as a context manager; one thread's.
 
     ``concurrency`` is a ceiling for workers, which ``executor`` makes. ``progress`` is called by who calls ``copy``.
-    ``host`` is what a line in the log says of whom it waits for.
+    ``host`` is what a line in the log says of whom it waits for. ``proven`` is how many workers were of most use in an
+    earlier call; 0: nobody knows.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Operation:
         executor: Callable[[int], Executor] = WORKERS,
         logger: logging.Logger | None = None,
         host: str = "the registry",
+        proven: int = 0,
     ) -> None:
         self._options = options or TransferOptions()
         self._retry = retry or Retry(self._options.retry)
@@ -67,7 +69,7 @@ class Operation:
         self._waits = Waits(self._logger, host)
         self._pulse = Pulse(self._trace, self._logger, self._waits)
         self._threads = Threads(self._ceiling, executor)
-        self._concurrency = Concurrency()
+        self._concurrency = Concurrency(proven=proven)
         self._counted = 0  # bytes of earlier runs, which the progress of this one begins with
         self._apart = 0  # those of them that were no transfer
 
@@ -96,6 +98,11 @@ class Operation:
         )
         self._waits.end()
         return results[0]
+
+    @property
+    def proven(self) -> int:
+        """How many workers at once are of most use, as far as this call has found out; 0: it has not."""
+        return self._concurrency.proven
 
     @property
     def record(self) -> Record:

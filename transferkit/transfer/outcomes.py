@@ -36,7 +36,8 @@ def under_way(flows: Iterable[WorkerFlow]) -> dict[Descriptor, int]:
         unit = flow.unit
         blob = unit.blob if isinstance(unit, ChunkUnit) else unit
         if isinstance(blob, Descriptor):
-            found[blob] = max(0, flow.counter.position)
+            # It may be at its next unit by now, whose bytes are none of this one.
+            found[blob] = min(blob.size, max(0, flow.counter.position))
         elif isinstance(blob, ChunkedBlob) and blob.is_begun:
             before = found.get(blob.descriptor, blob.ingest.in_place + blob.ingest.unverified)
             found[blob.descriptor] = min(blob.descriptor.size, before + _arriving(unit))

@@ -60,13 +60,18 @@ class Pool:
         # Who is at work, or about to be. The driver adds, each worker takes itself out: each is one step.
         self._running: set[int] = set()
         self._news: Bell = SimpleQueue()
-        self.error: BaseException | None = None
+        self._ends: dict[str, BaseException] = {}
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the run was ended before its time, if it was."""
+        return self._ends.get("error")
 
     def stop(self, error: BaseException) -> None:
         """End the run with ``error``; the first one stands. Workers are woken, wherever they are blocked."""
-        # No lock around what follows: a signal handler may be the one who calls.
-        if self.error is None:
-            self.error = error
+        # No lock around what follows: a signal handler may be the one who calls. This is one step, so two of them at
+        # once are told of the same.
+        self._ends.setdefault("error", error)
         if not isinstance(error, CancelledError):
             is_blob, name = isinstance(error, TransferKitError), type(error).__name__
             error = CancelledError("stopped: another blob failed for good" if is_blob else f"stopped by {name}")

@@ -33,12 +33,17 @@ class Scheduler:
         self._news = threading.Condition()
         self._opening = 0
         self._stopped = False
-        self.is_dry = False
-        """Whether a worker has found nothing to take at last."""
+        self._waits = False  # whether a worker has found no chunk that it may begin, at last
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
-        return bool(self._wholes or self._larges or self._active or self._opening or self._jobs)
+        # In the order in which a large blob moves on, as in ``take``.
+        return bool(self._wholes or self._larges or self._opening or self._active or self._jobs)
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether there is nothing to take for a worker that would come now."""
+        return self._waits or not self
 
     def take(self, worker: int) -> Unit | None:
         """Return the next unit for a worker; waits while there may be one. ``None``: there is nothing left."""
@@ -48,12 +53,10 @@ class Scheduler:
             # Without the lock, so in the order in which a large blob moves on: from the queue to the beginning ones and
             # to the active ones, always in the new place before it leaves the old one.
             if not self._larges and not self._opening and not self._active:
-                unit = _pop(self._wholes)
-                self.is_dry = unit is None
-                return unit
+                return _pop(self._wholes)
             with self._news:
                 unit = self._choose(worker)
-                self.is_dry = unit is None
+                self._waits = unit is None
                 if unit is not None:
                     return unit
                 if not self._stopped and not self._jobs and (self._active or self._opening):
@@ -116,6 +119,7 @@ class Scheduler:
         elif then is not None:
             self._wholes.appendleft(then)
         with self._news:
+            self._waits = False
             self._active.remove(blob)
             self._news.notify_all()
 

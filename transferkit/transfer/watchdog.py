@@ -9,10 +9,12 @@ also who waits for a head; but each unit twice at most, and only where others ha
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.errors import SlowError, StalledError
 from transferkit.report import human_bytes
 from transferkit.transfer.flow import WorkerFlow
@@ -26,37 +28,46 @@ SLOW = 0.1  # of the median
 FLOOR = 256 * 1024  # bytes/s: on a link that is slow for all, a new connection only costs
 TAIL_WINDOW = 0.3  # seconds: over so many slowness is judged at the tail
 LOOKS = 4  # within that: where the whole machine stands still, there are fewer
-LATE = 1.0  # seconds for a head at the tail, or for a byte of what is too small to have a rate
-LATER = 3.0  # times as long as half of the others took for all of theirs, where that is more
+LATE = 0.3  # seconds for a head at the tail, or for all of what is too small to have a rate
+LATER = 3.0  # times as long as nine of ten others took for all of theirs, where that is more
+SILENT = (
+    0.6  # seconds without a byte at the tail, of a body that was quick before, where there are no others to compare
+)
 HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at this one content, whoever asks
+SPENT = 8 * 1024 * 1024  # bytes of what may not be gone on with, over which nobody is hastened: the smallest chunk
 
 
 class Speeds:
-    """Rolling medians of finished units. Thread-safe: workers only append."""
+    """Rolling medians of finished units. Thread-safe."""
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         self._times: deque[float] = deque(maxlen=SAMPLES)
+        # To sort a deque is one step only where the interpreter has a lock of its own.
+        self._lock = threading.Lock()
 
     def record(self, size: int, seconds: float) -> None:
-        """Take in a unit of ``size`` bytes that took ``seconds``."""
-        self._times.append(seconds)
-        if size >= SMALLEST and seconds > 0:
-            self._rates.append(size / seconds)
+        """Take in a unit of ``size`` bytes that took ``seconds``; of several small ones together, ``size`` is 0."""
+        with self._lock:
+            self._times.append(seconds)
+            if size >= SMALLEST and seconds > 0:
+                self._rates.append(size / seconds)
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        return _median(self._rates)
+        with self._lock:
+            return _quantile(self._rates, 0.5)
 
-    def late(self) -> float | None:
-        """Return the seconds after which an answer is late, ``None`` while there are too few samples."""
-        usual = _median(self._times)
-        return None if usual is None else max(LATE, LATER * usual)
+    def late(self, units: int = 1) -> float | None:
+        """Return the seconds after which so many small units are late, ``None`` while there are too few samples."""
+        with self._lock:
+            usual = _quantile(self._times, 0.9)
+        return None if usual is None else max(LATE, LATER * usual * units)
 
 
-def _median(samples: deque[float]) -> float | None:
+def _quantile(samples: deque[float], part: float) -> float | None:
     values = sorted(samples)
-    return values[len(values) // 2] if len(values) >= ENOUGH else None
+    return values[int(len(values) * part)] if len(values) >= ENOUGH else None
 
 
 @dataclass(slots=True)
@@ -64,6 +75,7 @@ class _Watch:
     """What was seen of one body."""
 
     body: int
+    began: float
     moved_at: float
     seen: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -90,10 +102,15 @@ class Watchdog:
         self._watches: dict[int, _Watch] = {}
         self._asked: dict[int, tuple[object, float]] = {}  # what each worker without a body is at, and since when
         self._hastened: Counter[object] = Counter()
+        self._spent: Counter[object] = Counter()  # bytes that have to come twice for that
+        self._looks: deque[float] = deque(maxlen=LOOKS)
 
     def look(self, now: float) -> None:
         """Look at every flow once; ``now`` is the clock's time in seconds."""
-        is_tail = self._is_tail()
+        self._looks.append(now)
+        # Where the whole machine stands still, nobody is late.
+        is_steady = len(self._looks) == LOOKS and now - self._looks[0] <= 2 * TAIL_WINDOW
+        is_tail = is_steady and self._is_tail()
         for number, flow in enumerate(self._flows):
             body = flow.watch.body
             if not body:
@@ -104,7 +121,7 @@ class Watchdog:
             position = flow.counter.progress
             if watch is None or watch.body != body or flow.watch.paused:
                 # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
-                self._watches[number] = watch = _Watch(body, now)
+                self._watches[number] = watch = _Watch(body, now, now)
             if watch.seen and position != watch.seen[-1][1]:
                 watch.moved_at = now
             watch.seen.append((now, position))
@@ -128,19 +145,32 @@ class Watchdog:
             flow.cut_body(0, StalledError(f"no answer for {now - since:.1f} s, with nothing else left to do"))
 
     def _may_hasten(self, flow: WorkerFlow) -> bool:
-        return flow.unit is not None and self._hastened[flow.unit] < HASTENED
+        unit = flow.unit
+        if unit is None or self._hastened[unit] >= HASTENED:
+            return False
+        # A chunk goes on from where it is; a whole may have to begin anew.
+        return not isinstance(unit, Descriptor) or self._spent[unit] + flow.counter.position <= SPENT
 
     def _hasten(self, flow: WorkerFlow, watch: _Watch, body: int, silence: float) -> None:
         """Cut a body that the others would wait for sooner than they would otherwise."""
-        late, unit = self._speeds.late(), flow.unit
-        if len(watch.seen) < LOOKS or watch.seen[-1][0] - watch.seen[-LOOKS][0] > 2 * TAIL_WINDOW:
+        unit, now = flow.unit, watch.seen[-1][0]
+        if len(watch.seen) < LOOKS:
             return
-        if late is not None and silence >= late:
-            text = f"no byte for {silence:.1f} s on an open connection, with nothing else left to do"
+        is_small, position = isinstance(unit, Descriptor) and unit.size < SMALLEST, flow.counter.position
+        late = self._speeds.late(flow.watch.units)
+        if late is not None and (silence >= late or (is_small and now - watch.began >= late)):
+            what = (
+                f"no byte for {silence:.1f} s" if silence >= late else f"not all of it within {now - watch.began:.1f} s"
+            )
+            is_cut = flow.cut_body(body, StalledError(f"{what} on an open connection, with nothing else left to do"))
+        elif silence >= SILENT and _was_quick(watch, position):
+            text = f"no byte for {silence:.1f} s after a quick beginning, with nothing else left to do"
             is_cut = flow.cut_body(body, StalledError(text))
         else:
             is_cut = not _is_growing(watch.seen) and self._judge(flow, watch.seen, body, TAIL_WINDOW)
-        self._hastened[unit] += is_cut
+        if is_cut:
+            self._hastened[unit] += 1
+            self._spent[unit] += position
 
     def _judge(self, flow: WorkerFlow, seen: deque[tuple[float, int]], body: int, window: float) -> bool:
         """Cut a body that is slow over the last ``window`` seconds, and tell so."""
@@ -158,6 +188,11 @@ class Watchdog:
         what = f"{human_bytes(rate)}/s" if rate else "no byte"
         text = f"{what} for {now - began:.1f} s, where others have {human_bytes(median)}/s"
         return flow.cut_body(body, SlowError(text) if rate else StalledError(text))
+
+
+def _was_quick(watch: _Watch, moved: int) -> bool:
+    """Tell whether a body that is silent now had a rate worth having before; its unit has ``moved`` so many bytes."""
+    return moved >= max(SMALLEST, FLOOR * (watch.moved_at - watch.began + PERIOD))
 
 
 def _is_growing(seen: deque[tuple[float, int]]) -> bool:

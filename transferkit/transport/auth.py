@@ -126,15 +126,15 @@ class Authorizer:
             return self._advice()
         if sent == self._given:
             return "it refused the token of token=; it may have expired"
-        for token, _ in tuple(self._tokens.values()):
+        for token, _ in list(self._tokens.values()):
             if token.header == sent:
                 return token.blame
         return self._advice() if self.key is None else self.key.blame("the token that the key {} made")
 
     def secrets(self) -> Iterator[str]:
         """Yield what was sent as a secret, or may have been."""
-        sent = [self._given, *(token.header for token, _ in tuple(self._tokens.values()))]
-        for each in tuple(self._shown):
+        sent = [self._given, *(token.header for token, _ in list(self._tokens.values()))]
+        for each in self._shown.copy():
             yield from filter(None, (each.identity_token, each.registry_token))
             if each.password:
                 sent.append(basic(each.user, each.password))

@@ -18,6 +18,7 @@ from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, must
 from transferkit.protocol.routes import EXPIRED, check_base_url
 from transferkit.transport.auth import Authorizer
 from transferkit.transport.hosts import Hosts
+from transferkit.transport.pipeline import Wanted
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
 
@@ -122,27 +123,26 @@ class Client:
             raise
 
     def pipeline(
-        self,
-        request: Request,
-        paths: Sequence[str],
-        sizes: Sequence[int],
-        subject: Callable[[int], str],
-        flow: Flow,
+        self, request: Request, wanted: Sequence[Wanted], more: Callable[[], Sequence[Wanted]], flow: Flow
     ) -> Generator[memoryview, None, None] | None:
         """Ask for several paths of the registry at once, as ``request`` does for its own, and yield their contents.
 
-        They may end early, and that is no error: ``send`` is for the rest. ``None``: nothing was asked. ``subject``
-        says what the path of a number is to be called, where the registry refuses it for now: RegistryError.
+        They may end early, and that is no error: ``send`` is for the rest. ``None``: nothing was asked. ``more`` says
+        what to ask for next (``transport.pipeline``). RegistryError: the registry refuses one of them for now.
         """
 
-        def refused(response: Response, number: int) -> TransferKitError:
-            one = outgoing._replace(url=self.base_url + paths[number], subject=subject(number))
-            error = self._refusal(one, response, response.rest(diagnostics.MAX_ERROR_BODY))
-            self.clean(error)
-            return error
+        def refused(response: Response, one: Wanted) -> bool:
+            asked = outgoing._replace(url=self.base_url + one.path, subject=one.subject)
+            with self.cleaned():
+                body = response.rest(diagnostics.MAX_ERROR_BODY)
+                if response.status != 401 or not outgoing.trusted:
+                    raise self._refusal(asked, response, body)
+                # Another token is here before the rest is asked for: so no blob is refused twice.
+                challenge, rejected = response.headers.get("www-authenticate", ""), asked.headers.get("Authorization")
+                return self.host.authorizer.after(challenge, request.scope, rejected, flow) is not None
 
         outgoing = self._addressed(request, flow)
-        return self._exchange.pipeline(outgoing, [self._prefix + path for path in paths], sizes, refused, flow)
+        return self._exchange.pipeline(outgoing, self._prefix, wanted, more, refused, flow)
 
     def _answered(
         self, authorizer: Authorizer, scope: str, outgoing: Request, response: Response, flow: Flow

@@ -82,7 +82,7 @@ class StoredCredentials:
         self._timeout = timeout
         self._clock = clock
         self._kept: dict[tuple[str, str], tuple[float, Credential | None, str]] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, object] = {}
 
     def find(self, host: str, repository: str, flow: Flow | None = None) -> tuple[Credential | None, list[str]]:
         """Return the credential for a repository of ``host``, and what was wrong where it might have been found."""
@@ -120,9 +120,9 @@ class StoredCredentials:
 
     def _warn(self, host: str, problems: list[str]) -> None:
         """Say each problem once."""
+        mine = object()
         for problem in problems:
-            if problem not in self._said:
-                self._said.add(problem)
+            if self._said.setdefault(problem, mine) is mine:  # one step: two workers may find the same
                 logger.warning("credentials of %s: %s", host, problem)
 
     def paths(self) -> list[Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import types
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies_environment
@@ -30,7 +30,7 @@ from transferkit.protocol.upload import is_ollama
 from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.failures import foreign_errors
 from transferkit.transport.ordinary import send_by_session
-from transferkit.transport.pipeline import Refused, pipeline
+from transferkit.transport.pipeline import Refused, Wanted, pipeline
 from transferkit.transport.request import Fields, Lane, Request
 from transferkit.transport.response import Response
 from transferkit.transport.secrets import parts_of_header, parts_of_proxy
@@ -90,7 +90,7 @@ class Exchange:
 
     def is_private(self, origin: Origin) -> bool:
         """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
-        lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
+        lanes = [lane for key, lane in list(self._lanes.items()) if key[0] == origin and lane.proxy is None]
         return any(lane.pool is not None and lane.pool.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
@@ -106,16 +106,22 @@ class Exchange:
         for given in self._hosts.values():
             for value in given.headers.values():
                 yield from parts_of_header(value)
-        for lane in tuple(self._lanes.values()):
+        for lane in list(self._lanes.values()):
             for proxy in lane.settings["proxies"].values():
                 yield from parts_of_proxy(str(proxy))
 
     def pipeline(
-        self, request: Request, targets: Sequence[str], sizes: Sequence[int], refused: Refused, flow: Flow
+        self,
+        request: Request,
+        prefix: str,
+        wanted: Sequence[Wanted],
+        more: Callable[[], Sequence[Wanted]],
+        refused: Refused,
+        flow: Flow,
     ) -> Generator[memoryview, None, None] | None:
-        """Ask for several targets at once, each of its size, as ``transport.pipeline`` does; ``None``: not possible."""
+        """Ask for several paths at once, as ``transport.pipeline`` does; ``None``: not possible."""
         request, lane, adapter = self._travelling(request, flow)
-        return None if adapter is None else pipeline(request, targets, sizes, refused, lane, flow)
+        return None if adapter is None else pipeline(request, prefix, wanted, more, refused, lane, flow)
 
     def send(self, request: Request, flow: Flow) -> Response:
         """Send one request and return the response once its head is there.

@@ -92,6 +92,8 @@ class Hosts(Closing):
         mirrored = None if self._is_given else StoredCredentials(for_hosts_alone=True)
         self._mirroring = partial(Authorizer, auth=by_host, stored=mirrored, clock=clock)
         self._hosts: dict[tuple[Origin, bool, bool, HubToken | None], Host] = {}
+        self.proven: dict[str, int] = {}
+        """How many requests at once were of most use, by the name that a call has for who it speaks to."""
         self._ordinary = self._exchange(hosts=self._given)
         self.strangers: dict[Origin, Authorizer] = {}
         """The origins that registries have led to and that want tokens of their own."""
@@ -167,10 +169,12 @@ class Hosts(Closing):
 
     def clean(self, error: TransferKitError) -> None:
         """Take what any host was sent as a secret out of an error, whose text may quote a peer."""
-        hosts = tuple(self._hosts.values())
+        hosts = list(self._hosts.values())
         sent = [secret for host in hosts for secret in (*host.authorizer.secrets(), *host.exchange.secrets())]
-        sent += [secret for stranger in tuple(self.strangers.values()) for secret in stranger.secrets()]
-        sent += [part for host in hosts for url in tuple(host.signed) for part in parts_of_query(url)]
+        sent += [secret for stranger in list(self.strangers.values()) for secret in stranger.secrets()]
+        # By their numbers: it never becomes shorter, and who iterates over it fails where another thread adds one.
+        urls = [host.signed[number] for host in hosts for number in range(len(host.signed))]
+        sent += [part for url in urls for part in parts_of_query(url)]
         clean_error(error, sent)
 
     @contextmanager

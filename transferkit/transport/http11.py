@@ -40,6 +40,11 @@ def visible(text: str) -> str:
     return quote(text, safe=_VISIBLE)
 
 
+def on_the_wire(target: str) -> str:
+    """Return a target as a request has it: one in ASCII was checked by who made it."""
+    return target if target.isascii() else visible(target)
+
+
 class StaleConnection(Exception):
     """The connection ended before a byte of a response came."""
 
@@ -55,8 +60,7 @@ def head_of(request: Request, lane: Lane) -> bytes:
     if request.body is not None:
         fields += f"Content-Length: {request.body.length}\r\n"
     try:
-        target = request.target if request.target.isascii() else visible(request.target)
-        line = f"{request.method} {lane.before_target}{target} HTTP/1.1\r\n"
+        line = f"{request.method} {lane.before_target}{on_the_wire(request.target)} HTTP/1.1\r\n"
         return f"{line}{lane.fields}{fields}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProtocolError("a header field holds what Latin-1 has no character for, and is not sent") from error

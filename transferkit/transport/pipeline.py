@@ -7,36 +7,53 @@ knows redirects, challenges, refusals and retries. What an answer is worth, the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
 from transferkit.content.flow import Flow
-from transferkit.errors import ProtocolError, ReadError, TransferKitError
+from transferkit.errors import ProtocolError, ReadError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection, WakeablePool
-from transferkit.transport.http11 import head_of, visible
+from transferkit.transport.http11 import head_of, on_the_wire
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import ChunkedResponse, Response, StreamResponse
 
-Refused = Callable[[Response, int], TransferKitError]
 
-_HEARD = frozenset({429})  # and what is a failure of the server's
+class Wanted(NamedTuple):
+    """One of the contents that are asked for together."""
+
+    path: str
+    size: int
+    subject: str
+    """What it is called where the server refuses it."""
+
+
+Refused = Callable[[Response, Wanted], bool]
+"""Raises the error of a refusal; else whether there are other credentials now, with which to ask again."""
+
+_HEARD = frozenset({401, 429})  # and what is a failure of the server's
 _HEAD = 1024  # bytes that are looked through first for the end of a head; most have under 500
 
 
 def pipeline(
     request: Request,
-    targets: Sequence[str],
-    sizes: Sequence[int],
+    prefix: str,
+    wanted: Sequence[Wanted],
+    more: Callable[[], Sequence[Wanted]],
     refused: Refused,
     lane: Lane,
     flow: Flow,
 ) -> Generator[memoryview, None, None] | None:
-    """Ask for ``targets``, as ``request`` does for its own, and yield their contents: each of its size, in the worker's
-    buffer, good until the next one.
+    """Ask for the paths of ``wanted``, behind ``prefix``, as ``request`` does for its own, and yield their contents:
+    each of its size, in the worker's buffer, good until the next one.
+
+    When half of what was asked for first is still to come, ``more`` says what to ask for next, so that the server
+    always has something to do; once it says nothing, it is not asked again.
 
     ``None``: nothing was asked, as there is no connection that has answered before, or the server wants one request at
-    a time. The contents may end early, which is no error; but a server that has had enough, or fails, is heard:
-    ``refused`` makes the error of its answer to the target of a number.
+    a time. The contents may end early, which is no error; but a server that has had enough, or fails, or wants other
+    credentials, is heard: ``refused`` raises the error of its answer to one of them.
     """
     pool = lane.pool
     if pool is None or not pool.pipelines.may_begin or flow.fresh:
@@ -44,46 +61,56 @@ def pipeline(
     connection = pool.idle()
     if connection is None:
         return None
-    return _converse(connection, pool, _heads(request, targets, lane), sizes, refused, request, lane, flow)
+    heads = _heads(request, prefix, lane)
+    return _converse(connection, pool, heads, wanted, more, refused, request, lane, flow)
 
 
-def _heads(request: Request, targets: Sequence[str], lane: Lane) -> bytes:
-    """Return the heads of all requests, which differ in their targets alone."""
-    template = head_of(request._replace(target=""), lane)
+def _heads(request: Request, prefix: str, lane: Lane) -> Callable[[Sequence[Wanted]], bytes]:
+    """Return what makes the heads of requests, which differ in their paths alone."""
+    template = head_of(request._replace(target=prefix), lane)
     before, after = template.split(b" HTTP/1.1\r\n", 1)
     after = b" HTTP/1.1\r\n" + after
-    return b"".join([before + visible(target).encode("ascii") + after for target in targets])
+    return lambda wanted: b"".join([before + on_the_wire(one.path).encode("ascii") + after for one in wanted])
 
 
 def _converse(
     connection: WakeableConnection,
     pool: WakeablePool,
-    heads: bytes,
-    sizes: Sequence[int],
+    heads: Callable[[Sequence[Wanted]], bytes],
+    first: Sequence[Wanted],
+    more: Callable[[], Sequence[Wanted]],
     refused: Refused,
     request: Request,
     lane: Lane,
     flow: Flow,
 ) -> Generator[memoryview, None, None]:
     answers, knowledge = _Answers(connection, flow), pool.pipelines
+    owed, half, further = deque(first), len(first) // 2, True
     answered, keeps, is_right = 0, True, True
-    is_judged = False  # a cut says nothing of the server
+    is_judged = is_renewed = False  # a cut says nothing of the server
     try:
         flow.attach(connection.abort)
         if lane.public_only:
             connection.check_public()
         connection.bound(request.timeout)
-        connection.sock.sendall(heads)
-        for size in sizes:
+        connection.sock.sendall(heads(first))
+        while owed:
+            if further and len(owed) <= half:
+                wanted = more()
+                owed.extend(wanted)
+                further = bool(wanted) and _is_sent(connection, heads(wanted))
+            size = owed[0].size
             head = answers.head()
             if not _is_plain(head, size):
                 is_right, is_judged = False, True
                 if head.status in _HEARD or head.status >= 500:
                     kind = ChunkedResponse if head.chunked else StreamResponse
                     rest = answers.rest()
-                    raise refused(kind(connection, head, head.length, rest, request, lane, flow, False), answered)
+                    answer = kind(connection, head, head.length, rest, request, lane, flow, False)
+                    is_renewed = refused(answer, owed[0])
                 break
             content = answers.content(size)
+            owed.popleft()
             answered, keeps, is_right, is_judged = answered + 1, head.keeps_alive, False, True
             yield content
             is_right, is_judged = True, False  # else who asked has had enough: it is another content
@@ -98,12 +125,23 @@ def _converse(
         is_right, is_judged = False, True
     finally:
         flow.detach(connection.abort)
-        if is_right and keeps and answered == len(sizes) and answers.are_read:
+        if is_right and keeps and not owed and answers.are_read:
             pool.give_back(connection)
         else:
             connection.close()
         if is_judged and answers.has_begun:
-            knowledge.ended(answered, len(sizes) - answered + (not is_right), announced=is_right and not keeps)
+            # A token that has ended says nothing of the server, unless each of them is good for few requests.
+            is_announced = is_renewed or (is_right and not keeps)
+            knowledge.ended(answered, len(owed) + (not is_right), announced=is_announced)
+
+
+def _is_sent(connection: WakeableConnection, heads: bytes) -> bool:
+    """Write further requests; ``False``: the server takes none any more, and what it has answered may still be read."""
+    try:
+        connection.sock.sendall(heads)
+    except OSError:
+        return False
+    return True
 
 
 def _is_plain(head: Head, size: int) -> bool:
@@ -165,6 +203,7 @@ class _Answers:
             self._at = self._end = 0
         elif self._end == len(self._buffer):
             self._make_room()
+        self._connection.acknowledge()
         count: int = self._connection.sock.recv_into(self._buffer[self._end :])
         # Before anything is counted or written: a woken read looks like a clean end.
         self._flow.check()

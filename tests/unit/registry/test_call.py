@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from transferkit.cancellation import Cancellation
-from transferkit.registry.call import Call
+from transferkit.names import Reference
+from transferkit.registry.call import Call, Calls
 from transferkit.trace import NULL_TRACE, Trace
+from transferkit.transfer.operation import Operation
 
 
 def test_nothing_is_given_by_default() -> None:
@@ -34,3 +36,25 @@ def test_an_unknown_keyword_is_told_as_the_methods() -> None:
 def test_what_does_not_fit_is_a_type_error(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^{name} is .*, not int$"):
         Call(**{name: 5})  # type: ignore[arg-type]
+
+
+def test_what_a_host_has_proven_to_bear_is_kept_for_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    class Seen(Operation):
+        def __init__(self, *, proven: int, **keywords: Any) -> None:
+            begun.append(proven)
+            super().__init__(proven=proven, **keywords)
+            self._concurrency.proven = 12 * len(begun)
+
+    monkeypatch.setattr("transferkit.registry.call.Operation", Seen)
+    one, other = Reference.parse("one.example/library/model:v1"), Reference.parse("other.example/library/model:v1")
+    with Calls() as calls:
+        for reference in (one, one, other):
+            with calls._job(Call(), reference):
+                pass
+        with pytest.raises(KeyError), calls._job(Call(), one):
+            raise KeyError
+        with calls._job(Call(), one):
+            pass
+    assert begun == [0, 12, 0, 24, 48]

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.storage.suite import descriptor_of, store
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk
+from transferkit.transfer.flow import WorkerFlow
 
 CONTENTS = [bytes([number]) * 10 for number in range(40)]
 BLOBS = [descriptor_of(content) for content in CONTENTS]
@@ -70,3 +71,11 @@ def test_a_few_blobs_are_asked_for_without_a_listing(tmp_path, monkeypatch):
     again = Directory(tmp_path)
     assert {BLOBS[0].digest} == again.known(BLOBS[:2])
     again.prepare(BLOBS[:2])
+
+
+def test_what_was_missing_when_the_store_was_made_ready_is_seen_once_it_is_there(tmp_path):
+    """However little later: a large blob is stored without a question, and who links it asks for it next."""
+    directory = Directory(tmp_path)
+    directory.prepare(BLOBS)
+    (tmp_path / BLOBS[0].digest.file_name).write_bytes(CONTENTS[0])
+    assert directory.exists(BLOBS[0], flow=WorkerFlow())

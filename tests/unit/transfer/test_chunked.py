@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferkit.content.chunk import Chunk
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.errors import ReadError
 from transferkit.transfer import chunked
@@ -130,6 +132,54 @@ def test_a_blob_that_is_to_be_one_stream_does_not_fail_any_more(make):
 
 def test_chunks_partition_the_blob(make):
     assert ["0-99", "100-199", "200-249"] == take_all(make(250))
+
+
+MIB = 1024 * 1024
+
+
+def sizes_of(blob: ChunkedBlob, seconds: float, *, workers: int) -> list[int]:
+    """Return the MiB of all chunks of a blob, each of which takes so long, with so many workers at it."""
+    blob.ingest = SimpleNamespace(missing_in=lambda chunk: [chunk], offset=0)
+    blob.list_ended()
+    blob.leave()
+    blob.become(State.OPEN)
+    sizes, at_work = [], []
+    while True:
+        while len(at_work) < workers and (unit := blob.take()) is not None:
+            at_work.append(unit)
+            sizes.append((unit.end - unit.start) // MIB)
+        if not at_work:
+            return sizes
+        unit = at_work.pop(0)
+        unit.at = blob.ingest.offset = unit.end
+        blob.came(unit, seconds)
+        blob.leave(unit)
+
+
+def large(size: int | None = None) -> ChunkedBlob:
+    return ChunkedBlob(Descriptor(DIGEST, 1024 * MIB), size=size, window=64)
+
+
+def test_chunks_that_come_quickly_are_followed_by_larger_ones_until_the_end_is_near():
+    """Of 20 ms for 8 MiB: in a quarter of a second come 100 MiB, and no chunk is larger than 64."""
+    sizes = sizes_of(large(), 0.02, workers=1)
+    assert [8, *[64] * 12] == sizes[:13]
+    assert sorted(sizes[1:], reverse=True) == sizes[1:]
+    assert [8] * 5 == sizes[-5:]
+    assert 1024 == sum(sizes)
+
+
+def test_with_many_workers_the_last_chunks_are_small_sooner():
+    sizes = sizes_of(large(), 0.02, workers=8)
+    assert [8] * 8 == sizes[:8]
+    assert max(sizes) < 32
+    assert {8} == set(sizes[-24:])
+    assert 1024 == sum(sizes)
+
+
+@pytest.mark.parametrize(("blob", "seconds"), [(large(), 0.25), (large(), 60.0), (large(8 * MIB), 0.02)])
+def test_chunks_of_a_slow_link_or_of_a_size_that_the_user_wants_do_not_grow(blob, seconds):
+    assert [8] * 128 == sizes_of(blob, seconds, workers=2)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -33,14 +33,16 @@ MB = 1_000_000
 class Network:
     """Moves ``rate(workers)`` bytes a second, shared by those who have been at work for ``latency`` seconds."""
 
-    def __init__(self, rate: Callable[[int], float], *, latency: float = 0.0, ceiling: int = 64) -> None:
+    def __init__(
+        self, rate: Callable[[int], float], *, latency: float = 0.0, ceiling: int = 64, proven: int = 0
+    ) -> None:
         self.rate = rate
         self.latency = latency
         self.now = 100.0
         self.flows = [Flow(self, number) for number in range(ceiling)]
         self.used = 7.0
         self.busy = 0.9  # cores
-        self.controller = Concurrency(clock=lambda: self.now, cpu=lambda: self.used, cores=2)
+        self.controller = Concurrency(clock=lambda: self.now, cpu=lambda: self.used, cores=2, proven=proven)
         self.controller.begin(self.flows)
         self.history = [self.controller.level]
         self._since = [self.now if number < self.controller.level else None for number in range(ceiling)]
@@ -108,6 +110,44 @@ def test_a_link_that_allows_so_much_a_connection_gets_as_many_as_fill_it() -> No
     assert network.history == [2, 4, 8, 16, 32, 64, 32]
 
 
+def capped(workers: int) -> float:
+    return min(40 * workers, 1280) * MB
+
+
+def test_what_was_proven_in_one_call_is_what_the_next_one_begins_with_the_half_of() -> None:
+    network = Network(capped)
+    network.go_on(1.4)
+    assert network.controller.proven == 32
+    later = Network(capped, proven=32)
+    later.go_on(0.3)
+    assert later.history == [16, 32, 64, 32]
+
+
+def test_where_it_is_of_no_use_any_more_it_is_given_up() -> None:
+    history = []
+    proven = 32
+    for _ in range(5):
+        network = Network(lambda workers: 900 * MB, proven=proven)
+        network.go_on(0.9)
+        proven = network.controller.proven
+        history.append(proven)
+    assert history == [16, 8, 4, 2, 2]
+
+
+def test_a_call_that_has_use_for_few_says_nothing_of_many() -> None:
+    network = Network(capped, ceiling=4, proven=32)
+    network.go_on(2.0)
+    assert (network.history, network.controller.proven) == ([4], 32)
+
+
+def test_a_host_that_has_had_enough_has_proven_nothing() -> None:
+    network = Network(capped, proven=32)
+    network.go_on(0.3)
+    network.enter(*range(20))
+    network.fail(0, RateLimitedError("enough"))
+    assert network.controller.proven == 0
+
+
 @pytest.mark.parametrize(("gain", "workers"), [(1.10, 2), (1.20, 4)])
 def test_twice_the_workers_must_bring_a_seventh_more(gain: float, workers: int) -> None:
     network = Network(lambda workers: 100 * MB if workers <= 2 else gain * 100 * MB)
@@ -150,7 +190,7 @@ def test_where_the_cores_are_full_nothing_is_tried() -> None:
     network.busy = 1.5
     network.go_on(5.0)
     assert network.history == [2]
-    network.busy = 1.3
+    network.busy = 1.1
     assert network.go_on(5.0) == 64
 
 

@@ -293,3 +293,33 @@ def test_a_job_wakes_who_waits_for_chunks(memory):
     scheduler.offer("a job")
     thread.join(5)
     assert ["a job"] == taken
+
+
+def test_it_is_dry_where_who_would_come_now_finds_nothing(memory):
+    smalls = [memory.make_blob(50, seed=n)[1] for n in range(2)]
+    scheduler = Scheduler(smalls)
+    assert not scheduler.is_dry
+    scheduler.take(0)
+    assert not scheduler.is_dry
+    scheduler.take(1)
+    assert scheduler.is_dry  # nobody has to come for it: there may be no further worker
+
+
+def test_a_worker_that_waits_for_chunks_makes_it_dry_until_there_are_others(memory):
+    large = make_large(memory)
+    scheduler = Scheduler([], [large])
+    assert large is scheduler.take(0)
+    assert not scheduler.is_dry
+    waits = threading.Thread(target=scheduler.take, args=(1,))
+    waits.start()
+    deadline = time.monotonic() + 10
+    while not scheduler.is_dry and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert scheduler.is_dry
+    large.ingest = memory.Ingest(memory.Target(), large.descriptor)
+    scheduler.opened(large)
+    large.list_ended()
+    large.become(State.STREAM)
+    scheduler.closed(large, then=large.descriptor)
+    waits.join(10)
+    assert not waits.is_alive()

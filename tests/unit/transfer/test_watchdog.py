@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.errors import SlowError, StalledError
 from transferkit.options import RetryOptions
 from transferkit.retry import Retry
@@ -300,7 +301,103 @@ def test_a_small_blob_whose_answer_is_late_is_asked_for_again(flow):
         speeds.record(1000, 0.1)
     dog = tail(flow, speeds)
     flow.attach(lambda: None)  # it is on a connection, and nothing has come
-    assert 1.0 == looks(dog, flow, 9.0)
+    assert 0.4 == looks(dog, flow, 9.0)
+
+
+def quick_small(seconds: float = 0.01) -> Speeds:
+    speeds = Speeds()
+    for _ in range(9):
+        speeds.record(1000, seconds)
+    return speeds
+
+
+SMALL = Descriptor(f"sha256:{64 * 'a'}", 16 * 1024)
+
+
+def trickle(dog: Watchdog, flow: WorkerFlow, until: float, rate: int = 50_000) -> float | None:
+    """Let bytes trickle, with a look every tenth of a second, and return when the flow was cut."""
+    for step in range(round(10 * until) + 1):
+        try:
+            flow.moved(rate // 10)
+            dog.look(step / 10)
+            flow.check()
+        except (StalledError, SlowError):
+            return step / 10
+    return None
+
+
+@pytest.mark.parametrize(("units", "usual", "cut_at"), [(1, 0.01, 0.3), (8, 0.01, 0.3), (8, 0.05, 1.3), (1, 0.3, 0.9)])
+def test_small_blobs_that_trickle_at_the_tail_are_late_as_a_whole(flow, units, usual, cut_at):
+    """A bundle of them may have as much time as all of its units would by themselves."""
+    dog = tail(flow, quick_small(usual))
+    flow.unit = SMALL
+    flow.watch.start(units)
+    assert cut_at == trickle(dog, flow, 9.0)
+
+
+def test_what_is_small_and_slow_for_all_is_left(flow):
+    dog = tail(flow, quick_small(4.0))
+    flow.unit = SMALL
+    flow.watch.start(8)
+    assert trickle(dog, flow, 9.0) is None
+
+
+def test_what_is_no_blob_too_small_for_a_rate_may_trickle(flow):
+    dog = tail(flow, quick_small())
+    flow.watch.start()
+    assert trickle(dog, flow, 4.0) is None
+
+
+def test_a_body_that_was_quick_and_falls_silent_at_the_tail_needs_no_others_to_compare_with(flow):
+    dog = tail(flow, Speeds())
+    flow.watch.start()
+    flow.moved(1)
+    for step in range(4):
+        dog.look(step / 10)
+        flow.moved(MIB)
+    assert 1.0 == looks(dog, flow, 9.0, start=0.4)
+
+
+def test_one_that_was_slow_and_falls_silent_has_its_time(flow):
+    dog = tail(flow, Speeds())
+    flow.watch.start()
+    for step in range(4):
+        dog.look(step / 10)
+        flow.moved(10_000)
+    assert looks(dog, flow, 9.0, start=0.4) is None
+
+
+@pytest.mark.parametrize(("unit", "cut_at"), [(object(), 0.8), (Descriptor(f"sha256:{64 * 'a'}", 99 * MIB), 5.2)])
+def test_what_may_have_to_begin_anew_is_not_hastened_once_more_than_a_chunk_would_come_twice(flow, unit, cut_at):
+    dog = tail(flow, fast_siblings())
+    flow.unit = unit
+    flow.watch.start()
+    for step in range(5):
+        flow.moved(2 * MIB)
+        dog.look(step / 10)
+    assert cut_at == looks(dog, flow, 9.0, start=0.5)
+
+
+def test_nor_is_it_cut_twice_where_both_together_would_cost_more(flow):
+    dog, start = tail(flow, fast_siblings()), 0.0
+    flow.unit = Descriptor(f"sha256:{64 * 'a'}", 99 * MIB)
+    cuts = []
+    for _ in range(2):
+        flow.watch.start()
+        flow.moved(5 * MIB)
+        cuts.append(looks(dog, flow, start + 3.0, start=start))
+        flow.next_attempt()
+        flow.counter.set_position(0)
+        start = 0.5
+    assert [0.3, None] == cuts
+
+
+def test_an_answer_is_not_late_where_the_machine_stood_still(flow):
+    dog = tail(flow, quick_small())
+    flow.attach(lambda: None)
+    for now in (0.0, 0.5, 1.0, 1.5, 2.0):
+        dog.look(now)
+    flow.check()
 
 
 def test_late_is_what_takes_three_times_as_long_as_usual(flow):

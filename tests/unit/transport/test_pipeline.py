@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,8 +15,10 @@ from transferkit.testing import answer, scripted_server
 from transferkit.testing.scripted import RawRequest, Step
 from transferkit.testing.wire import Close, Pause
 from transferkit.transfer.flow import WorkerFlow
+from transferkit.transport import pipeline
 from transferkit.transport.client import Client
-from transferkit.transport.connections import Pipelines
+from transferkit.transport.connections import Pipelines, WakeableConnection
+from transferkit.transport.pipeline import Wanted
 from transferkit.transport.request import Request
 
 BODIES = [b"", b"a", b"bb" * 500, b"c" * 40_000, b"d" * 65_535]
@@ -21,11 +26,14 @@ SIZES = [len(body) for body in BODIES]
 CLOSE = {"Connection": "close"}
 
 
+def wanted(sizes: list[int], start: int = 0) -> list[Wanted]:
+    return [Wanted(f"/{number}", size, f"the {number}th") for number, size in enumerate(sizes, start)]
+
+
 def asked(client: Client, sizes: list[int] = SIZES, flow: WorkerFlow | None = None) -> list[bytes] | None:
     """Return the contents of ``/0``, ``/1`` and so on, as far as they came; ``None``: nothing was asked."""
     request = Request(method="GET", url="/0", ok=(200,))
-    paths = [f"/{number}" for number in range(len(sizes))]
-    contents = client.pipeline(request, paths, sizes, "the {}th".format, flow or WorkerFlow())
+    contents = client.pipeline(request, wanted(sizes), tuple, flow or WorkerFlow())
     return None if contents is None else [content.tobytes() for content in contents]
 
 
@@ -120,6 +128,29 @@ def test_a_server_that_has_enough_is_heard(status: int, kind: type) -> None:
             assert not pool_of(client).pipelines.are_taken
 
 
+def test_a_token_that_has_ended_is_renewed_before_the_rest_is_asked_for_and_the_server_is_asked_on() -> None:
+    tokens: list[str] = []
+
+    def say(request: RawRequest) -> Step:
+        if request.target.startswith("/token"):
+            tokens.append(f"t{len(tokens)}")
+            return answer(200, f'{{"token": "{tokens[-1]}"}}'.encode())
+        if request.target == "/2" and len(tokens) < 2:
+            tokens.append("old")
+            return answer(401, b"it has ended", {"WWW-Authenticate": f'Bearer realm="{server.url}/token"'})
+        return answer(200, b"hello" if request.target == "/x" else BODIES[int(request.target[1:])])
+
+    with scripted_server(say) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES[:2] == asked(client)
+        assert pool_of(client).pipelines.are_taken
+        assert (200, b"hello") == ask(client)
+        assert 1 == server.requests[-1].connection  # what is still on its way on the other is nobody's
+        assert ["old", "t1"] == tokens
+        assert "Bearer t1" == server.requests[-1].headers["authorization"]
+        assert BODIES == asked(client)
+
+
 def test_bytes_behind_the_last_answer_end_the_connection() -> None:
     script = saying(lambda number, _: answer(200, BODIES[4]) + b"more" if number == 4 else None)
     with scripted_server(script) as server, client_of(server) as client:
@@ -132,7 +163,7 @@ def test_who_has_enough_says_that_a_content_was_another_one() -> None:
     with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
         ask(client)
         request = Request(method="GET", url="/0", ok=(200,))
-        contents = client.pipeline(request, ["/0", "/1"], SIZES[:2], str, WorkerFlow())
+        contents = client.pipeline(request, wanted(SIZES[:2]), tuple, WorkerFlow())
         assert contents is not None
         next(contents)
         contents.close()
@@ -198,6 +229,117 @@ def test_targets_go_out_as_those_of_single_requests_do() -> None:
         with send(client, "GET", "/x", ok=(200,), flow=WorkerFlow()) as found:
             found.peek(10)
         paths = ["/" + 3000 * "a", "/\u00fc b"]
-        contents = client.pipeline(Request(method="GET", url=paths[0], ok=(200,)), paths, [3001, 11], str, WorkerFlow())
+        request = Request(method="GET", url=paths[0], ok=(200,))
+        all_wanted = [Wanted(paths[0], 3001, ""), Wanted(paths[1], 11, "")]
+        contents = client.pipeline(request, all_wanted, tuple, WorkerFlow())
         assert contents is not None
         assert [paths[0].encode(), b"/%C3%BC%20b"] == [content.tobytes() for content in contents]
+
+
+# -- what is asked for while the first answers come
+
+
+class Asking:
+    """Asks for ``/0`` to ``/3``, and then for so many of the bodies as each of ``turns`` says, beginning anew."""
+
+    def __init__(self, client: Client, *turns: int) -> None:
+        self.came: list[bytes] = []
+        self.times: list[int] = []
+        """How many had come each time that it was asked for more."""
+        self._turns = list(turns)
+        request = Request(method="GET", url="/0", ok=(200,))
+        self.flow = WorkerFlow()
+        contents = client.pipeline(request, wanted(SIZES[:4]), self._more, self.flow)
+        assert contents is not None
+        for content in contents:
+            self.came.append(content.tobytes())
+
+    def _more(self) -> list[Wanted]:
+        self.times.append(len(self.came))
+        return wanted(SIZES[: self._turns.pop(0)]) if self._turns else []
+
+
+def test_more_is_asked_for_when_half_is_still_to_come() -> None:
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        asking = Asking(client, 2, 1)
+        assert [*BODIES[:4], *BODIES[:2], *BODIES[:1]] == asking.came
+        assert [2, 4, 5] == asking.times
+        assert {0} == {each.connection for each in server.requests}
+        assert 1 == len(pool_of(client).pool or ())
+
+
+def test_the_server_is_asked_for_more_before_it_has_answered_what_it_has() -> None:
+    """Else it would have nothing to do while those are taken in."""
+    asked_for_more = threading.Event()
+
+    def late(number: int, _: RawRequest) -> Step | None:
+        # The fourth answer waits for that; the script itself sees the fifth request once it has sent the fourth.
+        assert number != 3 or asked_for_more.wait(30)
+        return None
+
+    def more() -> list[Wanted]:
+        if asked_for_more.is_set():
+            return []
+        asked_for_more.set()
+        return wanted(SIZES[4:], 4)
+
+    with scripted_server(saying(late)) as server, client_of(server) as client:
+        ask(client)
+        request = Request(method="GET", url="/0", ok=(200,))
+        contents = client.pipeline(request, wanted(SIZES[:4]), more, WorkerFlow())
+        assert contents is not None
+        assert BODIES == [content.tobytes() for content in contents]
+
+
+@pytest.mark.parametrize("said", [CLOSE, {}])
+def test_of_a_server_that_takes_no_more_what_it_has_answered_is_read(said: dict[str, str]) -> None:
+    last = answer(200, BODIES[3], said)
+    with scripted_server(saying(lambda number, _: [last, Close()] if number == 3 else None)) as server:
+        with client_of(server) as client:
+            ask(client)
+            asking = Asking(client, 2, 2)
+            assert BODIES[:4] == asking.came
+            # It is a server that ends connections without a word, or one that says so now and then.
+            assert pool_of(client).pipelines.are_taken == bool(said)
+            assert 0 == len(pool_of(client).pool or ())
+
+
+def test_requests_that_can_not_be_sent_any_more_are_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_is_sent", lambda *_: False)
+    with scripted_server(saying(lambda number, _: answer(200, BODIES[3], CLOSE) if number == 3 else None)) as server:
+        with client_of(server) as client:
+            ask(client)
+            asking = Asking(client, 2, 2)
+            assert (BODIES[:4], [2]) == (asking.came, asking.times)
+            assert 2 == pool_of(client).pipelines.owed
+
+
+def test_a_connection_that_takes_nothing_more_is_said_to_take_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        assert not pipeline._is_sent(SimpleNamespace(sock=ours), b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux alone can be told to acknowledge")
+def test_what_has_come_is_acknowledged_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nginx with ``tcp_nopush`` holds back the end of an answer until then: 40 ms where nobody says so."""
+    calls: list[str] = []
+    acknowledge, receive = WakeableConnection.acknowledge, pipeline._Answers._receive
+
+    def acknowledged(connection: WakeableConnection) -> None:
+        acknowledge(connection)
+        calls.append(f"acknowledge {connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)}")
+
+    def received(answers: pipeline._Answers) -> int:
+        calls.append("receive")
+        return receive(answers)
+
+    monkeypatch.setattr(WakeableConnection, "acknowledge", acknowledged)
+    monkeypatch.setattr(pipeline._Answers, "_receive", received)
+    with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES == asked(client)
+    assert ["receive", "acknowledge 1"] * (len(calls) // 2) == calls
+    assert calls
