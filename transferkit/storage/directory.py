@@ -9,7 +9,6 @@ import errno
 import itertools
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -35,7 +34,7 @@ from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import FLAT, VerifiedIndex
 from transferkit.storage.ingest import FileIngest, SmallIngest
 from transferkit.storage.journal import Journal
-from transferkit.storage.listing import Missing, listed
+from transferkit.storage.listing import listed
 from transferkit.storage.lock import BlobLock, growth
 from transferkit.storage.pace import Pace
 from transferkit.storage.partial import Partial
@@ -58,7 +57,6 @@ class Directory:
         names: Callable[[Digest], str] = FLAT,
         keep: bool = False,
         disk: Disk | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
         self.unfinished = f"{self.path}/.partial"
@@ -69,7 +67,6 @@ class Directory:
         self._follow_links = follow_links
         self._index = VerifiedIndex(self.path, disk, durable=durable, names=names, keep=keep)
         self._pace = Pace()
-        self._missing = Missing(clock)
         self._token = os.urandom(4).hex()
         self._numbers = itertools.count()
         self._folder: OpenFolder | None = None
@@ -90,7 +87,6 @@ class Directory:
         missing = [descriptor for descriptor in descriptors if descriptor not in there] if there else descriptors
         if not missing:
             return  # the folder may be one that can only be read
-        self._missing.note(missing)
         self._open_folder(self._folder)
         needed, free = self.room_for(missing)
         if needed > free:
@@ -159,13 +155,7 @@ class Directory:
         return listed(self.path, descriptors) if self._is_flat else descriptors
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
-        """Tell whether the content is here; a file of the right size that nobody has verified is hashed first.
-
-        What ``prepare`` has just found missing is asked for at the disk from the second time on.
-        """
-        return not self._missing.take(descriptor.digest) and self._is_there(descriptor, flow)
-
-    def _is_there(self, descriptor: Descriptor, flow: Flow) -> bool:
+        """Tell whether the content is here; a file of the right size that nobody has verified is hashed first."""
         status = self._status(descriptor)
         if status is None:
             return False
@@ -275,7 +265,7 @@ class Directory:
                     raise
                 return self._open_large(descriptor, self._open_folder(folder), flow)
         except StorageError:
-            if self._is_there(descriptor, flow):
+            if self.exists(descriptor, flow=flow):
                 return None  # a folder that can only be read may have everything
             raise
 
@@ -288,7 +278,7 @@ class Directory:
             look = partial(growth, folder, name, descriptor.size, flow)
             lock.acquire(flow, look, patient=digest not in self._alone)
             # Whoever held the lock may have finished the blob, and may have been killed before the rest was removed.
-            if not self._is_there(descriptor, flow):
+            if not self.exists(descriptor, flow=flow):
                 if lock.is_others:
                     self._alone[digest] = own.rpartition(".")[2]
                 ingest = Partial(descriptor, self._index, folder, lock, kept=name, own=own, pace=self._pace)
