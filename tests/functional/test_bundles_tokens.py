@@ -62,13 +62,14 @@ def test_a_token_that_ends_in_a_bundle_is_renewed_once_and_the_rest_goes_on(
             repository=REPOSITORY,
             auth=("ann", "secret"),
             concurrency=workers,
-            options=IMPATIENT,
         )
 
     assert_exactly(tmp_path / "to", blobs)
     assert tokens.issued == -(-BLOBS // good_for)  # one for each that has ended, however many workers have found out
-    assert max(tokens.blobs.asked.values()) == 2
-    assert report.retried == 0  # a challenge is no failure
+    assert report.retried == report.healed  # a challenge is no failure; who is late at the tail is asked again
+    # A worker that was slow to come back with its first token may find that the others have used it up.
+    later = [tokens.blobs.asked[blob.digest] for blob in blobs[workers:]]
+    assert max(later) <= 2 + report.healed
 
 
 def test_a_token_service_that_refuses_in_the_middle_ends_the_call(small: Any, tmp_path: Path) -> None:
