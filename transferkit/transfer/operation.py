@@ -220,6 +220,8 @@ class Operation:
             outcomes.tick(flows, always=always)
             self._pulse.look(flows, outcomes if counted else None, doing)
 
+        if len(flows) > 1:
+            self._retry.prepare()
         watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout, is_tail=is_tail)
         pool = Pool(work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits)
         tick(always=True)
