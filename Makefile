@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 FLOOR ?= .venv-floor
+THREADS ?= .venv-threads
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
 # Tests wait for sockets more than they compute: four workers for two cores. A group of tests runs in one worker.
 WORKERS ?= 4
+ROUNDS ?= 50
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain
 
-.PHONY: demo test test-plain test-full test-floor lint docs man build bench soak install clean
+.PHONY: demo test test-plain test-full test-floor test-threads lint docs man build bench soak install clean
 
 demo: $(VENV)/.installed-server
 	$(BIN)/python -m transferkit demo --model
@@ -31,6 +33,10 @@ test-full: $(VENV)/.installed-test
 # The transport on the oldest releases that are supported; tests/unit/transport touches their private attributes.
 test-floor: $(FLOOR)/.installed-test
 	$(FLOOR)/bin/python -m pytest --numprocesses=$(WORKERS) tests/unit/transport
+
+# Threads under stress, with exact figures, on any interpreter: make test-threads PYTHON=python3.14t ROUNDS=200
+test-threads: $(THREADS)/.installed-server
+	$(THREADS)/bin/python -m benchmarks.threads --rounds $(ROUNDS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check .
@@ -62,6 +68,11 @@ $(FLOOR)/.installed-test: setup.cfg setup.py pyproject.toml
 	$(FLOOR)/bin/python $(PIP) -e '.[test]' 'requests==2.33.*' 'urllib3==2.7.*'
 	touch $@
 
+$(THREADS)/.installed-server: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(THREADS)
+	$(THREADS)/bin/python $(PIP) -e '.[server]'
+	touch $@
+
 # Full size, about an hour: make bench, or a part of it: make bench ARGS='--rows small --size 0.1'
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --json build/benchmarks.json --svg build/benchmarks.svg $(ARGS)
@@ -74,4 +85,4 @@ soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.chain
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(FLOOR) $(THREADS) build dist docs/_build *.egg-info

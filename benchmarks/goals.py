@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.judging import BEST, MET, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
+from benchmarks.judging import BEST, MET, NOT_MEASURED, NOT_MET, Goal, at_least, at_most, marginal, to_earlier, worst
 from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE, Entry, Results, Row
 
 PLAIN, SEQUENTIAL, ARIA, HASH = "requests, threads", "requests, sequential", "aria2c", "SHA-256 alone"
@@ -24,6 +24,8 @@ TAIL = 0.5, 0.15
 """Seconds, or a part of the time without it, whichever is more: what a slow connection may add."""
 SILENT = 1.0, 0.0
 """The same of one that falls silent in the last chunk."""
+PRESENT = 1.0
+"""Seconds in which a second download finds 100,000 blobs in place."""
 FIRST = 0.04
 """Seconds that a first call may take next to the import of ``requests``."""
 
@@ -36,6 +38,7 @@ def goals(results: Results) -> list[Goal]:
         *_requests(results),
         *_memory(results),
         *_growth(results),
+        *_present(results),
         *_tail(results),
         _start(results),
     ]
@@ -68,6 +71,7 @@ def _speed(results: Results) -> Iterator[Goal]:
                 yield at_most(results, row, 1.3, SOCKETS)
     for name in ("limited-1", "limited-2"):
         yield at_most(results, name, 1.15, f"{ARIA}, retrying")
+    yield at_most(results, "verify-large", 1.1, HASH)
     for server in ("loopback", "tls"):
         yield at_most(results, f"small-{server}", 1.10, OURS, who=OWN_SESSION)
 
@@ -140,6 +144,17 @@ def _growth(results: Results) -> Iterator[Goal]:
         verdict = MET if late <= early * (1 + GROWTH_TOLERANCE) else NOT_MET
         shown = f"{early * factor:.0f} and then {late * factor:.0f} {unit}"
         yield Goal(row="growth", text=text, verdict=verdict, figures=shown)
+
+
+def _present(results: Results) -> Iterator[Goal]:
+    text = f"a folder that has 100,000 blobs already is found so in at most {PRESENT:g} s"
+    again = _call(results, "present-100k")
+    verdict = NOT_MEASURED if again is None else MET if again <= PRESENT else NOT_MET
+    yield Goal(row="present-100k", text=text, verdict=verdict, figures=f"{again:.2f} s" if again else "")
+    text = "less than 1 KB of memory for each blob that is there already"
+    further = marginal(results, "present-10k", "present-100k", lambda entry: entry.rss)
+    verdict = NOT_MEASURED if further is None else MET if further < MAX_RSS_A_BLOB else NOT_MET
+    yield Goal(row="present-100k", text=text, verdict=verdict, figures=f"{further:.0f} bytes" if further else "")
 
 
 def _tail(results: Results) -> Iterator[Goal]:

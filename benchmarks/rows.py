@@ -163,6 +163,16 @@ def _rows() -> list[RowSpec]:
         only = (OURS, "bare sockets")
         workload = WORKLOADS[f"tiny-{name}"]
         rows.append(RowSpec(name=f"growth-{name}", workload=workload, server="loopback", contestants=only))
+    for name in ("10k", "100k"):
+        rows.append(
+            RowSpec(
+                name=f"present-{name}",
+                workload=WORKLOADS[f"tiny-{name}"],
+                server="loopback",
+                action="download-again",
+                contestants=(OURS, EARLIER),
+            )
+        )
     return rows
 
 

@@ -70,7 +70,7 @@ UNTRACED = re.compile(
     r"|storage/test_(conformance|cache_crashes|tree|unpacking)|registry/test_folder_pull.py::test_(after_a_crash|whatever)"
     r"|functional/test_(soak|flat|fault_matrix|requests|interrupts|download|upload|large_|resume"
     r"|limits|advisories|cancellation|caches|stall|rate_limits|greenlets|scarce|waits|auth|many_processes|malformed|unfinished"
-    r"|bundles|file_system_|folder_pull|tensors)"
+    r"|bundles|file_system_|folder_pull|tensors|threads)"
 )
 
 

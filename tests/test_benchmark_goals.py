@@ -281,6 +281,27 @@ def test_growth_compares_what_a_further_blob_costs() -> None:
     assert "100 and then 111 microseconds" == goal(worse, "growth", "time").figures
 
 
+@pytest.mark.parametrize(("seconds", "megabytes", "verdict"), [(1.0, 139, MET), (1.1, 141, NOT_MET)])
+def test_a_folder_that_is_there_already_has_a_second_and_a_kilobyte_a_blob(
+    seconds: float, megabytes: int, verdict: str
+) -> None:
+    figures = [("present-10k", 10_000, 0.1, 50), ("present-100k", 100_000, seconds, megabytes)]
+    found = results(
+        *(
+            row(name, Entry(contestant=OURS, kind="ours", runs=[run(time, rss=size * 1_000_000)]), blobs=blobs)
+            for name, blobs, time, size in figures
+        )
+    )
+
+    time, memory = goal(found, "present-100k", "is found so"), goal(found, "present-100k", "memory")
+
+    assert [(verdict, f"{seconds:.2f} s"), (verdict, f"{(megabytes - 50) / 0.09:.0f} bytes")] == [
+        (time.verdict, time.figures),
+        (memory.verdict, memory.figures),
+    ]
+    assert {NOT_MEASURED} == {each.verdict for each in goals(results()) if each.row == "present-100k"}
+
+
 @pytest.mark.parametrize(("healed", "verdict"), [(2.0, MET), (2.1, NOT_MET)])
 def test_a_slow_connection_may_add_half_a_second(healed: float, verdict: str) -> None:
     found = results(

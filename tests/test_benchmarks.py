@@ -136,16 +136,17 @@ def benchmark(tmp_path: Path, *arguments: str) -> tuple[Results, str]:
 def test_a_small_benchmark_runs_verifies_and_writes_its_figures(tmp_path: Path) -> None:
     need(nginx_light=nginx_path(), docker_registry=shutil.which("docker-registry"))
     picture = tmp_path / "out.svg"
-    names = ["small-loopback", "registry-small-download", "limited-1", "start"]
+    names = ["small-loopback", "registry-small-download", "limited-1", "start", "present-10k"]
 
     found, said = benchmark(tmp_path, "--rows", ",".join(names), "--size", "0.002", "--svg", str(picture))
 
     assert names == [row.name for row in found.rows]
     # A run is "ok" only after every file of it was hashed.
     assert {OK} == {run.status for row in found.rows for entry in row.entries for run in entry.runs}
-    assert [10, 10, 5, 1] == [row.blobs for row in found.rows]
+    assert [10, 10, 5, 1, 20] == [row.blobs for row in found.rows]
     ours = [row.entry() for row in found.rows]
     assert [10, 10] == [entry.requests for entry in ours[:2] if entry is not None]
+    assert 0 == ours[-1].requests  # all of them were there
     assert [] == [row for row in found.rows if row.left_out.get("")]
     assert "Goals\n-----" in said
     assert "Against version 0.1.0\n-----" in said

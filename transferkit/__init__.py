@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
     from transferkit.registry.plans import TransferPlan, plan_download
-    from transferkit.report import FolderReport, Plan, PushPlan, Report
+    from transferkit.report import Report
+    from transferkit.report.folder import FolderReport
+    from transferkit.report.plan import Plan, PushPlan
     from transferkit.storage.cache import DiskCache
     from transferkit.storage.layout import OCILayout
     from transferkit.storage.partials import PartialFile, discard, partials
@@ -48,7 +50,9 @@ _HOMES = {
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
     "registry.plans": ("TransferPlan", "plan_download"),
-    "report": ("FolderReport", "Plan", "PushPlan", "Report"),
+    "report": ("Report",),
+    "report.folder": ("FolderReport",),
+    "report.plan": ("Plan", "PushPlan"),
     "storage.cache": ("DiskCache",),
     "storage.layout": ("OCILayout",),
     "storage.partials": ("PartialFile", "discard", "partials"),

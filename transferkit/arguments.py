@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Blob, Descriptor, unique
-from transferkit.content.manifest import Index, Manifest
+from transferkit.content.descriptor import AnyBlob, Blob, Descriptor, HasBlobs, described, distinct
 from transferkit.errors import InvalidNameError, SourceError
+from transferkit.forks import importing
 from transferkit.options import TransferOptions
-from transferkit.render import bars
 from transferkit.storage.directory import Directory
 from transferkit.trace import NULL_TRACE, Trace, Traces
 from transferkit.transfer.outcomes import ProgressCallback
@@ -25,6 +24,8 @@ from transferkit.transport.hosts import Hosts
 
 if TYPE_CHECKING:
     import requests
+
+    from transferkit.content.manifest import Index, Manifest
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Blobs: TypeAlias = "Iterable[Blob | Descriptor] | Manifest | Index"
@@ -129,6 +130,11 @@ def _check_path(name: str, value: Any) -> None:
 
 
 def descriptors_of(blobs: Blobs) -> list[Descriptor]:
+    """Return what a call is to move, as ``blobs_of`` does, as descriptors."""
+    return list(map(described, blobs_of(blobs)))
+
+
+def blobs_of(blobs: Blobs) -> list[AnyBlob]:
     """Return what a call is to move, each digest once; of a manifest all that it names, its config too.
 
     Raises:
@@ -136,22 +142,24 @@ def descriptors_of(blobs: Blobs) -> list[Descriptor]:
         InvalidDescriptorError: one of them has two sizes.
         InvalidManifestError: an index has no blobs of its own.
     """
-    if isinstance(blobs, Manifest | Index):
-        return unique(blobs.blobs)
+    if isinstance(blobs, HasBlobs):
+        return distinct(blobs.blobs)
     if isinstance(blobs, str | bytes | dict | Blob | Descriptor) or not isinstance(blobs, Iterable):
         raise TypeError(f"blobs is a list of Blob or Descriptor objects, or a Manifest, not {_kind(blobs)}")
-    return unique(blobs)
+    return distinct(blobs)
 
 
 @contextmanager
 def shown(
-    progress: Progress, label: str, blobs: Iterable[Descriptor], trace: Trace = NULL_TRACE
+    progress: Progress, label: str, blobs: Iterable[AnyBlob], trace: Trace = NULL_TRACE
 ) -> Iterator[tuple[ProgressCallback | None, Trace]]:
     """Return the callback for ``progress``, and the trace of a call; for ``True`` there is none of the first, and the
     other one draws bars as well, or writes lines where there is no terminal."""
     if progress is not True:
         yield (None if progress is False else progress), trace
         return
+    with importing:
+        from transferkit.render import bars
     drawn = bars.shown(label, sum(blob.size for blob in blobs))
     try:
         yield None, drawn if trace is NULL_TRACE else Traces(trace, drawn)

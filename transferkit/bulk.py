@@ -13,6 +13,7 @@ from transferkit.arguments import (
     Blobs,
     Path,
     Progress,
+    blobs_of,
     check,
     check_sources,
     descriptors_of,
@@ -22,17 +23,15 @@ from transferkit.arguments import (
     shown,
 )
 from transferkit.cancellation import Cancellation
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import Descriptor, described
 from transferkit.content.digest import Digest
-from transferkit.content.manifest import Index, Manifest
 from transferkit.errors import BlobNotFoundError
-from transferkit.names import check_reference
+from transferkit.forks import importing
+from transferkit.grammar import check_reference
 from transferkit.options import TransferOptions
-from transferkit.remote import manifests
-from transferkit.remote.repository import Repository
-from transferkit.report import Plan, Report
+from transferkit.remote.blobs import RepositoryBlobs
+from transferkit.report import Report
 from transferkit.storage.directory import Directory
-from transferkit.storage.uploads import UploadNotes
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
@@ -42,6 +41,10 @@ from transferkit.transport.client import Client
 
 if TYPE_CHECKING:
     import requests
+
+    from transferkit.content.manifest import Index, Manifest
+    from transferkit.remote.repository import Repository
+    from transferkit.report.plan import Plan
 
 _SETTLING = (0.2, 0.4, 0.8)  # seconds between looks at blobs that a registry has confirmed, and does not find
 DOWNLOADS = 64  # at once, as the seed has it; fewer threads start where there are fewer blobs
@@ -105,23 +108,24 @@ def download(
     check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, options=options)
     check(logger=logger, cancel=cancel, trace=trace)
     options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
-    descriptors = descriptors_of(blobs)
+    wanted = blobs_of(blobs)
     ceiling = options.concurrency or DOWNLOADS
     with hosts_of(options, session, ceiling + 1, auth=auth, token=token, get_token=get_token) as hosts:
-        source = Repository(Client(base_url, hosts, retry=options.retry), repository)
-        if not descriptors:
+        source = RepositoryBlobs(Client(base_url, hosts, retry=options.retry), repository)
+        if not wanted:
             return Report()
         with (
             closing(directory_of(dest_dir, options)) as target,
-            shown(progress, repository, descriptors, trace) as (callback, trace),
+            shown(progress, repository, wanted, trace) as (callback, trace),
             _operation(source, ceiling, options, callback, trace, cancel, logger) as operation,
         ):
-            known = target.known(descriptors)
-            present = [descriptor for descriptor in descriptors if descriptor in known]
-            missing = [descriptor for descriptor in descriptors if descriptor not in known] if known else descriptors
+            known = target.known(wanted)
+            present = [blob for blob in wanted if blob.digest in known]
+            missing = [described(blob) for blob in wanted if blob.digest not in known]
             target.prepare(missing)
             report = operation.copy(missing, source, target, present=present)
-    return replace(report, paths={d.digest: target.blob_path(d.digest) for d in descriptors})
+    paths = {blob.digest: target.blob_path(blob.digest) for blob in wanted}  # type: ignore[arg-type]  # a Digest
+    return replace(report, paths=paths)
 
 
 def upload(
@@ -163,6 +167,10 @@ def upload(
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, options=options)
     check(concurrency=concurrency, stall_timeout=stall_timeout, progress=progress, trace=trace)
     check(logger=logger, cancel=cancel)
+    with importing:  # in this thread, and not by a first download
+        from transferkit.remote import manifests
+        from transferkit.remote.repository import Repository
+        from transferkit.storage.uploads import UploadNotes
     options = options_of(options, user_agent, concurrency=concurrency, stall_timeout=stall_timeout)
     descriptors = descriptors_of(blobs)
     ceiling = options.concurrency or UPLOADS
@@ -187,7 +195,7 @@ def upload(
 
 
 def _operation(
-    remote: Repository,
+    remote: RepositoryBlobs,
     ceiling: int,
     options: TransferOptions,
     progress: ProgressCallback | None,
@@ -259,6 +267,8 @@ def fetch_manifest(
     """
     check(auth=auth, token=token, get_token=get_token, session=session, user_agent=user_agent, cancel=cancel)
     check(options=options)
+    with importing:
+        from transferkit.remote.repository import Repository
     options = options_of(options, user_agent)
     check_reference(reference)
     with hosts_of(options, session, 1, auth=auth, token=token, get_token=get_token) as hosts:
@@ -284,6 +294,8 @@ def plan(
         CancelledError: ``cancel`` was triggered.
     """
     check(dest_dir=dest_dir, cancel=cancel, options=options)
+    with importing:
+        from transferkit.report.plan import Plan
     options = options or TransferOptions()
     descriptors = descriptors_of(blobs)
     target = directory_of(dest_dir, options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from transferkit.forks import importing
 
 MOST_ROWS = 50
 """Rows of a long list that are shown; the others are counted."""
@@ -56,5 +57,8 @@ def listing(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 def _text(text: str) -> str:
     """Return a text as HTML: escaped, of bounded length, without characters that turn the others around."""
+    with importing:
+        from html import escape  # a millisecond, which only a notebook has to pay
+
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: _LONGEST + 1])
     return escape(shown if len(text) <= _LONGEST else f"{shown[:_LONGEST]}\N{HORIZONTAL ELLIPSIS}")

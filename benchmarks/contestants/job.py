@@ -15,6 +15,7 @@ from pathlib import Path
 
 ACTIONS = {
     "download": "the blobs, from their URLs",
+    "download-again": "the same once more, into the folder that has them; the first time does not count",
     "upload": "the blobs, and with oras and skopeo an artifact",
     "pull": "by name, what has the tag v1",
     "copy": "by name, to the registry at target",

@@ -15,11 +15,11 @@ from benchmarks.contestants.job import TENSOR, Job, parse, run
 def main(**keywords: Any) -> None:
     """Do the job; ``keywords`` are what a variant of this contestant adds to the call."""
     job = parse()
-    if job.action not in ("download", "upload"):
+    if job.action not in ("download", "download-again", "upload"):
         run((_of_a_folder if "folder" in job.action else _by_name)(job))
         return
     blobs = [tk.Blob(f"sha256:{hexdigest}", size) for hexdigest, size in job.blobs]
-    call = tk.download if job.action == "download" else tk.upload
+    call = tk.upload if job.action == "upload" else tk.download
     run(lambda: call(blobs, job.folder, base_url=job.url, repository=job.repository, **keywords))
 
 

@@ -180,6 +180,35 @@ def test_no_file_gets_its_name_before_it_is_whole_and_verified(fault: Fault, sma
     assert len(disk.named) == BLOBS
 
 
+class Synced(Disk):
+    """A disk that writes down which files were synced, by their inodes, and which got their names without that."""
+
+    def __init__(self) -> None:
+        self.synced: set[int] = set()
+        self.unsynced: list[str] = []
+        self.fsync = self._fsync  # type: ignore[method-assign]  # a static one
+
+    def _fsync(self, fd: int) -> None:
+        self.synced.add(os.fstat(fd).st_ino)
+        os.fsync(fd)
+
+    def rename(self, old: str, new: str, folder: int | None = None, **keywords: Any) -> Any:
+        if os.stat(old, dir_fd=folder).st_ino not in self.synced:
+            self.unsynced.append(new)
+        return super().rename(old, new, folder, **keywords)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_durable_is_synced_before_it_gets_its_name(durable: bool, small: Any, tmp_path: Path) -> None:
+    source, blobs = small
+    disk = Synced()
+    with serve(Blobs(source, blobs), plain) as server:
+        copy(server.url, blobs, Directory(tmp_path / "to", durable=durable, disk=disk))
+
+    assert (0 if durable else BLOBS) == len(disk.unsynced)
+    assert {blob.digest for blob in blobs} == in_place(tmp_path / "to", blobs)
+
+
 @pytest.mark.parametrize("fault", [plain, out_of_order, resets_in_the_middle])
 def test_progress_never_tells_of_more_than_was_sent_and_ends_at_the_sum(
     fault: Fault, small: Any, tmp_path: Path

@@ -24,6 +24,8 @@ class Tokens:
 
     def __init__(self, blobs: Blobs, good_for: int, *, most: int = 1000) -> None:
         self.issued = 0
+        self.first: set[str] = set()
+        """Which blobs were asked for without any token."""
         self.blobs = blobs
         self._good_for = good_for
         self._most = most
@@ -41,6 +43,8 @@ class Tokens:
             digest = self.blobs.take(request)
             sent = request.headers.get("authorization", "")
             self._used[sent] += 1
+            if not sent:
+                self.first.add(digest)
             if sent != f"Bearer t{self.issued}" or self._used[sent] > self._good_for:
                 realm = f"{self.server.url}/token"
                 return answer(401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}",service="r"'})
@@ -51,6 +55,7 @@ class Tokens:
 def test_a_token_that_ends_in_a_bundle_is_renewed_once_and_the_rest_goes_on(
     workers: int, good_for: int, small: Any, tmp_path: Path, assert_exactly: Callable[..., None]
 ) -> None:
+    """Of several workers one could find the next token used up by the others; there the second one is enough."""
     folder, blobs = small
     tokens = Tokens(Blobs(folder, blobs), good_for=good_for)
     with tokens.server as server:
@@ -61,13 +66,14 @@ def test_a_token_that_ends_in_a_bundle_is_renewed_once_and_the_rest_goes_on(
             repository=REPOSITORY,
             auth=("ann", "secret"),
             concurrency=workers,
-            options=IMPATIENT,
         )
 
     assert_exactly(tmp_path / "to", blobs)
     assert tokens.issued == -(-BLOBS // good_for)  # one for each that has ended, however many workers have found out
-    assert max(tokens.blobs.asked.values()) == 2
-    assert report.retried == 0  # a challenge is no failure
+    assert report.retried == report.healed  # a challenge is no failure; who is late at the tail is asked again
+    # A worker that was slow to come back with its first token may find that the others have used it up.
+    asked = [tokens.blobs.asked[blob.digest] for blob in blobs if blob.digest not in tokens.first]
+    assert max(asked) <= 2 + report.healed
 
 
 def test_a_token_service_that_refuses_in_the_middle_ends_the_call(small: Any, tmp_path: Path) -> None:

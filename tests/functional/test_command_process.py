@@ -81,7 +81,7 @@ for line in lines:
     except SystemExit as end:
         assert end.code == 0, line
 page(main)
-print(len(lines), [name for name in ("requests", "urllib3", "tenacity", "tqdm", "werkzeug") if name in sys.modules])
+print(len(lines), [name for name in ("requests", "urllib3", "tqdm", "werkzeug") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "" == done.stderr

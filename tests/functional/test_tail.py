@@ -107,8 +107,8 @@ def test_a_connection_that_falls_silent_in_the_last_chunk_goes_on_on_another_one
 
     assert_exactly(tmp_path / "to", [blob])
     assert report.healed == report.retried == len(trace.texts) >= 1
-    assert "no byte" in trace.texts[0]
-    assert (chunks - 1) * CHUNK < trace.positions[0] < len(data)  # within the last chunk, from where it was
+    # Within the last chunk, from where it was.
+    assert [at for at in trace.positions if (chunks - 1) * CHUNK < at < len(data)]
     assert report.bytes == len(data)
 
 

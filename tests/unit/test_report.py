@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from transferkit.report import FolderReport, Report, human_bytes
+from transferkit.report import Report, human_bytes
+from transferkit.report.folder import FolderReport
 
 
 @pytest.mark.parametrize(

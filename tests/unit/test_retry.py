@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ from transferkit.errors import (
 )
 from transferkit.options import RetryOptions
 from transferkit.retry import Retry, T
+from transferkit.transfer.operation import Operation
 
 
 class Stage:
@@ -347,3 +350,35 @@ def test_the_callers_own_attempt_is_the_first_one() -> None:
 def test_a_limited_policy_is_the_same_with_fewer_attempts_and_no_patience() -> None:
     limited = Retry(RetryOptions(max_wait=2.0)).limited(3)
     assert limited.options == RetryOptions(max_wait=2.0, attempts=3, patience=0.0)
+
+
+class Starved:
+    """A system that has no descriptor to import ``tenacity`` with."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "tenacity":
+            raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_where_there_is_no_descriptor_to_import_the_loop_with_the_failure_itself_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, first = Stage(), ReadError("cut")
+    stage.retry.prepare()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "tenacity")
+        patch.setattr(sys, "meta_path", [Starved(), *sys.meta_path])
+        with pytest.raises(ReadError) as caught:
+            stage.run([first])
+    assert caught.value is first
+    assert stage.run([ReadError("cut"), None]) == "done"
+
+
+def test_many_workers_have_it_before_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[bool] = []
+    monkeypatch.setattr(Retry, "prepare", lambda retry: prepared.append(True))
+    with Operation(concurrency=4) as operation:
+        operation.each(["one"], lambda item, flow: None)
+        assert prepared == []
+        operation.each(["one", "two"], lambda item, flow: prepared.append(False))
+    assert prepared[:1] == [True]

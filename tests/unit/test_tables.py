@@ -9,7 +9,7 @@ import pytest
 
 import transferkit as tk
 from transferkit.errors import shown_as
-from transferkit.report import Plan, PushPlan
+from transferkit.report.plan import Plan, PushPlan
 from transferkit.tables import listing
 
 HOSTILE = '<script>alert("1")</script>\N{RIGHT-TO-LEFT OVERRIDE}&\x1b[2J'

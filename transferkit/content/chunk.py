@@ -94,8 +94,8 @@ class Ranges:
         if low < high:
             start = min(start, self._starts[low])
             end = max(end, self._ends[high - 1])
-        self.total += end - start + 1
-        self.total -= sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
+        # In one step: who looks at the figure from another thread never finds more than there is.
+        self.total += end - start + 1 - sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
         self._starts[low:high] = array("q", (start,))
         self._ends[low:high] = array("q", (end,))
 

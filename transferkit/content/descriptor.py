@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from transferkit.content.digest import Digest
 from transferkit.errors import InvalidDescriptorError
@@ -14,15 +15,15 @@ OCTET_STREAM = "application/octet-stream"
 
 def _check(described: Descriptor | Blob) -> None:
     """Refuse a digest that is none, and a size that no file can have; keep the digest as a :class:`Digest`."""
-    digest, size = Digest(described.digest), described.size
-    if digest is not described.digest:
-        object.__setattr__(described, "digest", digest)
+    digest, size = described.digest, described.size
+    if type(digest) is not Digest:
+        object.__setattr__(described, "digest", Digest(digest))
+    if type(size) is int and 0 <= size <= MAX_SIZE:
+        return
+    what = f"the size of {Digest(digest).short} is"
     if type(size) is not int:
-        text = f"the size of {digest.short} is a number of bytes (int), not {type(size).__name__}"
-        raise InvalidDescriptorError(text)
-    if not 0 <= size <= MAX_SIZE:
-        text = f"the size of {digest.short} is {size}; it should be between 0 and 2^63-1 bytes"
-        raise InvalidDescriptorError(text)
+        raise InvalidDescriptorError(f"{what} a number of bytes (int), not {type(size).__name__}")
+    raise InvalidDescriptorError(f"{what} {size}; it should be between 0 and 2^63-1 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +72,41 @@ class Blob:
         _check(self)
 
 
-def unique(blobs: Iterable[Blob | Descriptor]) -> list[Descriptor]:
-    """Return one descriptor for each digest, in the order of first appearance.
+class HasBlobs:
+    """What names blobs, as a manifest does; a call that takes some takes all of its ``blobs``."""
+
+
+AnyBlob: TypeAlias = "Blob | Descriptor"
+
+
+def described(blob: AnyBlob) -> Descriptor:
+    """Return the descriptor of a blob."""
+    if isinstance(blob, Descriptor):
+        return blob
+    return Descriptor(blob.digest, blob.size, source=blob.source)  # type: ignore[arg-type]  # it is a Digest
+
+
+def unique(blobs: Iterable[AnyBlob]) -> list[Descriptor]:
+    """Return one descriptor for each digest, in the order of first appearance; as ``distinct`` raises."""
+    return list(map(described, distinct(blobs)))
+
+
+def distinct(blobs: Iterable[AnyBlob]) -> list[AnyBlob]:
+    """Return the first of the blobs with each digest, in their order: without an object more for any of them.
 
     Raises:
         TypeError: something is neither a blob nor a descriptor.
         InvalidDescriptorError: the same digest is listed with two sizes; one of them is wrong.
     """
-    seen: dict[str, Descriptor] = {}
+    seen: dict[str, AnyBlob] = {}
     for blob in blobs:
-        if isinstance(blob, Descriptor):
-            descriptor = blob
-        elif isinstance(blob, Blob):
-            descriptor = Descriptor(Digest(blob.digest), blob.size, source=blob.source)
-        else:
+        if not isinstance(blob, (Blob, Descriptor)):
             raise TypeError(
                 f"blobs are Blob or Descriptor objects, such as Blob(digest, size), not {type(blob).__name__}"
             )
-        first = seen.setdefault(descriptor.digest, descriptor)
-        if first.size != descriptor.size:
+        first = seen.setdefault(blob.digest, blob)
+        if first is not blob and first.size != blob.size:
             raise InvalidDescriptorError(
-                f"{descriptor.digest.short} is listed twice, with {first.size} and with {descriptor.size} bytes"
+                f"{first.digest[:19]} is listed twice, with {first.size} and with {blob.size} bytes"
             )
     return list(seen.values())

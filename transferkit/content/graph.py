@@ -5,8 +5,6 @@ Source: OCI image specification v1.1, image-index.md; the matching of platforms 
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -22,7 +20,6 @@ ALL = "all"  # in place of a platform: every manifest of an index
 DEEPEST = 8  # indexes in indexes; a digest cannot lead back to itself, but a registry may be patient
 _MOST = 4096  # documents that one manifest may lead to
 MOST_BYTES = 64 * 1024 * 1024  # that they have together: they are kept in memory
-_MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +64,6 @@ class Graph:
     def chosen(self, wanted: str) -> Document:
         """Return what was asked for: the root, or of an index the manifest for a platform."""
         return self.root if wanted == ALL or isinstance(self.root, Manifest) else self.manifests[0]
-
-
-def local_platform() -> str:
-    """Return what this machine is, as an index names it: ``linux/amd64``."""
-    machine = platform.machine()
-    return f"{'linux' if sys.platform.startswith('linux') else sys.platform}/{_MACHINES.get(machine, machine)}"
 
 
 def collect(root: Document, load: Load, wanted: str = ALL) -> Graph:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from transferkit.content.descriptor import OCTET_STREAM, Descriptor
+from transferkit.content.descriptor import OCTET_STREAM, Descriptor, HasBlobs
 from transferkit.content.digest import Digest
 from transferkit.content.title import TITLE
 from transferkit.errors import InvalidDescriptorError, InvalidDigestError, InvalidManifestError
@@ -32,7 +32,7 @@ MAX_MANIFEST = 4 * 1024 * 1024  # OCI distribution specification v1.1: registrie
 
 
 @dataclass(frozen=True)
-class _Document:
+class _Document(HasBlobs):
     """What manifests and indexes have in common: the bytes as they were received, their type and their annotations."""
 
     raw: bytes = field(repr=False)

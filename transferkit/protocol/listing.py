@@ -13,7 +13,7 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import parse
 from transferkit.errors import InvalidManifestError, InvalidNameError, ProtocolError
-from transferkit.names import check_reference
+from transferkit.grammar import check_reference
 
 MAX_PAGE = 4 * 1024 * 1024  # bytes of one page
 MAX_PAGES = 1000  # of one list; a registry that sends more is a loop that we have not seen through

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.graph import Document, local_platform
+from transferkit.content.graph import Document
+from transferkit.content.machine import local_platform
 from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import local, pulling, reaching
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call, Calls
 from transferkit.registry.folder_push import FolderPush, PushArguments, plan_folder, split
 from transferkit.registry.hub_files import find
 from transferkit.registry.reaching import Answered
-from transferkit.report import Plan, PushPlan
+from transferkit.report.plan import Plan, PushPlan
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

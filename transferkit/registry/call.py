@@ -122,6 +122,7 @@ class Calls(Closing):
             label, host = about.name.model, about.name.host
         with (
             self._hosts.cleaned(),  # a path or a title may repeat what a peer was sent, too
+            self.cache.used(),
             ExitStack() as held,
             shown(call.progress, label, (), call.trace) as (progress, trace),
             Operation(

@@ -10,7 +10,7 @@ from typing import Any, overload
 from transferkit.content.graph import Document
 from transferkit.registry.registry import Registry
 from transferkit.registry.tensors import Tensors
-from transferkit.report import FolderReport
+from transferkit.report.folder import FolderReport
 from transferkit.storage.layout import Tagged
 
 _lock = threading.Lock()

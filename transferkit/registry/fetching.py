@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, overload
 from transferkit.arguments import check
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.graph import Document, local_platform
+from transferkit.content.graph import Document
+from transferkit.content.machine import local_platform
 from transferkit.content.manifest import Manifest
 from transferkit.errors import InvalidManifestError, InvalidNameError, ManifestNotFoundError
 from transferkit.names import Reference
@@ -28,7 +29,7 @@ from transferkit.registry.open_files import OpenFiles, open_files
 from transferkit.registry.opening import open_tensors
 from transferkit.registry.snapshots import snapshot
 from transferkit.registry.tensors import Tensors
-from transferkit.report import FolderReport
+from transferkit.report.folder import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.transfer.outcomes import ProgressCallback
 

@@ -24,7 +24,7 @@ from transferkit.registry.export import Only, chosen
 from transferkit.registry.folder_filling import Bring, Filling
 from transferkit.registry.job import Job
 from transferkit.registry.sites import Site
-from transferkit.report import FolderReport
+from transferkit.report.folder import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
 from transferkit.storage.linking import HARD, REFLINK, WAYS

@@ -21,12 +21,13 @@ from transferkit.content.interfaces import Fetcher
 from transferkit.content.manifest import Manifest
 from transferkit.content.title import check_title, collisions
 from transferkit.errors import InvalidNameError, ProtocolError, RegistryError, SourceError
+from transferkit.grammar import check_reference
 from transferkit.models.facts import UNKNOWN, Facts, facts_of
 from transferkit.models.limits import broken_limits
 from transferkit.models.ollama import check_weights
 from transferkit.models.values import ModelFile
 from transferkit.models.writing import FORMATS, Draft, draft, ollama_draft
-from transferkit.names import Reference, check_reference
+from transferkit.names import Reference
 from transferkit.registry.artifacts import EMPTY, InMemory
 from transferkit.registry.call import Arguments, Call
 from transferkit.registry.export import Only, chosen
@@ -35,7 +36,7 @@ from transferkit.registry.job import Job
 from transferkit.registry.pushing import hashed, noted
 from transferkit.registry.signing import Sign, Signature, sign_manifest
 from transferkit.remote.repository import Repository
-from transferkit.report import PushPlan
+from transferkit.report.plan import PushPlan
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
 from transferkit.storage.walk import FoundFile, walk

@@ -23,7 +23,7 @@ from transferkit.registry.folder_pull import FolderArguments, fill_folder
 from transferkit.registry.hub_files import Found, find
 from transferkit.registry.job import Job
 from transferkit.remote.hub import HubFiles
-from transferkit.report import FolderReport
+from transferkit.report.folder import FolderReport
 from transferkit.storage.disk import Disk
 from transferkit.storage.tree import Tree
 

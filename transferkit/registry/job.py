@@ -33,8 +33,8 @@ class Store(Ingester, Protocol):
     def prepare(self, descriptors: Iterable[Descriptor]) -> None:
         """Make it, and see that these will fit."""
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that it has, verified."""
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that it has, verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class Job:
         ``first`` are some of them without which nobody needs the others: those begin when these are in place.
         """
         there = store.known(blobs)
-        present = [blob for blob in blobs if blob in there]
-        missing = [blob for blob in blobs if blob not in there]
+        present = [blob for blob in blobs if blob.digest in there]
+        missing = [blob for blob in blobs if blob.digest not in there]
         store.prepare(missing)
         early = [blob for blob in missing if blob in first]
         late = [blob for blob in missing if blob not in first]

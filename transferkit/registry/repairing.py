@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
-from transferkit.content.graph import ALL, DEEPEST, Document, Graph, collect, local_platform
+from transferkit.content.graph import ALL, DEEPEST, Document, Graph, collect
+from transferkit.content.machine import local_platform
 from transferkit.content.manifest import parse
 from transferkit.errors import BlobNotFoundError, InvalidManifestError, ManifestNotFoundError
 from transferkit.names import Reference

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from transferkit.content.flow import Flow
 from transferkit.errors import CertificateError, ConnectError, TransferKitError, TransportTimeout
-from transferkit.names import API_HOSTS, Name, Reference
+from transferkit.grammar import API_HOSTS
+from transferkit.names import Name, Reference
 from transferkit.options import TransferOptions
 from transferkit.protocol.hub_name import HubName
 from transferkit.remote.hub import HubClient, HubRepository

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 
 from transferkit.content.chunk import Chunk
@@ -48,6 +49,7 @@ class BlobURL:
         self.has_ranges = False  # a part has come already
         self.pins = True  # the ETag of the first part has to be that of all
         self._turn = SingleFlight()  # to look for the target
+        self._lock = threading.Lock()  # on the ETag of a target
         self._home = endpoint.home(descriptor.digest)
         self._listed: str | None = None
 
@@ -129,9 +131,10 @@ class BlobURL:
         tag = strong_tag(etag)
         if tag is None or not self.pins:
             return True
-        if target.etag is None:
-            target.etag = tag
-        return target.etag == tag
+        with self._lock:  # of two that come at once, of different versions, one is refused
+            if target.etag is None:
+                target.etag = tag
+            return target.etag == tag
 
     def follow(self, url: str) -> None:
         """Ask where the list says. A URL that was followed before is not gone back to: it may have expired."""

@@ -17,7 +17,7 @@ from transferkit.errors import (
     TransferKitError,
     UnauthorizedError,
 )
-from transferkit.names import WIDE, Grammar, check_repository
+from transferkit.grammar import WIDE, Grammar, check_repository
 from transferkit.protocol import routes
 from transferkit.remote.proof import EXISTS, SUCCESS, WHOLE, Questions, contradicts, is_page, is_there
 from transferkit.transport.client import Client

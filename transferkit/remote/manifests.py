@@ -14,7 +14,7 @@ from transferkit.errors import (
     ReadError,
     RegistryError,
 )
-from transferkit.names import OLLAMA, check_reference
+from transferkit.grammar import OLLAMA, check_reference
 from transferkit.protocol import routes
 from transferkit.protocol.advice import NOT_A_REGISTRY
 from transferkit.protocol.upload import announced

@@ -88,7 +88,8 @@ class MirroredRepository:
                     return
                 # First: who reads it may find that it is another content, and ask for it again.
                 self._served.add((owed.popleft().digest, 0))
-                self._failures[number] = 0
+                with self._lock:
+                    self._failures[number] = 0
                 yield content
             next(contents, None)  # it has its end, and keeps its connection
 
@@ -103,7 +104,8 @@ class MirroredRepository:
         """Open a body at the first source that has it; where it breaks off, another one is asked for the rest."""
         digest = descriptor.digest
         if (digest, start) in self._served:  # it came, and is asked for again: it was not the content
-            self._first[digest] = len(self._failures)
+            with self._lock:
+                self._first[digest] = len(self._failures)
         for number in range(self._first.get(digest, 0), len(self._failures)):
             if self._failures[number] >= _ENOUGH:
                 continue
@@ -129,7 +131,8 @@ class MirroredRepository:
                 raise
             left = None if left is None else left - count
             if left == 0 or (left is None and not count):
-                self._failures[number] = 0
+                with self._lock:
+                    self._failures[number] = 0
                 self._served.add((digest, start))
             return count
 

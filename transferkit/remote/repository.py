@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,57 +12,31 @@ from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Fetcher, Notes, Outcome
 from transferkit.content.manifest import Index, Manifest
-from transferkit.names import OLLAMA, WIDE
-from transferkit.protocol.chunksums import Pairs
-from transferkit.protocol.upload import PartRules, is_ollama
+from transferkit.protocol.upload import PartRules
 from transferkit.remote import listing, manifests, upload_oci, upload_ollama
-from transferkit.remote.chunksums import list_chunksums
-from transferkit.remote.endpoint import Endpoint
-from transferkit.remote.proof import WHOLE
-from transferkit.remote.source import BlobSource
+from transferkit.remote.blobs import RepositoryBlobs
 from transferkit.remote.upload import StartAgain, Upload, Uploads, UploadSession
 from transferkit.transport.client import Client
-from transferkit.transport.pipeline import Wanted
 
 _WRONG = 400  # DIGEST_INVALID among others: OCI distribution specification v1.1, "Error Codes"
 
 
-class Repository(BlobSource):
-    """One repository of a registry: a ``RangeFetcher``, ``ChunkLister``, ``PartPusher`` and home of manifests.
+class Repository(RepositoryBlobs):
+    """One repository of a registry: its blobs, which it takes as a ``PartPusher``, too, and home of manifests.
 
     Thread-safe. ``part_size`` (bytes) makes larger blobs go up in parts; ``notes`` lets another process go on with an
     upload. A ``name`` that is none is an InvalidNameError.
     """
 
-    _endpoint: Endpoint
-
     def __init__(self, client: Client, name: str, *, part_size: int | None = None, notes: Notes | None = None) -> None:
-        self.name = name
-        self._is_ollama = ollama = is_ollama(client.origin, client.options.ollama_hosts)
-        super().__init__(Endpoint(client, name, OLLAMA if ollama else WIDE))
+        super().__init__(client, name)
         rules = PartRules(part_size)
         start: Callable[[Upload], UploadSession | Outcome] = upload_ollama.start_session
         restore: Callable[[Upload, dict[str, Any]], UploadSession | None] = upload_ollama.restore_session
-        if not ollama:
+        if not self._is_ollama:
             start = partial(upload_oci.start_session, rules=rules)
             restore = partial(upload_oci.restore_session, rules=rules)
         self._uploads = Uploads(self._endpoint, start, restore, notes)
-
-    def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Pairs:
-        """Yield a blob's chunks and their digests as they arrive; nothing where the registry has no such list."""
-        return list_chunksums(self._endpoint, self._url(descriptor), flow)
-
-    def pipeline(
-        self, descriptors: Sequence[Descriptor], *, more: Callable[[], Sequence[Descriptor]], flow: Flow
-    ) -> Generator[memoryview, None, None] | None:
-        """Ask for several blobs at once, as ``Pipeliner`` has it; only once the registry has answered one by one."""
-        endpoint, first = self._endpoint, descriptors[0].digest
-        request = endpoint.read(method="GET", url=endpoint.home(first), ok=WHOLE, subject=first.short, is_content=True)
-
-        def wanted(descriptors: Sequence[Descriptor]) -> list[Wanted]:
-            return [Wanted(endpoint.home(each.digest), each.size, each.digest.short) for each in descriptors]
-
-        return self.client.pipeline(request, wanted(descriptors), lambda: wanted(more()), flow)
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Ask whether the repository has the blob. A server error is an error, not an absence."""
@@ -129,6 +103,3 @@ class Repository(BlobSource):
     def push_manifest(self, raw: bytes, reference: str, *, media_type: str, flow: Flow) -> Digest:
         """Push a manifest, byte for byte, and return its digest once the registry has confirmed it."""
         return manifests.push(self._endpoint, raw, reference, media_type=media_type, flow=flow)
-
-    def __repr__(self) -> str:
-        return f"<Repository {self.name} at {self.client.origin}>"

@@ -28,7 +28,7 @@ from transferkit.errors import (
     StalledError,
     TransferKitError,
 )
-from transferkit.names import check_repository
+from transferkit.grammar import check_repository
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint

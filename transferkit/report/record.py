@@ -108,7 +108,7 @@ class Recorder:
 
     def record(self) -> Record:
         """Return what there is so far."""
-        return Record(tuple(self._samples), tuple(self._events))
+        return Record(tuple(self._samples), tuple(self._events[:MOST]))
 
 
 def count(events: Sequence[Event], kind: str) -> int:

@@ -9,29 +9,41 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar, cast
-
-import tenacity
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from transferkit.errors import RetriesExhaustedError, SlowError, StalledError, TransferKitError
+from transferkit.forks import importing
 from transferkit.options import RetryOptions
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
-@dataclass(frozen=True)
 class Retry:
     """The policy, and the loop over one unit of work. Thread-safe: it holds no state of a unit."""
 
-    options: RetryOptions
-    clock: Callable[[], float] = time.monotonic
-    rng: Callable[[], float] = random.random
+    def __init__(
+        self,
+        options: RetryOptions,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        self.rng = rng
 
     def limited(self, attempts: int) -> Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
-        return replace(self, options=replace(self.options, attempts=attempts, patience=0.0))
+        return Retry(replace(self.options, attempts=attempts, patience=0.0), self.clock, self.rng)
+
+    def prepare(self) -> None:
+        """Import what it takes to try again, while there are descriptors: many workers may use up all of them."""
+        _tenacity()
 
     def call(
         self,
@@ -45,7 +57,8 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200.
+        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200, and 15 ms
+        to be imported, which a call with one worker pays once it has failed.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
         failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
@@ -57,6 +70,11 @@ class Retry:
         del first  # its traceback refers to what refers to this frame
         if not failures[0].retryable:
             raise failures.pop()
+
+        try:
+            tenacity = _tenacity()
+        except (ImportError, OSError):  # it may have failed as this does: there is no descriptor left
+            raise failures.pop() from None
 
         def again() -> T:
             if failures:
@@ -73,7 +91,7 @@ class Retry:
             before_sleep=lambda state: on_retry(_error(state), state.upcoming_sleep),
             retry_error_callback=_give_up,
         )
-        return loop(again)
+        return cast("T", loop(again))
 
 
 class _Tally:
@@ -118,6 +136,11 @@ class _Tally:
         wait = min(failures * failures * STEP, options.max_wait)
         # The jitter comes after the cap, so that a thousand clients at the cap do not come back together.
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
+
+
+def _tenacity() -> Any:
+    with importing:
+        return import_module("tenacity")
 
 
 def _error(state: tenacity.RetryCallState) -> TransferKitError:

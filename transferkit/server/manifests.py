@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import DOCKER_MANIFEST, NO_CONFIG, OCI_INDEX, OCI_MANIFEST, finite, no_constant
 from transferkit.errors import InvalidDigestError, InvalidNameError
-from transferkit.names import check_reference
+from transferkit.grammar import check_reference
 from transferkit.server.answers import Answer, Refusal, json_answer
 from transferkit.server.incoming import Incoming
 from transferkit.server.limits import Limits

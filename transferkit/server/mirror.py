@@ -29,7 +29,8 @@ from transferkit.errors import (
     ProtocolError,
     TransferKitError,
 )
-from transferkit.names import DEFAULT_MASK, Name, check_reference, check_repository
+from transferkit.grammar import check_reference, check_repository
+from transferkit.names import DEFAULT_MASK, Name
 from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
 from transferkit.server.arriving import ArrivingBlocks, Described
 from transferkit.server.blobs import content_of

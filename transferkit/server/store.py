@@ -32,7 +32,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from transferkit.content.digest import Digest
-from transferkit.names import STRICT, check_repository
+from transferkit.grammar import STRICT, check_repository
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, disk_errors, sync_folder
 from transferkit.storage.folder import OpenFolder

@@ -33,11 +33,16 @@ class Part:
 
 
 class _Bounded(io.FileIO):
-    """A file that is read a little at a time: a header may ask for anything."""
+    """A file of which only headers are read: one may ask for anything, and ``tarfile`` reads it piece by piece (since
+    Python 3.13.15)."""
+
+    header = 0
+    """How many bytes were read since the last member."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= _MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        if size is None or size < 0 or self.header + size > _MAX_HEADER:
+            raise tarfile.ReadError(f"headers of more than {_MAX_HEADER} bytes")
+        self.header += size
         return super().read(size)
 
 
@@ -59,6 +64,7 @@ class Archive:
                 for number, member in enumerate(tar):
                     if number >= _MAX_MEMBERS:
                         raise InvalidManifestError(f"{path} has more than {_MAX_MEMBERS} files")
+                    file.header = 0
                     if member.size < 0:  # CVE-2025-8194: around it tarfile may go for ever
                         raise tarfile.ReadError("a file of less than no bytes")
                     name = member.name.removeprefix("./")

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
-from transferkit.content.descriptor import MAX_SIZE, Descriptor
+from transferkit.content.descriptor import MAX_SIZE, AnyBlob, Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Ingest
@@ -124,10 +124,14 @@ class Directory:
         """Return where the content of ``digest`` is, or would be."""
         return self._index.path_of(digest)
 
+    @property
+    def _stat(self) -> Callable[[str], os.stat_result]:
+        return self.disk.stat if self._follow_links else self.disk.lstat
+
     def _status(self, descriptor: Descriptor) -> os.stat_result | None:
         """Return the status of a blob's file, ``None`` where there is none of the right size."""
         try:
-            status = (self.disk.stat if self._follow_links else self.disk.lstat)(self.blob_path(descriptor.digest))
+            status = self._stat(self.blob_path(descriptor.digest))
         except (OSError, ValueError):
             return None
         return status if status.st_size == descriptor.size and is_file(status) else None
@@ -145,12 +149,12 @@ class Directory:
         """Tell whether the file with this status, whatever its name, was verified to be the content of ``digest``."""
         return not self._rehash and self._index.knows(digest, status)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified by an earlier run.
+    def known(self, blobs: Iterable[AnyBlob]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified by an earlier run.
 
-        That costs one listing of the folder, and a ``stat`` for each of them that is in it.
+        That costs no listing, and a ``stat`` for each of them that the index has: what was replaced is seen by that.
         """
-        return {descriptor for descriptor in self._listed(descriptors) if self.knows(descriptor)}
+        return set() if self._rehash else self._index.known(blobs, self._stat)
 
     def _listed(self, descriptors: Sequence[Descriptor]) -> Sequence[Descriptor]:
         return listed(self.path, descriptors) if self._is_flat else descriptors

@@ -16,6 +16,9 @@ from transferkit.forks import cached
 from transferkit.storage.clone import clone
 from transferkit.storage.write_back import write_back
 
+with suppress(ImportError):  # Windows has none
+    import fcntl  # noqa: F401 - now: a call imports nothing that a forked child would wait for
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BROKEN = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE})  # the medium is, or it has gone away
 _CHOICES = "(to=, cache= or TRANSFERKIT_CACHE)"  # how a folder is chosen

@@ -44,7 +44,7 @@ class GroupSync:
             own.set_result(None)
         finally:
             with self._lock:
-                if self._running[path] is own:
+                if self._running.get(path) is own:  # the next one may have begun, and even have ended
                     del self._running[path]
 
 

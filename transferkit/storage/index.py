@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
+from typing import Any
 
+from transferkit.content.descriptor import AnyBlob
 from transferkit.content.digest import Digest
 from transferkit.storage.compaction import compact
 from transferkit.storage.disk import Disk
@@ -19,7 +21,7 @@ from transferkit.storage.folder import OpenFolder
 from transferkit.storage.rows import DURABLE, Rows
 
 NAME = "verified"
-ROW = re.compile(r"^2 (\S+) (\d+ \d+ \d+ \d+) (\S+)$", re.ASCII | re.MULTILINE)
+_ROW = r"^2 (\S+) (\d+ \d+ \d+ \d+ (?:{}))$"  # a digest, what is remembered of its file, and the boots that count
 FLAT: Callable[[Digest], str] = attrgetter("file_name")  # of a folder that has all blobs, as Ollama's store
 _NEVER = "0 0 0 0"  # what no file is
 
@@ -44,8 +46,10 @@ class VerifiedIndex:
         self._boot = disk.boot
         self._written = Rows(folder, NAME, disk)
         # No index yet, or none that can be read: everything is hashed once more.
-        found = ROW.findall(self._written.read())
-        self._rows = {digest: (key, boot) for digest, key, boot in found if boot in (DURABLE, self._boot)}
+        text = self._written.read()
+        boots = "|".join(map(re.escape, filter(None, (DURABLE, self._boot))))
+        # Without an object for a row, or a line of Python: there may be hundreds of thousands.
+        self._rows: dict[str, str] = dict(re.findall(_ROW.format(boots), text, re.ASCII | re.MULTILINE)) if text else {}
 
     def path_of(self, digest: Digest) -> str:
         """Return where the file of ``digest`` is, or would be."""
@@ -54,7 +58,24 @@ class VerifiedIndex:
     def knows(self, digest: Digest, status: os.stat_result) -> bool:
         """Tell whether the file with ``status`` was verified to be the content of ``digest``."""
         row = self._rows.get(digest)
-        return row is not None and row[0] == f"{version(status)} {status.st_ctime_ns}"
+        return row is not None and row.startswith(f"{version(status)} {status.st_ctime_ns} ")
+
+    def known(self, blobs: Iterable[AnyBlob], stat: Callable[[str], os.stat_result]) -> set[Digest]:
+        """Return the digests of those blobs whose files were verified; one ``stat`` for each that has a row here."""
+        rows, folder, names = self._rows, self.folder, self._names
+        found = set()
+        for blob in blobs:
+            digest: Any = blob.digest  # a Digest
+            row = rows.get(digest)
+            if row is not None:
+                try:
+                    status = stat(f"{folder}/{names(digest)}")
+                except (OSError, ValueError):
+                    continue
+                key = f"{blob.size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns} "
+                if status.st_size == blob.size and row.startswith(key):
+                    found.add(digest)
+        return found
 
     def add(self, digest: Digest, status: os.stat_result, *, durable: bool) -> None:
         """Remember a verified file; written at the latest by ``close``.
@@ -66,13 +87,15 @@ class VerifiedIndex:
             return  # nothing could tell this boot from the next
         key = f"{version(status)} {status.st_ctime_ns}"
         if self._keep:
-            self._rows[digest] = key, boot
+            self._rows[digest] = f"{key} {boot}"
         self._written.add(f"2 {digest} {key} {boot}\n")
 
     def renew(self, digest: Digest, before: os.stat_result, now: os.stat_result) -> None:
         """Go on believing a file that was verified, and of which only the ``ctime`` is another one now."""
-        if self.knows(digest, before) and version(before) == version(now):
-            self.add(digest, now, durable=self._rows[digest][1] == DURABLE)
+        row = self._rows.get(digest)  # once: another thread may forget it
+        was = f"{version(now)} {before.st_ctime_ns} "
+        if row is not None and row.startswith(was) and version(before) == version(now):
+            self.add(digest, now, durable=row.endswith(f" {DURABLE}"))
 
     def forget(self, digest: Digest) -> None:
         """Remember no more that a file was verified: it was found to be wrong."""

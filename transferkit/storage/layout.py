@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -114,13 +114,17 @@ class OCILayout(BlobStore):
         part = self._archive.parts.get(_path(blob.digest)) if self._archive is not None else None
         return part is not None and part.size == blob.size
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether there is something of the right name and size; nobody may have verified it."""
+        return self._is_archived(descriptor) or self.blobs.has(descriptor)
+
     def knows(self, descriptor: Descriptor) -> bool:
         """Tell whether the content is here and was verified by an earlier run, or in the tar file by this one."""
         return descriptor in self._right or self.blobs.knows(descriptor)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified."""
-        return set(filter(self.knows, descriptors))
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified."""
+        return {descriptor.digest for descriptor in descriptors if self.knows(descriptor)}
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""
@@ -149,6 +153,11 @@ class OCILayout(BlobStore):
             return None
         self._make(descriptor.digest.algorithm)
         return self.blobs.ingest(descriptor, flow=flow)
+
+    def store(self, descriptor: Descriptor, content: memoryview, *, flow: Flow) -> None:
+        """Make a small content that is all here visible, as ``Storer`` has it."""
+        self._make(descriptor.digest.algorithm)
+        self.blobs.store(descriptor, content, flow=flow)
 
     def put(self, content: bytes | BinaryIO) -> Descriptor:
         """Store content, and return what it is."""

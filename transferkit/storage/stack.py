@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
@@ -11,7 +12,7 @@ from transferkit.content.flow import Closing, Flow
 from transferkit.content.interfaces import Body, Ingest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import BlobNotFoundError, StorageError, TransferKitError
-from transferkit.report import Plan
+from transferkit.report.plan import Plan
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import is_file
 from transferkit.storage.folder import OpenFolder
@@ -41,6 +42,9 @@ class Stack(BlobStore):
     def __init__(self, blobs: Directory, shared: Sequence[Directory] = ()) -> None:
         self.blobs = blobs
         self.directories = (blobs, *shared)
+        self._users: set[object] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     # -- looking
 
@@ -101,9 +105,10 @@ class Stack(BlobStore):
         """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
         return any(store.knows(descriptor) for store in self.directories)
 
-    def known(self, descriptors: Sequence[Descriptor]) -> set[Descriptor]:
-        """Return those of some blobs that are here and were verified; for one listing of each folder."""
-        return {blob for store in self.directories for blob in store.known(descriptors)}
+    def known(self, descriptors: Iterable[Descriptor]) -> set[Digest]:
+        """Return the digests of those blobs that are here and were verified."""
+        descriptors = list(descriptors)
+        return {digest for store in self.directories for digest in store.known(descriptors)}
 
     def exists(self, descriptor: Descriptor, *, flow: Flow) -> bool:
         """Tell whether the content is here; what nobody has verified is hashed first."""
@@ -146,8 +151,30 @@ class Stack(BlobStore):
             free=free,
         )
 
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep open what is open until the block ends, whoever closes the store meanwhile."""
+        user = object()
+        try:
+            with self._lock:
+                self._users.add(user)
+            yield
+        finally:
+            with self._lock:
+                self._users.discard(user)
+                if self._is_closed and not self._users:
+                    self._close()
+
     def close(self) -> None:
-        """Write what is known to be verified, as far as that can be written. The store can be used again."""
+        """Write what is known to be verified, as far as that can be written. The store can be used again; what is open
+        stays so until nobody uses it any more."""
+        with self._lock:
+            self._is_closed = True
+            self._close()
+
+    def _close(self) -> None:
         for store in self.directories:
             with suppress(StorageError):
-                store.close()
+                # Those that are read have owners of their own.
+                store.close() if store is self.blobs and not self._users else store.flush()
+        self._is_closed = bool(self._users)

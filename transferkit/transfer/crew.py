@@ -73,7 +73,8 @@ class Crew:
     @property
     def size(self) -> int:
         """How many jobs have not ended, so far as this worker has heard."""
-        return len(self._waiting) + len(self._running)
+        with self._lock:  # one that is just taken is in neither for a moment
+            return len(self._waiting) + len(self._running)
 
     def offer(self, work: Callable[[Flow], None], subject: Any) -> None:
         """Let another worker do something; its flow is what ``work`` is given."""

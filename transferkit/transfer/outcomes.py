@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from transferkit.content.descriptor import Descriptor
+from transferkit.content.descriptor import AnyBlob, Descriptor, described
 from transferkit.content.digest import Digest
 from transferkit.content.interfaces import Outcome
 from transferkit.errors import IncompleteError, SlowError, StalledError, TransferKitError
@@ -36,7 +36,8 @@ def under_way(flows: Iterable[WorkerFlow]) -> dict[Descriptor, int]:
         unit = flow.unit
         blob = unit.blob if isinstance(unit, ChunkUnit) else unit
         if isinstance(blob, Descriptor):
-            found[blob] = max(0, flow.counter.position)
+            # It may be at its next unit by now, whose bytes are none of this one.
+            found[blob] = min(blob.size, max(0, flow.counter.position))
         elif isinstance(blob, ChunkedBlob) and blob.is_begun:
             before = found.get(blob.descriptor, blob.ingest.in_place + blob.ingest.unverified)
             found[blob.descriptor] = min(blob.descriptor.size, before + _arriving(unit))
@@ -100,10 +101,10 @@ class Outcomes:
     def announced(self, descriptors: Sequence[Descriptor]) -> None:
         self._tell(self._trace.announced, descriptors)
 
-    def found(self, descriptors: Iterable[Descriptor]) -> None:
+    def found(self, blobs: Iterable[AnyBlob]) -> None:
         """Take in that blobs were at the target before."""
-        for descriptor in descriptors if self._cached else ():
-            self._tell(self._trace.cached, descriptor)
+        for blob in blobs if self._cached else ():
+            self._tell(self._trace.cached, described(blob))
 
     def started(self, descriptor: Descriptor) -> None:
         if self._started:

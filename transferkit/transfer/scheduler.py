@@ -37,7 +37,8 @@ class Scheduler:
 
     def __bool__(self) -> bool:
         """Whether there is something that no worker has taken."""
-        return bool(self._wholes or self._larges or self._active or self._opening or self._jobs)
+        # In the order in which a large blob moves on, as in ``take``.
+        return bool(self._wholes or self._larges or self._opening or self._active or self._jobs)
 
     @property
     def is_dry(self) -> bool:

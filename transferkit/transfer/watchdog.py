@@ -9,6 +9,7 @@ also who waits for a head; but each unit twice at most, and only where others ha
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,25 +38,30 @@ SPENT = 8 * 1024 * 1024  # bytes of what may not be gone on with, over which nob
 
 
 class Speeds:
-    """Rolling medians of finished units. Thread-safe: workers only append."""
+    """Rolling medians of finished units. Thread-safe."""
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         self._times: deque[float] = deque(maxlen=SAMPLES)
+        # To sort a deque is one step only where the interpreter has a lock of its own.
+        self._lock = threading.Lock()
 
     def record(self, size: int, seconds: float) -> None:
         """Take in a unit of ``size`` bytes that took ``seconds``; of several small ones together, ``size`` is 0."""
-        self._times.append(seconds)
-        if size >= SMALLEST and seconds > 0:
-            self._rates.append(size / seconds)
+        with self._lock:
+            self._times.append(seconds)
+            if size >= SMALLEST and seconds > 0:
+                self._rates.append(size / seconds)
 
     def median(self) -> float | None:
         """Return bytes a second, ``None`` while there are too few samples."""
-        return _quantile(self._rates, 0.5)
+        with self._lock:
+            return _quantile(self._rates, 0.5)
 
     def late(self, units: int = 1) -> float | None:
         """Return the seconds after which so many small units are late, ``None`` while there are too few samples."""
-        usual = _quantile(self._times, 0.9)
+        with self._lock:
+            usual = _quantile(self._times, 0.9)
         return None if usual is None else max(LATE, LATER * usual * units)
 
 

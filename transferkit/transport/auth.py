@@ -39,16 +39,6 @@ class Credentials(Protocol):
         """Return user name and password for a repository of ``host`` (``host`` or ``host:port``), if there are any."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _Token:
-    header: str
-    ends: float
-    challenge: str
-    """What it answers: how the next one is had."""
-    blame: str = ""
-    """What to do where it is refused."""
-
-
 @dataclass(eq=False, repr=False)
 class Authorizer:
     """The credentials for one registry, as ``download`` takes them, and the tokens that they brought. Thread-safe."""
@@ -71,7 +61,8 @@ class Authorizer:
 
     def __post_init__(self) -> None:
         self._given = bearer(self.token) if self.token is not None else None
-        self._tokens: dict[str, _Token] = {}
+        # By scope, with the challenge that each answers: how the next one is had.
+        self._tokens: dict[str, tuple[Issued, str]] = {}
         self._refusals: dict[str, tuple[Credential, float, UnauthorizedError]] = {}
         self._shown: set[Credential] = set()
         self._problems: list[str] = []
@@ -81,12 +72,13 @@ class Authorizer:
     def header(self, scope: str, flow: Flow) -> str | None:
         """Return the ``Authorization`` for a request that needs ``scope``; ``None`` while none is known to be wanted.
         A token is renewed before it ends."""
-        token = self._tokens.get(scope)
-        if token is None:
+        found = self._tokens.get(scope)
+        if found is None:
             return self._given
+        token, challenge = found
         if self.clock() < token.ends:
             return token.header
-        return self.after(token.challenge, scope, token.header, flow)
+        return self.after(challenge, scope, token.header, flow)
 
     def has_shown(self, scope: str) -> bool | None:
         """Tell whether a challenge for ``scope`` was answered with a credential; ``None``: there was no challenge."""
@@ -97,8 +89,8 @@ class Authorizer:
 
     def realm(self, scope: str) -> Origin | None:
         """Return the token service that a challenge for ``scope`` has named, if one has."""
-        token = self._tokens.get(scope)
-        bearers = [each for each in parse_all(token.challenge) if each.scheme == "bearer"] if token is not None else []
+        _, challenge = self._tokens.get(scope, (None, ""))
+        bearers = [each for each in parse_all(challenge) if each.scheme == "bearer"]
         return Origin.of(join(f"{self.registry}/", bearers[0].realm)) if bearers and bearers[0].realm else None
 
     def signed(self) -> str | None:
@@ -117,13 +109,13 @@ class Authorizer:
             ProtocolError: the challenge or the token service's answer is malformed, or may not be followed.
         """
         with self._flights.setdefault(scope, SingleFlight()).turn(flow):
-            token = self._tokens.get(scope)
-            if token is not None and token.header != rejected:
-                return token.header  # another thread was here first
+            found = self._tokens.get(scope)
+            if found is not None and found[0].header != rejected:
+                return found[0].header  # another thread was here first
             issued = self._fetch(challenge, scope, flow)
             if issued is None or (issued.header == rejected and issued.ends == math.inf):
                 return None
-            self._tokens[scope] = _Token(issued.header, issued.ends, challenge, issued.blame)
+            self._tokens[scope] = issued, challenge
             return issued.header
 
     def blame(self, sent: str | None) -> str:
@@ -134,15 +126,15 @@ class Authorizer:
             return self._advice()
         if sent == self._given:
             return "it refused the token of token=; it may have expired"
-        for token in tuple(self._tokens.values()):
+        for token, _ in list(self._tokens.values()):
             if token.header == sent:
                 return token.blame
         return self._advice() if self.key is None else self.key.blame("the token that the key {} made")
 
     def secrets(self) -> Iterator[str]:
         """Yield what was sent as a secret, or may have been."""
-        sent = [self._given, *(token.header for token in tuple(self._tokens.values()))]
-        for each in tuple(self._shown):
+        sent = [self._given, *(token.header for token, _ in list(self._tokens.values()))]
+        for each in self._shown.copy():
             yield from filter(None, (each.identity_token, each.registry_token))
             if each.password:
                 sent.append(basic(each.user, each.password))

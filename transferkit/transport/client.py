@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from transferkit.content.flow import Flow
 from transferkit.errors import ProtocolError, TransferKitError
@@ -17,10 +18,12 @@ from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, must
 from transferkit.protocol.routes import EXPIRED, check_base_url
 from transferkit.transport.auth import Authorizer
 from transferkit.transport.hosts import Hosts
-from transferkit.transport.hub import HubToken
 from transferkit.transport.pipeline import Wanted
 from transferkit.transport.request import Request
 from transferkit.transport.response import Response
+
+if TYPE_CHECKING:
+    from transferkit.transport.hub import HubToken
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import queue
 import socket
 import ssl
 import struct
+import threading
 import time
 import weakref
 from contextlib import nullcontext, suppress
@@ -207,9 +208,9 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
 
 
 class Pipelines:
-    """What is known of how a server deals with requests that come together. Thread-safe: a lost count harms nobody."""
+    """What is known of how a server deals with requests that come together. Thread-safe."""
 
-    __slots__ = ("answered", "are_taken", "has_answered", "owed")
+    __slots__ = ("_lock", "answered", "are_taken", "has_answered", "owed")
 
     def __init__(self) -> None:
         self.has_answered = False
@@ -217,6 +218,7 @@ class Pipelines:
         self.are_taken = True
         self.answered = 0
         self.owed = 0
+        self._lock = threading.Lock()
 
     @property
     def may_begin(self) -> bool:
@@ -224,10 +226,11 @@ class Pipelines:
 
     def ended(self, answered: int, owed: int, *, announced: bool) -> None:
         """Take in how many of some requests were answered; ``announced``: the server said that it would end."""
-        self.answered += answered
-        self.owed += owed
-        if owed and (not announced or self.owed > max(_FEW, self.answered) * _OWED):
-            self.are_taken = False
+        with self._lock:  # "+=" on an attribute is not atomic
+            self.answered += answered
+            self.owed += owed
+            if owed and (not announced or self.owed > max(_FEW, self.answered) * _OWED):
+                self.are_taken = False
 
 
 class WakeablePool(HTTPConnectionPool):
@@ -254,7 +257,8 @@ class WakeablePool(HTTPConnectionPool):
         if self.addresses.is_known:
             return self.addresses.is_private
         idle: Any = self.pool  # None once it is closed
-        return any(each.address is not None and is_private(each.address) for each in tuple(idle or ()))
+        known = () if idle is None else idle.connections()
+        return any(each.address is not None and is_private(each.address) for each in known)
 
     def idle(self) -> WakeableConnection | None:
         """Return an idle connection that is fit to be used again, and part with it."""

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transferkit.content.flow import Flow
+from transferkit.forks import importing
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class StoredCredentials:
         self._timeout = timeout
         self._clock = clock
         self._kept: dict[tuple[str, str], tuple[float, Credential | None, str]] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, object] = {}
 
     def find(self, host: str, repository: str, flow: Flow | None = None) -> tuple[Credential | None, list[str]]:
         """Return the credential for a repository of ``host``, and what was wrong where it might have been found."""
@@ -120,9 +120,9 @@ class StoredCredentials:
 
     def _warn(self, host: str, problems: list[str]) -> None:
         """Say each problem once."""
+        mine = object()
         for problem in problems:
-            if problem not in self._said:
-                self._said.add(problem)
+            if self._said.setdefault(problem, mine) is mine:  # one step: two workers may find the same
                 logger.warning("credentials of %s: %s", host, problem)
 
     def paths(self) -> list[Path]:
@@ -187,8 +187,11 @@ class StoredCredentials:
         return found, problem
 
     def _run(self, program: str, server: str, flow: Flow | None) -> tuple[Credential | None, str]:
-        pipe = subprocess.PIPE
         try:
+            with importing:
+                import subprocess  # a millisecond, which only those who have such a program have to pay
+
+            pipe = subprocess.PIPE
             process = subprocess.Popen(  # noqa: S603 - the name was checked, and there is no shell
                 [program, "get"], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=dict(self._environment)
             )

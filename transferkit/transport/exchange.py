@@ -22,7 +22,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import default_headers, select_proxy
 
 from transferkit.content.flow import Flow
-from transferkit.content.graph import local_platform
+from transferkit.content.machine import local_platform
 from transferkit.forks import importing
 from transferkit.options import OLLAMA_AGENT, USER_AGENT, HostOptions, TransportOptions
 from transferkit.protocol.origin import Origin, redact
@@ -90,7 +90,7 @@ class Exchange:
 
     def is_private(self, origin: Origin) -> bool:
         """Tell whether ``origin`` was found at a private address. Behind a proxy nobody knows."""
-        lanes = [lane for key, lane in tuple(self._lanes.items()) if key[0] == origin and lane.proxy is None]
+        lanes = [lane for key, lane in list(self._lanes.items()) if key[0] == origin and lane.proxy is None]
         return any(lane.pool is not None and lane.pool.is_private for lane in lanes)
 
     def secrets(self) -> Iterator[str]:
@@ -106,7 +106,7 @@ class Exchange:
         for given in self._hosts.values():
             for value in given.headers.values():
                 yield from parts_of_header(value)
-        for lane in tuple(self._lanes.values()):
+        for lane in list(self._lanes.values()):
             for proxy in lane.settings["proxies"].values():
                 yield from parts_of_proxy(str(proxy))
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import requests
 
 from transferkit.content.flow import Closing
 from transferkit.errors import ConnectError, TransferKitError
-from transferkit.names import API_HOSTS
+from transferkit.grammar import API_HOSTS
 from transferkit.options import HostOptions, TransportOptions, check_hosts
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.routes import check_base_url
@@ -27,9 +28,11 @@ from transferkit.transport.adapter import PooledAdapter
 from transferkit.transport.auth import Auth, Authorizer, GetToken
 from transferkit.transport.credentials import StoredCredentials
 from transferkit.transport.exchange import Exchange
-from transferkit.transport.hub import HubAuthorizer, HubToken
 from transferkit.transport.secrets import clean_error, parts_of_query
 from transferkit.transport.signing import KeyFile
+
+if TYPE_CHECKING:
+    from transferkit.transport.hub import HubToken
 
 _SIGNED = 256  # URLs; more requests than run at once
 
@@ -135,6 +138,8 @@ class Hosts(Closing):
                     given = replace(self._options_at(origin), insecure=True) if insecure else self._options_at(origin)
                     exchange = self._exchange(hosts={**self._given, origin.names[0]: given}, bare=is_bare)
                 if hub is not None:
+                    from transferkit.transport.hub import HubAuthorizer  # it is there: who made the token has it
+
                     authorizer = partial(HubAuthorizer, shown=hub, clock=self._clock)
                 key = None if hub is not None else self._key_of(origin)
                 if key is not None and key.is_given:  # what is said of one host beats what is said of all
@@ -164,10 +169,12 @@ class Hosts(Closing):
 
     def clean(self, error: TransferKitError) -> None:
         """Take what any host was sent as a secret out of an error, whose text may quote a peer."""
-        hosts = tuple(self._hosts.values())
+        hosts = list(self._hosts.values())
         sent = [secret for host in hosts for secret in (*host.authorizer.secrets(), *host.exchange.secrets())]
-        sent += [secret for stranger in tuple(self.strangers.values()) for secret in stranger.secrets()]
-        sent += [part for host in hosts for url in tuple(host.signed) for part in parts_of_query(url)]
+        sent += [secret for stranger in list(self.strangers.values()) for secret in stranger.secrets()]
+        # By their numbers: it never becomes shorter, and who iterates over it fails where another thread adds one.
+        urls = [host.signed[number] for host in hosts for number in range(len(host.signed))]
+        sent += [part for url in urls for part in parts_of_query(url)]
         clean_error(error, sent)
 
     @contextmanager

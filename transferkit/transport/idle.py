@@ -73,4 +73,8 @@ class IdleConnections(deque["WakeableConnection"]):
         self.shared.pop(item, None)
         return item
 
+    def connections(self) -> list[WakeableConnection]:
+        """Return those that are idle at this moment. Who iterates over them fails where one is taken or put."""
+        return [connection for connection, kept in list(self.shared.items()) if kept is self]
+
     qsize = deque.__len__

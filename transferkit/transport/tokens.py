@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -50,17 +49,29 @@ class Issued(NamedTuple):
     ends: float
     blame: str
 
+    def __repr__(self) -> str:
+        return "<Issued>"  # and no secret
 
-@dataclass(frozen=True, slots=True, repr=False)
+
 class TokenService:
-    """Asks the token services that one registry names. Thread-safe."""
+    """Asks the token services that one registry names. Thread-safe.
 
-    registry: Origin
-    exchange: Exchange
-    led_by: Origin | None
-    """Who has led to this registry, where that is not the user: nothing of the user's is shown then."""
-    max_retry_after: float
-    clock: Callable[[], float]
+    ``led_by`` is who has led to this registry, where that is not the user: nothing of the user's is shown then.
+    """
+
+    def __init__(
+        self,
+        registry: Origin,
+        exchange: Exchange,
+        led_by: Origin | None,
+        max_retry_after: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.registry = registry
+        self.exchange = exchange
+        self.led_by = led_by
+        self.max_retry_after = max_retry_after
+        self.clock = clock
 
     def ask(
         self,

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.graph import ALL, Document, choose, collect, local_platform
+from transferkit.content.graph import ALL, Document, choose, collect
+from transferkit.content.machine import local_platform
 from transferkit.content.manifest import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, Index, Manifest, parse
 from transferkit.errors import InvalidManifestError
 

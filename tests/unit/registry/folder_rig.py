@@ -17,7 +17,7 @@ from transferkit.content.interfaces import Body
 from transferkit.models.values import Contents, Entry, Packing
 from transferkit.registry.folder_pull import fill_folder
 from transferkit.registry.job import Job
-from transferkit.report import FolderReport
+from transferkit.report.folder import FolderReport
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.disk import Disk
 from transferkit.transfer.operation import Operation

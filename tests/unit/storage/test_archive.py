@@ -130,6 +130,14 @@ def test_headers_that_ask_for_anything_are_refused_in_no_time(tmp_path, content)
     assert time.monotonic() - began < 5
 
 
+def test_a_header_that_is_read_piece_by_piece_is_refused_as_well(tmp_path):
+    (tmp_path / "x.tar").write_bytes(bytes(4 * module._MAX_HEADER))
+    with module._Bounded(tmp_path / "x.tar") as file:
+        assert module._MAX_HEADER == len(file.read(module._MAX_HEADER))
+        with pytest.raises(tarfile.ReadError, match="headers of more than"):
+            file.read(1)
+
+
 def test_there_is_an_end_of_files(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MAX_MEMBERS", 10)
     tar_of(tmp_path / "x.tar", *[(f"{number}", b"x") for number in range(10)])

@@ -11,9 +11,10 @@ from transferkit.errors import UnauthorizedError
 from transferkit.options import TransportOptions
 from transferkit.protocol.origin import Origin
 from transferkit.transfer.flow import WorkerFlow
-from transferkit.transport.auth import Authorizer, _Token
+from transferkit.transport.auth import Authorizer
 from transferkit.transport.exchange import Exchange, basic
 from transferkit.transport.request import Lane, Request
+from transferkit.transport.tokens import Issued
 
 SCOPE = "repository:library/model:pull"
 
@@ -65,7 +66,7 @@ def test_a_representation_holds_no_password() -> None:
         Authorizer(Origin.of("https://a.example"), exchange, auth=("user", "secret")),
         Request(method="GET", url="https://a.example/x?a=secret", ok=(), headers={"Authorization": "Bearer secret"}),
         Lane(origin="https://a.example", settings={"proxies": proxies}, headers={"X": "secret"}, fields="Y: secret"),
-        _Token("Bearer secret", 1.0, 'Bearer realm="https://a.example/?b=secret"'),
+        Issued("Bearer secret", 1.0, ""),
     ):
         assert type(secretive).__name__ in repr(secretive)
         assert "secret" not in repr(secretive)

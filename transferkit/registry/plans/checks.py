@@ -9,7 +9,8 @@ from transferkit.content.blob_range import BlobRange
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import InvalidNameError, InvalidPlanError, TransferKitError
-from transferkit.names import DEFAULT_MASK, Reference, check_repository
+from transferkit.grammar import check_repository
+from transferkit.names import DEFAULT_MASK, Reference
 from transferkit.protocol.routes import check_base_url
 
 if TYPE_CHECKING:

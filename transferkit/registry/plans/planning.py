@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
 from transferkit.arguments import Blobs, Path, check, check_sources, descriptors_of, options_of
-from transferkit.content.graph import ALL, local_platform
+from transferkit.content.graph import ALL
+from transferkit.content.machine import local_platform
 from transferkit.content.manifest import Index
 from transferkit.errors import InvalidManifestError
-from transferkit.names import Reference, check_repository
+from transferkit.grammar import check_repository
+from transferkit.names import Reference
 from transferkit.protocol.routes import check_base_url
 from transferkit.registry import local
 from transferkit.registry.call import WORKERS_DOWN, WORKERS_UP, Arguments, Call
@@ -26,7 +28,8 @@ from transferkit.registry.plans.manifests import ordered
 from transferkit.registry.plans.places import here
 from transferkit.registry.plans.value import TransferPlan
 from transferkit.registry.sites import Site
-from transferkit.report import PushPlan, Report
+from transferkit.report import Report
+from transferkit.report.plan import PushPlan
 from transferkit.storage.cache import DiskCache
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ def fetch_ranges(job: Job, directory: Directory, ranges: Sequence[BlobRange], so
     """Bring ranges into a folder of blobs, each as a file of its own; those of a blob that is there are left."""
     store = RangeStore(directory)
     known = directory.known([piece.blob for piece in ranges])
-    present = [piece.unit for piece in ranges if piece.blob in known or store.has(piece)]
-    missing = [piece.unit for piece in ranges if piece.blob not in known and not store.has(piece)]
+    present = [piece.unit for piece in ranges if piece.blob.digest in known or store.has(piece)]
+    missing = [piece.unit for piece in ranges if piece.blob.digest not in known and not store.has(piece)]
     directory.prepare(missing)
     return job.operation.copy(missing, RangeSource(source), store, present=present)
 
@@ -35,8 +35,8 @@ def join_ranges(job: Job, directory: Directory, blobs: Sequence[Descriptor]) -> 
     """
     with closing(RangeFiles(directory)) as files:
         known = directory.known(blobs)
-        whole = [blob for blob in blobs if blob not in known and files.have(blob)]
-        done = [blob for blob in blobs if blob in known]
+        whole = [blob for blob in blobs if blob.digest not in known and files.have(blob)]
+        done = [blob for blob in blobs if blob.digest in known]
         try:
             if whole:
                 directory.prepare(whole)

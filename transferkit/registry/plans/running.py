@@ -114,8 +114,8 @@ def _fill(
         return Report()
     wanted = [blob for blob in plan.blobs if blob not in there]
     known = store.known(wanted)
-    present = [blob for blob in plan.blobs if blob in known or blob in there]
-    missing = [blob for blob in wanted if blob not in known]
+    present = [blob for blob in plan.blobs if blob.digest in known or blob in there]
+    missing = [blob for blob in wanted if blob.digest not in known]
     job.operation.announce([*plan.blobs, *(piece.unit for piece in plan.ranges)])
     if missing:
         store.prepare(missing)
