@@ -375,6 +375,14 @@ def test_pieces_copy_blobs_and_the_last_step_pushes_the_manifest_and_what_refers
         assert not (tmp_path / "cache").exists()
 
 
+def test_the_last_step_of_a_copy_sends_what_the_pieces_have_not(registry, other, model, tmp_path):
+    with Registry(cache=tmp_path / "cache") as client:
+        plan = client.plan_copy(url_name(registry), url_name(other))
+        plan.split(2)[0].run(client)
+        plan.last().run(client)
+    assert ((200, model.raw), plan.size) == (get(other.url, WHERE, "v1"), uploads(other))
+
+
 def test_within_one_registry_pieces_of_a_copy_are_mounted(registry, model, tmp_path):
     with Registry(cache=tmp_path / "cache") as client:
         plan = client.plan_copy(url_name(registry), url_name(registry, "me/copy"))
@@ -542,6 +550,18 @@ def test_credentials_are_asked_for_where_a_piece_runs(registry, model, tmp_path,
             plan.run(client, to=tmp_path / "other")  # a client has its own
 
     assert (tmp_path / "out" / digest_of(model.layers[0]).replace(":", "-")).exists()
+
+
+def test_progress_begins_with_what_is_there_and_ends_at_the_exact_figure(registry, tmp_path):
+    model = Model([random.Random(4).randbytes(17 * MIB), b"small", b"smaller"]).put(registry.url)
+    with Registry(cache=tmp_path / "cache") as client:
+        plan = client.plan_pull(name_in(registry))
+        for first in (0, 1):
+            for piece in plan.split(2, ranges=True):
+                told: list[tuple[int, int]] = []
+                piece.run(client, progress=lambda *figures, told=told: told.append(figures))
+                assert [(first * piece.size, piece.size), (piece.size, piece.size)] == [told[0], told[-1]]
+    assert plan.size == sum(map(len, model.blobs))
 
 
 # -- ranges

@@ -18,14 +18,17 @@ from transferkit.storage.directory import Directory
 from transferkit.storage.range_files import RangeFiles, RangeStore
 
 
+def missing_ranges(directory: Directory, ranges: Sequence[BlobRange]) -> list[BlobRange]:
+    """Return the ranges that are not in a folder of blobs, and of no blob that is there."""
+    store, known = RangeStore(directory), directory.known([piece.blob for piece in ranges])
+    return [piece for piece in ranges if piece.blob.digest not in known and not store.has(piece)]
+
+
 def fetch_ranges(job: Job, directory: Directory, ranges: Sequence[BlobRange], source: RangeFetcher) -> Report:
-    """Bring ranges into a folder of blobs, each as a file of its own; those of a blob that is there are left."""
-    store = RangeStore(directory)
-    known = directory.known([piece.blob for piece in ranges])
-    present = [piece.unit for piece in ranges if piece.blob.digest in known or store.has(piece)]
-    missing = [piece.unit for piece in ranges if piece.blob.digest not in known and not store.has(piece)]
-    directory.prepare(missing)
-    return job.operation.copy(missing, RangeSource(source), store, present=present)
+    """Bring ranges into a folder of blobs, each as a file of its own."""
+    units = [piece.unit for piece in ranges]
+    directory.prepare(units)
+    return job.operation.copy(units, RangeSource(source), RangeStore(directory))
 
 
 def join_ranges(job: Job, directory: Directory, blobs: Sequence[Descriptor]) -> None:

@@ -19,7 +19,7 @@ from transferkit.registry.job import Job, Store
 from transferkit.registry.plans.checks import source_of, target_of
 from transferkit.registry.plans.folders import check_there, name_files, placed, waiting
 from transferkit.registry.plans.manifests import graph_of
-from transferkit.registry.plans.ranges import fetch_ranges, join_ranges
+from transferkit.registry.plans.ranges import fetch_ranges, join_ranges, missing_ranges
 from transferkit.registry.plans.splitting import LARGE
 from transferkit.report import Report
 from transferkit.storage.cache import DiskCache
@@ -114,15 +114,17 @@ def _fill(
         return Report()
     wanted = [blob for blob in plan.blobs if blob not in there]
     known = store.known(wanted)
-    present = [blob for blob in plan.blobs if blob.digest in known or blob in there]
     missing = [blob for blob in wanted if blob.digest not in known]
+    ranges = missing_ranges(directory, [piece for piece in plan.ranges if piece.blob not in there])
+    absent = {*missing, *ranges}
+    present = [blob for blob in plan.blobs if blob not in absent]
+    present += [piece.unit for piece in plan.ranges if piece not in absent]
     job.operation.announce([*plan.blobs, *(piece.unit for piece in plan.ranges)])
     if missing:
         store.prepare(missing)
-    ranges = [piece for piece in plan.ranges if piece.blob not in there]
     size = sum(piece.size for piece in ranges)
     report = job.operation.copy(missing, source, store, present=present, then=size)
-    return report if not plan.ranges else _sum(report, fetch_ranges(job, directory, ranges, source))
+    return _sum(report, fetch_ranges(job, directory, ranges, source)) if ranges else report
 
 
 def _sum(one: Report, two: Report) -> Report:

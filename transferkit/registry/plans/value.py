@@ -102,7 +102,10 @@ class TransferPlan:
 
     def __repr__(self) -> str:
         where = f"{self.source}{f' to {self.target}' if self.target else ''}"
-        count = f"{len(self.blobs)} blob{'s' * (len(self.blobs) != 1)}, {human_bytes(self.size)}"
+        parts = [f"{len(self.blobs)} blob{'s' * (len(self.blobs) != 1)}"]
+        if self.ranges:
+            parts.append(f"{len(self.ranges)} range{'s' * (len(self.ranges) != 1)}")
+        count = f"{', '.join(parts)}, {human_bytes(self.size)}"
         return f"<TransferPlan {self.kind} {where}, {self.step}: {count}>"
 
     # -- in pieces

@@ -79,6 +79,7 @@ def test_the_order_in_which_blobs_are_named_makes_no_other_plan() -> None:
 def test_ranges_come_back() -> None:
     (piece, *_) = download(tk.Blob(A, 2**30)).split(4, ranges=True)
 
+    assert repr(piece).endswith("piece: 0 blobs, 4 ranges, 256.0 MiB>")
     assert piece.ranges == tk.TransferPlan.from_json(piece.to_json()).ranges != ()
 
 
