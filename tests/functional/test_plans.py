@@ -307,6 +307,30 @@ def test_a_packed_layer_comes_to_a_folder_in_pieces(registry, tmp_path):
         assert 3 == len(blob_gets(registry))
 
 
+def test_files_that_a_config_names_come_to_a_folder_in_pieces(registry, tmp_path):
+    kitfile = b'{"model": {"path": "weights.bin"}, "docs": [{"path": "README.md"}]}'
+    types = [f"application/vnd.kitops.modelkit.{kind}.v1.raw" for kind in ("model", "docs")]
+    config = {"config": described(kitfile, "application/vnd.kitops.modelkit.config.v1+json")}
+    Model([b"weights", b"read me"], config=kitfile, types=types, more=config).put(registry.url)
+    with Registry(cache=tmp_path / "cache") as client:
+        plan = client.plan_pull(name_in(registry))
+        with pytest.raises(tk.IncompleteError) as caught:
+            plan.last().run(client, to=tmp_path / "model")
+        assert [digest_of(kitfile)] == list(caught.value.failures)
+        for each in (*plan.split(3), plan.last()):
+            each.run(client, to=tmp_path / "model")
+        assert ["Kitfile", "README.md", "weights.bin"] == files_of(tmp_path / "model")
+        (tmp_path / "model" / "README.md").unlink()
+        plan.run(client, to=tmp_path / "model")
+        assert b"read me" == (tmp_path / "model" / "README.md").read_bytes()
+        some = client.plan_pull(name_in(registry), only="*.md")
+        assert {digest_of(kitfile), digest_of(b"read me")} == {blob.digest for blob in some.blobs}
+        some.run(client, to=tmp_path / "some")
+        assert ["README.md"] == files_of(tmp_path / "some")
+        with pytest.raises(tk.InvalidManifestError, match="no file of"):
+            client.plan_pull(name_in(registry), only="*.gguf")
+
+
 def test_an_index_is_planned_for_one_platform_or_for_all(registry, tmp_path):
     arm, amd = Model([b"arm"]).put(registry.url), Model([b"amd"]).put(registry.url)
     raw = index_of((arm, "linux/arm64"), (amd, "linux/amd64"))
