@@ -23,6 +23,7 @@ from tests.functional.models import (
     OCI_INDEX,
     OCI_MANIFEST,
     Model,
+    at_once,
     described,
     digest_of,
     get,
@@ -165,6 +166,31 @@ def test_a_folder_by_way_of_a_cache_is_filled_by_pieces(registry, model, tmp_pat
         assert not (tmp_path / "unused").exists()
     with Registry(cache=tmp_path / "cache") as client:
         assert model.digest == client.resolve_local(name_in(registry)).digest
+
+
+@pytest.mark.parametrize("place", ["cache", "folder"])
+def test_pieces_run_at_once_each_twice_and_so_does_the_last_step(registry, tmp_path, place):
+    layers = [random.Random(9).randbytes(18 * MIB), *(b"%d" % number * 100 for number in range(40))]
+    annotations = [{TITLE: f"{number}.bin"} for number in range(41)]
+    model = Model(layers, types=["application/octet-stream"] * 41, annotations=annotations).put(registry.url)
+    where = {"cache": tmp_path / "shared"} if place == "cache" else {"to": tmp_path / "model"}
+
+    def run(plan: tk.TransferPlan) -> None:
+        with Registry(cache=tmp_path / "own") as client:
+            sent(plan).run(client, **where)
+
+    with Registry(cache=tmp_path / "planner") as client:
+        plan = client.plan_pull(name_in(registry))
+    assert [] == at_once(run, plan.split(4, ranges=True) * 2)
+    assert [] == at_once(run, [plan.last()] * 3)
+    if place == "folder":
+        assert layers == [(tmp_path / "model" / f"{number}.bin").read_bytes() for number in range(41)]
+    else:
+        with Registry(cache=tmp_path / "shared") as client:
+            found = client.resolve_local(name_in(registry))
+            assert model.digest == found.digest
+            assert [] == client.cache.verify()
+            assert [] == client.cache.missing(found.blobs)
 
 
 def test_a_plan_that_is_not_split_does_all_of_it(registry, model, tmp_path):
