@@ -172,7 +172,6 @@ def _link(job: Job, cache: DiskCache, reference: Reference, graph: Graph) -> Non
     """Give what is in the cache its name, once all of it is there."""
     if not reference.is_pinned:
         job.hold(lambda flow: cache.lock(reference.name, flow))
-    job.hold(lambda flow: cache.pinned(graph.digests))
     local.check_complete(cache, graph.blobs, str(reference))
     for document in graph.documents:
         pulling.keep(cache, document)

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -74,6 +75,14 @@ def test_the_order_in_which_blobs_are_named_makes_no_other_plan() -> None:
 
     assert download(one, two, three).to_json() == download(three, two, one, two).to_json()
     assert [9, 5, 5] == [blob.size for blob in download(one, two, three).blobs]
+
+
+def test_who_reads_a_plan_imports_nothing_that_it_names() -> None:
+    plan = download(tk.Blob(A, 5), credentials="antigravity:nothing")
+
+    assert "antigravity:nothing" == tk.TransferPlan.from_json(plan.to_json()).credentials
+    assert "antigravity:nothing" == plan.last().credentials == plan.split(1)[0].credentials
+    assert "antigravity" not in sys.modules
 
 
 def test_ranges_come_back() -> None:
