@@ -279,3 +279,28 @@ def test_a_range_has_to_be_of_another_blob() -> None:
 
     with pytest.raises(tk.InvalidPlanError, match="twice, in two ways"):
         replace(download(tk.Blob(A, 9)), step="piece", ranges=(piece,))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from([A, B, "..", "/"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+FIELDS = ["schema", "kind", "step", "source", "repository", "target", "platform", "credentials", "only", "exclude"]
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "blobs", "ranges", "documents", "more"]), JSON, max_size=4))
+def test_whatever_stands_in_a_field_it_is_a_plan_or_an_error_of_ours(edits: dict[str, Any]) -> None:
+    document = {**json.loads(download(tk.Blob(A, 5)).to_json()), **edits}
+    said = ""
+    try:
+        plan = tk.TransferPlan.from_json(json.dumps(document))
+        assert plan == tk.TransferPlan.from_json(plan.to_json())
+    except tk.InvalidPlanError as error:
+        said = str(error)
+    assert said.isprintable()
