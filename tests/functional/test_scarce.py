@@ -247,8 +247,8 @@ print((alone, "tenacity" in together))
 
 
 def test_a_call_imports_nothing_that_a_forked_child_would_wait_for(registry, make_blobs, tmp_path, child):
-    """Python's lock of a module that another thread imports stays locked in a child, for ever; while something is imported
-    under ``importing``, a fork waits."""
+    """Python's lock of a module that another thread imports stays locked in a child, for ever; a fork waits for what is
+    imported under ``importing``."""
     blobs = make_blobs(tmp_path / "source", [1000, 2000])
     prepare(registry, blobs, tmp_path / "source", "download")
     assert ("([], True)\n", "") == child(IMPORTS, registry, blobs)
