@@ -30,9 +30,9 @@ TAIL_WINDOW = 0.3  # seconds: over so many slowness is judged at the tail
 LOOKS = 4  # within that: where the whole machine stands still, there are fewer
 LATE = 0.3  # seconds for a head at the tail, or for all of what is too small to have a rate
 LATER = 3.0  # times as long as nine of ten others took for all of theirs, where that is more
-SILENT = (
-    0.6  # seconds without a byte at the tail, of a body that was quick before, where there are no others to compare
-)
+SILENT = 0.6  # seconds without a byte at the tail, of a body that was quick, where there are no others to compare
+PAUSE = 0.2  # seconds without a byte, after which one came: nginx's ``limit_rate`` sends what is due every second
+PAUSES = 8  # the last ones
 HASTENED = 2  # times that a unit is cut for the tail: a host may be slow at this one content, whoever asks
 SPENT = 8 * 1024 * 1024  # bytes of what may not be gone on with, over which nobody is hastened: the smallest chunk
 
@@ -104,6 +104,7 @@ class Watchdog:
         self._hastened: Counter[object] = Counter()
         self._spent: Counter[object] = Counter()  # bytes that have to come twice for that
         self._looks: deque[float] = deque(maxlen=LOOKS)
+        self._pauses: deque[float] = deque(maxlen=PAUSES)
 
     def look(self, now: float) -> None:
         """Look at every flow once; ``now`` is the clock's time in seconds."""
@@ -123,6 +124,9 @@ class Watchdog:
                 # It is the worker that is busy elsewhere, with the disk or with a limit: begin to look anew.
                 self._watches[number] = watch = _Watch(body, now, now)
             if watch.seen and position != watch.seen[-1][1]:
+                pause = watch.seen[-1][0] - watch.moved_at
+                if pause >= PAUSE:
+                    self._pauses.append(pause)
                 watch.moved_at = now
             watch.seen.append((now, position))
             silence = now - watch.moved_at
@@ -144,6 +148,10 @@ class Watchdog:
             self._hastened[unit] += 1
             flow.cut_body(0, StalledError(f"no answer for {now - since:.1f} s, with nothing else left to do"))
 
+    def _usual_pause(self) -> float:
+        """Return twice as long as bodies that go on pause usually; 0: they do not."""
+        return 2 * sorted(self._pauses)[len(self._pauses) // 2] if len(self._pauses) > 1 else 0.0
+
     def _may_hasten(self, flow: WorkerFlow) -> bool:
         unit = flow.unit
         if unit is None or self._hastened[unit] >= HASTENED:
@@ -157,17 +165,18 @@ class Watchdog:
         if len(watch.seen) < LOOKS:
             return
         is_small, position = isinstance(unit, Descriptor) and unit.size < SMALLEST, flow.counter.position
-        late = self._speeds.late(flow.watch.units)
+        late, pause = self._speeds.late(flow.watch.units), self._usual_pause()
+        late = None if late is None else max(late, pause)
         if late is not None and (silence >= late or (is_small and now - watch.began >= late)):
             what = (
                 f"no byte for {silence:.1f} s" if silence >= late else f"not all of it within {now - watch.began:.1f} s"
             )
             is_cut = flow.cut_body(body, StalledError(f"{what} on an open connection, with nothing else left to do"))
-        elif silence >= SILENT and _was_quick(watch, position):
+        elif silence >= max(SILENT, pause) and _was_quick(watch, position):
             text = f"no byte for {silence:.1f} s after a quick beginning, with nothing else left to do"
             is_cut = flow.cut_body(body, StalledError(text))
         else:
-            is_cut = not _is_growing(watch.seen) and self._judge(flow, watch.seen, body, TAIL_WINDOW)
+            is_cut = not _is_growing(watch.seen) and self._judge(flow, watch.seen, body, max(TAIL_WINDOW, pause))
         if is_cut:
             self._hastened[unit] += 1
             self._spent[unit] += position

@@ -358,6 +358,35 @@ def test_a_body_that_was_quick_and_falls_silent_at_the_tail_needs_no_others_to_c
     assert 1.0 == looks(dog, flow, 9.0, start=0.4)
 
 
+def paused(flow, speeds, *, until: float) -> Watchdog:
+    """Watch a body that brings a MiB every second, and is at the tail from the third one on."""
+    times: list[float] = []
+    flow.unit, flow.attempt = object(), 1
+    dog = Watchdog([flow], speeds, stall_timeout=10.0, is_tail=lambda: times[-1] >= 2.5)
+    flow.watch.start()
+    for tenth in range(round(until * 10) + 1):
+        times.append(tenth / 10)
+        flow.moved(0 if tenth % 10 else MIB)
+        dog.look(tenth / 10)
+        flow.check()
+    return dog
+
+
+def test_where_bodies_pause_and_go_on_a_pause_is_no_silence(flow):
+    """nginx's ``limit_rate`` sends what is due once a second: twice as long as that has to pass."""
+    dog = paused(flow, Speeds(), until=4.0)
+    dog.look(5.7)
+    flow.check()
+    for tenth in range(4):
+        dog.look(5.8 + tenth / 10)
+    with pytest.raises(StalledError, match="after a quick beginning"):
+        flow.check()
+
+
+def test_nor_is_such_a_body_slow_between_two_of_them(flow):
+    paused(flow, fast_siblings(MIB), until=6.9)
+
+
 def test_one_that_was_slow_and_falls_silent_has_its_time(flow):
     dog = tail(flow, Speeds())
     flow.watch.start()
