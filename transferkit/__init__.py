@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
     from transferkit.protocol.challenge import AuthChallenge
     from transferkit.registry import Registry, Tensors, copy, open_tensors, pull, push, snapshot
+    from transferkit.registry.plans import TransferPlan, plan_download
     from transferkit.report import Report
     from transferkit.report.folder import FolderReport
     from transferkit.report.plan import Plan, PushPlan
@@ -48,6 +49,7 @@ _HOMES = {
     "options": ("HostOptions", "RetryOptions", "TransferOptions", "TransportOptions"),
     "protocol.challenge": ("AuthChallenge",),
     "registry": ("Registry", "Tensors", "copy", "open_tensors", "pull", "push", "snapshot"),
+    "registry.plans": ("TransferPlan", "plan_download"),
     "report": ("Report",),
     "report.folder": ("FolderReport",),
     "report.plan": ("Plan", "PushPlan"),
@@ -82,6 +84,7 @@ __all__ = [
     "InvalidManifestError",
     "InvalidModelError",
     "InvalidNameError",
+    "InvalidPlanError",
     "JSONTrace",
     "LoggingTrace",
     "Manifest",
@@ -116,6 +119,7 @@ __all__ = [
     "Traces",
     "TransferKitError",
     "TransferOptions",
+    "TransferPlan",
     "TransportError",
     "TransportOptions",
     "TransportTimeout",
@@ -131,6 +135,7 @@ __all__ = [
     "open_tensors",
     "partials",
     "plan",
+    "plan_download",
     "pull",
     "push",
     "snapshot",

@@ -8,6 +8,7 @@
     ├── InvalidDescriptorError(ValueError)
     ├── InvalidManifestError(ValueError)
     ├── InvalidModelError(ValueError)
+    ├── InvalidPlanError(ValueError)
     ├── NotFoundError(LookupError)
     │   ├── BlobNotFoundError
     │   └── ManifestNotFoundError
@@ -117,6 +118,10 @@ class InvalidManifestError(TransferKitError, ValueError):
 
 class InvalidModelError(TransferKitError, ValueError):
     """A file of a model is not what its format says, or the files make no model of the format that was asked for."""
+
+
+class InvalidPlanError(TransferKitError, ValueError):
+    """A text is no plan of a transfer, or one of another version, or one that contradicts itself."""
 
 
 class NotFoundError(TransferKitError, LookupError):

@@ -13,17 +13,17 @@ from transferkit.protocol.hub_name import HubName, is_hub_name
 from transferkit.registry import copying, local, pushing
 from transferkit.registry.call import WORKERS_UP, Arguments, Call
 from transferkit.registry.export import Only
-from transferkit.registry.fetching import Fetching
 from transferkit.registry.files import Files
 from transferkit.registry.folder_push import FolderPush, PushArguments, push_folder, split
 from transferkit.registry.hub import HubEnd
+from transferkit.registry.plans.planning import Planning
 from transferkit.storage.layout import Tagged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Registry(Fetching):
+class Registry(Planning):
     """Pulls, pushes and copies models by their names. A context manager; thread-safe, and usable after a fork.
 
     ``cache`` is where models are kept (a :class:`DiskCache`, or its path); ``mask`` completes names; ``hosts`` says

@@ -54,6 +54,10 @@ class Sites:
         mirrors = [self._repository(url, name, mirror=True) for url in given.mirrors]
         return Site(registry, MirroredRepository(mirrors, registry) if mirrors else registry)
 
+    def at(self, base_url: str, repository: str) -> Repository:
+        """Return a repository at a base URL, as ``download`` has it."""
+        return Repository(Client(base_url, self._hosts, retry=self._options.retry), repository)
+
     def hub(self, name: HubName) -> HubRepository:
         """Return a repository of the Hugging Face hub.
 
