@@ -18,6 +18,8 @@ from transferkit.forks import importing
 if TYPE_CHECKING:
     from transferkit.bulk import download, fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
+    from transferkit.cluster.report import ClusterReport
+    from transferkit.cluster.running import run_plan
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest, digest_to_path
     from transferkit.content.manifest import Index, Manifest
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "bulk": ("download", "fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
+    "cluster": ("ClusterReport", "run_plan"),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),
@@ -69,6 +72,7 @@ __all__ = [
     "Cancellation",
     "CancelledError",
     "CertificateError",
+    "ClusterReport",
     "ConnectError",
     "DeniedError",
     "Descriptor",
@@ -138,6 +142,7 @@ __all__ = [
     "plan_download",
     "pull",
     "push",
+    "run_plan",
     "snapshot",
     "upload",
 ]
