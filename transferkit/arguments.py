@@ -79,6 +79,7 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "only": (_is_chosen, 'a pattern, such as "*.json", a list of patterns, or a function of a path'),
     "exclude": (_is_chosen, "a pattern, a list of patterns, or a function of a path"),
     "to": (_is_a(str, os.PathLike), "a path (str or os.PathLike)"),
+    "cache": (_is_a(str, os.PathLike), "a DiskCache, or a path (str or os.PathLike)"),
     "format": (_is_a(str), 'a text, such as "modelpack"'),
     "link": (_is_a(str), 'a text, such as "auto"'),
     "overwrite": (_is_a(bool), "True or False"),
@@ -99,7 +100,7 @@ _TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "manifest_media_type": (_is_a(str), "a text"),
 }
 _FOLDERS = ("dest_dir", "src_dir")
-_PATHS = (*_FOLDERS, "directory", "to", "folder")
+_PATHS = (*_FOLDERS, "directory", "to", "cache", "folder")
 
 
 def check(**given: object) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
 import transferkit as tk
-from tests.functional.models import Model, host
+from tests.functional.models import Model, digest_of, host
 from transferkit.registry import Registry
 
 WHERE = "library/model"
+MIB = 1024 * 1024
 TITLE = "org.opencontainers.image.title"
 PATHS = ["weights/1.bin", "weights/2.bin", "config.json", "LICENSE", "deep/er/empty.txt"]
 
@@ -80,3 +83,27 @@ def test_pieces_fill_a_folder_and_the_last_step_names_its_files(registry, model,
             each.run(client, to="$SCRATCH/model")
         assert 0 == len(registry.log)
         assert [] == client.cache.entries()
+
+
+def test_a_huge_blob_is_brought_in_ranges_and_joined_at_the_end(registry, tmp_path):
+    content = bytes(range(256)) * (40 * MIB // 256) + b"the end"
+    model = Model([content, b"small"], types=["application/octet-stream"] * 2)
+    model.put(registry.url, WHERE, "v1")
+    registry.log.clear()
+    with Registry(cache=tmp_path / "cache") as client:
+        plan = client.plan_pull(name_in(registry))
+        pieces = plan.split(pieces=3, ranges=True)
+        assert 3 == len(pieces)
+        assert plan.size == sum(piece.size for piece in pieces)
+        moved = [sent(piece).run(client).bytes for piece in [*pieces, *reversed(pieces)]]
+        assert not Path(client.cache.path(digest_of(content))).exists()
+        assert [plan.size, 0] == [sum(moved[:3]), sum(moved[3:])]
+        registry.log.clear()
+        sent(plan.last()).run(client)
+
+        assert 0 == len(registry.log)
+        assert content == Path(client.cache.path(digest_of(content))).read_bytes()
+        assert [] == [name for name in os.listdir(tmp_path / "cache/blobs/.partial") if name.startswith("sha256-")]
+        for each in (*pieces, plan):
+            each.run(client)
+        assert 0 == len(registry.log)

@@ -65,7 +65,7 @@ def run_plan(
         TransferKitError: no worker is left.
         CancelledError: ``cancel`` was triggered.
     """
-    check(to=to, concurrency=concurrency, progress=progress, cancel=cancel, trace=trace, logger=logger)
+    check(to=to, cache=cache, concurrency=concurrency, progress=progress, cancel=cancel, trace=trace, logger=logger)
     inbox = Inbox()
 
     def make() -> Pool:

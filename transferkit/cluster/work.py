@@ -22,6 +22,7 @@ from transferkit.trace import Trace
 from transferkit.transfer.outcomes import ProgressCallback
 
 _LOOK = 0.1  # seconds between two calls of ``progress``
+_ENOUGH = 3  # times that all processes died before one of them began a piece
 _log = logging.getLogger("transferkit")
 
 
@@ -53,7 +54,7 @@ class Work:
         self._gone: list[int] = []  # pieces whose workers have died, in this order
         self._ended: dict[int, Done] = {}
         self._failures: dict[str, TransferKitError] = {}
-        self._heard_of_any = False
+        self._nobody = 0  # breaks in a row that no piece is to blame for
         self._meter = Meter([piece.size for piece in pieces], total, self._logger)
         self._events: tuple[str, ...] = ()
 
@@ -145,7 +146,6 @@ class Work:
             return
         number = rest[0]
         if kind == "begun":
-            self._heard_of_any = True
             self._running[number] = rest[1]
             self._meter.begin(number)
         elif kind == "told":
@@ -161,12 +161,12 @@ class Work:
             self._waiting.append(number)
             return
         worker = self._running.pop(number, "a worker")
+        if isinstance(error, Exception) and not isinstance(error, TransferKitError | OSError | MemoryError):
+            raise error  # an argument, or a fault of ours: it would be the same everywhere
         if error is not None or done is None:
             why = f"{type(error).__name__}: {error}" if error is not None else "its run was cancelled there"
-            failed = error if isinstance(error, TransferKitError) else TransferKitError(f"{why} ({worker})")
-            self._fail(number, worker, failed)
+            self._fail(number, worker, error if isinstance(error, TransferKitError) else TransferKitError(why))
             return
-        self._heard_of_any = True
         if done.error is not None:
             self._fail(number, done.worker, done.error, done)
             return
@@ -194,17 +194,18 @@ class Work:
     def _renew(self) -> None:
         """Have new workers in the place of dead ones. Who died first takes the blame: the others died of it.
 
-        Where nobody knows who that was, all that ran do.
+        Where nobody knows who that was, all that ran do; where none ran, nobody, but not for ever.
         """
         waiting, self._waiting = self._waiting, []
-        if not self._heard_of_any:
+        blamed = [number for number in self._gone if number in waiting][:1]
+        blamed = blamed or [number for number in waiting if number in self._running]
+        self._gone.clear()
+        self._nobody = 0 if blamed else self._nobody + 1
+        if self._nobody >= _ENOUGH:
             raise TransferKitError(
                 "the processes end as soon as they begin; a script has to call this under "
                 'if __name__ == "__main__": (see "spawn" in the documentation of multiprocessing)'
             )
-        blamed = [number for number in self._gone if number in waiting][:1]
-        blamed = blamed or [number for number in waiting if number in self._running] or waiting
-        self._gone.clear()
         self._pool.renew()
         for number in waiting:
             worker = self._running.pop(number, "a process")

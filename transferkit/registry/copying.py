@@ -25,13 +25,19 @@ def copy(
     """
     origin: End = source if isinstance(source, HubEnd) else find_end(job, source)
     destination = find_end(job, target)
+    graph, found = survey(origin, wanted, referrers=referrers)
+    destination.take(graph, origin, found)
+    return graph.root
+
+
+def survey(origin: End, wanted: str, *, referrers: bool) -> tuple[Graph, Referrers]:
+    """Return all that is copied from an end, and what of it refers to what."""
     graph = _graph(origin, origin.document(), wanted)
     if graph.chosen(wanted) is not graph.root:
         graph = _graph(origin, graph.chosen(wanted), ALL)
     found = _referring(origin, graph) if referrers else {}
     graphs = [_graph(origin, document, ALL) for documents in found.values() for document in documents]
-    destination.take(graph.with_referrers(graphs) if graphs else graph, origin, found)
-    return graph.root
+    return graph.with_referrers(graphs) if graphs else graph, found
 
 
 def _graph(end: End, root: Document, wanted: str) -> Graph:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.graph import Document, Graph
 from transferkit.content.interfaces import Fetcher
@@ -14,6 +15,7 @@ from transferkit.registry.job import Job
 from transferkit.registry.sites import Site, same_host
 from transferkit.remote.repository import Repository
 from transferkit.remote.steady import SteadySource
+from transferkit.report import Report
 from transferkit.storage.layout import OCILayout, Tagged
 from transferkit.transfer.flow import WorkerFlow
 
@@ -64,20 +66,31 @@ class RegistryEnd:
         return (descriptor.digest for descriptor in found)
 
     def take(self, graph: Graph, end: End, referrers: Referrers) -> None:
-        job, own, source, mount = self.job, self.site.repository, end.source, None
-        if not isinstance(end, LayoutEnd):
-            source = SteadySource(source)
+        self.job.announce(graph)
+        self.send(graph.blobs, end)
+        self.name(graph, end, referrers)
+
+    def send(self, blobs: Sequence[Descriptor], end: End) -> Report:
+        """Bring blobs here from another end."""
+        own, mount = self.site.repository, None
         if isinstance(end, RegistryEnd) and same_host(end.site.repository, own):
             other = end.site.repository.name
             mount = other if other != own.name else None
-        job.announce(graph)
-        job.send(graph.blobs, source, own, mount=mount)
+        return self.job.send(blobs, _steady(end), own, mount=mount)
+
+    def name(self, graph: Graph, end: End, referrers: Referrers) -> None:
+        """Push the documents of a graph whose blobs are here; the root, with the name of this end, comes last."""
+        job, own, source = self.job, self.site.repository, _steady(end)
         for document in graph.documents:
             if document is not graph.root or referrers:
                 job.push(document, source, own, document.digest)
         for subject, documents in referrers.items():
             job.operation.call(_referring(own, subject, documents))
         job.push(graph.root, source, own, self.reference.digest or self.reference.name.tag)
+
+
+def _steady(end: End) -> Fetcher:
+    return end.source if isinstance(end, LayoutEnd) else SteadySource(end.source)
 
 
 @dataclass(slots=True)

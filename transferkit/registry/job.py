@@ -18,6 +18,7 @@ from transferkit.names import Reference
 from transferkit.options import TransferOptions
 from transferkit.registry.sites import Site, Sites
 from transferkit.remote.repository import Repository
+from transferkit.report import Report
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.operation import Operation
 
@@ -109,9 +110,9 @@ class Job:
         two = self.operation.copy(late, source, store)
         return one.bytes + two.bytes
 
-    def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> None:
+    def send(self, blobs: Sequence[Descriptor], source: Fetcher, target: Repository, *, mount: str | None) -> Report:
         """Bring blobs into a repository; ``mount`` is another one of the same registry that may have them."""
-        self.operation.copy([replace(blob, source=mount) for blob in blobs], source, target)
+        return self.operation.copy([replace(blob, source=mount) for blob in blobs], source, target)
 
     def push(self, document: Document, source: Fetcher, target: Repository, reference: str) -> None:
         """Push a document whose blobs are there; those that the registry has lost by then are sent once more."""

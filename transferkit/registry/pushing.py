@@ -28,8 +28,13 @@ def push_model(job: Job, cache: DiskCache, graph: Graph, source: Name, target: R
     """Push a model of the cache; where its own repository is on the same registry, blobs are mounted from there."""
     job.hold(lambda flow: cache.pinned(graph.digests))
     check_sources(cache, graph.blobs)
-    is_same = source.host.lower() == target.name.host.lower() and source.repository != target.name.repository
-    _push(job, cache, graph, cache, target, source.repository if is_same else None)
+    _push(job, cache, graph, cache, target, mount_of(source, target.name))
+
+
+def mount_of(source: Name, target: Name) -> str | None:
+    """Return the repository that blobs may be mounted from: another one of the same host."""
+    is_same = source.host.lower() == target.host.lower() and source.repository != target.repository
+    return source.repository if is_same else None
 
 
 def push_files(
@@ -70,6 +75,11 @@ def _push(job: Job, cache: DiskCache, graph: Graph, source: Fetcher, target: Ref
     repository = noted(job, cache, job.site(target).repository)
     job.announce(graph)
     job.send(graph.blobs, source, repository, mount=mount)
+    name_model(job, graph, source, repository, target)
+
+
+def name_model(job: Job, graph: Graph, source: Fetcher, repository: Repository, target: Reference) -> None:
+    """Push the documents of a graph whose blobs are there; the root comes last, under its tag."""
     for document in graph.documents:
         job.push(document, source, repository, target.name.tag if document is graph.root else document.digest)
 

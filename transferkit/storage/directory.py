@@ -115,6 +115,11 @@ class Directory:
                 raise storage_error(error, "asking for the free space of", folder) from error
             return needed, MAX_SIZE
 
+    @property
+    def index(self) -> VerifiedIndex:
+        """What is known to be verified."""
+        return self._index
+
     def blob_path(self, digest: Digest) -> str:
         """Return where the content of ``digest`` is, or would be."""
         return self._index.path_of(digest)

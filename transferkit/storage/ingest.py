@@ -63,6 +63,17 @@ class FileIngest:
             found = f"{digest.algorithm}:{self._hasher.hexdigest()[:12]}..."
             raise DigestMismatchError(f"{digest.short}: the content that arrived has the digest {found}")
         final = self._index.path_of(digest)
+        status = self._place(final, durable=durable)
+        try:
+            stored = disk.stat(final)  # the rename has changed its ctime
+        except OSError:
+            return  # the next run looks at its content
+        if stored.st_ino == status.st_ino and stored.st_size == wanted.size:
+            self._index.add(digest, stored, durable=durable)
+
+    def _place(self, final: str, *, durable: bool, into: int | None = None) -> os.stat_result:
+        """Close the file, and give it its name, of the folder ``into`` or a path; return its status before."""
+        disk = self._disk
         fd, self._fd = self._fd, -1
         try:
             try:
@@ -71,22 +82,18 @@ class FileIngest:
                 status = disk.fstat(fd)
             finally:
                 disk.close(fd)  # before the rename: NFS and some quotas report a full disk here
-            if status.st_size != wanted.size:
+            if status.st_size != self.descriptor.size:
                 raise self._taken_away()
-            disk.rename(self._folder.prefix + self._name, final, self._folder.fd)
+            target = {} if into is None else {"into": into}
+            disk.rename(self._folder.prefix + self._name, final, self._folder.fd, **target)
             if durable:
-                sync_folder(disk, os.path.dirname(final))
+                sync_folder(disk, os.path.dirname(final) or self._folder.path)
         except FileNotFoundError as error:
             raise self._taken_away() from error
         except OSError as error:
             raise storage_error(error, "storing", final) from error
         self.is_stored = True
-        try:
-            stored = disk.stat(final)  # the rename has changed its ctime
-        except OSError:
-            return  # the next run looks at its content
-        if stored.st_ino == status.st_ino and stored.st_size == wanted.size:
-            self._index.add(digest, stored, durable=durable)
+        return status
 
     def _taken_away(self) -> VerificationError:
         return VerificationError(f"{self._path} was moved, removed or replaced while it was filled", retryable=True)

@@ -17,9 +17,13 @@ from transferkit.storage.disk import Disk, disk_errors, is_file
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import BlobLock, is_idle
 
-# sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock. A state file
-# counts where the content is not beside it: the process was killed while it began or while it ended.
-_NAME = re.compile(r"(?P<name>(?P<blob>sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(\.[0-9a-f]{16})?)(\.json(\.new)?)?")
+# sha256-<hex>, or sha256-<hex>.<random> of a process that was killed: a small blob, or one without a lock; or
+# sha256-<hex>.at.<start>, a range of a large one, with ``.part`` where it is not complete. A state file counts where
+# the content is not beside it: the process was killed while it began or while it ended.
+_NAME = re.compile(
+    r"(?P<name>(?P<blob>sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})"
+    r"(\.[0-9a-f]{16}|\.at\.[0-9a-f]{16}(\.part(\.[0-9a-f]{16})?)?)?)(\.json(\.new)?)?"
+)
 
 UNTOUCHED = 3600.0  # seconds without a byte: a body that is silent is cut long before
 

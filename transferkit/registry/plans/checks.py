@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from transferkit.content.blob_range import BlobRange
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import InvalidNameError, InvalidPlanError, TransferKitError
 from transferkit.grammar import check_repository
 from transferkit.names import DEFAULT_MASK, Reference
 from transferkit.protocol.routes import check_base_url
-from transferkit.registry.plans.splitting import BlobRange
 
 if TYPE_CHECKING:
     from transferkit.registry.plans.value import TransferPlan
 
 MOST = 10_000_000  # blobs of one plan: some GB of memory
 MOST_BYTES = 64 * 1024 * 1024  # that documents have together, as those of a graph
-_PLATFORM = re.compile(r"(?:[A-Za-z0-9_.-]{1,64}(?:/[A-Za-z0-9_.-]{1,64}){0,3})?\Z", re.ASCII)
+_PLATFORM = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,63}(?:/[A-Za-z0-9][\w.-]{0,63}){0,3})?\Z", re.ASCII)
+_PATH = re.compile(r"[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]")
 _CREDENTIALS = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?\Z", re.ASCII)
 _STEPS = ("whole", "piece", "last")
 
@@ -27,7 +28,7 @@ def check_plan(plan: TransferPlan) -> None:
     """Raise InvalidPlanError where a plan is none."""
     if plan.version != 1 or type(plan.version) is not int:
         shown = str(plan.version)[:20]
-        raise InvalidPlanError(f"a plan of version {shown} is not understood here, only 1: update transferkit")
+        raise InvalidPlanError(f"the plan is of version {shown}, and this transferkit knows version 1 alone")
     texts = ("kind", "source", "repository", "target", "step", "platform", "credentials")
     for name in texts:
         if not isinstance(getattr(plan, name), str):
@@ -66,7 +67,7 @@ def target_of(plan: TransferPlan) -> Reference:
 
 
 def _reference(text: str, what: str) -> Reference:
-    if text.startswith(("/", "./", "../", "~", "\\")) or "\\" in text or "/../" in text or text[1:2] == ":":
+    if _PATH.match(text) is not None:
         raise InvalidPlanError(
             f"the plan's {what} {text[:80]!r} is a path; where files are is said where it runs (to=, cache=)"
         )
@@ -114,7 +115,9 @@ def _check_ranges(plan: TransferPlan) -> None:
     ranges = plan.ranges
     if not isinstance(ranges, tuple) or not all(type(piece) is BlobRange for piece in ranges):
         raise InvalidPlanError("the plan's ranges are not a tuple of ranges")
-    if ranges and (plan.step != "piece" or plan.kind not in ("pull", "download")):
+    if not ranges:
+        return
+    if plan.step != "piece" or plan.kind not in ("pull", "download"):
         raise InvalidPlanError("ranges of blobs are for a piece of a pull or download")
     if len(ranges) > MOST:
         raise InvalidPlanError(f"the plan has {len(ranges)} ranges; at most {MOST} are taken: make several plans")
@@ -123,8 +126,8 @@ def _check_ranges(plan: TransferPlan) -> None:
         digest, chunk = piece.blob.digest, piece.chunk
         if sizes.setdefault(digest, piece.blob.size) != piece.blob.size or digest in whole:
             raise InvalidPlanError(f"the plan has {digest.short} twice, in two ways")
-        if chunk.start <= ends.get(digest, -1) or chunk.end >= piece.blob.size:
-            raise InvalidPlanError(f"the range {chunk} is beyond {digest.short}, or not behind the one before")
+        if chunk.start <= ends.get(digest, -1):
+            raise InvalidPlanError(f"the range {chunk} of {digest.short} is not behind the one before it")
         ends[digest] = chunk.end
 
 

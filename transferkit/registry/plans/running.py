@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from transferkit.arguments import Path, directory_of
+from transferkit.arguments import Path, check_sources, directory_of
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.graph import ALL, Graph
 from transferkit.content.interfaces import Fetcher
+from transferkit.errors import BlobNotFoundError, IncompleteError, TransferKitError
 from transferkit.names import Reference
-from transferkit.registry import local, pulling
+from transferkit.registry import local, pulling, pushing
+from transferkit.registry.ends import RegistryEnd
 from transferkit.registry.job import Job, Store
-from transferkit.registry.plans.checks import source_of
-from transferkit.registry.plans.folders import Folder
+from transferkit.registry.plans.checks import source_of, target_of
+from transferkit.registry.plans.folders import files_of_version, name_files, waiting
 from transferkit.registry.plans.manifests import graph_of
-from transferkit.report import Report
+from transferkit.registry.plans.ranges import fetch_ranges, join_ranges
+from transferkit.registry.plans.splitting import LARGE
+from transferkit.report import Report, human_bytes
 from transferkit.storage.cache import DiskCache
+from transferkit.storage.directory import Directory
 
 if TYPE_CHECKING:
     from transferkit.registry.plans.value import TransferPlan
 
 
-def check_places(plan: TransferPlan, to: str | None, cache: Path | None) -> None:
+def check_places(plan: TransferPlan, to: str | None, cache: DiskCache | Path | None) -> None:
     """Raise TypeError where a plan has no use for a folder or a cache, or lacks its folder."""
     if plan.kind == "download" and to is None:
         raise TypeError("a plan of a download has to be told where the blobs go: to=")
@@ -43,6 +48,10 @@ def run(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, is_gi
     if plan.kind == "download":
         assert to is not None
         report = _download(job, plan, to)
+    elif plan.kind == "copy":
+        report = _copy(job, plan)
+    elif plan.kind == "push":
+        report = _push(job, plan, cache)
     else:
         report = _pull(job, plan, to, cache, by_cache=to is None or is_given)
     return replace(report, seconds=time.monotonic() - began, record=job.operation.record)
@@ -51,38 +60,117 @@ def run(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, is_gi
 def _download(job: Job, plan: TransferPlan, to: str) -> Report:
     source = job.sites.at(plan.source, plan.repository)
     with closing(directory_of(to, job.options)) as directory:
-        report = _fetch(job, directory, plan.blobs, source) if not plan.is_last else Report()
+        report = _fill(job, plan, directory, directory, source)
+        if plan.is_last:
+            check_there(directory, plan.blobs, f"the download into {directory.path}")
         paths: dict[str, str] = {blob.digest: directory.blob_path(blob.digest) for blob in plan.blobs}
     return replace(report, paths=paths)
 
 
 def _pull(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, by_cache: bool) -> Report:
-    reference, report = source_of(plan), Report()
+    reference = source_of(plan)
     graph = graph_of(plan, reference)[0] if plan.documents else None  # first: it may be none
-    folder = None if to is None else Folder(to, job, cache if by_cache else None)
     source = job.site(reference).source
-    if folder is not None and not by_cache:
-        if not plan.is_last:
-            report = folder.fetch(plan, source, reference)
-    elif not plan.is_last:
-        job.hold(lambda flow: cache.pinned([blob.digest for blob in plan.blobs]))
-        report = _fetch(job, cache, plan.blobs, source)
-        cache.blobs.flush()
+    if to is not None and not by_cache:
+        return _pull_straight(job, plan, to, source, reference, graph)
+    digests = [blob.digest for blob in plan.blobs] + [piece.blob.digest for piece in plan.ranges]
+    job.hold(lambda flow: cache.pinned(digests if graph is None else graph.digests))
+    report = _fill(job, plan, cache, cache.blobs, source)
+    cache.blobs.flush()
     if graph is not None:
-        if by_cache:
-            _link(job, cache, reference, graph)
-        if folder is not None:
-            folder.finish(graph, reference, plan.platform or ALL)
+        _link(job, cache, reference, graph)
+        if to is not None:
+            name_files(job, to, graph, reference, plan.platform or ALL, cache)
     return report
 
 
-def _fetch(job: Job, store: Store, blobs: Sequence[Descriptor], source: Fetcher) -> Report:
-    there = store.known(blobs)
-    present = [blob for blob in blobs if blob in there]
-    missing = [blob for blob in blobs if blob not in there]
-    job.operation.announce(blobs)
-    store.prepare(missing)
-    return job.operation.copy(missing, source, store, present=present)
+def _pull_straight(
+    job: Job, plan: TransferPlan, to: str, source: Fetcher, reference: Reference, graph: Graph | None
+) -> Report:
+    """Fill a folder without a cache: blobs wait beside it."""
+    with closing(waiting(job, to)) as place:
+        placed = files_of_version(place, reference.digest, [*plan.blobs, *(piece.blob for piece in plan.ranges)])
+        report = _fill(job, plan, place.staging, place.staging, source, there=placed)
+        if graph is not None:
+            placed = files_of_version(place, reference.digest, graph.blobs)
+            missing = [blob for blob in graph.blobs if blob not in placed]
+            check_there(place.staging, missing, f"{reference} in {place.tree.path}")
+    if graph is not None:
+        name_files(job, to, graph, reference, plan.platform or ALL, None)
+    return report
+
+
+def _fill(
+    job: Job,
+    plan: TransferPlan,
+    store: Store,
+    directory: Directory,
+    source: Fetcher,
+    *,
+    there: Collection[Descriptor] = frozenset(),
+) -> Report:
+    """Bring what a plan moves into a store, whose blobs are in ``directory``; ``there`` is what it does not need."""
+    if plan.step != "piece":
+        large = [blob for blob in plan.blobs if blob.size >= LARGE and blob not in there]
+        join_ranges(job, directory, large)
+    if plan.is_last:
+        return Report()
+    wanted = [blob for blob in plan.blobs if blob not in there]
+    known = store.known(wanted)
+    present = [blob for blob in plan.blobs if blob.digest in known or blob in there]
+    missing = [blob for blob in wanted if blob.digest not in known]
+    job.operation.announce([*plan.blobs, *(piece.unit for piece in plan.ranges)])
+    if missing:
+        store.prepare(missing)
+    ranges = [piece for piece in plan.ranges if piece.blob not in there]
+    size = sum(piece.size for piece in ranges)
+    report = job.operation.copy(missing, source, store, present=present, then=size)
+    return report if not plan.ranges else _sum(report, fetch_ranges(job, directory, ranges, source))
+
+
+def _sum(one: Report, two: Report) -> Report:
+    counts = ("blobs", "bytes", "skipped", "retried", "healed")
+    return replace(two, **{name: getattr(one, name) + getattr(two, name) for name in counts})
+
+
+def check_there(store: Directory, blobs: Sequence[Descriptor], what: str) -> None:
+    """Raise IncompleteError where some blobs are not in a folder of blobs."""
+    missing = [blob for blob in blobs if not store.has(blob)]
+    if missing:
+        failures: dict[str, TransferKitError] = {
+            blob.digest: BlobNotFoundError(f"{blob.digest} is not in {store.path}") for blob in missing
+        }
+        size = human_bytes(sum(blob.size for blob in missing))
+        text = f"{what} is incomplete: {len(missing)} blobs are missing ({size}): run the pieces that failed again"
+        raise IncompleteError(text, failures=failures)
+
+
+def _copy(job: Job, plan: TransferPlan) -> Report:
+    source, target, report = source_of(plan), target_of(plan), Report()
+    documents = graph_of(plan, source) if plan.documents else None
+    origin, own = RegistryEnd(job, source, job.site(source)), RegistryEnd(job, target, job.site(target))
+    if not plan.is_last:
+        job.operation.announce(plan.blobs)
+        report = own.send(plan.blobs, origin)
+    if documents is not None:
+        graph, referrers = documents
+        own.name(graph, origin, referrers)
+    return report
+
+
+def _push(job: Job, plan: TransferPlan, cache: DiskCache) -> Report:
+    source, target, report = source_of(plan), target_of(plan), Report()
+    graph = graph_of(plan, source)[0] if plan.documents else None
+    blobs = plan.blobs if graph is None else graph.blobs
+    job.hold(lambda flow: cache.pinned([blob.digest for blob in blobs]))
+    check_sources(cache, list(blobs))
+    repository = pushing.noted(job, cache, job.site(target).repository)
+    if not plan.is_last:
+        job.operation.announce(plan.blobs)
+        report = job.send(plan.blobs, cache, repository, mount=pushing.mount_of(source.name, target.name))
+    if graph is not None:
+        pushing.name_model(job, graph, cache, repository, target)
+    return report
 
 
 def _link(job: Job, cache: DiskCache, reference: Reference, graph: Graph) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from transferkit.content.blob_range import BlobRange
 from transferkit.content.chunk import MIN_CHUNK, Chunk
 from transferkit.content.descriptor import Descriptor
 
@@ -17,19 +18,6 @@ MOST = 4096  # blobs of a piece that is filled by bytes
 GRAIN = 4  # bundles, and ranges of a blob, for each share of a piece: what is left over is divided, too
 LARGE = 2 * MIN_CHUNK
 """Smaller blobs are never cut into ranges."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlobRange:
-    """Some bytes of a blob."""
-
-    blob: Descriptor
-    chunk: Chunk
-
-    @property
-    def size(self) -> int:
-        """How many bytes they are."""
-        return self.chunk.size
 
 
 @dataclass(slots=True)

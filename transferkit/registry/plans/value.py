@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transferkit.arguments import Path, Progress
 from transferkit.cancellation import Cancellation
+from transferkit.content.blob_range import BlobRange
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.forks import cached
 from transferkit.registry.plans import splitting, wire
 from transferkit.registry.plans.checks import check_plan
-from transferkit.registry.plans.splitting import BlobRange
 from transferkit.report import Report, human_bytes
+from transferkit.storage.cache import DiskCache
 from transferkit.trace import NULL_TRACE, Trace
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class TransferPlan:
         registry: Planning | None = None,
         *,
         to: Path | None = None,
-        cache: Path | None = None,
+        cache: DiskCache | Path | None = None,
         concurrency: int | None = None,
         progress: Progress = None,
         trace: Trace = NULL_TRACE,

@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from transferkit._version import __version__
+from transferkit.content.blob_range import BlobRange
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.manifest import no_constant
 from transferkit.errors import InvalidDescriptorError, InvalidDigestError, InvalidPlanError
 from transferkit.registry.plans import checks
-from transferkit.registry.plans.splitting import BlobRange
 
 if TYPE_CHECKING:
     from transferkit.registry.plans.value import TransferPlan
@@ -45,7 +46,8 @@ def from_json(text: str | bytes) -> dict[str, Any]:
     schema = document.pop("schema", None)
     if schema != SCHEMA:
         shown = f"{schema[:40]!r}" if isinstance(schema, str) else "nothing of the kind"
-        raise InvalidPlanError(f"a plan says that it is {SCHEMA}, and this says {shown}: is it of another version?")
+        hint = "plan it with the version of transferkit that runs it"
+        raise InvalidPlanError(f"a plan is {SCHEMA} here (transferkit {__version__}), and this says {shown}: {hint}")
     if unknown := sorted(document.keys() - {*_TEXTS, *_LISTS}):
         raise InvalidPlanError(f"the plan has {', '.join(map(repr, unknown))[:200]}, which nobody here knows")
     if missing := [name for name in ("kind", "source", "blobs") if name not in document]:
