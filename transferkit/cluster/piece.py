@@ -33,6 +33,7 @@ class Task:
     concurrency: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     events: tuple[str, ...] = ()
+    attempt: int = 0
     version: str = __version__
 
 
@@ -72,7 +73,7 @@ def run_piece(task: Task) -> Done:
         except TransferKitError as error:
             error.__traceback__ = None
             return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, error=error)
-        report = replace(report, record=Record())  # whoever waits has one of all pieces
+        report = replace(report, record=Record(), paths={} if task.plan.step == "piece" else report.paths)
         return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, report=report)
 
 

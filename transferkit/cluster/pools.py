@@ -24,12 +24,17 @@ class Pool(Protocol):
     """Who runs pieces. What becomes of one is put into an inbox: ``("done", number, future)``."""
 
     workers: int
-    line: Line
     is_local: bool
-    """Whether the pieces and the caller see the same disk."""
+    """Whether the pieces and the caller see the same disk. Where not, each piece says that it is ``over``."""
 
-    def submit(self, task: Task) -> None:
-        """Have a piece run. BrokenExecutor: nobody is left who could."""
+    def open(self, name: str) -> Line:
+        """Return the line of a run; the ``name`` is the same for the same one."""
+
+    def submit(self, task: Task, avoid: str = "") -> None:
+        """Have a piece run, by another worker than the one to ``avoid`` if that can be said.
+
+        BrokenExecutor: nobody is left who could.
+        """
 
     def renew(self) -> None:
         """Take in that the workers have died, and have new ones. TransferKitError: there are none to be had."""
@@ -59,10 +64,12 @@ class ExecutorPool:
         self._renewed: list[Executor] = []
         has_threads = isinstance(executor, ThreadPoolExecutor)
         self._exchange = ThreadLine(put) if has_threads else PipeExchange(put)
-        self.line: Line = self._exchange if isinstance(self._exchange, ThreadLine) else self._exchange.line
         self.workers = min(_MOST, getattr(self._executor, "_max_workers", None) or os.cpu_count() or 1)
 
-    def submit(self, task: Task) -> None:
+    def open(self, name: str) -> Line:
+        return self._exchange if isinstance(self._exchange, ThreadLine) else self._exchange.line
+
+    def submit(self, task: Task, avoid: str = "") -> None:
         future = self._executor.submit(run_piece, task)
         with self._lock:
             self._futures.add(future)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import time
@@ -126,7 +128,8 @@ def run_on(
             "cache": None if cache is None else os.fspath(cache),
             "concurrency": concurrency or max(4, CONNECTIONS // pool.workers),
         }
-        task = partial(Task, line=pool.line, settings=dict(settings), **where)
+        line = pool.open(_name(plan, len(parts), where))
+        task = partial(Task, line=line, settings=dict(settings), **where)
         work = Work(pool, inbox, parts, task, total=plan.size, retries=retries, logger=logger)
         ended = work.run(callback, seen, cancel)
         last = finish(plan, pool, work, settings, to=to, cache=cache, cancel=cancel, logger=logger)
@@ -164,6 +167,12 @@ def finish(
 def _one_store(plan: TransferPlan) -> bool:
     """Tell whether a large blob may be divided: into what is on a disk, and not into a registry."""
     return plan.kind in ("pull", "download")
+
+
+def _name(plan: TransferPlan, pieces: int, where: Mapping[str, Any]) -> str:
+    """Return what names a run: the same for the same one."""
+    text = json.dumps([plan.digest, pieces, where["to"], where["cache"]])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _label(plan: TransferPlan) -> str:

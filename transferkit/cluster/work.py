@@ -47,10 +47,11 @@ class Work:
         self.lost: list[WorkerRow] = []
         self._pool, self._inbox, self._pieces, self._task = pool, inbox, pieces, task
         self._logger = logger or _log
-        self._left = [retries] * len(pieces)
+        self._retries, self._left = retries, [retries] * len(pieces)
         self._open: set[int] = set()
         self._running: dict[int, str] = {}  # where pieces run that have said so
         self._waiting: list[int] = []  # pieces whose pool is broken
+        self._over: set[int] = set()  # pieces that have ended where they ran
         self._gone: list[int] = []  # pieces whose workers have died, in this order
         self._ended: dict[int, Done] = {}
         self._failures: dict[str, TransferKitError] = {}
@@ -92,7 +93,7 @@ class Work:
     def last(self, plan: TransferPlan, cancel: Cancellation | None) -> Done:
         """Run the last step on a worker, and return what it did. TransferKitError: it failed."""
         self._pieces = [*self._pieces, plan]
-        self._left.append(self._left[0] if self._left else 0)
+        self._left.append(self._retries)
         number = len(self._pieces) - 1
         self._meter.add(0)
         cancel = cancel or Cancellation()
@@ -119,11 +120,12 @@ class Work:
 
     # -- pieces
 
-    def _submit(self, number: int) -> None:
+    def _submit(self, number: int, avoid: str = "") -> None:
         self._open.add(number)
-        task = self._task(number=number, plan=self._pieces[number], events=self._events)
+        attempt = self._retries - self._left[number]
+        task = self._task(number=number, plan=self._pieces[number], events=self._events, attempt=attempt)
         try:
-            self._pool.submit(task)
+            self._pool.submit(task, avoid)
         except Exception as error:
             if not is_broken(error):
                 raise
@@ -146,14 +148,27 @@ class Work:
             return
         number = rest[0]
         if kind == "begun":
-            self._running[number] = rest[1]
-            self._meter.begin(number)
+            self._begun(number, rest[1])
         elif kind == "told":
             self._meter.take(number, *rest[1:])
+        elif kind == "over":
+            self._over.add(number)
         elif kind == "lost":
             self._gone.append(number)
         elif kind == "done" and number in self._open:
             self._done(number, *result_of(rest[1]))
+
+    def _begun(self, number: int, worker: str) -> None:
+        """Take in where a piece runs: a second time, where a cluster has lost the worker that it ran on."""
+        if number not in self._open:
+            return  # the news of its end came first
+        if number in self._running:
+            self._meter.again(number)
+            self.again += 1
+            self.lost.append(WorkerRow(name=self._running[number], failed=1))
+        self._running[number] = worker
+        self._over.discard(number)
+        self._meter.begin(number)
 
     def _done(self, number: int, done: Any, error: BaseException | None) -> None:
         """Take in what has become of a piece."""
@@ -182,7 +197,7 @@ class Work:
             self._left[number] -= 1
             self.again += 1
             self._logger.warning("piece %d is run again: %s", number, on_worker(error, worker))
-            self._submit(number)
+            self._submit(number, avoid=worker)
             return
         self._open.discard(number)
         if self._pieces[number].is_last:
@@ -218,10 +233,12 @@ class Work:
     def _stop(self) -> None:
         """End all pieces, and wait for that, for a moment."""
         self._pool.cancel()
+        left = set(self._running) - self._over if not self._pool.is_local else self._open - {*self._waiting}
         deadline = time.monotonic() + GRACE
-        while self._in_flight() > 0 and (left := deadline - time.monotonic()) > 0:
-            for message in self._inbox.read(min(left, _LOOK)):
-                if message[0] == "done":
-                    self._open.discard(message[1])
-        if self._in_flight() > 0:
-            self._logger.warning("%d pieces have not ended in %.0f s", self._in_flight(), GRACE)
+        ended = "done" if self._pool.is_local else "over"
+        while left and (seconds := deadline - time.monotonic()) > 0:
+            for message in self._inbox.read(min(seconds, _LOOK)):
+                if message[0] == ended:
+                    left.discard(message[1])
+        if left:
+            self._logger.warning("%d pieces have not ended in %.0f s", len(left), GRACE)

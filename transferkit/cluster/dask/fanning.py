@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def fan_out() -> None:
+    """placeholder"""

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def mirror() -> None:
+    """placeholder"""
