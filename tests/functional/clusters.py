@@ -55,7 +55,7 @@ def nanny(folder: Path, number: int, **more: Any) -> dict[str, Any]:
         "TRANSFERKIT_CACHE": str(where / "default"),
     }
     options = {"nthreads": 1, "host": f"127.0.0.{number + 1}", "env": environment, "silence_logs": logging.CRITICAL}
-    options |= {"local_directory": str(folder / "scratch"), "dashboard": False, **more}
+    options |= {"local_directory": str(folder / "scratch"), "dashboard_address": ":0", **more}
     return {"cls": Nanny, "options": options}
 
 
@@ -64,7 +64,7 @@ def machines(folder: Path, count: int, *, security: Any = None, **more: Any) -> 
     """Run a scheduler and so many workers."""
     from distributed import Client, Scheduler, SpecCluster
 
-    options = {"dashboard": False, "host": "127.0.0.1", "port": 0}
+    options = {"dashboard_address": ":0", "host": "127.0.0.1", "port": 0}
     if security is not None:
         options["security"] = more["security"] = security
     workers = {number: nanny(folder, number, **more) for number in range(count)}
@@ -75,7 +75,8 @@ def machines(folder: Path, count: int, *, security: Any = None, **more: Any) -> 
         ) as cluster,
         Client(cluster, security=security) as client,
     ):
-        client.wait_for_workers(count, timeout=60)
+        if count:
+            client.wait_for_workers(count, timeout=60)
         yield Machines(folder, cluster, client)
 
 
