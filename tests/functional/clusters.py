@@ -70,9 +70,7 @@ def machines(folder: Path, count: int, *, security: Any = None, **more: Any) -> 
     workers = {number: nanny(folder, number, **more) for number in range(count)}
     scheduler = {"cls": Scheduler, "options": options}
     with (
-        SpecCluster(
-            scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL, security=security
-        ) as cluster,
+        SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL, security=security) as cluster,
         Client(cluster, security=security) as client,
     ):
         if count:

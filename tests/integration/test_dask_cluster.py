@@ -158,7 +158,7 @@ def test_a_full_disk_of_one_machine_is_an_error_that_names_it(shelf, four):
         subprocess.run(["umount", "-l", str(small)], check=True)
 
     assert "1 of 4 machines have it not: 127.0.0.4: " in str(caught.value)
-    assert "space" in str(caught.value).lower()
+    assert "8.0 MiB left" in str(caught.value)
     for host in four.hosts()[:3]:
         with tk.Registry(cache=host / "small" / "cache", offline=True) as registry:
             assert shelf.size == sum(layer.size for layer in registry.resolve_local(shelf.name).layers)
@@ -256,9 +256,9 @@ def test_tls_of_the_cluster_reaches_the_pieces(shelf, planned, tmp_path, quick_t
 
 
 @pytest.mark.integration
-def test_many_repositories_from_one_docker_registry_to_another(four, docker_registry, docker_registry_factory, tmp_path):
+def test_many_repositories_from_one_docker_registry_to_another(four, docker_registry, run_docker_registry, tmp_path):
     """Killed in the middle, and again for nothing."""
-    source, target = docker_registry.url, docker_registry_factory("second").url
+    source = docker_registry.url
     names = [f"team/model{number}" for number in range(12)]
     (tmp_path / "shared.bin").write_bytes(os.urandom(3 * MIB))
     with tk.Registry(cache=tmp_path / "first") as registry:
@@ -266,12 +266,14 @@ def test_many_repositories_from_one_docker_registry_to_another(four, docker_regi
             (tmp_path / "own.bin").write_bytes(name.encode() * 1000)
             for tag in ("v1", "v2"):
                 registry.push(f"{source}/{name}:{tag}", files=[tmp_path / "shared.bin", tmp_path / "own.bin"])
-    threading.Timer(0.5, lambda: kill(four.pid(1))).start()
-    mirror(four.client, source, target, repositories=names)
+    with run_docker_registry(tmp_path / "second") as second:
+        target = second.url
+        threading.Timer(0.5, lambda: kill(four.pid(1))).start()
+        mirror(four.client, source, target, repositories=names)
 
-    for name in names:
-        for tag in ("v1", "v2"):
-            assert get(source, name, tag) == get(target, name, tag)
-    again = mirror(four.client, source, target, repositories=names)
+        for name in names:
+            for tag in ("v1", "v2"):
+                assert get(source, name, tag) == get(target, name, tag)
+        again = mirror(four.client, source, target, repositories=names)
     assert (12, 0, 0) == (again.pieces, again.blobs, again.bytes)
     assert Counter() == Counter(each.failed for each in again.workers if each.failed)

@@ -220,7 +220,9 @@ class Operation:
             outcomes.tick(flows, always=always)
             self._pulse.look(flows, outcomes if counted else None, doing)
 
-        watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout, is_tail=is_tail)
+        watchdog = Watchdog(
+            flows, speeds, stall_timeout=options.stall_timeout, cuts_slow=options.cut_slow, is_tail=is_tail
+        )
         pool = Pool(work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits)
         tick(always=True)
         self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)

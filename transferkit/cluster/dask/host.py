@@ -81,8 +81,8 @@ def _client(task: HostTask) -> Iterator[Registry]:
     for mirror in task.mirrors:
         hosts[mirror.removeprefix("http://")] = HostOptions(headers={"Authorization": f"Basic {secret}"})
     options = given.pop("options", None) or TransferOptions()
-    if task.mirrors and options.stall_timeout < _PATIENCE and "stall_timeout" not in task.settings:
-        options = replace(options, stall_timeout=_PATIENCE)
+    if task.mirrors:  # which wait for their own bytes
+        options = replace(options, stall_timeout=max(options.stall_timeout, _PATIENCE), cut_slow=False)
     if task.concurrency is not None:
         options = replace(options, concurrency=task.concurrency)
     path = None if task.cache is None else here(task.cache, "cache")
