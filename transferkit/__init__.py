@@ -16,8 +16,9 @@ from transferkit._version import __version__
 from transferkit.forks import importing
 
 if TYPE_CHECKING:
-    from transferkit.bulk import download, fetch_manifest, plan, upload
+    from transferkit.bulk import fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
+    from transferkit.cluster.downloading import download
     from transferkit.cluster.report import ClusterReport
     from transferkit.cluster.running import run_plan
     from transferkit.content.descriptor import Blob, Descriptor
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
 # The module of each public name; those that are not here are exceptions.
 _HOMES = {
-    "bulk": ("download", "fetch_manifest", "plan", "upload"),
+    "bulk": ("fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
     "cluster": ("ClusterReport", "run_plan"),
+    "cluster.downloading": ("download",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),

@@ -21,6 +21,7 @@ from transferkit.cluster.pools import ExecutorPool, Pool
 from transferkit.cluster.report import ClusterReport, WorkerRow, rows_of, summed
 from transferkit.cluster.work import Work
 from transferkit.registry.plans import TransferPlan
+from transferkit.registry.plans.places import here
 from transferkit.report import Report
 from transferkit.trace import NULL_TRACE, Trace
 
@@ -141,7 +142,7 @@ def run_on(
         seconds=time.monotonic() - began,
         again=work.again,
         workers=rows_of([*rows, *work.lost]),
-        paths=last.paths,
+        paths=_paths(plan, to, pool) or last.paths,
         record=work.record,
     )
 
@@ -162,6 +163,14 @@ def finish(
         return work.last(plan.last(), cancel).report
     with client_of(plan, settings) as registry:
         return plan.last().run(registry, to=to, cache=cache, cancel=cancel, logger=logger)
+
+
+def _paths(plan: TransferPlan, to: Path | None, pool: Pool) -> dict[str, str]:
+    """Return the files of a download, where they are on a disk of this machine."""
+    if plan.kind != "download" or to is None or not pool.is_local:
+        return {}
+    folder = here(to, "to")
+    return {blob.digest: os.path.join(folder, blob.digest.file_name) for blob in plan.blobs}
 
 
 def _one_store(plan: TransferPlan) -> bool:
