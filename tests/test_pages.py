@@ -116,6 +116,7 @@ class Stage:
 def stage(shelf: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRANSFERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr(defaults, "_made", {})
     monkeypatch.setattr(sys, "argv", ["initializer.py", f"{shelf.url}/team/model:v1", str(tmp_path / "argv")])
     for name in ("REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
@@ -176,10 +177,17 @@ def of_tutorial(names: dict[str, Any], said: list[str], folder: Path) -> None:
     assert "check the name and the tag" in said[-1]
 
 
+def of_scale(names: dict[str, Any], said: list[str], folder: Path) -> None:
+    with tk.Registry(cache=folder / "scratch" / "models") as there:
+        assert ["team/model:v1"] == [str(name).partition("/")[2] for name in there.cache.links()]
+        assert [] == there.cache.verify()
+
+
 OUTCOMES: dict[str, Callable[[dict[str, Any], list[str], Path], None]] = {
     "README.rst": of_readme,
     "docs/models-by-name.rst": of_models_by_name,
     "docs/registry.rst": of_registry,
+    "docs/scale.rst": of_scale,
     "docs/server.rst": of_server,
     "docs/tensors.rst": of_tensors,
     "docs/tutorial.rst": of_tutorial,

@@ -27,6 +27,7 @@ from transferkit.errors import (
     InvalidManifestError,
     InvalidModelError,
     InvalidNameError,
+    InvalidPlanError,
     ManifestNotFoundError,
     NotFoundError,
     OutOfSpaceError,
@@ -70,6 +71,7 @@ EXAMPLES: list[TransferKitError] = [
     InvalidDescriptorError("no descriptor"),
     InvalidManifestError("no manifest"),
     InvalidModelError("no model"),
+    InvalidPlanError("no plan"),
     NotFoundError("not there"),
     BlobNotFoundError("no blob"),
     ManifestNotFoundError("no manifest"),
@@ -131,7 +133,7 @@ def failures(error: TransferKitError) -> dict[str, tuple[type, str, dict[str, An
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     real = {kind.__name__: tuple(base.__name__ for base in kind.__bases__) for kind in CLASSES}
     assert drawn_tree() == real
-    assert len(real) == 32
+    assert len(real) == 33
 
 
 def test_every_class_has_an_example_here() -> None:
@@ -235,6 +237,7 @@ def test_an_attribute_set_later_survives_pickle() -> None:
         (InvalidDescriptorError, ValueError),
         (InvalidManifestError, ValueError),
         (InvalidModelError, ValueError),
+        (InvalidPlanError, ValueError),
         (NotFoundError, LookupError),
         (BlobNotFoundError, LookupError),
         (ManifestNotFoundError, LookupError),

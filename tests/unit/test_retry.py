@@ -26,6 +26,7 @@ from transferkit.errors import (
 )
 from transferkit.options import RetryOptions
 from transferkit.retry import Retry, T
+from transferkit.transfer.operation import Operation
 
 
 class Stage:
@@ -352,47 +353,32 @@ def test_a_limited_policy_is_the_same_with_fewer_attempts_and_no_patience() -> N
 
 
 class Starved:
-    """A system that has no descriptor to import ``tenacity`` with, for so many tries."""
-
-    def __init__(self, tries: int) -> None:
-        self.left = tries
+    """A system that has no descriptor to import ``tenacity`` with."""
 
     def find_spec(self, name: str, *_: object) -> None:
-        if name == "tenacity" and self.left:
-            self.left -= 1
+        if name == "tenacity":
             raise OSError(errno.EMFILE, "Too many open files")
 
 
-@pytest.fixture
-def starved(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Starved]:
-    def starve(tries: int) -> Starved:
-        finder = Starved(tries)
-        monkeypatch.delitem(sys.modules, "tenacity")
-        monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
-        return finder
-
-    return starve
-
-
-def test_where_there_is_no_descriptor_to_import_the_loop_with_it_waits_for_one(starved: Any) -> None:
-    finder, stage = starved(3), Stage()
+def test_where_there_is_no_descriptor_to_import_the_loop_with_the_failure_itself_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, first = Stage(), ReadError("cut")
+    stage.retry.prepare()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "tenacity")
+        patch.setattr(sys, "meta_path", [Starved(), *sys.meta_path])
+        with pytest.raises(ReadError) as caught:
+            stage.run([first])
+    assert caught.value is first
     assert stage.run([ReadError("cut"), None]) == "done"
-    assert (finder.left, stage.waits) == (0, [0.1, 0.1, 0.1, 0.01])
 
 
-def test_where_there_is_none_for_long_that_is_told(starved: Any) -> None:
-    starved(1000)
-    with pytest.raises(OSError, match="Too many open files"):
-        Stage().run([ReadError("cut"), None])
-
-
-def test_a_wait_for_a_descriptor_can_be_cancelled(starved: Any) -> None:
-    finder, stage = starved(1000), Stage()
-
-    def sleep(seconds: float) -> None:
-        raise CancelledError("enough")
-
-    stage.sleep = sleep  # type: ignore[method-assign]
-    with pytest.raises(CancelledError):
-        stage.run([ReadError("cut"), None])
-    assert finder.left == 999
+def test_many_workers_have_it_before_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[bool] = []
+    monkeypatch.setattr(Retry, "prepare", lambda retry: prepared.append(True))
+    with Operation(concurrency=4) as operation:
+        operation.each(["one"], lambda item, flow: None)
+        assert prepared == []
+        operation.each(["one", "two"], lambda item, flow: prepared.append(False))
+    assert prepared[:1] == [True]

@@ -37,6 +37,7 @@ def run_plan(
     cache: Path | None = None,
     processes: int | None = None,
     pieces: int | None = None,
+    ranges: bool = False,
     retries: int = 2,
     concurrency: int | None = None,
     progress: Progress = None,
@@ -49,7 +50,7 @@ def run_plan(
 
     The plan is split into ``pieces``, by default four for each worker, and what is done at the end is done here. All
     pieces fill one store: a folder or a cache on a disk that all workers and the caller see, or a registry. ``to`` and
-    ``cache`` are those of ``TransferPlan.run``.
+    ``cache`` are those of ``TransferPlan.run``, and ``ranges`` that of ``TransferPlan.split``.
 
     ``executor`` is any of ``concurrent.futures``, and ``Client.get_executor()`` of Dask; without one there are as many
     ``processes`` as processors. A piece that fails, or whose process dies, is run again up to ``retries`` times, by
@@ -85,6 +86,7 @@ def run_plan(
         to=to,
         cache=cache,
         pieces=pieces,
+        ranges=ranges,
         retries=retries,
         concurrency=concurrency,
         progress=progress,
@@ -103,6 +105,7 @@ def run_on(
     to: Path | None,
     cache: Path | None,
     pieces: int | None,
+    ranges: bool,
     retries: int,
     concurrency: int | None,
     progress: Progress,
@@ -123,7 +126,7 @@ def run_on(
         callback, seen = stack.enter_context(shown(progress, _label(plan), plan.blobs, trace))
         pool: Pool = make()
         stack.callback(pool.close)
-        parts = plan.split(pieces=pieces or PIECES * pool.workers, ranges=_one_store(plan))
+        parts = plan.split(pieces=pieces or PIECES * pool.workers, ranges=ranges)
         where: dict[str, Any] = {
             "to": None if to is None else os.fspath(to),
             "cache": None if cache is None else os.fspath(cache),
@@ -171,11 +174,6 @@ def _paths(plan: TransferPlan, to: Path | None, pool: Pool) -> dict[str, str]:
         return {}
     folder = here(to, "to")
     return {blob.digest: os.path.join(folder, blob.digest.file_name) for blob in plan.blobs}
-
-
-def _one_store(plan: TransferPlan) -> bool:
-    """Tell whether a large blob may be divided: into what is on a disk, and not into a registry."""
-    return plan.kind in ("pull", "download")
 
 
 def _name(plan: TransferPlan, pieces: int, where: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
-_TRIES = 50  # at an import for which the system may have no descriptor for a moment
-_LOOK = 0.1  # seconds between two of them
 STEP = 0.01  # seconds: the wait after n failures is n*n*STEP, the seed's own back-off
 
 
@@ -44,6 +41,10 @@ class Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
         return Retry(replace(self.options, attempts=attempts, patience=0.0), self.clock, self.rng)
 
+    def prepare(self) -> None:
+        """Import what it takes to try again, while there are descriptors: many workers may use up all of them."""
+        _tenacity()
+
     def call(
         self,
         attempt: Callable[[], T],
@@ -56,8 +57,8 @@ class Retry:
     ) -> T:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
-        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200, and 30 ms
-        to be imported, which only those pay who have failed.
+        The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200, and 15 ms
+        to be imported, which a call with one worker pays once it has failed.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
         failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
@@ -70,7 +71,10 @@ class Retry:
         if not failures[0].retryable:
             raise failures.pop()
 
-        tenacity = _tenacity(sleep)
+        try:
+            tenacity = _tenacity()
+        except (ImportError, OSError):  # it may have failed as this does: there is no descriptor left
+            raise failures.pop() from None
 
         def again() -> T:
             if failures:
@@ -134,16 +138,9 @@ class _Tally:
         return max(asked_for or 0.0, wait * (0.5 + self._retry.rng()))
 
 
-def _tenacity(sleep: Callable[[float], object]) -> Any:
-    """Import it, once there is a descriptor to read its files with: the first attempt may have failed for want of one.
-
-    ImportError, OSError: there is none for long.
-    """
-    for _ in range(_TRIES):
-        with suppress(ImportError, OSError), importing:
-            return import_module("tenacity")
-        sleep(_LOOK)
-    return import_module("tenacity")
+def _tenacity() -> Any:
+    with importing:
+        return import_module("tenacity")
 
 
 def _error(state: tenacity.RetryCallState) -> TransferKitError:

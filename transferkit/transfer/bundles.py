@@ -50,7 +50,7 @@ class Bundles:
 
     def take(self, first: Descriptor) -> deque[Descriptor] | None:
         """Return a small blob and those that go with it; ``None``: there are none."""
-        more = self._next(DEPTH - 1, _is_small)
+        more = self._next(DEPTH - 1, is_small)
         return deque((first, *more)) if more else None
 
     def _next(self, most: int, fits: Callable[[Descriptor], bool]) -> list[Descriptor]:
@@ -59,7 +59,7 @@ class Bundles:
 
     def _is_missing(self, descriptor: Descriptor) -> bool:
         """Whether it is to be fetched; what is in its place is hashed between two bundles, as that takes the buffer."""
-        return _is_small(descriptor) and not self._target.has(descriptor)
+        return is_small(descriptor) and not self._target.has(descriptor)
 
     def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
         """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
@@ -134,5 +134,6 @@ class Bundles:
         return True
 
 
-def _is_small(descriptor: Descriptor) -> bool:
+def is_small(descriptor: Descriptor) -> bool:
+    """Tell whether a blob may come in a bundle."""
     return descriptor.size < SMALL

@@ -40,8 +40,9 @@ from transferkit.errors import (
 )
 from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
-from transferkit.transfer.bundles import SMALL, Bundles
+from transferkit.transfer.bundles import SMALL, Bundles, is_small
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit, State
+from transferkit.transfer.concurrency import FIRST
 from transferkit.transfer.crew import Job
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
@@ -83,6 +84,8 @@ class Copy:
         if isinstance(source, Pipeliner) and isinstance(target, Storer):
             shared = self.scheduler, attempts, outcomes, self.speeds
             self._bundles = Bundles(source, target, *shared, one=self._copy_whole)
+        self.first = 1 if self._bundles is not None and all(map(is_small, descriptors)) else FIRST
+        """How many workers to begin with."""
         units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
         units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
         self.workers = max(1, min(ceiling, units))

@@ -21,7 +21,7 @@ from transferkit.retry import Retry
 from transferkit.trace import NULL_TRACE, Trace, Traces
 from transferkit.trace.recording import Recording
 from transferkit.transfer.attempts import Attempts
-from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.concurrency import FIRST, Concurrency
 from transferkit.transfer.copy import Copy
 from transferkit.transfer.flow import WorkerFlow, worker_flows
 from transferkit.transfer.outcomes import Outcomes, ProgressCallback
@@ -153,7 +153,7 @@ class Operation:
         flows = worker_flows(copy.workers, options)
         flows[0].counter.set_position(copy.begun)
         outcomes.found(present)
-        self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes, is_tail=copy.is_tail)
+        self._run(copy.work, copy.scheduler, flows, copy.speeds, outcomes, is_tail=copy.is_tail, first=copy.first)
         outcomes.check(blobs)
         self._counted = begun + size if then else 0
         self._apart = min(self._apart, self._counted)
@@ -212,6 +212,7 @@ class Operation:
         counted: bool = True,
         doing: str = "",
         is_tail: Callable[[], bool] = lambda: False,
+        first: int = FIRST,
     ) -> None:
         """Have all units done, watched, and tell the progress before, meanwhile and after."""
         options = self._options
@@ -220,10 +221,14 @@ class Operation:
             outcomes.tick(flows, always=always)
             self._pulse.look(flows, outcomes if counted else None, doing)
 
+        if len(flows) > 1:
+            self._retry.prepare()
         watchdog = Watchdog(
             flows, speeds, stall_timeout=options.stall_timeout, cuts_slow=options.cut_slow, is_tail=is_tail
         )
-        pool = Pool(work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits)
+        pool = Pool(
+            work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits, first=first
+        )
         tick(always=True)
         self._threads.run(pool, self._cancellation, tick, interval=options.progress_interval)
         self._waits.end()

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from transferkit.errors import CancelledError, TransferKitError
-from transferkit.transfer.concurrency import Concurrency
+from transferkit.transfer.concurrency import FIRST, Concurrency
 from transferkit.transfer.crew import Job
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.scheduler import Scheduler
@@ -36,7 +36,7 @@ class Pool:
     """Runs ``work(unit, flow)`` for all units, in as many workers at once as the controller says. Used once.
 
     ``work`` deals with the failures of its unit; whatever it raises ends the whole run at once, with that ``error``.
-    ``done`` rings when the run ``is_over``.
+    ``done`` rings when the run ``is_over``. ``first`` is how many workers to begin with.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Pool:
         concurrency: Concurrency,
         watchdog: Watchdog | None = None,
         waits: Waits | None = None,
+        first: int = FIRST,
     ) -> None:
         self.is_over = False
         self.done: Bell = SimpleQueue()
@@ -55,6 +56,7 @@ class Pool:
         self.scheduler = scheduler
         self._flows = flows
         self._concurrency = concurrency
+        self._first = first
         self._watchdog = watchdog
         self._waits = waits
         # Who is at work, or about to be. The driver adds, each worker takes itself out: each is one step.
@@ -91,7 +93,7 @@ class Pool:
         """Start the workers, look after them, and return once they have ended. ``error`` keeps what is raised."""
         controller, watchdog, waits = self._concurrency, self._watchdog, self._waits
         period = watchdog.period if watchdog is not None else PERIOD
-        controller.begin(self._flows)
+        controller.begin(self._flows, self._first)
         if waits is not None:
             waits.begin(self._flows)
         level = controller.level

@@ -20,6 +20,7 @@ from transferkit.errors import (
     TransportTimeout,
     WriteError,
 )
+from transferkit.transfer import concurrency
 from transferkit.transfer.concurrency import MEMORY, RECOVERY, Concurrency
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.pool import Pool
@@ -41,7 +42,7 @@ class Network:
         self.now = 100.0
         self.flows = [Flow(self, number) for number in range(ceiling)]
         self.used = 7.0
-        self.busy = 0.9  # cores
+        self.busy = 1.17  # cores: it does not idle, and is not what all wait for
         self.controller = Concurrency(clock=lambda: self.now, cpu=lambda: self.used, cores=2, proven=proven)
         self.controller.begin(self.flows)
         self.history = [self.controller.level]
@@ -186,12 +187,38 @@ def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: floa
 
 
 def test_where_the_cores_are_full_nothing_is_tried() -> None:
-    network = Network(lambda workers: 40 * workers * MB)
+    network = Network(lambda workers: 400 * workers * MB)
     network.busy = 1.5
     network.go_on(5.0)
     assert network.history == [2]
     network.busy = 1.1
     assert network.go_on(5.0) == 64
+
+
+@pytest.mark.parametrize(("rate", "busy", "workers"), [(200, 0.9, 2), (200, 0.65, 16), (200, 1.19, 4), (400, 0.9, 4)])
+def test_where_the_interpreter_is_busy_with_small_blobs_no_more_of_them_are_tried(
+    rate: int, busy: float, workers: int
+) -> None:
+    """Those of large blobs have other cores to go to."""
+    network = Network(lambda workers: rate * MB)
+    network.busy = busy
+    network.go_on(0.3)
+    assert max(network.history) == workers
+
+
+def test_an_interpreter_without_a_lock_has_other_cores_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "_HAS_LOCK", False)
+    network = Network(lambda workers: 200 * MB)
+    network.busy = 0.9
+    network.go_on(0.3)
+    assert max(network.history) == 4
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_may_begin_with_one(first: int) -> None:
+    controller = Concurrency()
+    controller.begin([WorkerFlow(number) for number in range(8)], first)
+    assert controller.level == first
 
 
 def test_where_all_fall_silent_there_are_more_as_well() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transferkit.registry.plans.value import TransferPlan
 
 MOST = 10_000_000  # blobs of one plan: some GB of memory
+MOST_PATTERNS = 1000  # of which each file is held against each
 MOST_BYTES = 64 * 1024 * 1024  # that documents have together, as those of a graph
 _PLATFORM = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,63}(?:/[A-Za-z0-9][\w.-]{0,63}){0,3})?\Z", re.ASCII)
 _PATH = re.compile(r"[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]")
@@ -38,6 +39,7 @@ def check_plan(plan: TransferPlan) -> None:
     if _PLATFORM.match(plan.platform) is None:
         raise InvalidPlanError(f"the plan's platform {plan.platform[:80]!r} is none; one looks like linux/amd64")
     check_credentials(plan.credentials)
+    _check_patterns(plan)
     try:
         _check_ends(plan)
     except InvalidPlanError:
@@ -99,6 +101,21 @@ def _check_ends(plan: TransferPlan) -> None:
         raise InvalidPlanError(
             f"a plan of kind {plan.kind} has no target: where files go is said where it runs (to=, cache=)"
         )
+
+
+def _check_patterns(plan: TransferPlan) -> None:
+    for name in ("only", "exclude"):
+        patterns = getattr(plan, name)
+        if not isinstance(patterns, tuple) or not all(
+            isinstance(text, str) and 0 < len(text) <= 1024 for text in patterns
+        ):
+            raise InvalidPlanError(f"the plan's {name} are not patterns of up to 1024 characters")
+        if len(patterns) > MOST_PATTERNS:
+            raise InvalidPlanError(
+                f"the plan has {len(patterns)} patterns in {name}; at most {MOST_PATTERNS} are taken"
+            )
+        if patterns and plan.kind != "pull":
+            raise InvalidPlanError(f"{name} is for a pull into a folder, and this is a {plan.kind}")
 
 
 def _check_blobs(plan: TransferPlan) -> None:

@@ -39,7 +39,8 @@ def graph_of(plan: TransferPlan, reference: Reference) -> tuple[Graph, Referrers
     except InvalidManifestError as error:
         raise InvalidPlanError(f"the documents of the plan cannot be read: {error}") from error
     named = {plain(blob) for blob in whole.blobs}
-    if not named.issuperset(plan.blobs) or (plan.step == "whole" and len(named) != len(plan.blobs)):
+    is_all = plan.step == "whole" and not (plan.only or plan.exclude)
+    if not named.issuperset(plan.blobs) or (is_all and len(named) != len(plan.blobs)):
         raise InvalidPlanError("the plan's blobs are not those that its manifests name")
     return whole, found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def here(path: Path, what: str) -> str:
     def value(match: re.Match[str]) -> str:
         found = os.environ.get(match[1] or match[2], "")
         if not found:  # an empty one would lead to the root of the disk
-            raise InvalidNameError(f"{what} is {path!r}, and {match[0]} is not set on {os.uname().nodename}")
+            raise InvalidNameError(f"{what} is {path!r}, and {match[0]} is not set on {platform.node()}")
         return found
 
     return os.path.expanduser(_VARIABLE.sub(value, path))
@@ -68,7 +69,7 @@ def given_by(credentials: str) -> dict[str, Any]:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        text = f"the credentials of the plan are {credentials}, and {os.uname().nodename} has no such callable: {error}"
+        text = f"the credentials of the plan are {credentials}, and {platform.node()} has no such callable: {error}"
         raise InvalidPlanError(text) from error
     if not isinstance(found, Callable):  # type: ignore[arg-type]  # an abstract class, which knows all callables
         raise InvalidPlanError(f"{credentials} is {type(found).__name__}, and no callable that gives credentials")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -23,6 +23,7 @@ from transferkit.registry.fetching import Fetching
 from transferkit.registry.folder_push import PushArguments, split
 from transferkit.registry.plans import running
 from transferkit.registry.plans.checks import source_of, target_of
+from transferkit.registry.plans.folders import blobs_of_files
 from transferkit.registry.plans.manifests import ordered
 from transferkit.registry.plans.places import here
 from transferkit.registry.plans.value import TransferPlan
@@ -39,22 +40,32 @@ class Planning(Fetching):
     """The plans of a registry client: made for the requests of manifests alone, and run anywhere. Thread-safe."""
 
     def plan_pull(
-        self, name: str, *, platform: str | None = None, credentials: str = "", **call: Unpack[Arguments]
+        self,
+        name: str,
+        *,
+        platform: str | None = None,
+        only: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        credentials: str = "",
+        **call: Unpack[Arguments],
     ) -> TransferPlan:
         """Return ``pull`` as a plan: into a cache, or, where that is said when it is run, into a folder.
 
-        ``platform`` is, as for ``pull``, that of this machine by default. ``credentials`` names a callable
+        ``platform`` is, as for ``pull``, that of this machine by default. ``only`` and ``exclude`` choose the files
+        of a folder, by patterns; such a plan is run with ``to=`` alone. ``credentials`` names a callable
         (``package.module:callable``) that is called where the plan runs, and returns ``auth``, ``token`` or
         ``get_token`` as a mapping; without it the environment and Docker's files there are asked.
 
         Raises:
-            InvalidManifestError: it has no layers, or is an index with nothing for the platform.
+            InvalidManifestError: it has no layers, or no file that is wanted, or is an index with nothing for the
+                platform.
             InvalidPlanError: ``credentials`` names no callable.
             TransferKitError: as for ``resolve``.
         """
-        check(platform=platform)
+        check(platform=platform, only=only, exclude=exclude)
         reference, wanted = self._reference(name), platform or local_platform()
         self._check_online(f"plan {name}")
+        only, exclude = _patterns(only), _patterns(exclude)
         with self._job(Call.of("plan_pull", call), reference) as job:
             site = job.site(reference)
             root = job.document(site, reference)
@@ -62,14 +73,19 @@ class Planning(Fetching):
                 graph = job.graph(site, root, wanted)
                 if not graph.layers:
                     raise InvalidManifestError("invalid manifest: no layers")
-        return TransferPlan(
-            kind="pull",
-            source=str(replace(_with_scheme(reference, site), digest=graph.root.digest)),
-            platform=wanted if isinstance(graph.root, Index) else "",
-            credentials=credentials,
-            blobs=ordered(graph.blobs),
-            documents=tuple(document.raw for document in graph.documents),
-        )
+            plan = TransferPlan(
+                kind="pull",
+                source=str(replace(_with_scheme(reference, site), digest=graph.root.digest)),
+                platform=wanted if isinstance(graph.root, Index) else "",
+                credentials=credentials,
+                blobs=ordered(graph.blobs),
+                documents=tuple(document.raw for document in graph.documents),
+                only=only,
+                exclude=exclude,
+            )
+            if only or exclude:
+                plan = replace(plan, blobs=ordered(blobs_of_files(job, plan, graph, reference, site.source)))
+        return plan
 
     def plan_copy(
         self,
@@ -210,7 +226,7 @@ def plan_download(blobs: Blobs, *, base_url: str, repository: str, credentials: 
 
     >>> from transferkit import Blob
     >>> blobs = [Blob("sha256:" + 64 * digit, 1000) for digit in "abc"]
-    >>> plan = plan_download(blobs, base_url="https://registry.example.com", repository="library/model")
+    >>> plan = plan_download(blobs, base_url="https://example.com", repository="a/b")
     >>> [len(piece.blobs) for piece in plan.split(pieces=2)]
     [2, 1]
     """
@@ -221,6 +237,13 @@ def plan_download(blobs: Blobs, *, base_url: str, repository: str, credentials: 
         credentials=credentials,
         blobs=ordered(descriptors_of(blobs)),
     )
+
+
+def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return patterns as a plan has them. TypeError: it is a function, which would be code that travels."""
+    if callable(given):
+        raise TypeError("a plan chooses files by patterns; a function cannot be sent along")
+    return (given,) if isinstance(given, str) else tuple(sorted(given))
 
 
 def _with_scheme(reference: Reference, site: Site) -> Reference:

@@ -10,7 +10,7 @@ from transferkit.content.blob_range import BlobRange
 from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Closing, Flow
-from transferkit.content.interfaces import Body, Fetcher, Judge, RangeFetcher
+from transferkit.content.interfaces import Body, Judge, RangeFetcher
 from transferkit.errors import IncompleteError, TransferKitError, VerificationError
 from transferkit.registry.job import Job
 from transferkit.report import Report
@@ -18,14 +18,17 @@ from transferkit.storage.directory import Directory
 from transferkit.storage.range_files import RangeFiles, RangeStore
 
 
-def fetch_ranges(job: Job, directory: Directory, ranges: Sequence[BlobRange], source: Fetcher) -> Report:
-    """Bring ranges into a folder of blobs, each as a file of its own; those of a blob that is there are left."""
-    store = RangeStore(directory)
-    known = directory.known([piece.blob for piece in ranges])
-    present = [piece.unit for piece in ranges if piece.blob.digest in known or store.has(piece)]
-    missing = [piece.unit for piece in ranges if piece.blob.digest not in known and not store.has(piece)]
-    directory.prepare(missing)
-    return job.operation.copy(missing, RangeSource(source), store, present=present)
+def missing_ranges(directory: Directory, ranges: Sequence[BlobRange]) -> list[BlobRange]:
+    """Return the ranges that are not in a folder of blobs, and of no blob that is there."""
+    store, known = RangeStore(directory), directory.known([piece.blob for piece in ranges])
+    return [piece for piece in ranges if piece.blob.digest not in known and not store.has(piece)]
+
+
+def fetch_ranges(job: Job, directory: Directory, ranges: Sequence[BlobRange], source: RangeFetcher) -> Report:
+    """Bring ranges into a folder of blobs, each as a file of its own."""
+    units = [piece.unit for piece in ranges]
+    directory.prepare(units)
+    return job.operation.copy(units, RangeSource(source), RangeStore(directory))
 
 
 def join_ranges(job: Job, directory: Directory, blobs: Sequence[Descriptor]) -> None:
@@ -54,27 +57,25 @@ def join_ranges(job: Job, directory: Directory, blobs: Sequence[Descriptor]) -> 
 
 @dataclass(frozen=True, slots=True)
 class RangeSource:
-    """Ranges of blobs as contents of their own (``BlobRange.unit``), read from where the blobs are. Thread-safe."""
+    """Ranges of blobs as contents of their own (``BlobRange.unit``), read from where the blobs are. Thread-safe.
 
-    source: Fetcher
+    Where that has no ranges, a range comes as one stream, and what is before it is read and left out.
+    """
+
+    source: RangeFetcher
 
     def fetch(self, descriptor: Descriptor, *, offset: int = 0, flow: Flow) -> RangeBody:
-        """Open a range from ``offset`` on; where the source has no ranges, what is before it is read and left out."""
         piece = BlobRange.of(descriptor)
         first = piece.chunk.start + offset
-        if first > piece.chunk.end or not isinstance(self.source, RangeFetcher):
-            return RangeBody(self.source.fetch(piece.blob, offset=first, flow=flow), piece, first)
         return RangeBody(self.source.fetch_range(piece.blob, Chunk(first, piece.chunk.end), flow=flow), piece, first)
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> RangeBody:
         piece = BlobRange.of(descriptor)
         start = piece.chunk.start
-        if not isinstance(self.source, RangeFetcher):
-            return self.fetch(descriptor, flow=flow)
         wanted = Chunk(start + chunk.start, start + chunk.end)
         body = self.source.fetch_range(piece.blob, wanted, flow=flow)
         if body.offset != wanted.start or body.length not in (wanted.size, None):
-            return RangeBody(body, piece, start)  # all of it: the engine reads it as one stream then
+            return RangeBody(body, piece, start)  # it is all of the blob, and the engine takes that as one stream
         return RangeBody(body, BlobRange(piece.blob, Chunk(start, wanted.end)), wanted.start)
 
     def concerns_all(self, error: TransferKitError) -> bool:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from transferkit.arguments import Path, check_sources, directory_of
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.graph import ALL, Graph
-from transferkit.content.interfaces import Fetcher
-from transferkit.errors import BlobNotFoundError, IncompleteError, TransferKitError
+from transferkit.content.graph import Graph
+from transferkit.content.interfaces import RangeFetcher
 from transferkit.names import Reference
 from transferkit.registry import local, pulling, pushing
 from transferkit.registry.ends import RegistryEnd
 from transferkit.registry.job import Job, Store
 from transferkit.registry.plans.checks import source_of, target_of
-from transferkit.registry.plans.folders import files_of_version, name_files, waiting
+from transferkit.registry.plans.folders import check_there, name_files, placed, waiting
 from transferkit.registry.plans.manifests import graph_of
-from transferkit.registry.plans.ranges import fetch_ranges, join_ranges
+from transferkit.registry.plans.ranges import fetch_ranges, join_ranges, missing_ranges
 from transferkit.registry.plans.splitting import LARGE
-from transferkit.report import Report, human_bytes
+from transferkit.report import Report
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
 
@@ -38,6 +37,8 @@ def check_places(plan: TransferPlan, to: str | None, cache: DiskCache | Path | N
         raise TypeError("a download goes into a folder (to=), and uses no cache")
     if plan.kind in ("copy", "push") and to is not None:
         raise TypeError(f"a {plan.kind} goes to a registry, and fills no folder (to=)")
+    if (plan.only or plan.exclude) and to is None:
+        raise TypeError("a plan with only= or exclude= is for a folder: pass it as to=")
     if plan.kind == "copy" and cache is not None:
         raise TypeError("a copy uses no cache")
 
@@ -77,26 +78,22 @@ def _pull(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, by_
     job.hold(lambda flow: cache.pinned(digests if graph is None else graph.digests))
     report = _fill(job, plan, cache, cache.blobs, source)
     cache.blobs.flush()
-    if graph is not None:
+    if graph is not None and not (plan.only or plan.exclude):
         _link(job, cache, reference, graph)
-        if to is not None:
-            name_files(job, to, graph, reference, plan.platform or ALL, cache)
+    if graph is not None and to is not None:
+        name_files(job, to, plan, graph, reference, cache)
     return report
 
 
 def _pull_straight(
-    job: Job, plan: TransferPlan, to: str, source: Fetcher, reference: Reference, graph: Graph | None
+    job: Job, plan: TransferPlan, to: str, source: RangeFetcher, reference: Reference, graph: Graph | None
 ) -> Report:
     """Fill a folder without a cache: blobs wait beside it."""
     with closing(waiting(job, to)) as place:
-        placed = files_of_version(place, reference.digest, [*plan.blobs, *(piece.blob for piece in plan.ranges)])
-        report = _fill(job, plan, place.staging, place.staging, source, there=placed)
-        if graph is not None:
-            placed = files_of_version(place, reference.digest, graph.blobs)
-            missing = [blob for blob in graph.blobs if blob not in placed]
-            check_there(place.staging, missing, f"{reference} in {place.tree.path}")
+        there = placed(place, plan, [*plan.blobs, *(piece.blob for piece in plan.ranges)])
+        report = _fill(job, plan, place.staging, place.staging, source, there=there)
     if graph is not None:
-        name_files(job, to, graph, reference, plan.platform or ALL, None)
+        name_files(job, to, plan, graph, reference, None)
     return report
 
 
@@ -105,7 +102,7 @@ def _fill(
     plan: TransferPlan,
     store: Store,
     directory: Directory,
-    source: Fetcher,
+    source: RangeFetcher,
     *,
     there: Collection[Descriptor] = frozenset(),
 ) -> Report:
@@ -117,32 +114,22 @@ def _fill(
         return Report()
     wanted = [blob for blob in plan.blobs if blob not in there]
     known = store.known(wanted)
-    present = [blob for blob in plan.blobs if blob.digest in known or blob in there]
     missing = [blob for blob in wanted if blob.digest not in known]
+    ranges = missing_ranges(directory, [piece for piece in plan.ranges if piece.blob not in there])
+    absent = {*missing, *ranges}
+    present = [blob for blob in plan.blobs if blob not in absent]
+    present += [piece.unit for piece in plan.ranges if piece not in absent]
     job.operation.announce([*plan.blobs, *(piece.unit for piece in plan.ranges)])
     if missing:
         store.prepare(missing)
-    ranges = [piece for piece in plan.ranges if piece.blob not in there]
     size = sum(piece.size for piece in ranges)
     report = job.operation.copy(missing, source, store, present=present, then=size)
-    return report if not plan.ranges else _sum(report, fetch_ranges(job, directory, ranges, source))
+    return _sum(report, fetch_ranges(job, directory, ranges, source)) if ranges else report
 
 
 def _sum(one: Report, two: Report) -> Report:
     counts = ("blobs", "bytes", "skipped", "retried", "healed")
     return replace(two, **{name: getattr(one, name) + getattr(two, name) for name in counts})
-
-
-def check_there(store: Directory, blobs: Sequence[Descriptor], what: str) -> None:
-    """Raise IncompleteError where some blobs are not in a folder of blobs."""
-    missing = [blob for blob in blobs if not store.has(blob)]
-    if missing:
-        failures: dict[str, TransferKitError] = {
-            blob.digest: BlobNotFoundError(f"{blob.digest} is not in {store.path}") for blob in missing
-        }
-        size = human_bytes(sum(blob.size for blob in missing))
-        text = f"{what} is incomplete: {len(missing)} blobs are missing ({size}): run the pieces that failed again"
-        raise IncompleteError(text, failures=failures)
 
 
 def _copy(job: Job, plan: TransferPlan) -> Report:

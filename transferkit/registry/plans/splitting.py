@@ -64,7 +64,7 @@ def by_bytes(blobs: Sequence[Descriptor], size: int, *, ranges: bool) -> list[Pa
 
 def _parts(blobs: Sequence[Descriptor], most: int, *, ranges: bool, bundle: int = BUNDLE) -> Iterator[Part]:
     """Yield what is not divided further: bundles of small blobs, blobs, and, with ``ranges``, ranges of large ones."""
-    step = max(MIN_CHUNK, -(-most // MIN_CHUNK) * MIN_CHUNK)
+    step = max(MIN_CHUNK, most // MIN_CHUNK * MIN_CHUNK)
     number = 0
     waiting: list[Descriptor] = []
     cost = 0

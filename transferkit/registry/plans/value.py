@@ -54,6 +54,10 @@ class TransferPlan:
     step: str = WHOLE
     platform: str = ""
     """Which manifest of an index is meant; ``all`` of them."""
+    only: tuple[str, ...] = ()
+    """Patterns of the files that a folder gets; of all where there are none."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the files that it does not get."""
     credentials: str = ""
     """Where credentials are found where it runs: ``package.module:callable``."""
     blobs: tuple[Descriptor, ...] = field(default=(), repr=False)
@@ -98,7 +102,10 @@ class TransferPlan:
 
     def __repr__(self) -> str:
         where = f"{self.source}{f' to {self.target}' if self.target else ''}"
-        count = f"{len(self.blobs)} blob{'s' * (len(self.blobs) != 1)}, {human_bytes(self.size)}"
+        parts = [f"{len(self.blobs)} blob{'s' * (len(self.blobs) != 1)}"]
+        if self.ranges:
+            parts.append(f"{len(self.ranges)} range{'s' * (len(self.ranges) != 1)}")
+        count = f"{', '.join(parts)}, {human_bytes(self.size)}"
         return f"<TransferPlan {self.kind} {where}, {self.step}: {count}>"
 
     # -- in pieces

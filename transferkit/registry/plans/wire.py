@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 SCHEMA = "transferkit-plan/1"
 _TEXTS = ("kind", "source", "repository", "target", "step", "platform", "credentials")
-_LISTS = ("blobs", "ranges", "documents")
+_PATTERNS = ("only", "exclude")
+_LISTS = ("blobs", "ranges", "documents", *_PATTERNS)
 
 
 def to_json(plan: TransferPlan) -> str:
     """Return a plan as JSON: what it does not have is left out, and keys are sorted."""
     document: dict[str, Any] = {name: getattr(plan, name) for name in _TEXTS if getattr(plan, name)}
+    document.update({name: getattr(plan, name) for name in _PATTERNS if getattr(plan, name)})
     document["schema"] = SCHEMA
     document["blobs"] = [_row(blob) for blob in plan.blobs]
     if plan.ranges:
@@ -53,6 +55,7 @@ def from_json(text: str | bytes) -> dict[str, Any]:
     if missing := [name for name in ("kind", "source", "blobs") if name not in document]:
         raise InvalidPlanError(f"the plan has no {missing[0]}")
     fields: dict[str, Any] = {name: document[name] for name in _TEXTS if name in document}
+    fields.update({name: tuple(_listed(document, name, checks.MOST_PATTERNS)) for name in _PATTERNS})
     fields["blobs"] = _blobs(_listed(document, "blobs", checks.MOST))
     fields["ranges"] = _ranges(_listed(document, "ranges", checks.MOST))
     fields["documents"] = _documents(_listed(document, "documents", checks.MOST))

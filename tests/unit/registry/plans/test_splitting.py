@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import resource
 import time
 import tracemalloc
@@ -76,7 +77,7 @@ def test_each_byte_is_in_one_piece_of_so_many_bytes(sizes: list[int], size: int,
     assert pieces == plan.split(bytes=size, ranges=ranges)
     for piece in pieces:
         assert piece.size <= size or 1 == len(piece.blobs) + len(piece.ranges)
-        assert all(part.size <= max(MIN_CHUNK, size + MIN_CHUNK) for part in piece.ranges)
+        assert all(part.size <= max(MIN_CHUNK, size) for part in piece.ranges)
 
 
 @given(SIZES, st.integers(1, 12))
@@ -88,6 +89,15 @@ def test_no_piece_has_more_than_another_by_more_than_the_largest_blob(sizes: lis
     assert max(costs) - min(costs) <= max([bundle, *(size + PER_BLOB for size in sizes)])
 
 
+@given(st.lists(st.integers(MIB, 2**40), min_size=1, max_size=40), st.integers(1, 8))
+def test_the_next_largest_blob_goes_to_who_has_least(sizes: list[int], count: int) -> None:
+    pieces = plan_of(sizes).split(count)
+
+    costs = [sum(blob.size + PER_BLOB for blob in piece.blobs) for piece in pieces] + [0] * (count - len(pieces))
+    for piece, cost in zip(pieces, costs, strict=False):
+        assert cost - (piece.blobs[-1].size + PER_BLOB) <= min(costs)  # before it got its last one
+
+
 def test_small_blobs_stay_together_and_are_divided_evenly() -> None:
     pieces = plan_of([16_384] * 10_000).split(8)
 
@@ -95,7 +105,7 @@ def test_small_blobs_stay_together_and_are_divided_evenly() -> None:
     assert max(counts) - min(counts) <= BUNDLE
     order = {blob.digest: number for number, blob in enumerate(plan_of([16_384] * 10_000).blobs)}
     numbers = [order[blob.digest] for blob in pieces[0].blobs]
-    breaks = sum(1 for one, two in zip(numbers, numbers[1:], strict=False) if two != one + 1)
+    breaks = sum(1 for one, two in itertools.pairwise(numbers) if two != one + 1)
     assert breaks < len(numbers) / 200
 
 

@@ -79,6 +79,7 @@ def test_the_order_in_which_blobs_are_named_makes_no_other_plan() -> None:
 def test_ranges_come_back() -> None:
     (piece, *_) = download(tk.Blob(A, 2**30)).split(4, ranges=True)
 
+    assert repr(piece).endswith("piece: 0 blobs, 4 ranges, 256.0 MiB>")
     assert piece.ranges == tk.TransferPlan.from_json(piece.to_json()).ranges != ()
 
 
@@ -144,6 +145,11 @@ WRONG: list[tuple[str, Edit, str]] = [
     ("credentials that are a command", lambda d: d.update(credentials="rm -rf /"), "named as package.module:callable"),
     ("credentials without a module", lambda d: d.update(credentials=":exit"), "named as package.module:callable"),
     ("credentials that are a list", lambda d: d.update(credentials=["a:b"]), "credentials is not a text"),
+    ("patterns that are numbers", lambda d: d.update(only=[7]), "only are not patterns of up to 1024 characters"),
+    ("an empty pattern", lambda d: d.update(exclude=[""]), "exclude are not patterns"),
+    ("a long pattern", lambda d: d.update(only=["x" * 1025]), "only are not patterns"),
+    ("many patterns", lambda d: d.update(only=["x"] * 1001), "has 1001 only; at most 1000 are taken"),
+    ("one pattern", lambda d: d.update(only="x"), "only are not a list"),
     ("no documents", lambda d: d.pop("documents"), "has 0 documents"),
     ("documents of a piece", lambda d: d.update(step="piece"), "has 1 documents"),
     ("a document that is no base64", lambda d: d.update(documents=["%"]), "a document of the plan is not base64"),
@@ -236,6 +242,8 @@ def test_too_many_of_anything_is_refused(monkeypatch: pytest.MonkeyPatch, pull: 
         ({"blobs": ("sha256:x",)}, "are not a tuple of descriptors"),
         ({"ranges": [1]}, "are not a tuple of ranges"),
         ({"documents": ["text"]}, "are not a tuple of bytes"),
+        ({"only": ("x",)}, "only is for a pull into a folder, and this is a download"),
+        ({"only": ("x",) * 1001}, "has 1001 patterns in only; at most 1000 are taken"),
         ({"documents": (b"{}",)}, "a whole plan of kind download has 1 documents"),
         ({"source": "registry.example.com"}, "names no place"),
         ({"source": "https://user:secret@registry.example.com"}, "names no place"),
