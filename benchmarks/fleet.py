@@ -3,9 +3,10 @@
 ``python -m benchmarks.fleet`` prints the table of ``docs/scale.rst``; ``--check`` runs the same tree on a small cluster
 of Dask's on this machine, and prints what the model says of it beside what was measured.
 
-What the model knows: the origin's link, the links of machines (as fast in both directions), the size of a chunk, and
-the time that a hop adds. A machine sends each chunk to the machines behind it, one after the other, when all of the
-chunk is there. What it does not: disks, switches that are shared, machines that die, and the time of the scheduler.
+What the model knows: the origin's link, the links of machines (as fast in both directions), what a machine has in the
+air at once, and the time that a hop adds. Chunks that move side by side are all there at about the same time, and what
+is there is sent on: so a machine sends as much as it has in the air to each of the machines behind it, one after the
+other. What it does not know: disks, switches that are shared, machines that die, and the time of the scheduler.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """``origin`` and ``link`` are bytes a second, ``size`` and ``chunk`` bytes, ``hop`` seconds."""
+    """``origin`` and ``link`` are bytes a second, ``size`` and ``air`` bytes, ``hop`` seconds.
+
+    ``air`` is what a machine has under way at once: 64 chunks of 64 MiB of a large model.
+    """
 
     machines: int = 10_000
     size: float = 400 * GB
     origin: float = 100 * GB / 8
     link: float = 25 * GB / 8
-    chunk: float = 64 * MIB
+    air: float = 64 * 64 * MIB
     hop: float = 0.05
 
 
@@ -66,15 +70,15 @@ def levels_of(machines: int, width: int) -> int:
 
 
 def tree(fleet: Fleet, width: int) -> Outcome:
-    """Return what it takes in a tree: the way of each chunk to the machine that hears of it last.
+    """Return what it takes in a tree: the way of all parts to the machine that hears of them last.
 
     That one is the last of those behind a machine, on each level.
     """
-    count = max(1, round(fleet.size / fleet.chunk))
-    first = fleet.chunk / min(fleet.origin, fleet.link)
+    count = max(1, round(fleet.size / fleet.air))
+    first = fleet.air / min(fleet.origin, fleet.link)
     arrived = [first * (number + 1) for number in range(count)]
     levels = levels_of(fleet.machines, width)
-    each = width * fleet.chunk / fleet.link
+    each = width * fleet.air / fleet.link
     for level in range(1, levels):
         later = list(_next(arrived, each, fleet.hop))
         step = later[0] - arrived[0]
@@ -86,7 +90,7 @@ def tree(fleet: Fleet, width: int) -> Outcome:
 
 
 def _next(arrived: list[float], each: float, hop: float) -> Iterator[float]:
-    """Yield when chunks are at the next level, whose machines get one within ``each`` seconds."""
+    """Yield when chunks are at the next level, whose machines get each within ``each`` seconds."""
     free = 0.0
     for moment in arrived:
         free = max(free, moment) + each
@@ -113,7 +117,7 @@ def _bytes(count: float) -> str:
 # -- beside a real cluster
 
 
-def check(machines: int = 4, size: int = 48 * MIB, bandwidth: float = 8e6) -> list[tuple[int, float, float, float]]:
+def check(machines: int = 4, size: int = 96 * MIB, bandwidth: float = 16e6) -> list[tuple[int, float, float, float]]:
     """Run trees of widths 1 to ``machines`` - 1 on this machine, each machine held to ``bandwidth`` by the library.
 
     Return, for each width, the seconds of the model, those that were measured, and how often the origin sent it.
@@ -125,8 +129,9 @@ def check(machines: int = 4, size: int = 48 * MIB, bandwidth: float = 8e6) -> li
     from transferkit.testing import running_registry
 
     found = []
-    chunk = MIB
-    options = tk.TransferOptions(chunk_threshold=chunk, chunk_size=chunk, max_bandwidth=bandwidth, concurrency=8)
+    chunk = 8 * MIB
+    air = 2 * chunk
+    options = tk.TransferOptions(chunk_size=chunk, max_bandwidth=bandwidth, concurrency=2)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         registry = stack.enter_context(running_registry())
@@ -156,8 +161,8 @@ def check(machines: int = 4, size: int = 48 * MIB, bandwidth: float = 8e6) -> li
             seconds = time.monotonic() - began
             sent = sum(each.sent for each in registry.log if each.method == "GET" and "/blobs/" in each.path)
             # Here what a machine sends is not held back: of its width, the model hears nothing.
-            fleet = Fleet(machines=machines, size=size, origin=bandwidth, link=bandwidth, chunk=chunk, hop=0.05)
-            free = Fleet(machines=machines, size=size, origin=bandwidth, link=width * bandwidth, chunk=chunk, hop=0.05)
+            fleet = Fleet(machines=machines, size=size, origin=bandwidth, link=bandwidth, air=air, hop=0.05)
+            free = Fleet(machines=machines, size=size, origin=bandwidth, link=width * bandwidth, air=air, hop=0.05)
             said = tree(free, width).seconds if width > 1 else tree(fleet, 1).seconds
             found.append((width, said, seconds, sent / size))
     return found

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from transferkit.testing import running_registry
 from transferkit.testing.registry import RequestLog
 
 MIB = 1024 * 1024
-SIZES = [3 * MIB, 2 * MIB, *range(1000, 1100)]
-# What is larger comes in ranges, and goes on from where it was; 2 MB/s a piece leave time to interrupt it.
+SIZES = [3 * MIB, 2 * MIB, *range(1000, 1060)]
+# What is larger comes in ranges, and goes on from where it was; 3 MB/s a piece leave time to interrupt it.
 CHUNKS = tk.TransferOptions(chunk_threshold=MIB, chunk_size=MIB // 4)
-SLOWLY = {"options": replace(CHUNKS, max_bandwidth=2e6)}
+SLOWLY = {"options": replace(CHUNKS, max_bandwidth=3e6)}
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ import sys, transferkit as tk
 
 def main():
     plan = tk.TransferPlan.from_json(sys.stdin.read())
-    options = tk.TransferOptions(chunk_threshold=2**20, chunk_size=2**18, max_bandwidth=1e6)
+    options = tk.TransferOptions(chunk_threshold=2**20, chunk_size=2**18, max_bandwidth=2e6)
     tell = lambda completed, total: print(completed, flush=True)
     tk.run_plan(plan, to=sys.argv[1], processes=2, settings={"options": options}, progress=tell)
 
@@ -253,7 +253,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, -signal.SIGINT), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.full)],
+)
 def test_whatever_ends_the_caller_ends_its_processes(shelf, tmp_path, number, code, assert_exactly):
     script = tmp_path / "caller.py"
     script.write_text(CALLER)
@@ -266,7 +269,8 @@ def test_whatever_ends_the_caller_ends_its_processes(shelf, tmp_path, number, co
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(tk.__file__).parents[1])},
     )
-    assert caller.stdin is not None and caller.stdout is not None
+    assert caller.stdin is not None
+    assert caller.stdout is not None
     caller.stdin.write(shelf.plan.to_json())
     caller.stdin.close()
     while int(caller.stdout.readline()) < MIB:
@@ -321,3 +325,74 @@ def test_a_model_comes_into_a_cache_and_gets_its_name_last(shelf, pair, tmp_path
     with tk.Registry(cache=tmp_path / "cache", offline=True) as registry:
         assert pushed.digest == registry.resolve_local(name).digest
         assert b"w" * 1000 == registry.cache.read(pushed.layers[0].digest)
+
+
+def test_a_download_by_several_processes_is_the_same(shelf, tmp_path, assert_exactly):
+    where = {"base_url": shelf.url, "repository": "library/model"}
+    report = tk.download(shelf.blobs, tmp_path / "to", processes=2, concurrency=8, **where)
+
+    assert_exactly(tmp_path / "to", shelf.blobs)
+    assert (len(SIZES), sum(SIZES)) == (report.blobs, report.bytes)
+    assert {blob.digest: str(tmp_path / "to" / blob.digest.replace(":", "-")) for blob in shelf.blobs} == report.paths
+    assert isinstance(report, tk.ClusterReport)
+
+
+def test_what_a_download_by_processes_cannot_take_is_refused(shelf, tmp_path):
+    import requests
+
+    where = {"base_url": shelf.url, "repository": "library/model"}
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        tk.download(shelf.blobs, tmp_path, processes=0, **where)
+    with requests.Session() as session, pytest.raises(TypeError, match="a session stays in its process"):
+        tk.download(shelf.blobs, tmp_path, processes=2, session=session, **where)
+    assert [] == [*tmp_path.iterdir()]
+
+
+def test_what_is_no_error_of_the_library_comes_out_as_it_is(shelf, tmp_path):
+    with ThreadPoolExecutor(2) as executor, pytest.raises(TypeError, match="told where the blobs go"):
+        tk.run_plan(shelf.plan, executor)
+
+
+def test_processes_that_never_begin_are_an_error_that_says_what_may_be_wrong(shelf, tmp_path):
+    executor = ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("fork"), initializer=os._exit, initargs=(1,)
+    )
+    with executor, pytest.raises(tk.TransferKitError, match="__main__"):
+        tk.run_plan(shelf.plan, executor, to=tmp_path / "to")
+
+
+class Broken(Executor):
+    """An executor that has broken for good, and is none of processes."""
+
+    def submit(self, function, *arguments, **keywords):
+        raise BrokenExecutor("it is over")
+
+
+def test_an_executor_that_breaks_and_cannot_be_made_again_is_an_error(shelf, tmp_path):
+    with pytest.raises(tk.TransferKitError, match="Broken is broken"):
+        tk.run_plan(shelf.plan, Broken(), to=tmp_path / "to")
+
+
+def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf):
+    from multiprocessing import AuthenticationError
+    from multiprocessing.connection import Client
+
+    from transferkit.cluster.exchange import PipeExchange
+    from transferkit.cluster.lines import PipeEnd
+
+    heard = []
+    exchange = PipeExchange(heard.append)
+    address = exchange._listener.address
+    try:
+        with pytest.raises((AuthenticationError, EOFError)):
+            Client(address, authkey=b"guessed")
+        stranger = PipeEnd(7, address, b"guessed as well")  # its piece runs without a line
+        stranger.tell(tk.Status(completed=1), ())
+        stranger.close()
+        friend = PipeEnd(8, address, exchange._key)
+        friend.close()
+    finally:
+        exchange.close()
+    assert [("begun", 8, f"process {os.getpid()}")] == heard
+    assert "guessed" not in repr(exchange.line)
+    assert exchange._key.hex() not in repr(exchange.line)

@@ -184,7 +184,7 @@ def test_a_scheduler_that_goes_away_is_said(shelf, planned, tmp_path, quick_to_n
         with Client(address, timeout="30s") as client:
             client.wait_for_workers(1, timeout=60)
             when = When(4 * MIB, scheduler.kill)
-            with pytest.raises(tk.TransferKitError, match="the scheduler at tcp://127.0.0.1:.* has gone"):
+            with pytest.raises(tk.TransferKitError, match=r"the scheduler at tcp://127.0.0.1:.* has gone"):
                 spread(client, planned, to=tmp_path / "to", trace=when, settings=SLOWLY)
     finally:
         scheduler.kill()
@@ -220,7 +220,9 @@ def test_the_pieces_of_a_caller_that_has_gone_end_and_the_next_call_goes_on(shel
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert caller.stdin is not None and caller.stdout is not None and caller.stderr is not None
+    assert caller.stdin is not None
+    assert caller.stdout is not None
+    assert caller.stderr is not None
     caller.stdin.write(planned.to_json())
     caller.stdin.close()
     while int(caller.stdout.readline() or 0) < 2 * MIB:

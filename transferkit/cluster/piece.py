@@ -98,11 +98,10 @@ def client_of(plan: TransferPlan, settings: Mapping[str, Any]) -> Iterator[Regis
 def is_final(error: TransferKitError) -> bool:
     """Tell whether an error of a piece would be the same wherever it is tried again.
 
-    >>> from transferkit.errors import BlobNotFoundError, IncompleteError, OutOfSpaceError
-    >>> is_final(OutOfSpaceError("full")), is_final(BlobNotFoundError("no such blob"))
+    >>> from transferkit.errors import BlobNotFoundError, OutOfSpaceError
+    >>> full, missing = OutOfSpaceError("full"), BlobNotFoundError("no such blob")
+    >>> is_final(full), is_final(missing)
     (False, True)
-    >>> is_final(IncompleteError("", failures={"sha256:a": BlobNotFoundError(""), "sha256:b": OutOfSpaceError("")}))
-    False
     """
     from transferkit.errors import IncompleteError, InvalidPlanError, NotFoundError, UnauthorizedError
 

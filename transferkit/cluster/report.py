@@ -85,8 +85,9 @@ def _cells(rows: Sequence[WorkerRow]) -> list[list[str]]:
 def rows_of(each: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
     """Return a row for each worker, in the order of their names, from what they did.
 
-    >>> rows_of([WorkerRow(name="b", pieces=1), WorkerRow(name="a"), WorkerRow(name="b", pieces=2)])[1].pieces
-    3
+    >>> one, two = WorkerRow(name="b", pieces=1), WorkerRow(name="b", pieces=2)
+    >>> [(row.name, row.pieces) for row in rows_of([one, WorkerRow(name="a"), two])]
+    [('a', 0), ('b', 3)]
     """
     found: dict[str, WorkerRow] = {}
     for row in each:

@@ -28,7 +28,7 @@ from transferkit.trace import NULL_TRACE, Trace
 if TYPE_CHECKING:
     from distributed import Client
 
-WIDTH = 4
+WIDTH = 2
 """How many machines one machine serves, by default."""
 _LOOK = 0.1
 _LOOK_FOR_HOSTS = 5.0  # seconds between two looks whether all machines are there
