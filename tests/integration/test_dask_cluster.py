@@ -107,7 +107,8 @@ def test_the_registry_sends_it_twice_at_most_where_the_first_machine_dies(shelf,
 
     assert when.is_over
     assert [True] * 4 == [right(host / "model", shelf.files) for host in four.hosts()]
-    assert shelf.sent() < 2.2 * shelf.size
+    # Once to the first machine, once to one behind it, and what was on its way when the first one died.
+    assert shelf.sent() < 2.7 * shelf.size
 
 
 def test_a_machine_in_the_middle_of_a_tree_that_dies_costs_the_registry_nothing(shelf, four, asked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from transferkit.cli.settings import Settings
 if TYPE_CHECKING:
     from transferkit.cluster import ClusterReport
     from transferkit.registry.plans import TransferPlan
+
+_LONGEST = 16 * 1024 * 1024  # characters of a scheduler file, which names each worker
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,12 +90,20 @@ def _client(where: str) -> Iterator[Any]:
         text = "a cluster is spoken to by dask.distributed, which is not installed: pip install 'transferkit[dask]'"
         raise TransferKitError(text) from error
     try:
-        client = Client(scheduler_file=where) if os.path.exists(where) else Client(where)
-    except (OSError, ValueError, KeyError) as error:
+        client = Client(_address(where))
+    except (OSError, ValueError, LookupError, TypeError) as error:
         what = str(error).partition("\n")[0]
         raise TransferKitError(f"there is no scheduler at {where}: {type(error).__name__}: {what}") from error
     with client:
         yield client
+
+
+def _address(where: str) -> str:
+    """Return the address of a scheduler, which a scheduler file has, too."""
+    if not os.path.exists(where):
+        return where
+    with open(where, encoding="utf-8") as file:
+        return str(json.loads(file.read(_LONGEST))["address"])
 
 
 def told(report: ClusterReport) -> str:

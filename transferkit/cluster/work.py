@@ -177,6 +177,7 @@ class Work:
             return
         worker = self._running.pop(number, "a worker")
         if isinstance(error, Exception) and not isinstance(error, TransferKitError | OSError | MemoryError):
+            self._open.discard(number)
             raise error  # an argument, or a fault of ours: it would be the same everywhere
         if error is not None or done is None:
             why = f"{type(error).__name__}: {error}" if error is not None else "its run was cancelled there"
@@ -211,7 +212,7 @@ class Work:
 
         Where nobody knows who that was, all that ran do; where none ran, nobody, but not for ever.
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
         blamed = [number for number in self._gone if number in waiting][:1]
         blamed = blamed or [number for number in waiting if number in self._running]
         self._gone.clear()
@@ -222,6 +223,7 @@ class Work:
                 'if __name__ == "__main__": (see "spawn" in the documentation of multiprocessing)'
             )
         self._pool.renew()
+        self._waiting = []
         for number in waiting:
             worker = self._running.pop(number, "a process")
             if number in blamed:
