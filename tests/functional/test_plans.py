@@ -23,6 +23,7 @@ from tests.functional.models import (
     OCI_INDEX,
     OCI_MANIFEST,
     Model,
+    at_once,
     described,
     digest_of,
     get,
@@ -167,6 +168,31 @@ def test_a_folder_by_way_of_a_cache_is_filled_by_pieces(registry, model, tmp_pat
         assert model.digest == client.resolve_local(name_in(registry)).digest
 
 
+@pytest.mark.parametrize("place", ["cache", "folder"])
+def test_pieces_run_at_once_each_twice_and_so_does_the_last_step(registry, tmp_path, place):
+    layers = [random.Random(9).randbytes(18 * MIB), *(b"%d" % number * 100 for number in range(40))]
+    annotations = [{TITLE: f"{number}.bin"} for number in range(41)]
+    model = Model(layers, types=["application/octet-stream"] * 41, annotations=annotations).put(registry.url)
+    where = {"cache": tmp_path / "shared"} if place == "cache" else {"to": tmp_path / "model"}
+
+    def run(plan: tk.TransferPlan) -> None:
+        with Registry(cache=tmp_path / "own") as client:
+            sent(plan).run(client, **where)
+
+    with Registry(cache=tmp_path / "planner") as client:
+        plan = client.plan_pull(name_in(registry))
+    assert [] == at_once(run, plan.split(4, ranges=True) * 2)
+    assert [] == at_once(run, [plan.last()] * 3)
+    if place == "folder":
+        assert layers == [(tmp_path / "model" / f"{number}.bin").read_bytes() for number in range(41)]
+    else:
+        with Registry(cache=tmp_path / "shared") as client:
+            found = client.resolve_local(name_in(registry))
+            assert model.digest == found.digest
+            assert [] == client.cache.verify()
+            assert [] == client.cache.missing(found.blobs)
+
+
 def test_a_plan_that_is_not_split_does_all_of_it(registry, model, tmp_path):
     with Registry(cache=tmp_path / "cache") as client:
         plan = client.plan_pull(name_in(registry))
@@ -305,6 +331,30 @@ def test_a_packed_layer_comes_to_a_folder_in_pieces(registry, tmp_path):
                 each.run(client, to=tmp_path / "model")
             assert ["deep/a.txt", "w.bin"] == files_of(tmp_path / "model")
         assert 3 == len(blob_gets(registry))
+
+
+def test_files_that_a_config_names_come_to_a_folder_in_pieces(registry, tmp_path):
+    kitfile = b'{"model": {"path": "weights.bin"}, "docs": [{"path": "README.md"}]}'
+    types = [f"application/vnd.kitops.modelkit.{kind}.v1.raw" for kind in ("model", "docs")]
+    config = {"config": described(kitfile, "application/vnd.kitops.modelkit.config.v1+json")}
+    Model([b"weights", b"read me"], config=kitfile, types=types, more=config).put(registry.url)
+    with Registry(cache=tmp_path / "cache") as client:
+        plan = client.plan_pull(name_in(registry))
+        with pytest.raises(tk.IncompleteError) as caught:
+            plan.last().run(client, to=tmp_path / "model")
+        assert [digest_of(kitfile)] == list(caught.value.failures)
+        for each in (*plan.split(3), plan.last()):
+            each.run(client, to=tmp_path / "model")
+        assert ["Kitfile", "README.md", "weights.bin"] == files_of(tmp_path / "model")
+        (tmp_path / "model" / "README.md").unlink()
+        plan.run(client, to=tmp_path / "model")
+        assert b"read me" == (tmp_path / "model" / "README.md").read_bytes()
+        some = client.plan_pull(name_in(registry), only="*.md")
+        assert {digest_of(kitfile), digest_of(b"read me")} == {blob.digest for blob in some.blobs}
+        some.run(client, to=tmp_path / "some")
+        assert ["README.md"] == files_of(tmp_path / "some")
+        with pytest.raises(tk.InvalidManifestError, match="no file of"):
+            client.plan_pull(name_in(registry), only="*.gguf")
 
 
 def test_an_index_is_planned_for_one_platform_or_for_all(registry, tmp_path):

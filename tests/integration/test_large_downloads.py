@@ -107,6 +107,7 @@ def test_a_real_model_comes_in_chunks(docker_registry: Any, minilm: Path, tmp_pa
 
     report = download(docker_registry.url, blob, tmp_path / "d", options=IN_CHUNKS)
 
-    assert (blob.size, 0) == (report.bytes, report.retried)
+    assert blob.size == report.bytes
+    assert report.healed == report.retried  # who is late at the tail of a busy machine is asked again
     assert blob.digest == digest_of(tmp_path / "d" / tk.digest_to_path(blob.digest))
     assert ["verified"] == [path.name for path in (tmp_path / "d" / ".partial").iterdir()]

@@ -88,8 +88,6 @@ def _check_ends(plan: TransferPlan) -> None:
     if plan.kind == "download":
         check_base_url(plan.source)
         check_repository(plan.repository)
-        if "@" in plan.source or "?" in plan.source:
-            raise InvalidPlanError("the plan's source is the base URL of a registry, without user name and query")
     else:
         if source_of(plan).digest is None:
             raise InvalidPlanError("the plan's source has no digest, and so nobody knows which manifest it means")

@@ -54,17 +54,28 @@ def placed(place: PulledFolder, plan: TransferPlan, blobs: Sequence[Descriptor])
 
     Where all of its files are what an earlier run has made them, that is all blobs, packed layers too.
     """
-    state = place.state
     if _said(place) != _marker(place, plan):
         return frozenset()
-    statuses = place.tree.statuses(state.rows)
+    right, wrong = _judged(place)
+    return frozenset(blob for blob in blobs if not wrong or blob.digest in right - wrong)
+
+
+def is_there(place: PulledFolder, plan: TransferPlan) -> bool:
+    """Tell whether a folder has all that a plan makes of it."""
+    return _said(place) == _marker(place, plan) and not _judged(place)[1]
+
+
+def _judged(place: PulledFolder) -> tuple[set[Digest], set[Digest]]:
+    """Return the contents of files that are what an earlier run has made them, and of those that are not any more."""
+    rows = place.state.rows
+    statuses = place.tree.statuses(rows)
     right: set[Digest] = set()
     wrong: set[Digest] = set()
-    for path, row in state.rows.items():
+    for path, row in rows.items():
         status = statuses[path]
         is_right = status is not None and place.standing(path, status, row.digest) is Standing.RIGHT
         (right if is_right else wrong).add(row.digest)
-    return frozenset(blob for blob in blobs if not wrong or blob.digest in right - wrong)
+    return right, wrong
 
 
 def _said(place: PulledFolder) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ from transferkit.registry import local, pulling, pushing
 from transferkit.registry.ends import RegistryEnd
 from transferkit.registry.job import Job, Store
 from transferkit.registry.plans.checks import source_of, target_of
-from transferkit.registry.plans.folders import check_there, name_files, placed, waiting
+from transferkit.registry.plans.folders import check_there, is_there, name_files, placed, waiting
 from transferkit.registry.plans.manifests import graph_of
 from transferkit.registry.plans.ranges import fetch_ranges, join_ranges, missing_ranges
 from transferkit.registry.plans.splitting import LARGE
 from transferkit.report import Report
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
+from transferkit.storage.lock import patient_lock
 
 if TYPE_CHECKING:
     from transferkit.registry.plans.value import TransferPlan
@@ -88,12 +89,19 @@ def _pull(job: Job, plan: TransferPlan, to: str | None, cache: DiskCache, *, by_
 def _pull_straight(
     job: Job, plan: TransferPlan, to: str, source: RangeFetcher, reference: Reference, graph: Graph | None
 ) -> Report:
-    """Fill a folder without a cache: blobs wait beside it."""
-    with closing(waiting(job, to)) as place:
-        there = placed(place, plan, [*plan.blobs, *(piece.blob for piece in plan.ranges)])
+    """Fill a folder without a cache: blobs wait beside it. One at a time gives names: who comes second finds them."""
+    moved = [*plan.blobs, *(piece.blob for piece in plan.ranges)]
+    with ExitStack() as stack:
+        place = stack.enter_context(closing(waiting(job, to)))
+        there = placed(place, plan, moved)
+        if graph is not None and not is_there(place, plan):
+            folder = place.staging.open_unfinished()
+            job.operation.call(lambda flow: stack.enter_context(patient_lock(folder, "plan.lock", flow)))
+            place.read()
+            there = placed(place, plan, moved)
         report = _fill(job, plan, place.staging, place.staging, source, there=there)
-    if graph is not None:
-        name_files(job, to, plan, graph, reference, None)
+        if graph is not None:
+            name_files(job, to, plan, graph, reference, None)
     return report
 
 
@@ -164,7 +172,6 @@ def _link(job: Job, cache: DiskCache, reference: Reference, graph: Graph) -> Non
     """Give what is in the cache its name, once all of it is there."""
     if not reference.is_pinned:
         job.hold(lambda flow: cache.lock(reference.name, flow))
-    job.hold(lambda flow: cache.pinned(graph.digests))
     local.check_complete(cache, graph.blobs, str(reference))
     for document in graph.documents:
         pulling.keep(cache, document)

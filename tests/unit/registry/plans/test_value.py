@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -74,6 +75,14 @@ def test_the_order_in_which_blobs_are_named_makes_no_other_plan() -> None:
 
     assert download(one, two, three).to_json() == download(three, two, one, two).to_json()
     assert [9, 5, 5] == [blob.size for blob in download(one, two, three).blobs]
+
+
+def test_who_reads_a_plan_imports_nothing_that_it_names() -> None:
+    plan = download(tk.Blob(A, 5), credentials="antigravity:nothing")
+
+    assert "antigravity:nothing" == tk.TransferPlan.from_json(plan.to_json()).credentials
+    assert "antigravity:nothing" == plan.last().credentials == plan.split(1)[0].credentials
+    assert "antigravity" not in sys.modules
 
 
 def test_ranges_come_back() -> None:
@@ -270,3 +279,28 @@ def test_a_range_has_to_be_of_another_blob() -> None:
 
     with pytest.raises(tk.InvalidPlanError, match="twice, in two ways"):
         replace(download(tk.Blob(A, 9)), step="piece", ranges=(piece,))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from([A, B, "..", "/"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+FIELDS = ["schema", "kind", "step", "source", "repository", "target", "platform", "credentials", "only", "exclude"]
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "blobs", "ranges", "documents", "more"]), JSON, max_size=4))
+def test_whatever_stands_in_a_field_it_is_a_plan_or_an_error_of_ours(edits: dict[str, Any]) -> None:
+    document = {**json.loads(download(tk.Blob(A, 5)).to_json()), **edits}
+    said = ""
+    try:
+        plan = tk.TransferPlan.from_json(json.dumps(document))
+        assert plan == tk.TransferPlan.from_json(plan.to_json())
+    except tk.InvalidPlanError as error:
+        said = str(error)
+    assert said.isprintable()
