@@ -73,6 +73,7 @@ def test_a_scheduler_that_is_not_there_is_said(registry, commands, tmp_path):
     assert "there is no scheduler at" in commands("pull", name, "--dask", tmp_path / "no.json", code=1).err
 
 
+@pytest.mark.full
 def test_a_failure_of_processes_has_the_exit_code_of_failures(registry, commands):
     model = small()
     model.put(registry.url)

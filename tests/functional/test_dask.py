@@ -115,6 +115,7 @@ def test_a_folder_that_one_machine_does_not_know_is_an_error_that_names_it(shelf
         spread(pair.client, planned, to="$NOWHERE/model", retries=0)
 
 
+@pytest.mark.full
 def test_a_cancel_ends_the_pieces_on_their_workers(shelf, pair, planned, tmp_path):
     cancel = tk.Cancellation()
     slowly = {"options": tk.TransferOptions(max_bandwidth=1e6)}

@@ -116,6 +116,7 @@ def test_spawned_processes_run_the_pieces(shelf, pair, asked, tmp_path, assert_e
     assert (0, len(SIZES), 0) == (again.bytes, again.skipped, len(asked))
 
 
+@pytest.mark.full  # those that are killed are forked ones, too
 def test_forked_processes_run_the_pieces(shelf, tmp_path, assert_exactly):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as executor:
         report = tk.run_plan(shelf.plan, executor, to=tmp_path / "to")
@@ -253,10 +254,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, -signal.SIGINT), pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.full)],
-)
+@pytest.mark.full  # a cancel always runs, and is the same from there
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)])
 def test_whatever_ends_the_caller_ends_its_processes(shelf, tmp_path, number, code, assert_exactly):
     script = tmp_path / "caller.py"
     script.write_text(CALLER)
