@@ -12,6 +12,8 @@ from tests.functional.clusters import MIB, machines, origin, right
 from transferkit.cluster.dask import fan_out, mirror, spread
 from transferkit.cluster.dask.fanning import mirrors, serves
 
+pytestmark = pytest.mark.xdist_group("dask")  # they share a cluster
+
 SIZES = [2 * MIB, MIB, *range(1000, 1040)]
 
 

@@ -23,6 +23,8 @@ from transferkit.cluster.piece import Done, run_piece
 from transferkit.testing import running_registry
 from transferkit.testing.registry import RequestLog
 
+pytestmark = pytest.mark.xdist_group("processes")  # some of them share two
+
 MIB = 1024 * 1024
 SIZES = [3 * MIB, 2 * MIB, *range(1000, 1060)]
 # What is larger comes in ranges, and goes on from where it was; 3 MB/s a piece leave time to interrupt it.

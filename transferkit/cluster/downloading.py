@@ -10,7 +10,6 @@ from transferkit import bulk
 from transferkit.arguments import Blobs, Path, Progress, check, options_of
 from transferkit.cancellation import Cancellation
 from transferkit.options import TransferOptions
-from transferkit.registry.plans import plan_download
 from transferkit.report import Report
 from transferkit.trace import NULL_TRACE, Trace
 from transferkit.transport.auth import Auth, GetToken
@@ -97,6 +96,9 @@ def download(
         raise TypeError("a session stays in its process: with processes=, pass auth=, token=, get_token= and options=")
     check(dest_dir=dest_dir, progress=progress, auth=auth, token=token, get_token=get_token, options=options)
     check(user_agent=user_agent, stall_timeout=stall_timeout, concurrency=concurrency, trace=trace)
+    from transferkit.cluster.running import run_plan
+    from transferkit.registry.plans import plan_download
+
     plan = plan_download(blobs, base_url=base_url, repository=repository)
     if not plan.blobs:
         return Report()
@@ -106,8 +108,6 @@ def download(
         each["max_bandwidth"] = max(1.0, options.max_bandwidth / processes)
     given = {"auth": auth, "token": token, "get_token": get_token}
     settings = {name: value for name, value in given.items() if value is not None}
-    from transferkit.cluster.running import run_plan
-
     return run_plan(
         plan,
         to=os.fspath(dest_dir),
