@@ -51,7 +51,7 @@ def nanny(folder: Path, number: int, **more: Any) -> dict[str, Any]:
     where.mkdir(exist_ok=True)
     environment = {
         "HOST": str(where),
-        "PYTHONPATH": str(Path(tk.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(Path(tk.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         "TRANSFERKIT_CACHE": str(where / "default"),
     }
     options = {"nthreads": 1, "host": f"127.0.0.{number + 1}", "env": environment, "silence_logs": logging.CRITICAL}

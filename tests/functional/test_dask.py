@@ -10,7 +10,7 @@ import pytest
 import transferkit as tk
 from tests.functional.clusters import MIB, machines, origin, right
 from transferkit.cluster.dask import fan_out, mirror, spread
-from transferkit.cluster.dask.fanning import mirrors, serves
+from transferkit.cluster.dask.tree import mirrors, serves
 
 pytestmark = pytest.mark.xdist_group("dask")  # they share a cluster
 
