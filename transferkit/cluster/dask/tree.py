@@ -48,6 +48,7 @@ class Tree:
         self._left = [retries] * len(names)
         self._urls: dict[int, str] = {}
         self._begun: dict[int, str] = {}  # the workers that machines have begun with
+        self._over: set[int] = set()  # machines whose tasks have ended there
         self._open: dict[int, Any] = {}  # futures
         self._missing: dict[str, float] = {}  # machines without workers, since when
         self._looked = time.monotonic()
@@ -118,10 +119,13 @@ class Tree:
                 self._meter.again(number)
                 self.rows.append(WorkerRow(name=self._names[number], failed=1))
             self._begun[number] = rest[1]
+            self._over.discard(number)
             if number in self._open and number not in self.received:
                 self._meter.begin(number)
         elif kind == "told":
             self._meter.take(number, rest[1], rest[2])
+        elif kind == "over":
+            self._over.add(number)
         elif kind == "serving":
             self._urls[number] = rest[1]
         elif kind == "received" and number not in self.received:
@@ -182,7 +186,7 @@ class Tree:
     def _stop(self) -> None:
         """End all tasks, and wait for that, for a moment."""
         self._pool.cancel()
-        left = set(self._begun) & set(self._open)
+        left = (set(self._begun) & set(self._open)) - self._over
         deadline = time.monotonic() + GRACE
         while left and (seconds := deadline - time.monotonic()) > 0:
             for message in self._inbox.read(min(seconds, _LOOK)):
