@@ -84,6 +84,34 @@ def test_a_model_comes_to_every_host_and_the_registry_sends_it_once(shelf, pair)
     assert 0 == shelf.sent()
 
 
+def test_two_hosts_in_one_process(shelf, planned, tmp_path):
+    """What runs in workers runs here: both of them have one cache."""
+    import logging
+
+    from distributed import Client, Scheduler, SpecCluster, Worker
+
+    common = {"nthreads": 1, "dashboard_address": ":0", "local_directory": str(tmp_path / "scratch")}
+    workers = {n: {"cls": Worker, "options": {**common, "host": f"127.0.0.{n + 1}"}} for n in range(2)}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}}
+    shelf.log.clear()
+    with (
+        SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+    ):
+        report = fan_out(client, planned, cache=tmp_path / "cache", settings={"offline": False}, concurrency=4)
+        with pytest.raises(tk.IncompleteError, match="2 of 2 machines have it not"):
+            fan_out(client, planned, cache="$NOWHERE/cache", retries=0)
+        cancel = tk.Cancellation()
+        cancel.cancel("enough")
+        with pytest.raises(tk.CancelledError, match="enough"):
+            fan_out(client, planned, cache=tmp_path / "never", cancel=cancel)
+        with pytest.raises(ValueError, match="a piece pull"):
+            fan_out(client, planned.split(pieces=2)[0])
+
+    assert ["127.0.0.1", "127.0.0.2"] == [row.name for row in report.workers]
+    assert planned.size == shelf.sent()
+
+
 def test_a_mirror_is_incremental(shelf, pair, tmp_path):
     from tests.functional.models import get
     from transferkit.testing import running_registry

@@ -397,3 +397,29 @@ def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf):
     assert [("begun", 8, f"process {os.getpid()}")] == heard
     assert "guessed" not in repr(exchange.line)
     assert exchange._key.hex() not in repr(exchange.line)
+
+
+def test_an_interrupt_of_the_caller_ends_the_pieces(shelf, tmp_path):
+    def interrupted(completed, total):
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            tk.run_plan(shelf.plan, executor, to=tmp_path / "to", progress=interrupted, settings=SLOWLY)
+        assert [0, 0] == [executor.submit(left_to_do).result(timeout=5) for _ in range(2)]
+
+
+def test_what_a_callback_or_a_trace_raises_harms_nothing(shelf, tmp_path, assert_exactly, caplog):
+    class Wrong(tk.Trace):
+        def done(self, descriptor):
+            raise ValueError("a fault of whoever listens")
+
+    def wrong(completed, total):
+        raise ValueError("another one")
+
+    with ThreadPoolExecutor(2) as executor:
+        tk.run_plan(shelf.plan, executor, to=tmp_path / "to", progress=wrong, trace=Wrong())
+
+    assert_exactly(tmp_path / "to", shelf.blobs)
+    assert 1 == sum("the progress callback raised" in each.message for each in caplog.records)
+    assert any("the trace raised" in each.message for each in caplog.records)
