@@ -124,7 +124,6 @@ def stage(shelf: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for module, names in (
         ("vllm", {"LLM": lambda model: os.listdir(model)}),
         ("ray.serve.llm.callbacks", {"CallbackBase": object}),
-        ("distributed", {"WorkerPlugin": object}),
     ):
         parts = module.split(".")
         for end in range(1, len(parts) + 1):

@@ -16,8 +16,11 @@ from transferkit._version import __version__
 from transferkit.forks import importing
 
 if TYPE_CHECKING:
-    from transferkit.bulk import download, fetch_manifest, plan, upload
+    from transferkit.bulk import fetch_manifest, plan, upload
     from transferkit.cancellation import Cancellation
+    from transferkit.cluster.downloading import download
+    from transferkit.cluster.report import ClusterReport
+    from transferkit.cluster.running import run_plan
     from transferkit.content.descriptor import Blob, Descriptor
     from transferkit.content.digest import Digest, digest_to_path
     from transferkit.content.manifest import Index, Manifest
@@ -40,8 +43,10 @@ if TYPE_CHECKING:
 
 # The module of each public name; those that are not here are exceptions.
 _HOMES = {
-    "bulk": ("download", "fetch_manifest", "plan", "upload"),
+    "bulk": ("fetch_manifest", "plan", "upload"),
     "cancellation": ("Cancellation",),
+    "cluster": ("ClusterReport", "run_plan"),
+    "cluster.downloading": ("download",),
     "content.descriptor": ("Blob", "Descriptor"),
     "content.digest": ("Digest", "digest_to_path"),
     "content.manifest": ("Index", "Manifest"),
@@ -69,6 +74,7 @@ __all__ = [
     "Cancellation",
     "CancelledError",
     "CertificateError",
+    "ClusterReport",
     "ConnectError",
     "DeniedError",
     "Descriptor",
@@ -138,6 +144,7 @@ __all__ = [
     "plan_download",
     "pull",
     "push",
+    "run_plan",
     "snapshot",
     "upload",
 ]

@@ -170,6 +170,9 @@ class TransferOptions:
     """Blobs of this size and more keep what has arrived when a transfer is interrupted; so do those in chunks."""
     stall_timeout: float = 10.0
     """A body that is silent for this long is cut and continued on a new connection."""
+    cut_slow: bool = True
+    """Cut also what is far behind its siblings, and at the end, when a worker has nothing to do, what is late.
+    ``False`` is for a peer that waits for its bytes itself, such as a mirror that still receives what it sends."""
     progress_interval: float = 0.1
     """The least time between two calls of ``progress``."""
     rehash_existing: bool = False

@@ -23,6 +23,7 @@ def test_defaults_are_as_documented() -> None:
         "part_size": None,
         "resume_threshold": 16_777_216,
         "stall_timeout": 10.0,
+        "cut_slow": True,
         "progress_interval": 0.1,
         "rehash_existing": False,
         "durable": False,

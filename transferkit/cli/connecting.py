@@ -98,11 +98,12 @@ class Connection:
     is_quick: bool = False
     """Whether somebody waits for one answer, and a registry that is down should be said soon."""
 
-    @contextmanager
-    def registry(self, settings: Settings, *names: str, **more: Any) -> Iterator[Registry]:
-        """Open the client for what the command line names. InvalidNameError: one of them is no name."""
+    def keywords(self, *names: str) -> dict[str, Any]:
+        """Return the keywords of a client for what the command line names, but for its cache.
+
+        InvalidNameError: one of them is no name.
+        """
         from transferkit.options import HostOptions, RetryOptions, TransferOptions, TransportOptions
-        from transferkit.registry.registry import Registry
 
         scheme = "http" if self.plain_http else None
         bundle = None if self.ca_bundle is None else str(self.ca_bundle)
@@ -117,8 +118,14 @@ class Connection:
             transport = replace(transport, connect_timeout=_SOON, response_timeout=2 * _SOON)
             options = replace(options, transport=transport, retry=RetryOptions(attempts=2, patience=0.5))
         hosts = {} if host == HostOptions() else dict.fromkeys(map(host_of, names), host)
-        offline = self.offline or None
-        with Registry(cache=settings.cache, hosts=hosts, options=options, offline=offline, **more) as registry:
+        return {"hosts": hosts, "options": options, "offline": self.offline or None}
+
+    @contextmanager
+    def registry(self, settings: Settings, *names: str, **more: Any) -> Iterator[Registry]:
+        """Open the client for what the command line names. InvalidNameError: one of them is no name."""
+        from transferkit.registry.registry import Registry
+
+        with Registry(cache=settings.cache, **self.keywords(*names), **more) as registry:
             yield registry
 
 

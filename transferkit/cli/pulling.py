@@ -12,6 +12,7 @@ from transferkit.cli.output import Output, plural
 from transferkit.cli.program import Command
 from transferkit.cli.settings import FOLDER, Settings
 from transferkit.cli.types import NAME
+from transferkit.cli.workers import Workers, told, workers_options
 
 FORMATS = ("modelpack", "oras", "docker", "kitops", "ollama", "image")
 """What a manifest may be read as."""
@@ -29,6 +30,7 @@ _FOR_FOLDERS = ("only", "exclude", "format", "link", "overwrite")
 @click.option("--link", type=click.Choice(LINKS), help="How files come from the cache; none: not through it.")
 @click.option("--overwrite", is_flag=True, help="Replace files that somebody has changed.")
 @click.option("--foreign", is_flag=True, help="Fetch layers elsewhere, where the manifest says so.")
+@workers_options
 @fetching_options
 @click.pass_obj
 def pull(
@@ -49,6 +51,13 @@ def pull(
         raise click.UsageError(f"--{next(iter(folder))} is for the files of a folder: add --to DIR")
     if is_hub_name(name) and (to is None or platform or foreign or "format" in folder):
         raise click.UsageError("a pull from the hub needs --to DIR, and takes no --platform, --format or --foreign")
+    workers = Workers(processes=options.pop("processes"), dask=options.pop("dask"))
+    if workers:
+        if folder or foreign or is_hub_name(name):
+            what = next((f"--{key}" for key in folder), "--foreign" if foreign else "hf://")
+            raise click.UsageError(f"{what} does not go with {workers.option}")
+        _pull_together(settings, workers, Connection(**options), name, to, platform)
+        return
     call: dict[str, Any] = {"progress": settings.progress}
     if not is_hub_name(name):
         call |= {"platform": platform, "foreign": foreign}
@@ -77,6 +86,29 @@ def pull(
         output.note(
             f"left from an older version: {', '.join(report.left[:5])}{', ...' if len(report.left) > 5 else ''}"
         )
+
+
+def _pull_together(
+    settings: Settings, workers: Workers, connection: Connection, name: str, to: Path | None, platform: str | None
+) -> None:
+    """Pull by several workers; into the cache, or straight into a folder."""
+    from transferkit.content.graph import ALL
+    from transferkit.registry.plans.checks import source_of
+    from transferkit.registry.plans.manifests import graph_of
+
+    output = Output(settings)
+    with connection.registry(settings, name) as registry:
+        plan = registry.plan_pull(name, platform=platform)
+    where = {"to": to, "cache": settings.cache if to is None else None}
+    report = workers.run(settings, plan, given=connection.keywords(name), **where)
+    document = graph_of(plan, source_of(plan))[0].chosen(plan.platform or ALL)
+    moved = {"bytes": report.bytes, "seconds": round(report.seconds, 3)}
+    if to is None:
+        pinned = _pinned(name, document.digest)
+        output.record("pulled", pinned, name=name, digest=document.digest, media_type=document.media_type)
+    else:
+        output.record("folder", str(to), name=name, folder=str(to), digest=document.digest, **moved)
+    output.note(told(report))
 
 
 @click.command(cls=Command, short_help="Print the path of a folder with the files of a model.")

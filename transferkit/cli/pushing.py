@@ -18,6 +18,7 @@ from transferkit.cli.output import Output
 from transferkit.cli.program import Command
 from transferkit.cli.settings import Settings
 from transferkit.cli.types import EXISTING_FILE, EXISTING_FOLDER, NAME
+from transferkit.cli.workers import Workers, told, workers_options
 
 FORMATS = ("modelpack", "oras", "docker")
 """What a folder may be pushed as."""
@@ -93,6 +94,7 @@ def folder_choices(options: dict[str, Any]) -> dict[str, Any]:
 @only_option
 @exclude_option
 @click.option("--format", type=click.Choice(FORMATS), help="What a repository of the hub becomes. Default: modelpack.")
+@workers_options
 @transfer_options
 @click.pass_obj
 def copy(settings: Settings, /, source: str, target: str, platform: str, referrers: bool, **options: Any) -> None:
@@ -106,11 +108,31 @@ def copy(settings: Settings, /, source: str, target: str, platform: str, referre
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items() if value}
     if chosen and not is_hub_name(source):
         raise click.UsageError(f"--{next(iter(chosen))} is for a repository of the hub (hf://...)")
+    workers = Workers(processes=options.pop("processes"), dask=options.pop("dask"))
+    if workers:
+        if is_hub_name(source):
+            raise click.UsageError(f"hf:// does not go with {workers.option}")
+        connection = Connection(**options)
+        with connection.registry(settings, source, target) as registry:
+            plan = registry.plan_copy(source, target, platform=platform, referrers=referrers)
+        report = workers.run(settings, plan, to=None, cache=None, given=connection.keywords(source, target))
+        Output(settings).note(told(report))
+        _record(settings, "copied", target, _root_of(plan), source=source)
+        return
     with Connection(**options).registry(settings, source, target) as registry:
         document = registry.copy(
             source, target, platform=platform, referrers=referrers, progress=settings.progress, **chosen
         )
     _record(settings, "copied", target, document, source=source)
+
+
+def _root_of(plan: Any) -> Any:
+    """Return the manifest that a plan's source names."""
+    from transferkit.content.manifest import parse
+    from transferkit.names import Reference
+
+    digest = Reference.parse(plan.source).digest
+    return next(document for document in map(parse, plan.documents) if document.digest == digest)
 
 
 def _record(settings: Settings, /, kind: str, name: str, document: Any, **more: str) -> None:

@@ -223,7 +223,9 @@ class Operation:
 
         if len(flows) > 1:
             self._retry.prepare()
-        watchdog = Watchdog(flows, speeds, stall_timeout=options.stall_timeout, is_tail=is_tail)
+        watchdog = Watchdog(
+            flows, speeds, stall_timeout=options.stall_timeout, cuts_slow=options.cut_slow, is_tail=is_tail
+        )
         pool = Pool(
             work, scheduler, flows, concurrency=self._concurrency, watchdog=watchdog, waits=self._waits, first=first
         )

@@ -83,7 +83,7 @@ class _Watch:
 class Watchdog:
     """Watches the flows of one run: whoever looks after its workers calls ``look`` every ``period`` seconds.
 
-    ``is_tail`` tells whether a worker has nothing to do.
+    ``is_tail`` tells whether a worker has nothing to do. Without ``cuts_slow`` only silence is cut.
     """
 
     def __init__(
@@ -92,12 +92,14 @@ class Watchdog:
         speeds: Speeds,
         *,
         stall_timeout: float,
+        cuts_slow: bool = True,
         is_tail: Callable[[], bool] = lambda: False,
     ) -> None:
         self.period = min(PERIOD, stall_timeout / 4)
         self._flows = flows
         self._speeds = speeds
         self._stall_timeout = stall_timeout
+        self._cuts_slow = cuts_slow
         self._is_tail = is_tail
         self._watches: dict[int, _Watch] = {}
         self._asked: dict[int, tuple[object, float]] = {}  # what each worker without a body is at, and since when
@@ -111,7 +113,7 @@ class Watchdog:
         self._looks.append(now)
         # Where the whole machine stands still, nobody is late.
         is_steady = len(self._looks) == LOOKS and now - self._looks[0] <= 2 * TAIL_WINDOW
-        is_tail = is_steady and self._is_tail()
+        is_tail = is_steady and self._cuts_slow and self._is_tail()
         for number, flow in enumerate(self._flows):
             body = flow.watch.body
             if not body:
@@ -132,7 +134,7 @@ class Watchdog:
             silence = now - watch.moved_at
             if silence >= self._stall_timeout:
                 flow.cut_body(body, StalledError(f"no byte for {self._stall_timeout:g} s on an open connection"))
-            elif not flow.watch.spared:
+            elif self._cuts_slow and not flow.watch.spared:
                 self._judge(flow, watch.seen, body, WINDOW)
             if is_tail and self._may_hasten(flow):
                 self._hasten(flow, watch, body, silence)

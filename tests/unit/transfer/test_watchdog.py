@@ -133,6 +133,20 @@ def test_a_body_that_turns_slow_is_judged_by_its_last_seconds(flow):
         run(dog, flow, 6, 50_000, start=60)
 
 
+def test_where_a_peer_waits_for_its_own_bytes_only_silence_is_cut(flow):
+    dog = Watchdog([flow], fast_siblings(), stall_timeout=10.0, cuts_slow=False, is_tail=lambda: True)
+    flow.watch.start()
+    dog.look(0.0)
+    run(dog, flow, 30, 400)
+    flow.check()
+    for step in range(39):
+        dog.look(30.0 + step / 4)
+        flow.check()
+    dog.look(40.0)
+    with pytest.raises(StalledError, match="no byte for 10 s"):
+        flow.check()
+
+
 def test_a_tenth_of_the_median_is_not_slow(flow):
     dog = watch(flow, fast_siblings())
     flow.watch.start()

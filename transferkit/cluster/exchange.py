@@ -1,0 +1,107 @@
+"""The other end of the lines to processes of this machine: one socket, and a thread for each piece that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+from transferkit.cluster.lines import Message, PipeLine
+
+_WAITING = 128  # connections that nobody has accepted yet
+
+
+class PipeExchange:
+    """Hears what pieces tell, and passes it to ``put``; ``("lost", number)`` where one goes without a word: its process
+    has died. Thread-safe."""
+
+    def __init__(self, put: Callable[[Message], object]) -> None:
+        self._put = put
+        self._key = os.urandom(32)
+        self._listener = Listener(None, backlog=_WAITING, authkey=self._key)
+        self._lock = threading.Lock()
+        self._open: set[Any] = set()
+        self._threads: set[threading.Thread] = set()
+        self._is_cancelled = self._is_closed = False
+        self.line = PipeLine(self._listener.address, self._key)
+        self._thread = threading.Thread(target=self._accept, name="transferkit-exchange", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while not self._is_closed:
+            try:
+                connection = self._listener.accept()
+            except (EOFError, AuthenticationError, ConnectionError):
+                continue
+            except OSError:  # closed
+                return
+            with self._lock:
+                if self._is_closed:
+                    connection.close()
+                    return
+                thread = threading.Thread(target=self._hear, args=(connection,), name="transferkit-line", daemon=True)
+                self._open.add(connection)
+                self._threads.add(thread)
+                thread.start()
+                if self._is_cancelled:
+                    _say(connection, b"cancel")
+
+    def _hear(self, connection: Connection[Any, Any]) -> None:
+        number = None
+        try:
+            while True:
+                message = pickle.loads(connection.recv_bytes())  # noqa: S301 - of a process of our own: it has the key
+                number = message[1]
+                if message[0] == "ended":
+                    _say(connection, b"heard")
+                    return
+                self._put(message)
+        except (OSError, EOFError):
+            if number is not None and not self._is_closed:
+                self._put(("lost", number))
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+                self._threads.discard(threading.current_thread())
+                connection.close()
+
+    def cancel(self) -> None:
+        """End all pieces, those that begin from now on too."""
+        with self._lock:
+            self._is_cancelled = True
+            for connection in self._open:
+                _say(connection, b"cancel")
+
+    def close(self) -> None:
+        """Let go of the socket, of the lines, and of the threads that listen."""
+        with self._lock:
+            self._is_closed = True
+            threads = list(self._threads)
+            for connection in self._open:
+                _say(connection, b"cancel")  # who is still there has nobody to tell
+                _shut(connection)
+        with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            Client(self._listener.address, authkey=self._key).close()  # wakes the thread that accepts
+        self._thread.join(5.0)
+        self._listener.close()
+        for thread in threads:
+            thread.join(5.0)
+
+
+def _say(connection: Any, word: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        connection.send_bytes(word)
+
+
+def _shut(connection: Any) -> None:
+    """Wake the thread that reads from a connection: to close its descriptor would not."""
+    import socket
+
+    with contextlib.suppress(OSError, ValueError):
+        with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
