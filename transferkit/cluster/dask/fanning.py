@@ -49,8 +49,9 @@ def fan_out(
     """Bring a model to every machine of a cluster, and return what was done, with a row for each machine.
 
     ``name`` is that of a model, or the plan of its pull. It comes into the ``cache`` of each machine, and its files
-    into the folder ``to`` where that is said; in both, ``$NAME`` is a variable of that machine's environment. There is
-    one task for each machine, however many workers it has.
+    into the folder ``to`` where that is said; in both, ``$NAME`` is a variable of that machine's environment. Each
+    machine has to have a cache of its own: on a disk that they share they would wait for each other's locks, and
+    ``spread`` is what fills that. There is one task for each machine, however many workers it has.
 
     The machines are a tree: the first one pulls from the registry, and each serves ``width`` others while it still
     receives. A machine whose server has gone asks the ones before that, so the registry sends each byte once, or twice
