@@ -63,6 +63,7 @@ def test_what_does_not_go_with_workers_is_said(registry, commands, tmp_path):
 
 def test_a_scheduler_that_is_not_there_is_said(registry, commands, tmp_path):
     import dask
+    import distributed  # noqa: F401 - first: what is set before goes with all of its settings when it ends
 
     small().put(registry.url)
     name = f"{host(registry.url)}/library/model:v1"

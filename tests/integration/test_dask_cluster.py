@@ -52,6 +52,7 @@ def planned(shelf, tmp_path_factory):
 def quick_to_notice():
     """A scheduler that gives up a worker which is silent for 5 s."""
     import dask
+    import distributed  # noqa: F401 - first: what is set before goes with all of its settings when it ends
 
     with dask.config.set({"distributed.scheduler.worker-ttl": "5s", "distributed.comm.timeouts.connect": "10s"}):
         yield

@@ -55,7 +55,8 @@ def digest_of(path: Path) -> str:
 def test_a_file_from_nginx_comes_in_chunks(run_nginx: Any, tmp_path: Path, chunks: int) -> None:
     blob = write(tmp_path / "root", chunks * 8 * MIB)
     with run_nginx(tmp_path / "nginx", tmp_path / "root") as nginx:
-        report = download(nginx.url, blob, tmp_path / "d", concurrency=16)
+        options = tk.TransferOptions(chunk_size=8 * MIB)  # on a link as fast as this they would grow
+        report = download(nginx.url, blob, tmp_path / "d", concurrency=16, options=options)
         answers = [request for request in nginx.requests() if request[1] == 206]
 
     assert (chunks * 8 * MIB, 0) == (report.bytes, report.retried)

@@ -208,7 +208,7 @@ def test_a_client_that_is_closed_leaves_no_socket(serve: Serve, ended: bool) -> 
             several = [send(client, "GET", "/", ok=ANY, flow=WorkerFlow()) for _ in range(6)]
             for each in several:
                 everything(each) if ended else each.close()
-        assert until(lambda: sockets() == before)  # the server's ends go when it has seen ours go
+        assert until(lambda: sockets() <= before)  # the server's ends go when it has seen ours go, and others meanwhile
 
 
 # -- where gevent or eventlet have taken over
