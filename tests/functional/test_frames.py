@@ -14,6 +14,7 @@ from transferkit.testing import answer, scripted_server
 from transferkit.transport import http11
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.rst"
+PACKAGE = f"{Path(tk.__file__).parent}/"  # a checkout may be called transferkit, too
 MOST = 10  # calls between the worker and the head of the response
 MIB = 1024 * 1024
 WORKER, HEAD = "transfer/pool.py _worker", "transport/http11.py _read_head"
@@ -32,8 +33,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[tuple[str, ...]]]:
     read_head = http11.read_head
 
     def recorded(data: bytes) -> object:
-        frames = [frame for frame in traceback.extract_stack() if "/transferkit/" in frame.filename]
-        seen.add(tuple(f"{frame.filename.rpartition('/transferkit/')[2]} {frame.name}" for frame in frames))
+        frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)]
+        seen.add(tuple(f"{frame.filename.removeprefix(PACKAGE)} {frame.name}" for frame in frames))
         return read_head(data)
 
     monkeypatch.setattr(http11, "read_head", recorded)
