@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from transferkit.cancellation import Cancellation
@@ -72,20 +72,7 @@ class Work:
         """
         self._meter.listen(progress, trace)
         self._events = heard_of(trace)
-        cancel = cancel or Cancellation()
-        try:
-            with cancel.watch(lambda: self._inbox.put(("wake",))):
-                for number in range(len(self._pieces)):
-                    self._submit(number)
-                while self._open and not cancel.cancelled:
-                    self._turn(_LOOK)
-                    self._pool.check()
-        except BaseException:
-            self._stop()
-            raise
-        if cancel.cancelled and self._open:
-            self._stop()
-            raise cancel.error()
+        self._finish(range(len(self._pieces)), cancel or Cancellation())
         if self._failures:
             raise incomplete(self._failures, sum(len(blobs_of(piece)) for piece in self._pieces))
         return [*self._ended.values()]
@@ -96,23 +83,27 @@ class Work:
         self._left.append(self._retries)
         number = len(self._pieces) - 1
         self._meter.add(0)
-        cancel = cancel or Cancellation()
+        self._finish([number], cancel or Cancellation())
+        done = self._ended.pop(number)
+        if done.error is not None:
+            raise done.error
+        return done
+
+    def _finish(self, numbers: Iterable[int], cancel: Cancellation) -> None:
+        """Submit pieces, and take in what happens until all have ended. CancelledError: they were ended."""
         try:
             with cancel.watch(lambda: self._inbox.put(("wake",))):
-                self._submit(number)
+                for number in numbers:
+                    self._submit(number)
                 while self._open and not cancel.cancelled:
                     self._turn(_LOOK)
                     self._pool.check()
         except BaseException:
             self._stop()
             raise
-        if number not in self._ended:
+        if cancel.cancelled and self._open:
             self._stop()
             raise cancel.error()
-        done = self._ended.pop(number)
-        if done.error is not None:
-            raise done.error
-        return done
 
     def end(self) -> None:
         """Tell the exact final figure."""
