@@ -70,25 +70,10 @@ def download(
     trace: Trace = NULL_TRACE,
     options: TransferOptions | None = None,
 ) -> Report:
-    """Download blobs into a folder, as ``sha256-<hex>`` files, and return what was done.
+    """Download blobs into a folder in this process, and return what was done.
 
-    A blob of up to ``chunk_threshold`` bytes takes one request, a larger one a request for each chunk. Size and digest
-    are checked while it streams, and its name appears only after that. Blobs that are in ``dest_dir`` already are
-    verified once and skipped. A large one that was interrupted continues where it stopped. ``dest_dir`` is made if need
-    be; without blobs, nothing is done at all. Several calls, also of other processes, may share it. Of a ``Manifest``
-    in the place of the blobs all that it names is downloaded, its config too.
-
-    ``progress(completed, total)`` gets bytes and is called from this thread; ``True`` draws a bar. ``auth`` is (user,
-    password) or a function of the registry's host that returns that or ``None``; ``token`` a fixed token;
-    ``get_token(challenge)`` a function that brings one, called from a worker thread: while it runs the call cannot be
-    stopped, and what it raises comes out of the call as it is. A keyword beats the option of the same name.
-
-    Raises:
-        InvalidDigestError, InvalidDescriptorError, InvalidNameError: an argument is malformed; nothing was done.
-        TypeError: an argument is of the wrong type; nothing was done.
-        IncompleteError: some blobs failed, for the reasons in ``.failures``; the others are in place.
-        StorageError, UnauthorizedError, CertificateError, ConnectError: it would be the same for every blob.
-        CancelledError: ``cancel`` was triggered. A later call goes on where this one stopped.
+    That is ``transferkit.download`` without its ``processes``: there stands what holds for the arguments, and what is
+    raised.
 
     >>> from transferkit import Blob, digest_to_path
     >>> from transferkit.testing import running_registry
