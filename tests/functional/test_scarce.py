@@ -15,7 +15,7 @@ import pytest
 
 import transferkit as tk
 from transferkit.server import OCIRegistry
-from transferkit.testing import RunningRegistry, running_registry
+from transferkit.testing import FaultRule, RunningRegistry, respond, running_registry, with_faults
 
 BEGINNING = """
 import json, logging, sys, threading, time
@@ -246,12 +246,18 @@ print((alone, "tenacity" in together))
 """
 
 
-def test_a_call_imports_nothing_that_a_forked_child_would_wait_for(registry, make_blobs, tmp_path, child):
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_imports_nothing_that_a_forked_child_would_wait_for(fails, make_blobs, tmp_path, child):
     """Python's lock of a module that another thread imports stays locked in a child, for ever; a fork waits for what is
     imported under ``importing``."""
+    busy = FaultRule(respond(503), method="GET", path="/blobs/", times=int(fails))
     blobs = make_blobs(tmp_path / "source", [1000, 2000])
-    prepare(registry, blobs, tmp_path / "source", "download")
-    assert ("([], True)\n", "") == child(IMPORTS, registry, blobs)
+    with running_registry(middleware=lambda app: with_faults(app, busy)) as registry:
+        prepare(registry, blobs, tmp_path / "source", "download")
+        out, err = child(IMPORTS, registry, blobs)
+    assert f"([], {fails})\n" == out
+    assert int(fails) == len(err.splitlines()) == err.count("registry responded with status 503")
+    assert int(fails) == busy.hits
 
 
 def test_no_child_hangs_whenever_a_process_forks(slow_registry, make_blobs, tmp_path, child, contents):

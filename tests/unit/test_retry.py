@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -353,32 +355,62 @@ def test_a_limited_policy_is_the_same_with_fewer_attempts_and_no_patience() -> N
 
 
 class Starved:
-    """A system that has no descriptor to import ``tenacity`` with."""
+    """A system that has no descriptor to import ``tenacity`` with, for the first so many times."""
+
+    def __init__(self, times: float, error: Exception) -> None:
+        self.left = times
+        self.error = error
 
     def find_spec(self, name: str, *_: object) -> None:
-        if name == "tenacity":
-            raise OSError(errno.EMFILE, "Too many open files")
+        if name == "tenacity" and self.left > 0:
+            self.left -= 1
+            raise self.error
 
 
+NO_DESCRIPTOR = OSError(errno.EMFILE, "Too many open files")
+NO_LIBRARY = ImportError("libz.so: cannot open shared object file: Too many open files")
+
+
+@pytest.mark.parametrize("error", [NO_DESCRIPTOR, NO_LIBRARY])
 def test_where_there_is_no_descriptor_to_import_the_loop_with_the_failure_itself_is_told(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    stage, first = Stage(), ReadError("cut")
-    stage.retry.prepare()
-    with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "tenacity")
-        patch.setattr(sys, "meta_path", [Starved(), *sys.meta_path])
-        with pytest.raises(ReadError) as caught:
-            stage.run([first])
+    stage, first = Stage(RetryOptions(attempts=4, max_wait=0.05)), ReadError("cut")
+    monkeypatch.delitem(sys.modules, "tenacity")
+    monkeypatch.setattr(sys, "meta_path", [Starved(math.inf, error), *sys.meta_path])
+    assert not stage.retry.prepare()
+    with pytest.raises(ReadError) as caught:
+        stage.run([first])
     assert caught.value is first
+    assert stage.waits == [0.01, 0.04, 0.05]
+
+
+def test_what_others_give_back_is_enough_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    monkeypatch.delitem(sys.modules, "tenacity")
+    monkeypatch.setattr(sys, "meta_path", [Starved(2, NO_DESCRIPTOR), *sys.meta_path])
     assert stage.run([ReadError("cut"), None]) == "done"
+    assert stage.waits == [0.01, 0.04, 0.01]  # twice for the descriptor, and once as after any failure
 
 
-def test_many_workers_have_it_before_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[bool] = []
-    monkeypatch.setattr(Retry, "prepare", lambda retry: prepared.append(True))
+@pytest.mark.parametrize(
+    ("limit", "workers", "prepares"), [(256, 2, True), (256, 1, False), (1024, 2, False), (-1, 2, False)]
+)
+def test_many_workers_have_it_before_they_begin_where_descriptors_are_few(
+    monkeypatch: pytest.MonkeyPatch, limit: int, workers: int, prepares: bool
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(Retry, "prepare", lambda retry: bool(events.append("prepared")))
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_OPEN_MAX": limit}[name], raising=False)
     with Operation(concurrency=4) as operation:
-        operation.each(["one"], lambda item, flow: None)
-        assert prepared == []
-        operation.each(["one", "two"], lambda item, flow: prepared.append(False))
-    assert prepared[:1] == [True]
+        operation.each(["item"] * workers, lambda item, flow: events.append(item))
+    assert events == ["prepared"] * prepares + ["item"] * workers
+
+
+def test_a_system_without_a_limit_of_descriptors_has_plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(Retry, "prepare", lambda retry: pytest.fail("nothing has failed"))
+    done: list[str] = []
+    with Operation(concurrency=2) as operation:
+        operation.each(["one", "two"], lambda item, flow: done.append(item))
+    assert sorted(done) == ["one", "two"]

@@ -41,9 +41,13 @@ class Retry:
         """Return the same policy for something that can be done without: it is given up after so many attempts."""
         return Retry(replace(self.options, attempts=attempts, patience=0.0), self.clock, self.rng)
 
-    def prepare(self) -> None:
-        """Import what it takes to try again, while there are descriptors: many workers may use up all of them."""
-        _tenacity()
+    def prepare(self) -> bool:
+        """Import what it takes to try again, and tell whether that went well: without descriptors it does not."""
+        try:
+            _tenacity()
+        except (ImportError, OSError):  # a library that cannot be opened is an ImportError
+            return False
+        return True
 
     def call(
         self,
@@ -58,7 +62,7 @@ class Retry:
         """Go on with a unit of work that has failed ``first``, until it succeeds, fails for good, or is given up.
 
         The first attempt is the caller's own: ``tenacity`` costs 60 us a call where a small blob takes 200, and 15 ms
-        to be imported, which a call with one worker pays once it has failed.
+        to be imported, which a call pays once something has failed.
         ``position`` tells the furthest byte that the unit ever reached; ``sleep`` may raise; ``on_retry`` hears of each
         failure that will be tried again, and after how many seconds. One that is ``excused`` does not count.
 
@@ -71,10 +75,14 @@ class Retry:
         if not failures[0].retryable:
             raise failures.pop()
 
-        try:
-            tenacity = _tenacity()
-        except (ImportError, OSError):  # it may have failed as this does: there is no descriptor left
-            raise failures.pop() from None
+        # It may have failed for want of a descriptor, which others give back.
+        for wait in range(1, self.options.attempts):
+            if self.prepare():
+                break
+            sleep(min(wait * wait * STEP, self.options.max_wait))
+        if not self.prepare():
+            raise failures.pop()
+        tenacity = _tenacity()
 
         def again() -> T:
             if failures:

@@ -5,6 +5,8 @@ and its controller.
 from __future__ import annotations
 
 import logging
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -34,6 +36,7 @@ from transferkit.transfer.watchdog import Speeds, Watchdog
 
 T = TypeVar("T")
 U = TypeVar("U")
+PLENTY = 1024  # descriptors that this process may have, at which its workers leave some to import with
 
 
 class Operation:
@@ -221,8 +224,8 @@ class Operation:
             outcomes.tick(flows, always=always)
             self._pulse.look(flows, outcomes if counted else None, doing)
 
-        if len(flows) > 1:
-            self._retry.prepare()
+        if len(flows) > 1 and _descriptors() < PLENTY:
+            self._retry.prepare()  # many workers may use up all of them
         watchdog = Watchdog(
             flows, speeds, stall_timeout=options.stall_timeout, cuts_slow=options.cut_slow, is_tail=is_tail
         )
@@ -234,3 +237,9 @@ class Operation:
         self._waits.end()
         tick(always=True)
         self._pulse.end()
+
+
+def _descriptors() -> float:
+    """Return how many this process may have open: its limit, where the system has one."""
+    limit: int = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
+    return limit if limit >= 0 else math.inf
