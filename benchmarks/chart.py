@@ -7,7 +7,7 @@ from html import escape
 from benchmarks.results import Results, Row
 
 WIDTH, LABEL, FIGURE, BAR, GAP = 760, 170, 90, 16, 4
-COLOURS = {"ours": "#1b7f5c", "earlier": "#8fc7b0", "other": "#8c96a3", "floor": "#d5dae0"}
+COLOURS = {"ours": "#1b7f5c", "several": "#57a98b", "earlier": "#8fc7b0", "other": "#8c96a3", "floor": "#d5dae0"}
 
 
 def chart(results: Results) -> str:

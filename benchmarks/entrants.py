@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contestants.job import Job
-from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
+from benchmarks.results import CLUSTER, DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, PROCESSES, SERVE
 
 Command = Callable[[Job, Path], list[str]]
 """Return the command line for a job; the folder is for files it needs."""
@@ -33,7 +33,7 @@ VERSION_0_1_0 = "23ff17db2da800133f1e52fbd3de975f4319f411"
 class Contestant:
     name: str
     kind: str
-    """``ours``, ``earlier``, ``other`` or ``floor``."""
+    """``ours``, ``several`` (this library in several processes), ``earlier``, ``other`` or ``floor``."""
     command: Command
     package: str = ""
     """The distribution it needs, and whose version is told."""
@@ -138,6 +138,8 @@ ALL = {
         Contestant(name="transferkit, durable", kind="ours", command=script("ours_durable")),
         Contestant(name=OWN_SESSION, kind="ours", command=script("ours_session")),
         Contestant(name=FIRST_CALL, kind="ours", command=script("ours_first")),
+        Contestant(name=PROCESSES, kind="several", command=script("ours_processes")),
+        Contestant(name=CLUSTER, kind="several", command=script("ours_dask"), package="distributed"),
         Contestant(name=EARLIER, kind="earlier", command=script("ours_earlier"), commit=VERSION_0_1_0),
         Contestant(name="requests, threads", kind="other", command=script("plain_threads"), package="requests"),
         Contestant(name="requests, sequential", kind="other", command=script("plain_sequential"), package="requests"),

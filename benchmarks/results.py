@@ -15,6 +15,8 @@ OURS = "transferkit"
 OWN_SESSION = "transferkit, own session"
 FIRST_CALL = "transferkit, first call"
 EARLIER = "transferkit 0.1.0"
+PROCESSES = "transferkit, 4 processes"
+CLUSTER = "transferkit, Dask"
 SERVE = "transferkit serve"
 DEMO = "transferkit serve --no-sync"
 
@@ -126,5 +128,5 @@ class Results:
             for row in self.rows
             for entry in row.entries
             for run in entry.runs
-            if run.status == WRONG or (run.status == FAILED and entry.kind == "ours")
+            if run.status == WRONG or (run.status == FAILED and entry.kind in ("ours", "several"))
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import WORKLOADS, Workload
-from benchmarks.results import DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, SERVE
+from benchmarks.results import CLUSTER, DEMO, EARLIER, FIRST_CALL, OURS, OWN_SESSION, PROCESSES, SERVE
 
 # Files that a server hands out. 64 threads where each request waits for 20 ms, 16 where none does; there the floor has
 # two, which is what does it most good.
@@ -25,6 +25,8 @@ _COPY = (OURS, "skopeo")
 _PULL_BY_NAME = (OURS, "oras", "skopeo")
 _VERIFY = (OURS, "sha256sum", "SHA-256 alone")
 _FOLDER = (OURS, "oras")
+# One process beside several, which share the two cores with the server.
+_SEVERAL = (OURS, PROCESSES, CLUSTER)
 # Of servers, to one client.
 _SERVERS_DOWN = (SERVE, "docker-registry", "nginx")
 _SERVERS_UP = (SERVE, "docker-registry")
@@ -173,6 +175,9 @@ def _rows() -> list[RowSpec]:
                 contestants=(OURS, EARLIER),
             )
         )
+    several = (("tiny", "tiny-100k", "loopback"), ("small", "small", "cdn"), ("large", "large", "loopback"))
+    for name, workload, server in several:
+        rows.append(RowSpec(name=f"several-{name}", workload=WORKLOADS[workload], server=server, contestants=_SEVERAL))
     return rows
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import data, releases
+from benchmarks import data, releases, scheduling
 from benchmarks.contestants.job import Job, parse
-from benchmarks.results import EARLIER, OK, OURS, Results
+from benchmarks.results import CLUSTER, EARLIER, OK, OURS, PROCESSES, Results
 from benchmarks.rows import ROWS, select
 from benchmarks.runner import Runner
 from benchmarks.servers import file_server, has_lua, nginx_path
@@ -183,6 +183,21 @@ def test_servers_are_compared_by_one_client(tmp_path: Path) -> None:
     # The client hashes what it fetches, or has pushed, before it ends.
     assert {OK} == {run.status for row in found.rows for entry in row.entries for run in entry.runs}
     assert [contestants, contestants[:1]] == [[entry.contestant for entry in row.entries] for row in found.rows]
+
+
+@pytest.mark.integration
+@pytest.mark.full
+def test_several_processes_and_a_cluster_take_part_and_what_scheduling_costs_is_told(tmp_path: Path) -> None:
+    need(nginx_light=nginx_path())
+
+    found, _ = benchmark(tmp_path, "--rows", "several-tiny", "--size", "0.001")
+    costs = scheduling.measure(100, (2, 50), tmp_path / "costs")
+
+    (row,) = found.rows
+    assert {OK} == {run.status for entry in row.entries for run in entry.runs}
+    assert [OURS, PROCESSES, CLUSTER] == [entry.contestant for entry in row.entries]
+    assert [2, 50] == [cost.pieces for cost in costs]
+    assert all(cost.scheduling > 0 and cost.moving > 0 and cost.share > 0 for cost in costs)
 
 
 @pytest.mark.integration

@@ -32,6 +32,7 @@ def test_a_pull_into_a_folder_by_a_cluster(registry, commands, tmp_path):
 
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "config.json").write_text("{}")
+    (tmp_path / "files" / "weights.bin").write_bytes(b"many")
     name = f"{host(registry.url)}/team/model:v1"
     commands("push", name, "--folder", tmp_path / "files")
     with (
@@ -39,11 +40,12 @@ def test_a_pull_into_a_folder_by_a_cluster(registry, commands, tmp_path):
         Client(cluster),
     ):
         (tmp_path / "scheduler.json").write_text(json.dumps(cluster.scheduler.identity()))
-        (said,) = commands("pull", name, "--to", tmp_path / "to", "--dask", cluster.scheduler_address, "--json").objects
+        pull = ("pull", name, "--dask", cluster.scheduler_address, "--json", "--to")
+        (said,) = commands(*pull, tmp_path / "to", "--only", "*.json", "--exclude", "x*").objects
         commands("copy", name, f"{host(registry.url)}/team/copy:v1", "--dask", tmp_path / "scheduler.json")
 
     assert ("folder", str(tmp_path / "to")) == (said["type"], said["folder"])
-    assert "{}" == (tmp_path / "to" / "config.json").read_text()
+    assert {"config.json": "{}"} == {path.name: path.read_text() for path in (tmp_path / "to").glob("[!.]*")}
     assert get(registry.url, "team/model", "v1") == get(registry.url, "team/copy", "v1")
 
 
@@ -53,7 +55,7 @@ def test_what_does_not_go_with_workers_is_said(registry, commands, tmp_path):
     for arguments, said in (
         (("--processes", "2", "--dask", "tcp://127.0.0.1:1"), "choose one"),
         (("--processes", "2", "--foreign"), "--foreign does not go with --processes"),
-        (("--processes", "2", "--to", str(tmp_path / "to"), "--only", "*.json"), "--only does not go with --processes"),
+        (("--processes", "2", "--to", str(tmp_path / "to"), "--overwrite"), "--overwrite does not go with --processes"),
         (("--processes", "0"), "0 is not in the range"),
     ):
         assert said in commands("pull", name, *arguments, code=2).err

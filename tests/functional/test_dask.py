@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 
@@ -110,13 +111,26 @@ def test_two_hosts_in_one_process(shelf, planned, tmp_path):
     assert 0 == shelf.sent()
 
 
+def test_machines_with_one_cache_are_told_so_and_not_left_to_wait_for_each_other(shelf, pair, tmp_path):
+    cache = tmp_path / "cache"
+    with pytest.raises(tk.IncompleteError, match=r"1 of 2 machines .*127\.0\.0\.2.* in common .*spread\(\)"):
+        fan_out(pair.client, shelf.name, cache=cache, retries=0)
+    assert [] == [path.name for path in cache.iterdir() if path.name.startswith(".transferkit")]
+    with tk.Registry(cache=cache, offline=True) as registry:
+        assert shelf.size == sum(layer.size for layer in registry.resolve_local(shelf.name).layers)
+
+
 def test_a_mirror_is_incremental(shelf, pair, tmp_path):
     from tests.functional.models import get
     from transferkit.testing import running_registry
 
     with running_registry() as target:
         where = f"{target.url}/mirrored"
-        first = mirror(pair.client, shelf.url, where, repositories=["team/model"])
+        heard, seen = Heard(), []
+        tell = lambda *pair: seen.append(pair)  # noqa: E731 - one line
+        first = mirror(pair.client, shelf.url, where, repositories=["team/model"], trace=heard, progress=tell)
+        assert {f"sha256:{hashlib.sha256(content).hexdigest()}" for content in shelf.files.values()} <= {*heard.ended}
+        assert ({threading.get_ident()}, (first.bytes, first.bytes)) == (heard.threads, seen[-1])
         assert get(shelf.url, "team/model", "v1") == get(target.url, "mirrored/team/model", "v1")
         assert (1, shelf.size) == (first.pieces, first.bytes - len(b"{}"))
 
@@ -144,7 +158,8 @@ def test_a_folder_that_one_machine_does_not_know_is_an_error_that_names_it(shelf
 
 
 @pytest.mark.full
-def test_a_cancel_ends_the_pieces_on_their_workers(shelf, pair, planned, tmp_path):
+def test_a_cancel_ends_the_pieces_on_their_workers(shelf, pair, planned, tmp_path, caplog):
+    """Within two seconds: what takes longer is no longer waited for, and the log says so."""
     cancel = tk.Cancellation()
     slowly = {"options": tk.TransferOptions(max_bandwidth=1e6)}
 
@@ -154,6 +169,7 @@ def test_a_cancel_ends_the_pieces_on_their_workers(shelf, pair, planned, tmp_pat
 
     with pytest.raises(tk.CancelledError, match="enough"):
         spread(pair.client, planned, to=tmp_path / "to", cancel=cancel, progress=progress, settings=slowly)
+    assert "have not ended" not in caplog.text
     assert {0} == {*pair.client.run(transfers_left).values()}
     spread(pair.client, planned, to=tmp_path / "to")
     assert right(tmp_path / "to", shelf.files)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
-from transferkit.cluster.piece import Done, run_piece
+from transferkit.cluster.piece import Done, run_task
 from transferkit.testing import running_registry
 from transferkit.testing.registry import RequestLog
 
@@ -186,12 +186,12 @@ class Elsewhere:
         self.seen[task.number] = self.seen.get(task.number, 0) + 1
         if self.seen[task.number] == 1:
             return Done(number=task.number, worker="machine 7", error=self.error)
-        return run_piece(task)
+        return run_task(task)
 
 
 def test_a_piece_that_fails_is_run_again(shelf, tmp_path, monkeypatch, assert_exactly):
     failing = Elsewhere(tk.OutOfSpaceError("the disk is full"))
-    monkeypatch.setattr("transferkit.cluster.pools.run_piece", failing)
+    monkeypatch.setattr("transferkit.cluster.pools.run_task", failing)
     with ThreadPoolExecutor(2) as executor:
         report = tk.run_plan(shelf.plan, executor, to=tmp_path / "to", pieces=4)
 
@@ -219,7 +219,8 @@ def test_failures_come_together_and_name_the_worker_and_the_blob(shelf, asked, t
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_a_cancel_ends_all_pieces_and_the_next_run_goes_on(shelf, pair, asked, tmp_path, kind, assert_exactly):
+def test_a_cancel_ends_all_pieces_and_the_next_run_goes_on(shelf, pair, asked, tmp_path, kind, assert_exactly, caplog):
+    """Within two seconds: what takes longer is no longer waited for, and the log says so."""
     cancel, to = tk.Cancellation(), tmp_path / "to"
 
     def progress(completed, total):
@@ -230,6 +231,7 @@ def test_a_cancel_ends_all_pieces_and_the_next_run_goes_on(shelf, pair, asked, t
         executor = threads if kind == "threads" else pair
         with pytest.raises(tk.CancelledError, match="enough"):
             tk.run_plan(shelf.plan, executor, to=to, progress=progress, cancel=cancel, settings=SLOWLY)
+        assert "have not ended" not in caplog.text
         assert [0, 0] == [executor.submit(left_to_do).result(timeout=5) for _ in range(2)]
         names = {blob.digest.replace(":", "-") for blob in shelf.blobs}
         assert {path.name for path in to.iterdir()} - {".partial"} <= names
@@ -239,7 +241,7 @@ def test_a_cancel_ends_all_pieces_and_the_next_run_goes_on(shelf, pair, asked, t
 
 def left_to_do() -> int:
     """Return how many threads of transfers are left where this runs: whoever runs it is idle."""
-    return sum(1 for thread in threading.enumerate() if thread.name.startswith("transferkit-worker"))
+    return sum(1 for thread in threading.enumerate() if thread.name.startswith("transferkit_"))
 
 
 CALLER = """
@@ -374,13 +376,17 @@ def test_an_executor_that_breaks_and_cannot_be_made_again_is_an_error(shelf, tmp
         tk.run_plan(shelf.plan, Broken(), to=tmp_path / "to")
 
 
-def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf):
-    from multiprocessing import AuthenticationError
+@pytest.mark.parametrize("is_long", [False, True])
+def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf, tmp_path, monkeypatch, is_long):
+    """Also where the temporary folder has a path that is too long for a socket."""
+    from multiprocessing import AuthenticationError, connection
     from multiprocessing.connection import Client
 
     from transferkit.cluster.exchange import PipeExchange
     from transferkit.cluster.lines import PipeEnd
 
+    if is_long:
+        monkeypatch.setattr(connection, "arbitrary_address", lambda family: str(tmp_path / ("x" * 200)))
     heard = []
     exchange = PipeExchange(heard.append)
     address = exchange._listener.address
@@ -395,6 +401,7 @@ def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf):
     finally:
         exchange.close()
     assert [("begun", 8, f"process {os.getpid()}")] == heard
+    assert is_long == isinstance(address, tuple)
     assert "guessed" not in repr(exchange.line)
     assert exchange._key.hex() not in repr(exchange.line)
 

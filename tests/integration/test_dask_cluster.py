@@ -5,6 +5,7 @@ Each ends with the right bytes everywhere, or with an error that names the worke
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import transferkit as tk
-from tests.functional.clusters import MIB, machines, nanny, origin, right
+from tests.functional.clusters import MIB, blobs_right, machines, nanny, origin, right
 from tests.functional.models import get
 from transferkit.cluster.dask import fan_out, mirror, spread
 
@@ -133,6 +134,22 @@ def test_a_worker_that_joins_late_takes_its_share(shelf, planned, tmp_path, quic
     assert when is not None
 
 
+def test_a_machine_that_joins_late_gets_it_from_those_that_serve(shelf, asked, tmp_path, quick_to_notice):
+    with machines(tmp_path, 2) as two:
+
+        def join() -> None:
+            two.cluster.worker_spec[2] = nanny(tmp_path, 2)
+            two.cluster.loop.add_callback(two.cluster._correct_state)
+
+        when = When(MIB, join)
+        report = fan_out(two.client, shelf.name, cache="$HOST/cache", to="$HOST/model", trace=when, settings=SLOWLY)
+
+    assert when.is_over
+    assert ["127.0.0.1", "127.0.0.2", "127.0.0.3"] == [row.name for row in report.workers]
+    assert [True] * 3 == [right(host / "model", shelf.files) for host in two.hosts()]
+    assert shelf.sent() < 1.05 * shelf.size
+
+
 def test_a_paused_worker_holds_nobody_up_for_ever(shelf, four, planned, tmp_path):
     pid = four.pid(2)
     when = When(4 * MIB, lambda: os.kill(pid, signal.SIGSTOP))
@@ -165,6 +182,40 @@ def test_a_full_disk_of_one_machine_is_an_error_that_names_it(shelf, four):
     for host in four.hosts()[:3]:
         with tk.Registry(cache=host / "small" / "cache", offline=True) as registry:
             assert shelf.size == sum(layer.size for layer in registry.resolve_local(shelf.name).layers)
+
+
+def test_a_disk_that_fills_up_in_mid_blob_is_an_error_that_names_machine_and_blob(shelf, four):
+    """And the next call goes on, once there is room."""
+    small = four.folder / "host3" / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this needs the right to mount a tmpfs")
+
+    def fill() -> None:
+        with contextlib.suppress(OSError), open(small / "filler", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(MIB))
+
+    try:
+        for host in four.hosts()[:3]:
+            (host / "small").mkdir()
+        when = When(8 * MIB, fill)
+        with pytest.raises(tk.IncompleteError) as caught:
+            fan_out(four.client, shelf.name, cache="$HOST/small/cache", settings=SLOWLY, retries=0, trace=when)
+        (small / "filler").unlink()
+        fan_out(four.client, shelf.name, cache="$HOST/small/cache", settings=QUICK)
+        for host in four.hosts():
+            assert blobs_right(host / "small" / "cache")
+            with tk.Registry(cache=host / "small" / "cache", offline=True) as registry:
+                assert shelf.size == sum(layer.size for layer in registry.resolve_local(shelf.name).layers)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+    assert when.is_over
+    assert "1 of 4 machines have it not: 127.0.0.4: " in str(caught.value)
+    assert "no space left" in str(caught.value).lower()
+    assert any("127.0.0.4" in str(error) for error in caught.value.failures.values())
 
 
 def test_a_scheduler_that_goes_away_is_said(shelf, planned, tmp_path, quick_to_notice):

@@ -53,10 +53,11 @@ def pull(
         raise click.UsageError("a pull from the hub needs --to DIR, and takes no --platform, --format or --foreign")
     workers = Workers(processes=options.pop("processes"), dask=options.pop("dask"))
     if workers:
+        chosen = {key: folder.pop(key) for key in ("only", "exclude") if key in folder}
         if folder or foreign or is_hub_name(name):
             what = next((f"--{key}" for key in folder), "--foreign" if foreign else "hf://")
             raise click.UsageError(f"{what} does not go with {workers.option}")
-        _pull_together(settings, workers, Connection(**options), name, to, platform)
+        _pull_together(settings, workers, Connection(**options), name, to, platform=platform, **chosen)
         return
     call: dict[str, Any] = {"progress": settings.progress}
     if not is_hub_name(name):
@@ -89,16 +90,16 @@ def pull(
 
 
 def _pull_together(
-    settings: Settings, workers: Workers, connection: Connection, name: str, to: Path | None, platform: str | None
+    settings: Settings, workers: Workers, connection: Connection, name: str, to: Path | None, **plan_of: Any
 ) -> None:
-    """Pull by several workers; into the cache, or straight into a folder."""
+    """Pull by several workers; into the cache, or straight into a folder. The rest are keywords of ``plan_pull``."""
     from transferkit.content.graph import ALL
     from transferkit.registry.plans.checks import source_of
     from transferkit.registry.plans.manifests import graph_of
 
     output = Output(settings)
     with connection.registry(settings, name) as registry:
-        plan = registry.plan_pull(name, platform=platform)
+        plan = registry.plan_pull(name, **plan_of)
     where = {"to": to, "cache": settings.cache if to is None else None}
     report = workers.run(settings, plan, given=connection.keywords(name), **where)
     document = graph_of(plan, source_of(plan))[0].chosen(plan.platform or ALL)

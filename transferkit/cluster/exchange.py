@@ -23,7 +23,7 @@ class PipeExchange:
     def __init__(self, put: Callable[[Message], object]) -> None:
         self._put = put
         self._key = os.urandom(32)
-        self._listener = Listener(None, backlog=_WAITING, authkey=self._key)
+        self._listener = _listener(self._key)
         self._lock = threading.Lock()
         self._open: set[Any] = set()
         self._threads: set[threading.Thread] = set()
@@ -91,6 +91,17 @@ class PipeExchange:
         self._listener.close()
         for thread in threads:
             thread.join(5.0)
+
+
+def _listener(key: bytes) -> Listener:
+    """Return a socket that only this user can open; a local port, where the path of the temporary folder is too long.
+
+    Who has not the key is not heard on either.
+    """
+    try:
+        return Listener(None, backlog=_WAITING, authkey=key)
+    except OSError:
+        return Listener(("127.0.0.1", 0), backlog=_WAITING, authkey=key)
 
 
 def _say(connection: Any, word: bytes) -> None:

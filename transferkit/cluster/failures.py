@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Mapping
 
 from transferkit.errors import IncompleteError, TransferKitError
@@ -16,6 +17,23 @@ def blobs_of(piece: TransferPlan, error: TransferKitError | None = None) -> Mapp
     reason = error or TransferKitError()
     digests = [blob.digest for blob in piece.blobs] + [part.blob.digest for part in piece.ranges]
     return dict.fromkeys(digests, reason)
+
+
+def portable(error: TransferKitError) -> TransferKitError:
+    """Return an error that was made ready to be sent: without tracebacks, and without causes that cannot be pickled.
+
+    Where Dask is imported, errors are pickled with their causes.
+    """
+    error.__traceback__ = None
+    for name in ("__cause__", "__context__"):
+        try:
+            pickle.dumps(getattr(error, name))
+        except Exception:  # noqa: BLE001 - whatever its own pickling raises
+            setattr(error, name, None)
+    if isinstance(error, IncompleteError):
+        for each in error.failures.values():
+            portable(each)
+    return error
 
 
 def on_worker(error: TransferKitError, worker: str) -> TransferKitError:

@@ -45,7 +45,7 @@ class Line(Protocol):
 
 
 class Teller(Trace):
-    """The trace of a piece: what happens is told now and then, all together."""
+    """The trace of a piece: what happens is told now and then, all together. A subclass may do more about an event."""
 
     def __init__(self, end: End, events: Sequence[str]) -> None:
         self._end = end
@@ -57,7 +57,10 @@ class Teller(Trace):
             setattr(self, event, self._keeping(event))
 
     def _keeping(self, event: str) -> Callable[..., None]:
+        own: Callable[..., None] = getattr(self, event)
+
         def keep(*arguments: object) -> None:
+            own(*arguments)
             with self._lock:
                 self._events.append((event, *arguments))
 

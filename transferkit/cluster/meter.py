@@ -16,14 +16,15 @@ _BLOBS = 64  # under way, that are told of
 
 
 class Meter:
-    """Adds up pieces of these ``sizes``, of ``total`` bytes. One thread's.
+    """Adds up pieces of these ``sizes``, of ``total`` bytes; ``None``: each says itself how many it has. One thread's.
 
     What a piece tells that is run again begins anew, but what it moved stays moved.
     """
 
-    def __init__(self, sizes: Sequence[int], total: int, logger: logging.Logger) -> None:
+    def __init__(self, sizes: Sequence[int], total: int | None, logger: logging.Logger) -> None:
         self._sizes = [*sizes]
-        self._total = total
+        self._grows = total is None
+        self._total = total or 0
         self._logger = logger
         self._last: dict[int, Status] = {}
         self._in_place = 0  # bytes of pieces that are done
@@ -44,8 +45,9 @@ class Meter:
         self._progress, self._trace = progress, trace
 
     def add(self, size: int) -> None:
-        """Take in that there is a piece more."""
+        """Take in that there is a piece more, of so many bytes."""
         self._sizes.append(size)
+        self._total += size
 
     def begin(self, number: int) -> None:
         """Take in that a piece has begun."""
@@ -55,12 +57,19 @@ class Meter:
         """Take in how far a piece is, and what happened there."""
         if number in self._last:  # else its attempt is over
             self._last[number] = status
+            self._grow(number, status.total)
         for event, *arguments in events:
             self._tell(getattr(self._trace, event), *arguments)
 
-    def done(self, number: int, moved: int) -> None:
-        """Take in that a piece is done, having moved so many bytes."""
+    def _grow(self, number: int, size: int) -> None:
+        if self._grows:
+            self._sizes[number] = size
+            self._total = sum(self._sizes)
+
+    def done(self, number: int, moved: int, size: int = 0) -> None:
+        """Take in that a piece is done, having moved so many bytes; ``size`` is how many it had, if nobody knew."""
         status = self._last.pop(number, Status())
+        self._grow(number, size)  # the last that it told may come after its end
         self._moved += moved
         self._cached += min(status.cached, self._sizes[number])
         self._retried, self._healed = self._retried + status.retried, self._healed + status.healed
@@ -77,7 +86,8 @@ class Meter:
         status = self._status(workers)
         self._tell(self._recording.status, status)
         now = (status.completed, status.moved)
-        if now != self._told:
+        is_known = self._total > 0 or not self._grows  # else nobody knows yet what there is to be done
+        if now != self._told and is_known:
             self._told = now
             self._say(status)
 

@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from transferkit._version import __version__
+from transferkit.cluster.failures import portable
 from transferkit.cluster.lines import Line, Teller
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.registry.plans import TransferPlan
@@ -18,9 +19,28 @@ from transferkit.report import Report
 from transferkit.report.record import Record
 
 
+class Task(Protocol):
+    """What a worker is sent."""
+
+    @property
+    def number(self) -> int:
+        """Which part of the run it is."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What names it: the same for the same work."""
+
+    def run(self) -> Done:
+        """Do it, where it was sent, and return what became of it: what the library raises is a part of that.
+
+        KeyboardInterrupt and what is no error of the library come out as they are.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A piece, and how it is run: the keywords of ``TransferPlan.run``, and those of a ``Registry``, ``settings``.
+class Piece:
+    """A piece of a plan, and how it is run: the keywords of ``TransferPlan.run``, and those of a ``Registry``,
+    ``settings``.
 
     ``line`` leads back to whoever waits for it. ``events`` are the names of those that somebody hears.
     """
@@ -36,45 +56,54 @@ class Task:
     attempt: int = 0
     version: str = __version__
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.plan.digest, self.to or "", self.cache or "", str(self.attempt))
+
+    def run(self) -> Done:
+        began = time.monotonic()
+        with self.line.opened(self.number) as end:
+            try:
+                check_version(self.version, end.worker)
+                trace = Teller(end, self.events)
+                with client_of(self.plan, self.settings) as registry:
+                    try:
+                        report = self.plan.run(
+                            registry,
+                            to=self.to,
+                            cache=self.cache,
+                            concurrency=self.concurrency,
+                            trace=trace,
+                            cancel=end.cancellation,
+                        )
+                    finally:
+                        trace.flush()
+            except TransferKitError as error:
+                return Done(
+                    number=self.number, worker=end.worker, seconds=time.monotonic() - began, error=portable(error)
+                )
+            report = replace(report, record=Record(), paths={} if self.plan.step == "piece" else report.paths)
+            return Done(number=self.number, worker=end.worker, seconds=time.monotonic() - began, report=report)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What became of a piece, on which worker. ``error`` says why it failed, where it did."""
+    """What became of a part of a run, on which worker. ``error`` says why it failed, where it did.
+
+    ``size`` is how many bytes it turned out to have, where nobody knew that before.
+    """
 
     number: int
     worker: str
     seconds: float = 0.0
     report: Report = field(default_factory=Report)
+    size: int = 0
     error: TransferKitError | None = None
 
 
-def run_piece(task: Task) -> Done:
-    """Run a piece, and return what became of it: what the library raises is a part of that.
-
-    KeyboardInterrupt and what is no error of the library come out as they are.
-    """
-    began = time.monotonic()
-    with task.line.opened(task.number) as end:
-        try:
-            check_version(task.version, end.worker)
-            trace = Teller(end, task.events)
-            with client_of(task.plan, task.settings) as registry:
-                try:
-                    report = task.plan.run(
-                        registry,
-                        to=task.to,
-                        cache=task.cache,
-                        concurrency=task.concurrency,
-                        trace=trace,
-                        cancel=end.cancellation,
-                    )
-                finally:
-                    trace.flush()
-        except TransferKitError as error:
-            error.__traceback__ = None
-            return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, error=error)
-        report = replace(report, record=Record(), paths={} if task.plan.step == "piece" else report.paths)
-        return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, report=report)
+def run_task(task: Task) -> Done:
+    """Run what a worker was sent."""
+    return task.run()
 
 
 def check_version(wanted: str, worker: str) -> None:

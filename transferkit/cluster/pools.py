@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from transferkit.cluster.exchange import PipeExchange
 from transferkit.cluster.lines import Line, Message, ThreadLine
-from transferkit.cluster.piece import Done, Task, run_piece
+from transferkit.cluster.piece import Done, Task, run_task
 from transferkit.errors import TransferKitError
 
 GRACE = 2.0  # seconds in which pieces end that were cancelled
@@ -70,7 +70,7 @@ class ExecutorPool:
         return self._exchange if isinstance(self._exchange, ThreadLine) else self._exchange.line
 
     def submit(self, task: Task, avoid: str = "") -> None:
-        future = self._executor.submit(run_piece, task)
+        future = self._executor.submit(run_task, task)
         with self._lock:
             self._futures.add(future)
         future.add_done_callback(lambda future: self._ended(task.number, future))

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from transferkit.arguments import Path, Progress, check, shown
 from transferkit.cancellation import Cancellation
+from transferkit.cluster.failures import blobs_of, incomplete
 from transferkit.cluster.inbox import Inbox
-from transferkit.cluster.piece import Done, Task, client_of
+from transferkit.cluster.piece import Done, Piece, client_of
 from transferkit.cluster.pools import ExecutorPool, Pool
 from transferkit.cluster.report import ClusterReport, WorkerRow, rows_of, summed
 from transferkit.cluster.work import Work
@@ -133,9 +133,14 @@ def run_on(
             "concurrency": concurrency or max(4, CONNECTIONS // pool.workers),
         }
         line = pool.open(_name(plan, len(parts), where))
-        task = partial(Task, line=line, settings=dict(settings), **where)
-        work = Work(pool, inbox, parts, task, total=plan.size, retries=retries, logger=logger)
+
+        def task(part: TransferPlan, **more: Any) -> Piece:
+            return Piece(plan=part, line=line, settings=dict(settings), **where, **more)
+
+        work = Work(pool, inbox, parts, task, blobs_of, total=plan.size, retries=retries, logger=logger)
         ended = work.run(callback, seen, cancel)
+        if work.failures:
+            raise incomplete(work.failures, sum(len(blobs_of(part)) for part in parts))
         last = finish(plan, pool, work, settings, to=to, cache=cache, cancel=cancel, logger=logger)
         work.end()
     rows = [_row(done, parts[done.number]) for done in ended]
@@ -153,7 +158,7 @@ def run_on(
 def finish(
     plan: TransferPlan,
     pool: Pool,
-    work: Work,
+    work: Work[TransferPlan],
     settings: Mapping[str, Any],
     *,
     to: Path | None,

@@ -1,14 +1,17 @@
-"""The pieces of one run: which are under way, what has become of the others, and how far all of them are."""
+"""The parts of one run: which are under way, what has become of the others, and how far all of them are.
+
+A part is a piece of a plan, or a repository of a mirror.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from transferkit.cancellation import Cancellation
-from transferkit.cluster.failures import blobs_of, incomplete, on_worker
+from transferkit.cluster.failures import on_worker
 from transferkit.cluster.inbox import Inbox
 from transferkit.cluster.lines import Message, heard_of
 from transferkit.cluster.meter import Meter
@@ -16,7 +19,6 @@ from transferkit.cluster.piece import Done, Task, is_final
 from transferkit.cluster.pools import GRACE, Pool, is_broken, result_of
 from transferkit.cluster.report import WorkerRow
 from transferkit.errors import TransferKitError
-from transferkit.registry.plans import TransferPlan
 from transferkit.report.record import Record
 from transferkit.trace import Trace
 from transferkit.transfer.outcomes import ProgressCallback
@@ -26,37 +28,54 @@ _ENOUGH = 3  # times that all processes died before one of them began a piece
 _log = logging.getLogger("transferkit")
 
 
-class Work:
-    """The pieces of one run. One thread's.
+class Part(Protocol):
+    """A part of a run."""
 
-    ``task`` makes what is sent of a piece. ``again`` counts further attempts, ``lost`` what was lost with workers.
+    @property
+    def size(self) -> int:
+        """How many bytes it has; 0 where that is found out where it runs."""
+
+
+P = TypeVar("P", bound=Part)
+
+
+class Work(Generic[P]):
+    """The parts of one run. One thread's.
+
+    ``task`` makes what is sent of a part, ``reasons`` says of the error that one failed with what failed for which
+    reason, by names, and ``what`` how the log calls a part. ``total`` is how many bytes all have; ``None``: that is
+    found out where they run. ``again`` counts further attempts, ``lost`` what was lost with workers, and ``failures``
+    is what was given up.
     """
 
     def __init__(
         self,
         pool: Pool,
         inbox: Inbox,
-        pieces: Sequence[TransferPlan],
+        parts: Sequence[P],
         task: Callable[..., Task],
+        reasons: Callable[[P, TransferKitError], Mapping[str, TransferKitError]],
         *,
-        total: int,
+        total: int | None,
         retries: int,
+        what: Callable[[int], str] = "piece {}".format,
         logger: logging.Logger | None = None,
     ) -> None:
         self.again = 0
         self.lost: list[WorkerRow] = []
-        self._pool, self._inbox, self._pieces, self._task = pool, inbox, pieces, task
-        self._logger = logger or _log
-        self._retries, self._left = retries, [retries] * len(pieces)
+        self.failures: dict[str, TransferKitError] = {}
+        self._pool, self._inbox, self._parts, self._task, self._reasons = pool, inbox, list(parts), task, reasons
+        self._logger, self._what = logger or _log, what
+        self._retries, self._left = retries, [retries] * len(parts)
+        self._last: int | None = None  # the part that is the last step
         self._open: set[int] = set()
         self._running: dict[int, str] = {}  # where pieces run that have said so
         self._waiting: list[int] = []  # pieces whose pool is broken
         self._over: set[int] = set()  # pieces that have ended where they ran
         self._gone: list[int] = []  # pieces whose workers have died, in this order
         self._ended: dict[int, Done] = {}
-        self._failures: dict[str, TransferKitError] = {}
         self._nobody = 0  # breaks in a row that no piece is to blame for
-        self._meter = Meter([piece.size for piece in pieces], total, self._logger)
+        self._meter = Meter([part.size for part in parts], total, self._logger)
         self._events: tuple[str, ...] = ()
 
     @property
@@ -65,23 +84,21 @@ class Work:
         return self._meter.record
 
     def run(self, progress: ProgressCallback | None, trace: Trace, cancel: Cancellation | None) -> list[Done]:
-        """Run all pieces, and return what they did, attempts that failed too.
+        """Run all parts, and return what they did; those that were given up are ``failures``.
 
         Raises:
-            IncompleteError, CancelledError: as ``run_plan`` has them.
+            CancelledError: they were ended.
         """
         self._meter.listen(progress, trace)
         self._events = heard_of(trace)
-        self._finish(range(len(self._pieces)), cancel or Cancellation())
-        if self._failures:
-            raise incomplete(self._failures, sum(len(blobs_of(piece)) for piece in self._pieces))
+        self._finish(range(len(self._parts)), cancel or Cancellation())
         return [*self._ended.values()]
 
-    def last(self, plan: TransferPlan, cancel: Cancellation | None) -> Done:
+    def last(self, step: P, cancel: Cancellation | None) -> Done:
         """Run the last step on a worker, and return what it did. TransferKitError: it failed."""
-        self._pieces = [*self._pieces, plan]
+        number = self._last = len(self._parts)
+        self._parts.append(step)
         self._left.append(self._retries)
-        number = len(self._pieces) - 1
         self._meter.add(0)
         self._finish([number], cancel or Cancellation())
         done = self._ended.pop(number)
@@ -90,7 +107,7 @@ class Work:
         return done
 
     def _finish(self, numbers: Iterable[int], cancel: Cancellation) -> None:
-        """Submit pieces, and take in what happens until all have ended. CancelledError: they were ended."""
+        """Submit parts, and take in what happens until all have ended. CancelledError: they were ended."""
         try:
             with cancel.watch(lambda: self._inbox.put(("wake",))):
                 for number in numbers:
@@ -109,12 +126,12 @@ class Work:
         """Tell the exact final figure."""
         self._meter.end()
 
-    # -- pieces
+    # -- parts
 
     def _submit(self, number: int, avoid: str = "") -> None:
         self._open.add(number)
         attempt = self._retries - self._left[number]
-        task = self._task(number=number, plan=self._pieces[number], events=self._events, attempt=attempt)
+        task = self._task(self._parts[number], number=number, events=self._events, attempt=attempt)
         try:
             self._pool.submit(task, avoid)
         except Exception as error:
@@ -135,7 +152,7 @@ class Work:
 
     def _take(self, message: Message) -> None:
         kind, *rest = message
-        if kind == "wake" or rest[0] >= len(self._pieces):
+        if kind == "wake" or rest[0] >= len(self._parts):
             return
         number = rest[0]
         if kind == "begun":
@@ -179,24 +196,27 @@ class Work:
             return
         self._open.discard(number)
         self._ended[number] = done
-        self._meter.done(number, done.report.bytes)
+        self._meter.done(number, done.report.bytes, done.size)
 
     def _fail(self, number: int, worker: str, error: TransferKitError, done: Done | None = None) -> None:
         """Run a piece again, or give it up."""
         self._meter.again(number)
-        self.lost.append(WorkerRow(name=worker, failed=1, seconds=done.seconds if done is not None else 0.0))
+        row = WorkerRow(name=worker, failed=1)
+        if done is not None:  # what came before it failed stays
+            row += WorkerRow(name="", bytes=done.report.bytes, skipped=done.report.skipped, seconds=done.seconds)
+        self.lost.append(row)
         if self._left[number] > 0 and not is_final(error):
             self._left[number] -= 1
             self.again += 1
-            self._logger.warning("piece %d is run again: %s", number, on_worker(error, worker))
+            self._logger.warning("%s is run again: %s", self._what(number), on_worker(error, worker))
             self._submit(number, avoid=worker)
             return
         self._open.discard(number)
-        if self._pieces[number].is_last:
+        if number == self._last:
             self._ended[number] = Done(number=number, worker=worker, error=on_worker(error, worker))
             return
-        for digest, reason in blobs_of(self._pieces[number], error).items():
-            self._failures[digest] = on_worker(reason, worker)
+        for name, reason in self._reasons(self._parts[number], error).items():
+            self.failures[name] = on_worker(reason, worker)
 
     def _renew(self) -> None:
         """Have new workers in the place of dead ones. Who died first takes the blame: the others died of it.
@@ -234,4 +254,4 @@ class Work:
                 if message[0] == ended:
                     left.discard(message[1])
         if left:
-            self._logger.warning("%d pieces have not ended in %.0f s", len(left), GRACE)
+            self._logger.warning("%d parts have not ended in %.0f s", len(left), GRACE)

@@ -14,7 +14,8 @@ from transferkit.content.interfaces import Body
 from transferkit.content.title import check_title
 from transferkit.errors import BlobNotFoundError, SourceError, StorageError, TransferKitError
 from transferkit.models.values import ModelFile, ReadAt
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
+from transferkit.storage.disk import Disk, close_quietly, is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.hashes import HashIndex, state
 from transferkit.storage.index import version

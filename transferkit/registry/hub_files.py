@@ -24,7 +24,8 @@ from transferkit.protocol.listing import MAX_PAGES
 from transferkit.registry.export import Only, chosen
 from transferkit.registry.job import Job
 from transferkit.remote.hub import HubFiles, HubRepository
-from transferkit.storage.disk import disk_errors, is_file
+from transferkit.storage.disk import is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.tree import Tree
 from transferkit.storage.walk import is_left_out
 from transferkit.transfer.flow import WorkerFlow

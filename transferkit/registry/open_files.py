@@ -31,7 +31,7 @@ from transferkit.registry.memory import Memory
 from transferkit.registry.reader import Reader
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.transfer.outcomes import ProgressCallback
 
 Begin: TypeAlias = Callable[..., AbstractContextManager[Job]]

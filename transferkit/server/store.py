@@ -34,7 +34,8 @@ from pathlib import Path
 from transferkit.content.digest import Digest
 from transferkit.grammar import STRICT, check_repository
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors, sync_folder
+from transferkit.storage.disk import Disk, sync_folder
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.group_sync import GroupingDisk
 from transferkit.storage.unfinished import make_folders, make_unfinished

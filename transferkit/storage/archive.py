@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
 from transferkit.errors import InvalidManifestError, SourceError, StorageError
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.file_body import FileBody
 
 _MAX_MEMBERS = 100_000

@@ -11,7 +11,8 @@ import os
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import NotFoundError, VerificationError
 from transferkit.storage.cache import DiskCache
-from transferkit.storage.disk import close_quietly, disk_errors
+from transferkit.storage.disk import close_quietly
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.ingest import FileIngest
 
 

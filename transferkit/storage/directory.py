@@ -21,14 +21,8 @@ from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Ingest
 from transferkit.errors import OutOfSpaceError, SourceError, StorageError, TransferKitError
 from transferkit.report import human_bytes
-from transferkit.storage.disk import (
-    Disk,
-    can_do_without,
-    disk_errors,
-    is_file,
-    remove_quietly,
-    storage_error,
-)
+from transferkit.storage.disk import Disk, is_file, remove_quietly
+from transferkit.storage.disk_errors import can_do_without, disk_errors, storage_error
 from transferkit.storage.file_body import FileBody, VerifiedFileBody
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import FLAT, VerifiedIndex

@@ -7,7 +7,8 @@ from copy import copy
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Closing, Flow
 from transferkit.errors import SourceError
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
+from transferkit.storage.disk import Disk, close_quietly, is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.index import version
 
 

@@ -9,7 +9,8 @@ from functools import partial
 
 from transferkit.content.flow import Closing
 from transferkit.errors import StorageError
-from transferkit.storage.disk import Disk, can_do_without, close_quietly, is_named, remove_quietly, storage_error, sync
+from transferkit.storage.disk import Disk, close_quietly, is_named, remove_quietly, sync
+from transferkit.storage.disk_errors import can_do_without, storage_error
 
 _BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd  # Linux, macOS
 

@@ -15,7 +15,8 @@ from typing import Protocol
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors, is_file
+from transferkit.storage.disk import is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.lock import brief_lock
 from transferkit.storage.pins import GATE, Pins
 from transferkit.storage.verifying import Entry, entries

@@ -9,7 +9,8 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.flow import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, VerificationError
-from transferkit.storage.disk import close_quietly, remove_quietly, storage_error, sync_folder
+from transferkit.storage.disk import close_quietly, remove_quietly, sync_folder
+from transferkit.storage.disk_errors import storage_error
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 

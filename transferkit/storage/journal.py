@@ -21,7 +21,8 @@ from contextlib import suppress
 from transferkit.content.chunk import Chunk, Ranges
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import StorageError
-from transferkit.storage.disk import close_quietly, disk_errors, sync, sync_folder
+from transferkit.storage.disk import close_quietly, sync, sync_folder
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 
 _PAIR = rb"\[(\d{1,99}), (\d{1,99})\]"

@@ -30,7 +30,8 @@ from transferkit.errors import (
 from transferkit.storage import layout_index
 from transferkit.storage.archive import Archive, Part, write_archive
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.disk import Disk, is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.lock import brief_lock
 from transferkit.storage.stack import BlobStore
 from transferkit.storage.storing import store_content

@@ -10,7 +10,8 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.flow import Flow
 from transferkit.errors import SourceError, StorageError, TransferKitError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, storage_error
+from transferkit.storage.disk import Disk, close_quietly, is_file, remove_quietly
+from transferkit.storage.disk_errors import disk_errors, storage_error
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import version
 from transferkit.storage.tree import write_body

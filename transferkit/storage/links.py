@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from transferkit.content.manifest import MAX_MANIFEST
 from transferkit.errors import InvalidNameError, ManifestNotFoundError, StorageError
 from transferkit.names import Name
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, storage_error, sync_folder
+from transferkit.storage.disk import Disk, close_quietly, sync_folder
+from transferkit.storage.disk_errors import disk_errors, storage_error
 from transferkit.storage.folder import OpenFolder
 
 _DEEPEST = 12  # folders: host, parts of a namespace, model

@@ -16,7 +16,8 @@ from functools import partial
 
 from transferkit.content.flow import Flow
 from transferkit.errors import StorageError
-from transferkit.storage.disk import Disk, can_do_without, close_quietly, disk_errors, is_named
+from transferkit.storage.disk import Disk, close_quietly, is_named
+from transferkit.storage.disk_errors import can_do_without, disk_errors
 from transferkit.storage.folder import OpenFolder
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Hasher
 from transferkit.content.flow import Flow, Notify
 from transferkit.errors import DigestMismatchError, SizeMismatchError, TransferKitError
-from transferkit.storage.disk import close_quietly, disk_errors, is_file, is_named, remove_quietly, sync
+from transferkit.storage.disk import close_quietly, is_file, is_named, remove_quietly, sync
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.ingest import FileIngest

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors, is_file
+from transferkit.storage.disk import Disk, is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import BlobLock, is_idle
 

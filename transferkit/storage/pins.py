@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from transferkit.content.digest import Digest
 from transferkit.errors import StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import disk_errors, storage_error
+from transferkit.storage.disk_errors import disk_errors, storage_error
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import BlobLock, brief_lock
 

@@ -19,7 +19,8 @@ from transferkit.content.flow import Closing, Flow
 from transferkit.content.title import check_title
 from transferkit.errors import InvalidNameError, StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file, remove_quietly, sync_folder
+from transferkit.storage.disk import Disk, close_quietly, is_file, remove_quietly, sync_folder
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.folder_state import DURABLE, NAME, FolderState, Row
 from transferkit.storage.lock import changes, patient_lock

@@ -22,7 +22,8 @@ from transferkit.content.flow import Closing, Flow, Notify
 from transferkit.content.interfaces import Ingest
 from transferkit.errors import SizeMismatchError, SourceError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, is_file
+from transferkit.storage.disk import Disk, close_quietly, is_file
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.index import VerifiedIndex
 from transferkit.storage.lock import BlobLock, growth

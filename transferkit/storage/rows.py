@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from transferkit.errors import StorageError
 from transferkit.storage.compaction import LIMIT
-from transferkit.storage.disk import Disk, can_do_without, storage_error
+from transferkit.storage.disk import Disk
+from transferkit.storage.disk_errors import can_do_without, storage_error
 from transferkit.storage.folder import OpenFolder
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from contextlib import suppress
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
 from transferkit.errors import StorageError
-from transferkit.storage.disk import Disk, disk_errors, is_file, remove_quietly
+from transferkit.storage.disk import Disk, is_file, remove_quietly
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.folder_state import DURABLE, FolderState, Row
 from transferkit.storage.matching import matching

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, sync, sync_folder
+from transferkit.storage.disk import Disk, close_quietly, sync, sync_folder
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.lock import changes
 from transferkit.storage.pulled_folder import OWN, Knows
 from transferkit.storage.snapshot_files import SnapshotFiles, files_in

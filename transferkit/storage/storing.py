@@ -14,7 +14,8 @@ from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.errors import DigestMismatchError, StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import close_quietly, disk_errors, remove_quietly, sync_folder
+from transferkit.storage.disk import close_quietly, remove_quietly, sync_folder
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder, temporary_name
 from transferkit.storage.journal import Journal
 from transferkit.storage.lock import BlobLock, brief_lock

@@ -13,7 +13,8 @@ from types import EllipsisType
 from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Body
 from transferkit.content.title import check_title
-from transferkit.storage.disk import Disk, close_quietly, disk_errors, remove_quietly
+from transferkit.storage.disk import Disk, close_quietly, remove_quietly
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.index import version
 
 Over = os.stat_result | None | EllipsisType

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from transferkit.errors import StorageError
-from transferkit.storage.disk import Disk, can_do_without, disk_errors, sync_folder
+from transferkit.storage.disk import Disk, sync_folder
+from transferkit.storage.disk_errors import can_do_without, disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.lock import share
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from transferkit.content.digest import Digest
-from transferkit.storage.disk import disk_errors, remove_quietly
+from transferkit.storage.disk import remove_quietly
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.tar_stream import TarStream
 

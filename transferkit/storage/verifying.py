@@ -16,7 +16,8 @@ from transferkit.content.digest import Digest
 from transferkit.errors import shown_as
 from transferkit.render.bars import progress_bar
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import close_quietly, disk_errors, is_file, storage_error
+from transferkit.storage.disk import close_quietly, is_file
+from transferkit.storage.disk_errors import disk_errors, storage_error
 from transferkit.storage.index import version
 from transferkit.tables import human_bytes
 

@@ -14,7 +14,8 @@ from functools import partial
 from transferkit.content.digest import Digest, Hasher
 from transferkit.errors import DigestMismatchError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import close_quietly, disk_errors, remove_quietly
+from transferkit.storage.disk import close_quietly, remove_quietly
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.storing import place
 

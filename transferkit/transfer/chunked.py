@@ -46,6 +46,7 @@ class State(enum.IntEnum):
 
 COMPARED = 8  # chunks that few workers are ahead at most: more than the samples that say what is slow
 AIM = 0.25  # seconds that a chunk of a fast link takes: few requests, and no long tail
+LARGEST = 4 * MAX_CHUNK  # bytes of a chunk that has grown: what came of it stays where it breaks off
 MOST_LISTED = 16_384  # chunks of a list that are held, some 300 bytes each; what is behind comes as plain ranges
 
 
@@ -159,10 +160,10 @@ class ChunkedBlob:
         """Take in that a chunk took so long: later ones are as large as what comes in ``AIM``, where that is more.
 
         Each range costs a registry the opening of a file, and what it reads ahead: docker-registry took 1.6 s of
-        processor time for 2 GiB in chunks of 8 MiB, and 0.8 s in chunks of 64 MiB.
+        processor time for 2 GiB in chunks of 8 MiB, and 0.8 s in chunks of 64 MiB and more.
         """
         if self._grows and seconds > 0:
-            self._usual_size = min(int((unit.end - unit.start) * AIM / seconds), MAX_CHUNK)
+            self._usual_size = min(int((unit.end - unit.start) * AIM / seconds), LARGEST)
 
     def leave(self, unit: ChunkUnit | None = None) -> bool:
         """Count a worker out, with its chunk if it has one; ``True``: nothing is left to do but to finish the blob."""
@@ -197,7 +198,7 @@ class ChunkedBlob:
         """Return where the next plain range ends, not inclusive; ``others``: how many are at the blob as well."""
         start, step = self._planned, self.chunk_size
         # What is left is cut small, for all who become free.
-        size = max(min(self._usual_size, (self.descriptor.size - start) // (4 * (others + 1))), step)
+        size = max(min(self._usual_size, (self.descriptor.size - start) // (2 * (others + 1))), step)
         return min((start + size) // step * step, self.descriptor.size)
 
     def _is_near(self, unit: ChunkUnit) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
 import transferkit as tk
 from transferkit.cluster.dask import tree as trees
-from transferkit.cluster.dask.mirroring import Copies
-from transferkit.cluster.dask.pool import settled
-from transferkit.cluster.dask.repository import Mirrored, RepositoryTask
+from transferkit.cluster.dask.pool import DaskPool, settled
+from transferkit.cluster.dask.repository import RepositoryCopy, RepositoryTask
 from transferkit.cluster.inbox import Inbox
 from transferkit.cluster.lines import ThreadLine
 from transferkit.cluster.meter import Meter
 from transferkit.cluster.piece import Done
+from transferkit.cluster.report import rows_of
+from transferkit.cluster.work import Work
 from transferkit.report import Report
 
 PLAN = tk.plan_download([tk.Blob(f"sha256:{64 * 'a'}", 10)], base_url="http://a.example", repository="a/b")
@@ -23,6 +25,9 @@ PLAN = tk.plan_download([tk.Blob(f"sha256:{64 * 'a'}", 10)], base_url="http://a.
 
 class Cluster:
     """Answers a call by what ``answer(task)`` yields: messages of that piece."""
+
+    is_local = False
+    submit, _allowed, _only = DaskPool.submit, DaskPool._allowed, None
 
     def __init__(self, answer) -> None:
         self.inbox, self.asked, self.cancelled, self.answer = Inbox(), [], [], answer
@@ -64,7 +69,7 @@ def tree(answer, count: int = 3, **more) -> trees.Tree:
 
 @pytest.fixture(autouse=True)
 def _all_hosts_are_there(monkeypatch):
-    monkeypatch.setattr(trees, "listed", lambda _: {f"tcp://host{n}:1": {"host": f"host{n}"} for n in range(9)})
+    monkeypatch.setattr(trees, "listed", lambda _: {f"tcp://host{n}:1": {"host": f"host{n}"} for n in range(3)})
 
 
 def brings(task):
@@ -140,6 +145,32 @@ def test_a_machine_without_workers_is_given_up(monkeypatch):
     assert 1 in made.cluster.cancelled
 
 
+@pytest.mark.parametrize(("count", "asked"), [(2, ("http://host0",)), (1, ())])
+def test_a_machine_that_joins_late_asks_who_serves_and_serves_nobody(count, asked):
+    """Where there was one machine nobody serves, and the late one asks the registry."""
+
+    def slow(task):
+        yield from brings(task) if task.number != 0 or count == 1 else [*brings(task)][:-2]
+
+    made = tree(slow, count=count)
+    seen = []
+    made._meter.listen(lambda *pair: seen.append(pair), tk.Trace())
+    late = count
+
+    def received_at_last(task):
+        yield from slow(task)
+        if task.number == late:
+            made.cluster.inbox.put(("received", 0, "tcp://host0:1", Report(blobs=1, bytes=10), 1.0))
+
+    made.cluster.answer = received_at_last
+    made.run(tk.Cancellation())
+
+    task = next(task for task, _ in made.cluster.asked if task.number == late)
+    assert (asked, False) == (task.mirrors, task.serves)
+    assert {*range(3)} == {*made.received}
+    assert 30 == seen[-1][1]
+
+
 def test_a_cancel_lets_go_of_all():
     cancel = tk.Cancellation()
     cancel.cancel("enough")
@@ -152,41 +183,69 @@ def test_a_cancel_lets_go_of_all():
 # -- repositories
 
 
-def copies(answer, **more) -> Copies:
+class Copied(tk.Trace):
+    def __init__(self) -> None:
+        self.statuses = []
+
+    def status(self, status):
+        self.statuses.append((status.completed, status.total))
+
+
+def copies(answer) -> Work:
     cluster = Cluster(answer)
 
-    def task(number):
-        line = cluster.open("mirror")
-        return RepositoryTask(number=number, source=f"a.example/{number}", target="b.example/b", tags=(), line=line)
+    def task(part, **more):
+        return RepositoryTask(copy=part, line=cluster.open("mirror"), **more)
 
-    made = Copies(cluster, cluster.inbox, ["team/0", "team/1"], task, retries=1, logger=logging.getLogger("x"))
+    parts = [RepositoryCopy(name=f"team/{n}", source=f"a.example/{n}", target="b.example/b") for n in range(2)]
+    made = Work(cluster, cluster.inbox, parts, task, RepositoryCopy.reasons, total=None, retries=1)
     made.cluster = cluster
     return made
 
 
+def copied(task, size: int = 0) -> Done:
+    return Done(number=task.number, worker="tcp://one:1", size=size)
+
+
 def test_a_repository_that_fails_is_copied_again_elsewhere_and_named():
     def failing(task):
-        worker = "tcp://one:1"
-        yield "begun", worker
+        yield "begun", "tcp://one:1"
         yield "told", tk.Status(completed=1, total=2), ()
-        failures = {"v1": tk.ServerError("no")} if task.number else {}
-        yield "done", Mirrored(number=task.number, worker=worker, failures=failures)
+        error = tk.IncompleteError("1 tags were not copied", failures={"v1": tk.ServerError("no")})
+        done = copied(task, size=7)
+        yield "done", replace(done, error=error, report=Report(bytes=3)) if task.number else done
 
-    made, seen = copies(failing), []
-    made.run(lambda *pair: seen.append(pair), tk.Trace(), tk.Cancellation())
+    made = copies(failing)
+    done = made.run(None, tk.Trace(), None)
 
+    assert [0] == [each.number for each in done]
     assert ["team/1:v1"] == [*made.failures]
     assert "no (tcp://one:1)" == str(made.failures["team/1:v1"])
     assert (1, ["tcp://two:1"]) == (made.again, made.cluster.asked[-1][1]["workers"])
-    assert "1 tags were not copied, the others were: team/1:v1: no (tcp://one:1)" == str(made.error())
-    assert (2, 4) == seen[-1]
+    assert [(2, 6)] == [(row.failed, row.bytes) for row in rows_of(made.lost)]
+
+
+def test_what_a_repository_has_is_known_exactly_when_it_is_done():
+    """What it tells goes another way than its end, and may come later."""
+
+    def late(task):
+        yield "begun", "tcp://one:1"
+        yield "told", tk.Status(completed=1, total=2), ()
+        yield "done", copied(task, size=7)
+        yield "told", tk.Status(completed=3, total=4), ()
+
+    made, heard = copies(late), Copied()
+    made.run(None, heard, None)
+    made.end()
+    assert (14, 14) == heard.statuses[-1]
+    assert 0 not in [total for _, total in heard.statuses]
 
 
 def test_a_repository_that_was_lost_is_copied_again():
-    answers = [[("done", tk.TransferKitError("4 workers died with it"))], [("done", Mirrored(number=0, worker="w"))]]
-    made = copies(lambda task: answers.pop(0) if task.number == 0 else [("done", Mirrored(number=1, worker="w"))])
-    made.run(None, tk.Trace(), tk.Cancellation())
-    assert ({}, [1, 0]) == (made.failures, [*made.done])
+    answers = [tk.TransferKitError("4 workers died with it"), Done(number=0, worker="w")]
+    made = copies(lambda task: [("done", copied(task) if task.number else answers.pop(0))])
+    done = made.run(None, tk.Trace(), None)
+    assert ({}, {0, 1}) == (made.failures, {each.number for each in done})
 
 
 def test_copies_end_with_a_cancel_and_with_a_fault():
@@ -195,7 +254,13 @@ def test_copies_end_with_a_cancel_and_with_a_fault():
     with pytest.raises(tk.CancelledError, match="enough"):
         copies(lambda task: ()).run(None, tk.Trace(), cancel)
     with pytest.raises(TypeError, match="ours"):
-        copies(lambda task: [("done", TypeError("a fault of ours"))]).run(None, tk.Trace(), tk.Cancellation())
+        copies(lambda task: [("done", TypeError("a fault of ours"))]).run(None, tk.Trace(), None)
+
+
+def test_a_repository_that_cannot_be_listed_is_named_itself():
+    part = RepositoryCopy(name="team/a", source="a.example/team/a", target="b.example/team/a")
+    error = tk.UnauthorizedError("no")
+    assert {"team/a": error} == part.reasons(error)
 
 
 # -- what Dask says

@@ -13,7 +13,8 @@ from tests.unit.storage.suite import FailingDisk, descriptor_of, fill, store
 from transferkit.content.descriptor import Descriptor
 from transferkit.errors import DigestMismatchError, OutOfSpaceError, SizeMismatchError, SourceError, StorageError
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import OPTIONAL, Disk
+from transferkit.storage.disk import Disk
+from transferkit.storage.disk_errors import OPTIONAL
 from transferkit.storage.ingest import SmallIngest
 from transferkit.storage.partial import Partial
 from transferkit.transfer.flow import WorkerFlow

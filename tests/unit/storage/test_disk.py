@@ -14,7 +14,8 @@ import pytest
 
 from tests.descriptors import open_descriptors
 from transferkit.errors import OutOfSpaceError, StorageError
-from transferkit.storage.disk import OPTIONAL, Disk, disk_errors, storage_error, sync_folder
+from transferkit.storage.disk import Disk, sync_folder
+from transferkit.storage.disk_errors import OPTIONAL, disk_errors, storage_error
 
 
 def test_a_short_write_is_continued(tmp_path, monkeypatch):

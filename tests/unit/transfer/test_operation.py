@@ -189,7 +189,7 @@ def test_a_worker_is_four_calls_away_from_its_source_and_its_target(memory):
         operation.copy(blobs, source, Pushed())
     assert seen == {
         "fetch": ["work", "_copy_whole", "run", "stream"],
-        "fetch_range": ["work", "_copy_chunk", "run", "_fetch_chunk"],
+        "fetch_range": ["work", "copy_chunk", "run", "_fetch_chunk"],
         "push": ["work", "_copy_whole", "run", "_push"],
     }
 

@@ -50,14 +50,14 @@ def fan_out(
 
     ``name`` is that of a model, or the plan of its pull. It comes into the ``cache`` of each machine, and its files
     into the folder ``to`` where that is said; in both, ``$NAME`` is a variable of that machine's environment. Each
-    machine has to have a cache of its own: on a disk that they share they would wait for each other's locks, and
-    ``spread`` is what fills that. There is one task for each machine, however many workers it has.
+    machine has to have a cache of its own: that two share one is an error, and ``spread`` is what fills such. There is
+    one task for each machine, however many workers it has.
 
     The machines are a tree: the first one pulls from the registry, and each serves ``width`` others while it still
     receives. A machine whose server has gone asks the ones before that, so the registry sends each byte once, or twice
     where the first machine dies. Content is held to its digest, and a password that is made for the call lets in the
-    machines of the tree alone; what is sent between them is not encrypted. A machine without workers for ``patience``
-    seconds is given up.
+    machines of the tree alone; what is sent between them is not encrypted. A machine that joins meanwhile gets it from
+    those that serve; one without workers for ``patience`` seconds is given up.
 
     Raises:
         TypeError, ValueError, TransferKitError: as for ``spread``.

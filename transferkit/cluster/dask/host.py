@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from transferkit._version import __version__
 from transferkit.cluster.dask.lines import DaskEnd, DaskLine
+from transferkit.cluster.failures import portable
 from transferkit.cluster.lines import Teller
 from transferkit.cluster.piece import Done, check_version
 from transferkit.content.manifest import Manifest, parse
@@ -23,6 +25,7 @@ from transferkit.registry.plans.places import given_by, here
 from transferkit.registry.registry import Registry
 from transferkit.report import Report
 from transferkit.report.record import Record
+from transferkit.storage.disk_errors import storage_error
 from transferkit.trace import Status
 
 USER = "transferkit"  # of the registries of one tree, whose password nobody else knows
@@ -58,13 +61,13 @@ def run_host(task: HostTask) -> Done:
         try:
             check_version(task.version, end.worker)
             with _client(task) as registry, contextlib.ExitStack() as stack:
+                stack.enter_context(_alone(registry.cache.root, task, end.worker))
                 bring = _pull_and_serve if task.serves else _finish
                 report = bring(task, registry, end, stack)
                 end.say("received", end.worker, report, time.monotonic() - began)
                 _wait(task, end)
         except TransferKitError as error:
-            error.__traceback__ = None
-            return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, error=error)
+            return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, error=portable(error))
         return Done(number=task.number, worker=end.worker, seconds=time.monotonic() - began, report=report)
 
 
@@ -90,6 +93,33 @@ def _client(task: HostTask) -> Iterator[Registry]:
     cache = DiskCache(path, resume_threshold=threshold, rehash=options.rehash_existing)
     with Registry(**{**given, "hosts": hosts, "options": options, "cache": cache}) as registry:
         yield registry
+
+
+@contextlib.contextmanager
+def _alone(folder: str, task: HostTask, worker: str) -> Iterator[None]:
+    """Hold a cache as that of this machine, by a mark in it: two machines of a tree would wait for each other's locks.
+
+    TransferKitError: another machine has it. StorageError: it cannot be written to.
+    """
+    prefix = f".{task.line.topic}-"
+    mark = f"{prefix}{task.number}"
+    path = os.path.join(folder, mark)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(path, "w"):
+            names = os.listdir(folder)
+    except OSError as error:
+        raise storage_error(error, "marking", path) from error
+    try:
+        if any(name.startswith(prefix) and name != mark for name in names):
+            raise TransferKitError(
+                f"{worker} has its cache in common with another machine ({folder}): each needs one of its own; "
+                "spread() fills one that all of them see"
+            )
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _finish(task: HostTask, registry: Registry, end: DaskEnd, _: contextlib.ExitStack) -> Report:

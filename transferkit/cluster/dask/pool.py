@@ -14,7 +14,7 @@ from typing import Any
 from transferkit.cluster.dask.cluster import address_of, resources_for, slots_of, workers_of
 from transferkit.cluster.dask.lines import DaskLine
 from transferkit.cluster.lines import Message
-from transferkit.cluster.piece import Task, run_piece
+from transferkit.cluster.piece import Task, run_task
 from transferkit.errors import TransferKitError
 
 
@@ -54,20 +54,29 @@ class DaskPool:
             self._put(pickle.loads(event[1]))  # noqa: S301 - all that Dask sends is pickled, and may run anything
 
     def submit(self, task: Task, avoid: str = "") -> None:
-        name = key_of(task.plan.digest, task.to or "", task.cache or "", str(task.attempt))
         others = [each for each in self._allowed() if each != avoid] if avoid else []
         where: dict[str, Any] = {"workers": self._only} if self._only else {}
         if others:
             where = {"workers": others, "allow_other_workers": self._only is None}
-        self.call(run_piece, task, task.number, key=name, **where)
+        self.call(run_task, task, task.number, key=key_of(*task.key), **where)
 
     def _allowed(self) -> list[str]:
         return list(self._only) if self._only else list(self.cluster)
 
     def call(self, function: Callable[[Any], Any], argument: Any, number: int, *, key: str, **more: Any) -> Any:
-        """Have a function called on a worker; what becomes of it is told as that of a piece."""
+        """Have a function called on a worker; what becomes of it is told as that of a piece.
+
+        It is sent as bytes: the scheduler would make a plan out of them, which takes time and needs this library there.
+        """
+
+        def run(packed: bytes) -> Any:  # sent as it stands, as it has no name that could be imported
+            import pickle
+
+            function, argument = pickle.loads(packed)  # noqa: S301 - all that Dask sends is pickled
+            return function(argument)
+
         keywords = {"resources": self.resources or None, "pure": False, **more}
-        future = self.client.submit(function, argument, key=key, **keywords)
+        future = self.client.submit(run, pickle.dumps((function, argument)), key=key, **keywords)
         with self._lock:
             self._futures[future] = number
         future.add_done_callback(lambda future: self._ended(number, future))

@@ -21,11 +21,14 @@ from transferkit.registry.plans import TransferPlan
 from transferkit.report import Report
 
 _LOOK = 0.1
-_LOOK_FOR_HOSTS = 5.0  # seconds between two looks whether all machines are there
+_LOOK_FOR_HOSTS = 5.0  # seconds between two looks which machines are there
 
 
 class Tree:
-    """The machines of one call, each with the one before it. One thread's."""
+    """The machines of one call, each with the one before it. One thread's.
+
+    A machine that joins late is a leaf, and asks those that serve already.
+    """
 
     def __init__(
         self,
@@ -43,9 +46,10 @@ class Tree:
         self.failures: dict[int, TransferKitError] = {}
         self.rows: list[WorkerRow] = []
         self.again = 0
-        self._pool, self._inbox, self._names, self._common = pool, inbox, names, common
+        self._pool, self._inbox, self._names, self._common = pool, inbox, [*names], common
+        self._first = len(names)  # how many were there from the beginning
         self._width, self._meter, self._patience = width, meter, patience
-        self._left = [retries] * len(names)
+        self._retries, self._left = retries, [retries] * len(names)
         self._urls: dict[int, str] = {}
         self._begun: dict[int, str] = {}  # the workers that machines have begun with
         self._over: set[int] = set()  # machines whose tasks have ended there
@@ -84,13 +88,19 @@ class Tree:
         Where the first one has died, those that it served ask the earlier ones of them, and so one of them alone asks
         the registry. A machine asks none with a larger number, so nobody waits for himself.
         """
-        return mirrors(number, self._width)
+        if number < self._first:
+            return mirrors(number, self._width)
+        serving = sorted(self._urls)
+        turn = number % len(serving) if serving else 0  # not all of them the same one first
+        return [*serving[turn:], *serving[:turn]]
 
     def _submit(self) -> None:
         for number in range(len(self._names)):
             if number in self._open or number in self.received or number in self.failures:
                 continue
             before = [each for each in self.mirrors(number) if each not in self.failures]
+            if number >= self._first and not before and self._will_serve():
+                continue
             if any(each not in self._urls for each in before):
                 continue  # it has not said yet where it is
             urls = tuple(self._urls[each] for each in before)
@@ -98,13 +108,17 @@ class Tree:
                 number=number,
                 line=self._line,
                 mirrors=urls,
-                serves=serves(number, len(self._names), self._width),
+                serves=number < self._first and serves(number, self._first, self._width),
                 password=self._password,
                 **self._common,
             )
             key = key_of(self._name, str(number), str(self._left[number]))
             host = self._names[number]
             self._open[number] = self._pool.call(run_host, task, number, key=key, workers=[host])
+
+    def _will_serve(self) -> bool:
+        """Whether there is a machine that serves others, once it is there."""
+        return any(serves(number, self._first, self._width) for number in {*range(self._first)} - {*self.failures})
 
     # -- what happens
 
@@ -164,12 +178,17 @@ class Tree:
             self.failures[number] = reason
 
     def _look_for_hosts(self) -> None:
-        """Give up the machines that have had no worker for long."""
+        """Take in machines that have joined, and give up those that have had no worker for long."""
         now = time.monotonic()
         if now - self._looked < min(_LOOK_FOR_HOSTS, self._patience / 2):
             return
         self._looked = now
         there = hosts_of(listed(self._pool.client))
+        for name in there:
+            if name not in self._names:
+                self._names.append(name)
+                self._left.append(self._retries)
+                self._meter.add(self._common["plan"].size)
         for number, name in enumerate(self._names):
             if name in there or number in self.received or number in self.failures:
                 self._missing.pop(name, None)

@@ -30,7 +30,8 @@ from transferkit.registry.job import Job
 from transferkit.report import human_bytes
 from transferkit.storage.cache import DiskCache
 from transferkit.storage.directory import Directory
-from transferkit.storage.disk import Disk, disk_errors
+from transferkit.storage.disk import Disk
+from transferkit.storage.disk_errors import disk_errors
 from transferkit.storage.folder import OpenFolder
 from transferkit.storage.folder_state import NAME
 from transferkit.storage.pulled_folder import PulledFolder, Standing
