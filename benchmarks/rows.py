@@ -16,9 +16,9 @@ _PUSH = (OURS, EARLIER, *_PLAIN, "oras", "python-dxf", "skopeo", "bare sockets",
 # Of 1 GiB each: who sends one blob after the other, or takes a minute, is left to the smaller ones.
 _PULL_LARGE = (OURS, EARLIER, "requests, threads", "aria2c", "skopeo", "bare sockets", "SHA-256 alone")
 _PUSH_LARGE = (OURS, EARLIER, "requests, threads", "python-dxf", "bare sockets", "SHA-256 alone")
-_DISK = (OURS, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
+_DISK = (OURS, EARLIER, "transferkit, durable", "requests, threads", "aria2c", "bare sockets")
 # Who has one connection waits for the time limit where that is the slow one: one of them is enough to show it.
-_HEAL = (OURS, "requests, threads", "aria2c")
+_HEAL = (OURS, EARLIER, "requests, threads", "aria2c")
 _SILENT = (OURS, EARLIER, "aria2c")
 _LIMITED = (OURS, EARLIER, "aria2c, retrying")
 _COPY = (OURS, "skopeo")
@@ -162,7 +162,7 @@ def _rows() -> list[RowSpec]:
     start = (FIRST_CALL, "import requests")
     rows.append(RowSpec(name="start", workload=WORKLOADS["tiny-1"], server="loopback", contestants=start))
     for name in ("1k", "10k", "100k"):
-        only = (OURS, "bare sockets")
+        only = (OURS, EARLIER, "bare sockets")
         workload = WORKLOADS[f"tiny-{name}"]
         rows.append(RowSpec(name=f"growth-{name}", workload=workload, server="loopback", contestants=only))
     for name in ("10k", "100k"):
