@@ -75,13 +75,16 @@ class TransferKitError(Exception):
         return _one_line(self)
 
     def _state(self) -> dict[str, Any]:
-        """Return what a pickle or a copy has besides the message: the attributes, and the cause.
+        """Return what a pickle or a copy has besides the message: the attributes, and the cause."""
+        cause = kept_cause(self)
+        return vars(self) if cause is None else {**vars(self), "__cause__": cause}
 
-        Causes of other libraries are left out: some of them cannot be pickled.
-        """
-        cause = self.__cause__
-        is_kept = isinstance(cause, TransferKitError) or (cause is not None and type(cause).__module__ == "builtins")
-        return {**vars(self), "__cause__": cause} if is_kept else vars(self)
+
+def kept_cause(error: BaseException) -> BaseException | None:
+    """Return the cause that a pickle of an error has. One of another library is left out: some cannot be pickled."""
+    cause = error.__cause__
+    is_kept = isinstance(cause, TransferKitError) or type(cause).__module__ == "builtins"
+    return cause if is_kept else None
 
 
 def _one_line(error: BaseException, text: str = "") -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Mapping
 
-from transferkit.errors import IncompleteError, TransferKitError
+from transferkit.errors import IncompleteError, TransferKitError, kept_cause
 from transferkit.registry.plans import TransferPlan
 
 
@@ -20,19 +19,17 @@ def blobs_of(piece: TransferPlan, error: TransferKitError | None = None) -> Mapp
 
 
 def portable(error: TransferKitError) -> TransferKitError:
-    """Return an error that was made ready to be sent: without tracebacks, and without causes that cannot be pickled.
+    """Return an error that was made ready to be sent: with the causes alone that its own pickle has, and no traceback.
 
-    Where Dask is imported, errors are pickled with their causes.
+    Where Dask is imported, errors are pickled its way, with all that they came from.
     """
-    error.__traceback__ = None
-    for name in ("__cause__", "__context__"):
-        try:
-            pickle.dumps(getattr(error, name))
-        except Exception:  # noqa: BLE001 - whatever its own pickling raises
-            setattr(error, name, None)
-    if isinstance(error, IncompleteError):
-        for each in error.failures.values():
+    current: BaseException | None = error
+    while current is not None:
+        current.__traceback__ = current.__context__ = None
+        current.__cause__ = kept_cause(current)
+        for each in current.failures.values() if isinstance(current, IncompleteError) else ():
             portable(each)
+        current = current.__cause__
     return error
 
 

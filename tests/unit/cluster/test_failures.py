@@ -46,6 +46,15 @@ def test_a_cause_that_cannot_be_pickled_does_not_keep_the_error_from_coming_back
     assert "the connection broke" == str(back.failures["a"] if is_nested else back)
 
 
+def test_what_a_cause_came_from_does_not_keep_it_from_coming_back_either():
+    import distributed  # noqa: F401
+
+    cause = OSError(5, "no")
+    cause.__context__ = Holding()
+    back = pickle.loads(pickle.dumps(portable(failed(cause, "__cause__"))))
+    assert 5 == back.__cause__.errno
+
+
 def test_a_cause_that_can_be_pickled_stays():
     import distributed  # noqa: F401
 
