@@ -163,19 +163,24 @@ def test_a_paused_worker_holds_nobody_up_for_ever(shelf, four, planned, tmp_path
     assert right(tmp_path / "to", shelf.files)
 
 
-def test_a_full_disk_of_one_machine_is_an_error_that_names_it(shelf, four):
+@contextlib.contextmanager
+def small_disk(four, megabytes: int):
+    """Have ``small`` of the last host be a disk of its own, so small; the others have a folder there."""
     small = four.folder / "host3" / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)]
+    for host in four.hosts():
+        (host / "small").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this needs the right to mount a tmpfs")
     try:
-        for host in four.hosts()[:3]:
-            (host / "small").mkdir()
-        with pytest.raises(tk.IncompleteError) as caught:
-            fan_out(four.client, shelf.name, cache="$HOST/small/cache", settings=QUICK, retries=1)
+        yield small
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_full_disk_of_one_machine_is_an_error_that_names_it(shelf, four):
+    with small_disk(four, 8), pytest.raises(tk.IncompleteError) as caught:
+        fan_out(four.client, shelf.name, cache="$HOST/small/cache", settings=QUICK, retries=1)
 
     assert "1 of 4 machines have it not: 127.0.0.4: " in str(caught.value)
     assert "8.0 MiB left" in str(caught.value)
@@ -186,20 +191,13 @@ def test_a_full_disk_of_one_machine_is_an_error_that_names_it(shelf, four):
 
 def test_a_disk_that_fills_up_in_mid_blob_is_an_error_that_names_machine_and_blob(shelf, four):
     """And the next call goes on, once there is room."""
-    small = four.folder / "host3" / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(small)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this needs the right to mount a tmpfs")
+    with small_disk(four, 96) as small:
 
-    def fill() -> None:
-        with contextlib.suppress(OSError), open(small / "filler", "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(MIB))
+        def fill() -> None:
+            with contextlib.suppress(OSError), open(small / "filler", "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(MIB))
 
-    try:
-        for host in four.hosts()[:3]:
-            (host / "small").mkdir()
         when = When(8 * MIB, fill)
         with pytest.raises(tk.IncompleteError) as caught:
             fan_out(four.client, shelf.name, cache="$HOST/small/cache", settings=SLOWLY, retries=0, trace=when)
@@ -209,8 +207,6 @@ def test_a_disk_that_fills_up_in_mid_blob_is_an_error_that_names_machine_and_blo
             assert blobs_right(host / "small" / "cache")
             with tk.Registry(cache=host / "small" / "cache", offline=True) as registry:
                 assert shelf.size == sum(layer.size for layer in registry.resolve_local(shelf.name).layers)
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
     assert when.is_over
     assert "1 of 4 machines have it not: 127.0.0.4: " in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -293,3 +294,23 @@ def test_a_future_of_dask_is_one_of_the_standard_library():
     killed = settled(Ended(KilledWorker("key", Last(), 3))).exception()
     assert "4 workers died with it, tcp://one:1 as the last one" == str(killed)
     assert isinstance(settled(Ended(CommClosedError("gone"))).exception(), tk.TransferKitError)
+
+
+def test_a_task_travels_as_bytes_which_a_scheduler_need_not_read():
+    class Client:
+        def submit(self, function, packed, **keywords):
+            self.sent = function, packed
+            return self
+
+        def add_done_callback(self, callback):
+            """It never ends."""
+
+    client = Client()
+    pool = object.__new__(DaskPool)
+    pool.client, pool.resources, pool._lock, pool._futures = client, {}, threading.Lock(), {}
+    assert client is pool.call(sum, [1, 2], 0, key="a")
+
+    function, packed = client.sent
+    assert bytes is type(packed)
+    assert 3 == function(packed)
+    assert "<locals>" in function.__qualname__  # else it would be imported by its name
