@@ -21,6 +21,7 @@ import transferkit as tk
 from tests.functional.clusters import MIB, blobs_right, machines, nanny, origin, right
 from tests.functional.models import get
 from transferkit.cluster.dask import fan_out, mirror, spread
+from transferkit.testing import running_registry
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
@@ -287,6 +288,32 @@ def test_the_pieces_of_a_caller_that_has_gone_end_and_the_next_call_goes_on(shel
 
     spread(four.client, planned, to=tmp_path / "to", settings=QUICK)
     assert right(tmp_path / "to", shelf.files)
+
+
+MIRRORING = """
+import sys, transferkit as tk
+from distributed import Client
+from transferkit.cluster.dask import mirror
+
+options = tk.TransferOptions(max_bandwidth=2e6, chunk_threshold=2**20, chunk_size=2**19)
+with Client(sys.argv[1]) as client:
+    tell = lambda completed, total: print(completed, flush=True)
+    mirror(client, *sys.argv[2:], repositories=["team/model"], settings={"options": options}, progress=tell)
+"""
+
+
+def test_a_mirror_goes_on_after_the_loss_of_its_caller(shelf, four):
+    with running_registry() as target:
+        command = [sys.executable, "-c", MIRRORING, four.cluster.scheduler_address, shelf.url, target.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as caller:
+            assert caller.stdout is not None
+            while int(caller.stdout.readline() or 0) < 6 * MIB:
+                assert caller.poll() is None
+            caller.kill()
+        again = mirror(four.client, shelf.url, target.url, repositories=["team/model"])
+
+        assert get(shelf.url, "team/model", "v1") == get(target.url, "team/model", "v1")
+        assert 0 < again.bytes < shelf.size  # what was there was not sent again
 
 
 def transfers_left() -> int:
