@@ -17,6 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from transferkit.errors import ProtocolError
@@ -25,6 +26,7 @@ from transferkit.protocol.addresses import kind_of
 MAX_HOPS = 10  # as curl and oras have it; a chain that is longer is a loop
 _PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(r"[^/?]*")
+_BEFORE_PATH = re.compile(r"[^/?#]*//[^/?#]*")
 _ASCII = "".join(map(chr, range(0x80)))
 _FORBIDDEN = re.compile(r"[\x00- \x7f\\]")
 # No other spelling than what DNS knows: who judges a host and who connects to it must read it alike. Two IDNA versions
@@ -46,21 +48,12 @@ class Origin:
         """Return the origin of ``url``; ProtocolError: it is no well-formed http or https URL, or has a user name."""
         if _FORBIDDEN.search(url):
             raise ProtocolError("a URL with blanks, control characters or backslashes is refused")
+        # Each upload has a URL of its own, at one of few origins.
+        before_path = _BEFORE_PATH.match(url)
         try:
-            parts = urlsplit(url)
-            port = parts.port
+            return _origin_of(url if before_path is None else before_path[0])
         except ValueError:  # its text repeats the user name
             raise ProtocolError(f"a URL that does not parse is refused: {redact(url)}") from None
-        if parts.scheme not in _PORTS:
-            raise ProtocolError(f"only http and https URLs are followed, not {parts.scheme[:20]!r}")
-        if "@" in parts.netloc:
-            raise ProtocolError("a URL with a user name in it is refused")
-        host = (parts.hostname or "").rstrip(".")
-        if not host:
-            raise ProtocolError("a URL without a host is refused")
-        if not (_is_ipv6(host) if "[" in parts.netloc else _NAME.match(host)):
-            raise ProtocolError("a URL whose host is not a valid name is refused")
-        return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
 
     @property
     def netloc(self) -> str:
@@ -82,6 +75,22 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}"
+
+
+@lru_cache(maxsize=64)  # of those alone that are none of the refused
+def _origin_of(url: str) -> Origin:
+    parts = urlsplit(url)
+    port = parts.port
+    if parts.scheme not in _PORTS:
+        raise ProtocolError(f"only http and https URLs are followed, not {parts.scheme[:20]!r}")
+    if "@" in parts.netloc:
+        raise ProtocolError("a URL with a user name in it is refused")
+    host = (parts.hostname or "").rstrip(".")
+    if not host:
+        raise ProtocolError("a URL without a host is refused")
+    if not (_is_ipv6(host) if "[" in parts.netloc else _NAME.match(host)):
+        raise ProtocolError("a URL whose host is not a valid name is refused")
+    return Origin(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
 
 
 def redact(url: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
 
 from transferkit.content.descriptor import MAX_SIZE
 from transferkit.content.digest import Digest
@@ -36,9 +35,8 @@ _NEVER_ECHOED = re.compile(
 
 def commit_url(location: str, digest: Digest, *, etag: str = "") -> str:
     """Return the URL whose ``PUT`` ends the session at ``location`` (absolute)."""
-    parts = urlsplit(location)
-    query = "&".join(filter(None, (parts.query, f"digest={digest}", etag and f"etag={etag}")))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    place, _, query = location.partition("#")[0].partition("?")
+    return f"{place}?{query}{query and '&'}digest={digest}{etag and f'&etag={etag}'}"
 
 
 def received(value: str | None, *, sent: int) -> int | None:

@@ -135,8 +135,9 @@ class Directory:
         return self._status(descriptor) is not None
 
     def knows(self, descriptor: Descriptor) -> bool:
-        """Tell, for one ``stat``, whether the content is here and was verified by an earlier run."""
-        status = None if self._rehash else self._status(descriptor)
+        """Tell, for one ``stat`` at most, whether the content is here and was verified by an earlier run."""
+        is_possible = not self._rehash and self._index.has_row(descriptor.digest)
+        status = self._status(descriptor) if is_possible else None
         return status is not None and self._index.knows(descriptor.digest, status)
 
     def believes(self, digest: Digest, status: os.stat_result) -> bool:

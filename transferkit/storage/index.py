@@ -60,6 +60,10 @@ class VerifiedIndex:
         row = self._rows.get(digest)
         return row is not None and row.startswith(f"{version(status)} {status.st_ctime_ns} ")
 
+    def has_row(self, digest: Digest) -> bool:
+        """Tell whether a file of ``digest`` was ever verified; whether it is the one that is there, its status says."""
+        return digest in self._rows
+
     def known(self, blobs: Iterable[AnyBlob], stat: Callable[[str], os.stat_result]) -> set[Digest]:
         """Return the digests of those blobs whose files were verified; one ``stat`` for each that has a row here."""
         rows, folder, names = self._rows, self.folder, self._names

@@ -181,7 +181,8 @@ class WakeableConnection(HTTPConnection):
             self.sock.settimeout(seconds)
         else:
             # The kernel's own limit: Python's asks poll() before each call, twice the system calls of a small blob.
-            self.sock.settimeout(None)
+            if self.sock.gettimeout() is not None:
+                self.sock.settimeout(None)
             interval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
             for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 self.sock.setsockopt(socket.SOL_SOCKET, direction, interval)

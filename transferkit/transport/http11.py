@@ -19,7 +19,7 @@ from transferkit.errors import ProtocolError, ReadError, TransferKitError, Trans
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection
 from transferkit.transport.failures import convert
-from transferkit.transport.request import Extent, Fields, Lane, Request, RequestBody, lines_of
+from transferkit.transport.request import PIECE, Extent, Fields, Lane, Request, RequestBody, lines_of
 from transferkit.transport.response import NO_BODY, ChunkedResponse, Response, StreamResponse
 from transferkit.transport.sockets import READ, WRITE, new_poll
 
@@ -76,9 +76,10 @@ def converse(connection: WakeableConnection, head: bytes, request: Request, lane
         flow.attach(connection.abort)
         connection.bound(timeout)
         try:
-            connection.sock.sendall(head)
-            if body is not None:
-                early = _send_body(connection, body, timeout)
+            if body is None:
+                connection.sock.sendall(head)
+            else:
+                early = _send_with_body(connection, head, body, timeout)
         except TransferKitError:
             raise
         except OSError as error:
@@ -115,9 +116,12 @@ def _is_framed(head: Head) -> bool:
         return False
 
 
-def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float) -> bool:
-    """Send a body; stop, and tell so, when the server answers before it has all of it."""
+def _send_with_body(connection: WakeableConnection, head: bytes, body: RequestBody, timeout: float) -> bool:
+    """Send a head and its body; stop, and tell so, when the server answers before it has all of that."""
     sock = connection.sock
+    if not 0 < body.length <= PIECE:  # a short one goes with its head: the server need not be woken twice
+        sock.sendall(head)
+        head = b""
     # Session tickets make a TLS socket readable at any time; there an early answer is seen at the end only.
     is_watched = not connection.over_tls
     by_kernel = _KERNEL_SENDS and connection.is_kernels and body.length >= _BY_KERNEL
@@ -126,6 +130,9 @@ def _send_body(connection: WakeableConnection, body: RequestBody, timeout: float
             if isinstance(piece, Extent):
                 if _send_extent(connection, piece, timeout):
                     return True
+            elif head:
+                sock.sendall(head + piece)
+                head = b""
             elif is_watched and _has_answer(connection):
                 return True
             else:

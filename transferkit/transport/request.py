@@ -191,7 +191,7 @@ class RequestBody(Closing):
 
     def _blocks(self, body: Body, left: int) -> Generator[memoryview, None, None]:
         flow, buffer = self._flow, self._flow.buffer
-        is_here = isinstance(body, Seekable)
+        is_here = issubclass(type(body), Seekable)  # isinstance takes 15 us for a protocol
         while left:
             filled, room = 0, min(len(buffer), left)
             flow.watch.paused = is_here  # who waits for a disk waits for no connection

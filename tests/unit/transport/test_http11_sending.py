@@ -24,6 +24,7 @@ from tests.unit.transport.rig import (
     raw_server,
     send,
     take_head,
+    zeros,
 )
 from transferkit.errors import ReadError, WriteError
 from transferkit.testing import Reset, answer, informational, scripted_server
@@ -153,3 +154,49 @@ def test_a_source_that_ends_early_is_an_error(serve: Serve) -> None:
         flow = WorkerFlow()
         with pytest.raises(ReadError, match="2 bytes early"):
             ask(client, "PUT", flow=flow, body=RequestBody(5, lambda: Zeros(3), flow))
+
+
+@pytest.mark.parametrize(("size", "together"), [(0, False), (1, True), (64 * 1024, True), (64 * 1024 + 1, False)])
+def test_a_short_body_goes_together_with_its_head(monkeypatch: pytest.MonkeyPatch, size: int, together: bool) -> None:
+    """One call, and as few packets as there can be: two of them wake a server twice."""
+    sent: list[bytes] = []
+    sendall = socket.socket.sendall
+
+    def record(sock: socket.socket, data: bytes) -> None:
+        sent.append(bytes(data))
+        sendall(sock, data)
+
+    monkeypatch.setattr(socket.socket, "sendall", record)
+    with scripted_server([HELLO]) as server, client_of(server) as client:
+        flow = WorkerFlow()
+        assert (200, b"hello") == ask(client, "PUT", flow=flow, body=zeros(size, flow))
+        assert flow.counter.progress == size
+        assert [bytes(size)] == [request.body for request in server.requests]
+    (first,) = (data for data in sent if data.startswith(b"PUT "))
+    assert first.endswith(b"\r\n\r\n" + bytes(size if together else 0))
+
+
+def test_a_short_body_in_pieces_is_watched_for_an_answer() -> None:
+    """A limit on the bandwidth makes the pieces so small: the second one is not sent to who has said no."""
+    answered = threading.Event()
+
+    def talk(sock: socket.socket) -> None:
+        take_head(sock)
+        sock.sendall(answer(413, b"no"))
+        answered.set()
+        while sock.recv(MIB):
+            pass
+
+    with raw_server(talk) as url, client_of(url) as client:
+        flow = WorkerFlow(buffer=4096)
+        body = zeros(64 * 1024, flow)
+        moved, pieces = flow.moved, []
+
+        def wait(count: int) -> None:
+            moved(count)
+            pieces.append(count)
+            assert answered.wait(LIMIT)
+
+        flow.moved = wait  # type: ignore[method-assign]
+        assert (413, b"no") == ask(client, "PUT", flow=flow, body=body)
+    assert 0 < sum(pieces) < 64 * 1024
