@@ -36,6 +36,7 @@ from transferkit.transfer.flow import WorkerFlow
 FIRST = 2  # attempts to begin with
 FEW = 8  # attempts; one failure among more of them is their number's fault
 LATENCY = 0.002  # seconds between two looks before the first byte: the farther the registry, the more begin at once
+NEAR = 0.005  # seconds before the first byte in which no more begin: a registry next door takes them to open a file
 PERIOD = 0.02  # seconds between two looks after it
 MANY = 32  # attempts that begin before the first byte, where that does not take FAR seconds
 FAR = 0.05
@@ -43,9 +44,10 @@ WINDOW = 0.06  # seconds over which a rate is measured
 PATIENCE = 1.0  # seconds for new workers to move their first bytes, before they are judged without
 REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
+MORE = 1.05  # where others keep the cores busy: a server on the same machine does more for more attempts
 LEVEL = 0.95  # where neither we nor others keep the cores busy: there more of them cost nothing
 IDLE = 0.7  # of one core: with less, we do not
-SPARE = 0.5  # cores: with less than that idle, others do; a server on the same machine does more for more attempts
+SPARE = 0.5  # cores: with less than that idle, others do
 FULL = 0.55  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 ONE_CORE = 1.15  # of one core: what the interpreter keeps busy by itself, where it has a lock
 COSTLY = 400e6  # bytes for a second of processor time; of large blobs, for which it has little to do, it is twice that
@@ -214,7 +216,8 @@ class Concurrency:
             self._total, self._heard = total, now
             self._set(self.level, moved)
         elif total == self._total:
-            if idles and (self.level < MANY or now - self._heard >= FAR) and not self._remembers(now):
+            silent = now - self._heard
+            if idles and silent >= (NEAR if self.level < MANY else FAR) and not self._remembers(now):
                 self._usual, self._rate = (self._usual or self.level, 0.0) if total else (None, 0.0)
                 self._set(2 * self.level, moved)
         else:
@@ -253,7 +256,9 @@ class Concurrency:
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
         if self.level < self._ceiling or self.level > self.proven:  # else there is no use for more, this time
             self.proven = self.level
-        gain = LEVEL if share < IDLE and not spare < SPARE else 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
+        # Of twice as many; of less than that, as much less.
+        gain = GAIN if share >= IDLE else MORE if spare < SPARE else LEVEL
+        gain = min(gain, 1 + (gain - 1) * (self.level / (usual or 1) - 1))
         if usual is not None and rate < gain * self._rate:
             self._resting_until = now + REST
             self.proven = usual

@@ -171,6 +171,14 @@ def test_before_the_first_byte_there_are_more_at_each_look(ceiling: int) -> None
     assert network.history == [workers for workers in (2, 4, 8, 16, 32) if workers < ceiling] + [ceiling]
 
 
+@pytest.mark.parametrize(("seconds", "workers"), [(0.003, 2), (0.007, 8), (0.011, 32)])
+def test_for_five_milliseconds_before_the_first_byte_there_are_no_more(seconds: float, workers: int) -> None:
+    """A registry on the same machine may take them to open a file."""
+    network = Network(lambda workers: 10 * MB, latency=0.1)
+    network.busy = 0.1
+    assert network.go_on(seconds) == workers
+
+
 def test_more_than_32_begin_at_once_where_the_first_byte_takes_50_milliseconds() -> None:
     network = Network(lambda workers: 10 * MB, latency=0.1)
     network.busy = 0.1
@@ -193,9 +201,9 @@ def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: floa
 
 
 @pytest.mark.parametrize(
-    ("spare", "change", "workers"), [(0.6, 0.97, 64), (0.4, 0.97, 2), (0.4, 1.1, 2), (0.4, 1.2, 64), (0.0, 2.0, 64)]
+    ("spare", "change", "workers"), [(0.6, 0.97, 64), (0.4, 0.97, 2), (0.4, 1.02, 2), (0.4, 1.08, 64), (0.0, 2.0, 64)]
 )
-def test_where_others_keep_the_cores_busy_more_of_them_must_bring_more(
+def test_where_others_keep_the_cores_busy_more_of_them_must_bring_something(
     spare: float, change: float, workers: int
 ) -> None:
     """A registry on the same machine: more requests that wait there take its time from the others."""
