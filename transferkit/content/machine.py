@@ -1,11 +1,9 @@
-"""What this machine is, as registries and their clients name it, and whether it has something to do."""
+"""What this machine is, as registries and their clients name it."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from pathlib import Path
 
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}
 
@@ -22,14 +20,3 @@ def local_platform() -> str:
     """Return what this machine is, as an index names it: ``linux/amd64``."""
     machine = _machine()
     return f"{'linux' if sys.platform.startswith('linux') else sys.platform}/{_MACHINES.get(machine, machine)}"
-
-
-def idle_time() -> float:
-    """Return for how many seconds the cores of this machine were idle, all together; NaN: the system does not say.
-
-    Source: ``proc_uptime(5)``. A system that only looks like Linux says 0.
-    """
-    try:
-        return float(Path("/proc/uptime").read_bytes().split()[1]) or math.nan
-    except (OSError, IndexError, ValueError):
-        return math.nan

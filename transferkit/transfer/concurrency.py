@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from transferkit.content.machine import idle_time
 from transferkit.errors import (
     ConnectError,
     RateLimitedError,
@@ -44,10 +43,8 @@ WINDOW = 0.06  # seconds over which a rate is measured
 PATIENCE = 1.0  # seconds for new workers to move their first bytes, before they are judged without
 REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
-MORE = 1.05  # where others keep the cores busy: a server on the same machine does more for more attempts
-LEVEL = 0.95  # where neither we nor others keep the cores busy: there more of them cost nothing
-IDLE = 0.7  # of one core: with less, we do not
-SPARE = 0.5  # cores: with less than that idle, others do
+LEVEL = 0.95  # where the processor idles: there more of them cost nothing
+IDLE = 0.7  # of one core
 FULL = 0.55  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 ONE_CORE = 1.15  # of one core: what the interpreter keeps busy by itself, where it has a lock
 COSTLY = 400e6  # bytes for a second of processor time; of large blobs, for which it has little to do, it is twice that
@@ -84,7 +81,6 @@ class Concurrency:
         *,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
-        idle: Callable[[], float] = idle_time,
         cores: int | None = None,
         proven: int = 0,
     ) -> None:
@@ -93,7 +89,6 @@ class Concurrency:
         """How many attempts moved most, as far as that was found out: a later controller begins with half of them."""
         self._clock = clock
         self._cpu = cpu
-        self._idle = idle
         usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self._cores = cores or len(usable)
         self._lock = threading.Lock()
@@ -105,9 +100,8 @@ class Concurrency:
         self._suspect: WorkerFlow | None = None  # whose unit failed last: it may be that unit's own fault
         self._resume_at = 0.0
         self._recovery = RECOVERY
-        # When the window began that a rate is measured over; what was moved, and computed, and how long the cores were
-        # idle, until then.
-        self._window: tuple[float, int, float, float] | None = None
+        # When the window began that a rate is measured over, and what was moved, and computed, until then.
+        self._window: tuple[float, int, float] | None = None
         self.begin(())
 
     def begin(self, flows: Sequence[WorkerFlow], first: int = FIRST) -> None:
@@ -240,25 +234,21 @@ class Concurrency:
         if self._window is None:
             at_work = sum(map(int.__ne__, moved[: self.level], self._base))
             if 4 * at_work >= 3 * self.level or now - self._began >= PATIENCE:
-                self._window = now, total, used, self._idle()
+                self._window = now, total, used
             return
-        began, before, computed, idle = self._window
+        began, before, computed = self._window
         elapsed = now - began
         if elapsed >= WINDOW:
-            spare = (self._idle() - idle) / elapsed
-            self._judge(now, (total - before) / elapsed, (used - computed) / elapsed, spare, moved)
+            self._judge(now, (total - before) / elapsed, (used - computed) / elapsed, moved)
 
-    def _judge(self, now: float, rate: float, share: float, spare: float, moved: list[int]) -> None:
-        """Decide on the rate of so many attempts as there are now, which keep ``share`` cores busy, while ``spare`` of
-        the machine's are idle (NaN: not known)."""
+    def _judge(self, now: float, rate: float, share: float, moved: list[int]) -> None:
+        """Decide on the rate of so many attempts as there are now, which keep ``share`` cores busy."""
         usual, self._usual = self._usual, None
         remembers = self._remembers(now)
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
         if self.level < self._ceiling or self.level > self.proven:  # else there is no use for more, this time
             self.proven = self.level
-        # Of twice as many; of less than that, as much less.
-        gain = GAIN if share >= IDLE else MORE if spare < SPARE else LEVEL
-        gain = min(gain, 1 + (gain - 1) * (self.level / (usual or 1) - 1))
+        gain = LEVEL if share < IDLE else 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
         if usual is not None and rate < gain * self._rate:
             self._resting_until = now + REST
             self.proven = usual

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -44,11 +43,7 @@ class Network:
         self.flows = [Flow(self, number) for number in range(ceiling)]
         self.used = 7.0
         self.busy = 1.17  # cores: it does not idle, and is not what all wait for
-        self.idled = 3.0
-        self.spare = math.nan  # cores of the machine that have nothing to do
-        self.controller = Concurrency(
-            clock=lambda: self.now, cpu=lambda: self.used, idle=lambda: self.idled, cores=4, proven=proven
-        )
+        self.controller = Concurrency(clock=lambda: self.now, cpu=lambda: self.used, cores=4, proven=proven)
         self.controller.begin(self.flows)
         self.history = [self.controller.level]
         self._since = [self.now if number < self.controller.level else None for number in range(ceiling)]
@@ -64,7 +59,6 @@ class Network:
             pause = min(self.controller.pause, 0.25)
             self.now += pause
             self.used += self.busy * pause
-            self.idled += self.spare * pause
             began = self.now - self.latency
             working = [number for number, since in enumerate(self._since) if since is not None and since < began]
             for number in working:
@@ -197,18 +191,6 @@ def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: floa
     """A registry that is busy itself: more requests that wait there cost nothing here."""
     network = Network(lambda workers: 10 * MB * change ** (workers.bit_length() - 2))
     network.busy = 0.3
-    assert network.go_on(0.9) == workers
-
-
-@pytest.mark.parametrize(
-    ("spare", "change", "workers"), [(0.6, 0.97, 64), (0.4, 0.97, 2), (0.4, 1.02, 2), (0.4, 1.08, 64), (0.0, 2.0, 64)]
-)
-def test_where_others_keep_the_cores_busy_more_of_them_must_bring_something(
-    spare: float, change: float, workers: int
-) -> None:
-    """A registry on the same machine: more requests that wait there take its time from the others."""
-    network = Network(lambda workers: 10 * MB * change ** (workers.bit_length() - 2))
-    network.busy, network.spare = 0.3, spare
     assert network.go_on(0.9) == workers
 
 
