@@ -44,6 +44,9 @@ PATIENCE = 1.0  # seconds for new workers to move their first bytes, before they
 REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
 LEVEL = 0.95  # where the processor idles: there more of them cost nothing
+UNSURE = (
+    0.8  # and so much on the way to the most there may be: few small blobs come in a window, and tell the rate as badly
+)
 IDLE = 0.7  # of one core
 FULL = 0.55  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 ONE_CORE = 1.15  # of one core: what the interpreter keeps busy by itself, where it has a lock
@@ -248,7 +251,9 @@ class Concurrency:
         most = min(self._ceiling, max(self.level, self._refused - 1)) if remembers else self._ceiling
         if self.level < self._ceiling or self.level > self.proven:  # else there is no use for more, this time
             self.proven = self.level
-        gain = LEVEL if share < IDLE else 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
+        gain = 1 + (GAIN - 1) * (self.level / (usual or 1) - 1)
+        if share < IDLE:
+            gain = LEVEL if self.level == most else UNSURE
         if usual is not None and rate < gain * self._rate:
             self._resting_until = now + REST
             self.proven = usual
@@ -257,7 +262,9 @@ class Concurrency:
             self._resting_until = now + REST
             self._set(self.level, moved)
         elif self.level < most:
-            self._usual, self._rate = self.level, rate
+            if usual is None or rate >= self._rate:
+                usual, self._rate = self.level, rate
+            self._usual = usual  # the best of them
             # Between what the host takes and what it refused, the middle.
             self._set(min(2 * self.level, (self.level + most + 1) // 2 if remembers else most), moved)
         else:

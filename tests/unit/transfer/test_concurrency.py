@@ -186,12 +186,25 @@ def test_who_is_busy_before_the_first_byte_waits_for_no_network() -> None:
     assert network.go_on(0.09) == 2
 
 
-@pytest.mark.parametrize(("change", "workers"), [(0.97, 64), (0.9, 2)])
-def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: float, workers: int) -> None:
-    """A registry that is busy itself: more requests that wait there cost nothing here."""
+@pytest.mark.parametrize(
+    ("change", "history"),
+    [(0.995, [2, 4, 8, 16, 32, 64]), (0.97, [2, 4, 8, 16, 32, 64, 2]), (0.9, [2, 4, 8, 16, 2]), (0.75, [2, 4, 2])],
+)
+def test_where_the_processor_idles_more_of_them_need_not_bring_more(change: float, history: list[int]) -> None:
+    """A registry that is busy itself: more requests that wait there cost nothing here. The best of all is kept."""
     network = Network(lambda workers: 10 * MB * change ** (workers.bit_length() - 2))
     network.busy = 0.3
-    assert network.go_on(0.9) == workers
+    network.go_on(0.9)
+    assert network.history == history
+
+
+def test_where_the_processor_idles_a_rate_that_was_measured_too_low_ends_no_climb() -> None:
+    """Fifty small blobs come in a window: of two rates the better one may look a fifth worse."""
+    seen = {2: 10, 4: 8.5, 8: 12, 16: 10, 32: 13, 64: 12.7}
+    network = Network(lambda workers: seen.get(workers, 10) * MB)
+    network.busy = 0.3
+    network.go_on(0.9)
+    assert network.history == [2, 4, 8, 16, 32, 64]
 
 
 def test_where_the_cores_are_full_nothing_is_tried() -> None:
