@@ -119,6 +119,23 @@ def test_ranges_equal_a_set_of_bytes(spans: list[tuple[int, int]], start: int, l
     assert ranges.contiguous_from(0) == next(byte for byte in range(100) if byte not in model)
 
 
+@given(spans=SPANS, others=SPANS)
+def test_the_difference_of_two_sets_is_that_of_their_bytes(
+    spans: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
+    ranges, other = Ranges(), Ranges()
+    for first, more in spans:
+        ranges.add(first, first + more)
+    for first, more in others:
+        other.add(first, first + more)
+    left = {byte for first, more in spans for byte in range(first, first + more + 1)}
+    left -= {byte for first, more in others for byte in range(first, first + more + 1)}
+
+    found = ranges.minus(other).to_list()
+
+    assert {byte for first, last in found for byte in range(first, last + 1)} == left
+
+
 def _bytes(chunks: list[Chunk]) -> list[int]:
     return [byte for chunk in chunks for byte in range(chunk.start, chunk.end + 1)]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.manifest import Index, Manifest, parse
+from transferkit.content.title import TITLE
 from transferkit.errors import InvalidManifestError
 
 A = "sha256:" + 64 * "a"
@@ -355,3 +356,26 @@ def test_whatever_is_received_is_a_manifest_or_refused(raw: bytes, media_type: s
 def test_the_urls_of_a_foreign_layer_are_texts_that_somebody_would_try(urls: object, kept: tuple[str, ...]) -> None:
     layer = {"mediaType": "a/b", "digest": A, "size": 1, "urls": urls}
     assert manifest(layers=[layer]).layers[0].urls == kept
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+def test_a_number_that_no_float_holds_is_refused(number: str) -> None:
+    raw = f'{{"layers": [], "org": {number}}}'.encode()
+    assert refusal(raw).startswith("the manifest is not JSON")
+
+
+def test_a_notebook_shows_what_a_manifest_has() -> None:
+    digest = "sha256:" + 64 * "a"
+    layer = {"mediaType": "text/<b>", "digest": digest, "size": 2048, "annotations": {TITLE: "a<b>.bin"}}
+    html = manifest(layers=[layer])._repr_html_()
+    assert "1 layer, 2.0 KiB" in html
+    assert "a&lt;b&gt;.bin" in html
+    assert "<b>" not in html
+
+
+def test_a_notebook_shows_which_manifests_an_index_has() -> None:
+    digest = "sha256:" + 64 * "b"
+    entries = [{"digest": digest, "size": 5, "platform": {"os": "linux", "architecture": system}} for system in "xy"]
+    html = index(manifests=entries)._repr_html_()
+    assert "2 manifests" in html
+    assert ["linux/x", "linux/y"] == [name for name in ("linux/x", "linux/y") if name in html]

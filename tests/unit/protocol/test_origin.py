@@ -7,7 +7,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transferkit.errors import ProtocolError
-from transferkit.protocol.origin import MAX_HOPS, Origin, check_step, join, may_see_credentials, must_be_public, redact
+from transferkit.protocol.origin import (
+    MAX_HOPS,
+    Origin,
+    check_step,
+    join,
+    may_see_credentials,
+    must_be_public,
+    redact,
+    target_of,
+)
 
 REGISTRY = Origin("https", "registry.example.com", 443)
 PLAIN = Origin("http", "registry.example.com", 80)
@@ -518,3 +527,32 @@ def test_a_name_elsewhere_has_to_be_public(registry: str, url: str, allowed: set
 )
 def test_a_host_has_several_names(url: str, names: tuple[str, str, str]) -> None:
     assert names == Origin.of(url).names
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://host", "/"),
+        ("https://host/a%2Fb?X=%20#part", "/a%2Fb?X=%20"),
+        ("http://host?a=b", "/?a=b"),
+        ("http://host:5000/v2/?a=/b?c", "/v2/?a=/b?c"),
+        ("http://host#a/b?c", "/"),
+        ("http://host//a", "//a"),
+    ],
+)
+def test_a_target_is_path_and_query_byte_for_byte(url: str, target: str) -> None:
+    assert target_of(url) == target
+
+
+def test_urls_of_one_origin_have_equal_origins_and_a_refusal_is_none_of_them() -> None:
+    """What was read once is kept; what was refused is refused each time."""
+    assert (
+        Origin.of("https://example.com/a?b")
+        == Origin.of("https://EXAMPLE.com:443#c")
+        == Origin.of("https://example.com.")
+    )
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="user name"):
+            Origin.of("https://me:pw@example.com/a")
+        with pytest.raises(ProtocolError, match="control characters"):
+            Origin.of("https://example.com/a b")

@@ -131,3 +131,8 @@ def test_the_source_of_a_mount_is_quoted(source: str, quoted: str) -> None:
 def test_a_host_that_is_no_name_is_refused() -> None:
     with pytest.raises(InvalidNameError, match="not the base URL of a registry"):
         routes.check_base_url("http://a..b")
+
+
+def test_the_list_of_the_digests_of_a_blobs_parts_is_beside_the_blobs() -> None:
+    """Ollama's own path; the digest stands in it as it is."""
+    assert routes.chunksums("library/llama", A) == f"/v2/library/llama/chunksums/sha256:{64 * 'a'}"
