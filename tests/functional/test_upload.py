@@ -65,13 +65,23 @@ def test_a_blob_that_is_there_is_not_sent(registry, blobs, source):
 
 
 def test_many_new_ones_are_hardly_asked_for(registry, make_blobs, source):
-    """The first 16, the first that comes with the request that begins it, and every sixteenth of the others."""
+    """The first 16, the first that comes with its POST, the 16th after them and the 32nd after it."""
     blobs = make_blobs(source, range(1000, 1100))
 
     upload(registry, blobs, source, concurrency=1)
 
     assert [b.digest for b in blobs] == stored(registry, blobs)
-    assert [22, 100, 15] == [registry.log.count(method=method) for method in ("HEAD", "POST", "PUT")]
+    assert [19, 100, 15] == [registry.log.count(method=method) for method in ("HEAD", "POST", "PUT")]
+
+
+def test_the_longer_none_is_there_the_fewer_are_asked_for(registry, make_blobs, source):
+    """One of 16, 32, 48 and so on up to 128; with the first 16, and one for the first that comes at once."""
+    blobs = make_blobs(source, range(1000, 2000))
+
+    upload(registry, blobs, source, concurrency=1)
+
+    asked = [16 * step for step in range(1, 9)]  # 576 blobs; of the 408 others three times one of 128
+    assert 16 + 1 + len(asked) + 3 == registry.log.count(method="HEAD")
 
 
 def test_once_one_is_there_the_others_are_asked_for_again(registry, make_blobs, source):

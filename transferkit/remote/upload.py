@@ -41,7 +41,8 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _AT_ONCE = 64 * 1024  # bytes: what a registry that does not take them this way is sent in vain, once
 _ENOUGH = 16  # blobs that were not there, one after the other
-_EACH = 16  # of those that would be sent unasked, one is asked for
+_EACH = 16  # of those that would be sent unasked, one is asked for; each time that it was not there, one of 16 more
+_RARELY = 128  # and one of these at least
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
 Wrap = Callable[[Body], AbstractContextManager[Body]]
@@ -91,7 +92,10 @@ class Uploads:
         if descriptor.size > _SMALL or self.absent < _ENOUGH:
             return True
         self.unasked += 1
-        return self.unasked % _EACH == 0
+        if self.unasked < min(_EACH * (self.absent - _ENOUGH + 1), _RARELY):
+            return False
+        self.unasked = 0
+        return True
 
 
 class Upload:
