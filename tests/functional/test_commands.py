@@ -336,3 +336,19 @@ def test_verbose_logs_and_quiet_does_not(commands: Commands, model: str) -> None
     done = commands("pull", model, "-q")
     assert "" == done.err
     assert json.loads(commands("ls", "--json").out)["schema"] == "transferkit/1"
+
+
+@pytest.mark.parametrize("title", ["../x", "C:x", "a/../../x"])
+def test_a_title_that_leads_elsewhere_is_not_the_command_lines_fault(
+    commands: Commands, registry: RunningRegistry, tmp_path: Path, title: str
+) -> None:
+    annotations = [{"org.opencontainers.image.title": "weights"}, {"org.opencontainers.image.title": title}]
+    model = Model([b"weights", b"x"], types=[], annotations=annotations)
+    model.put(registry.url, "team/hostile", "v1")
+    name = f"{registry.url.removeprefix('http://')}/team/hostile:v1"
+
+    refused = commands("pull", name, "--to", tmp_path / "here", code=1)
+
+    assert f"the title {title!r} is refused" in refused.err
+    assert not (tmp_path / "x").exists()
+    commands("pull", "not a name", code=2)

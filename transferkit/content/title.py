@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.errors import InvalidNameError
+from transferkit.errors import InvalidNameError, TransferKitError
 
 TITLE = "org.opencontainers.image.title"
 _LONGEST = 1024  # characters of a title; a part of it is a file name, which has 255 bytes at most
@@ -43,8 +43,12 @@ def check_title(title: str) -> str:
         elif _RESERVED.match(part):
             reason = f"{part[:40]!r} is a device to Windows"
     if reason:
-        raise InvalidNameError(f"the title {title[:200]!r} is refused as the name of a file: {reason}")
+        raise _refused(f"the title {title[:200]!r} is refused as the name of a file: {reason}")
     return title
+
+
+def _refused(text: str) -> InvalidNameError:
+    return InvalidNameError(text, exit_code=TransferKitError.exit_code)  # it is not the command line that is wrong
 
 
 def check_titles(descriptors: tuple[Descriptor, ...]) -> dict[str, Descriptor]:
@@ -60,10 +64,10 @@ def check_paths(named: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor
     for title, descriptor in named:
         check_title(title)
         if title in found and found[title].digest != descriptor.digest:
-            raise InvalidNameError(f"two layers have the title {title[:200]!r}; they would be one file")
+            raise _refused(f"two layers have the title {title[:200]!r}; they would be one file")
         found[title] = descriptor
     for problem in collisions(found):
-        raise InvalidNameError(problem)
+        raise _refused(problem)
     return found
 
 
