@@ -6,8 +6,8 @@ THREADS ?= .venv-threads
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
-# Tests wait for sockets as long as they compute: five workers for two cores. A group of tests runs in one worker.
-WORKERS ?= 5
+# Tests wait for sockets more than they compute: four workers for two cores. A group of tests runs in one worker.
+WORKERS ?= 4
 ROUNDS ?= 50
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain

@@ -653,7 +653,8 @@ def model_round_trip(model: Model, contents: Callable[[Path], dict[str, str]]) -
         found = contents(folder)
         assert (len(found), found) == (105, {name: name for name in found})
         assert (pushed.blobs, in_vain(pushed.bytes - 90_868_376)) == (105, True)
-        assert (pulled.blobs, pulled.bytes) == (105, 90_868_376)
+        again = pulled.bytes - 90_868_376  # of a blob that was late on a busy machine, and was asked for again
+        assert (pulled.blobs, again if not pulled.healed else min(again, 0)) == (105, 0)
         return [pushed, pulled]
 
     return run
