@@ -26,7 +26,8 @@ from transferkit.server.guard import host_of, is_loopback
 from transferkit.server.passwords import Passwords
 from transferkit.server.serve import serving
 from transferkit.server.upstream import Upstream, Upstreams
-from transferkit.storage.cache import DiskCache, default_cache
+from transferkit.storage.cache import DiskCache
+from transferkit.storage.default_cache import default_cache
 
 GRACE = 2.0  # seconds in which clients hear how their requests have ended
 # Where an upstream is down or silent, a mirror answers soon from its cache.

@@ -1,9 +1,8 @@
 """Uploads: whether a blob is there already, else an upload session, which outlives the attempt that began it.
 
-At most three requests for a blob that is sent in one: HEAD, POST, PUT. The first is a third of what a small blob takes:
-once a row of blobs were not there, small ones are sent unasked, but for one in a while; the first that is there brings
-the questions back. The smallest of those come with POST itself, where the registry takes that. What a session is sent,
-``upload_oci`` and ``upload_ollama`` know.
+At most three requests for a blob that is sent in one: HEAD, POST, PUT. When the first does not pay, ``presence`` knows;
+the smallest of the blobs that are sent unasked come with POST itself, where the registry takes that. What a session is
+sent, ``upload_oci`` and ``upload_ollama`` know.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from transferkit.grammar import check_repository
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
 from transferkit.remote.endpoint import Endpoint
+from transferkit.remote.presence import Presence
 from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page, is_stored
 from transferkit.transport.request import Request, RequestBody
 from transferkit.transport.response import Response
@@ -40,9 +40,6 @@ EMPTY = {"Content-Length": "0"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 _SMALL = 1024 * 1024  # bytes: below, they cost less than to ask for the blob, or for the session of an attempt before
 _AT_ONCE = 64 * 1024  # bytes: what a registry that does not take them this way is sent in vain, once
-_ENOUGH = 16  # blobs that were not there, one after the other
-_EACH = 16  # of those that would be sent unasked, one is asked for; each time that it was not there, one of 16 more
-_RARELY = 128  # and one of these at least
 _SESSIONS = 4  # that one attempt may begin: one is refused (413), one drops parts, one is gone, and a good one
 
 Wrap = Callable[[Body], AbstractContextManager[Body]]
@@ -83,19 +80,12 @@ class Uploads:
     restore: Callable[[Upload, dict[str, Any]], UploadSession | None] | None = None  # of another process, from its note
     notes: Notes | None = None
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
-    absent: int = 0  # blobs that were not there, one after the other
-    unasked: int = 0
+    presence: Presence = field(default_factory=Presence)  # of small blobs
     at_once: bool | None = None  # whether small blobs come with the request that begins their upload; None: not known
 
     def asking_pays(self, descriptor: Descriptor) -> bool:
         """Tell whether to ask for a blob before it is sent."""
-        if descriptor.size > _SMALL or self.absent < _ENOUGH:
-            return True
-        self.unasked += 1
-        if self.unasked < min(_EACH * (self.absent - _ENOUGH + 1), _RARELY):
-            return False
-        self.unasked = 0
-        return True
+        return descriptor.size > _SMALL or self.presence.asking_pays()
 
 
 class Upload:
@@ -123,9 +113,9 @@ class Upload:
         if error is None:
             if uploads.asking_pays(self.descriptor):
                 if self.endpoint.exists(self.descriptor, self.flow, uploading=True):
-                    uploads.absent = 0
+                    uploads.presence.is_uncertain()
                     return Outcome.PRESENT
-                uploads.absent += 1
+                uploads.presence.was_absent()
             session = sessions.get(digest)
             if session is None and self.descriptor.size >= _SMALL:
                 session = self._restored()
@@ -171,7 +161,7 @@ class Upload:
         if error is not None:
             if isinstance(error, TransferKitError):
                 self.client.clean(error)
-            self._uploads.absent = 0  # something went wrong, and nobody knows what the registry has now
+            self._uploads.presence.is_uncertain()
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
             # The count stays as it is until the registry has said what of it is there.
             session.resumed = True
@@ -249,7 +239,8 @@ class Upload:
         """Tell whether to send the blob with the request that begins its upload. Of a registry that is not known to
         take that, one blob finds it out."""
         uploads = self._uploads
-        is_wanted = uploads.at_once is not False and self.descriptor.size <= _AT_ONCE and uploads.absent >= _ENOUGH
+        is_short = self.descriptor.size <= _AT_ONCE
+        is_wanted = is_short and uploads.at_once is not False and uploads.presence.is_unlikely
         if is_wanted and uploads.at_once is None:
             uploads.at_once = False  # others go the plain way until it is known
         return is_wanted

@@ -27,6 +27,7 @@ from transferkit.errors import (
     TransferKitError,
 )
 from transferkit.names import DEFAULT_MASK, Name
+from transferkit.storage.default_cache import default_cache
 from transferkit.storage.directory import Directory
 from transferkit.storage.disk import Disk, close_quietly, is_file
 from transferkit.storage.folder import OpenFolder
@@ -43,27 +44,9 @@ from transferkit.tables import MOST_ROWS, human_bytes, listing
 
 # Where there can be no lock of a name: in a store that can only be read, and in one that is pruned at this moment.
 _NO_LOCK = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
-VARIABLES = ("TRANSFERKIT_CACHE", "OLLAMA_MODELS")
-"""What names the store of this machine, in this order."""
 TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: backup programs leave the folder out.
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of models; they can be fetched again.\n"
-
-
-def default_cache() -> str:
-    """Return where models are kept unless somebody says otherwise.
-
-    ``TRANSFERKIT_CACHE``, else Ollama's own store (``OLLAMA_MODELS``, or ``~/.ollama/models`` where that is), else
-    ``transferkit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
-    for variable in VARIABLES:
-        if path := os.environ.get(variable):
-            return path
-    theirs = os.path.expanduser("~/.ollama/models")
-    if os.path.isdir(theirs):
-        return theirs
-    base = os.environ.get("XDG_CACHE_HOME", "")  # one that is not absolute is to be ignored, says its specification
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "transferkit")
 
 
 class DiskCache(Stack):

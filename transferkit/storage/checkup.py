@@ -13,7 +13,8 @@ from contextlib import suppress
 from transferkit.content.finding import Finding, Level
 from transferkit.errors import StorageError
 from transferkit.report import human_bytes
-from transferkit.storage.cache import VARIABLES, DiskCache, default_cache
+from transferkit.storage.cache import DiskCache
+from transferkit.storage.default_cache import VARIABLES, default_cache
 from transferkit.storage.disk import Disk, close_quietly, remove_quietly
 from transferkit.storage.folder import OpenFolder, temporary_name
 from transferkit.storage.lock import BlobLock, holders

@@ -44,9 +44,7 @@ PATIENCE = 1.0  # seconds for new workers to move their first bytes, before they
 REST = 2.0  # seconds between a trial that brought nothing and the next
 GAIN = 1.15  # twice the workers have to move so many times the bytes
 LEVEL = 0.95  # where the processor idles: there more of them cost nothing
-UNSURE = (
-    0.8  # and so much on the way to the most there may be: few small blobs come in a window, and tell the rate as badly
-)
+UNSURE = 0.8  # on the way to the most there may be: in a window few small blobs come, and tell a rate so badly
 IDLE = 0.7  # of one core
 FULL = 0.55  # of all cores: more workers would wait for one; a server on the same machine takes the rest
 ONE_CORE = 1.15  # of one core: what the interpreter keeps busy by itself, where it has a lock
@@ -264,7 +262,7 @@ class Concurrency:
         elif self.level < most:
             if usual is None or rate >= self._rate:
                 usual, self._rate = self.level, rate
-            self._usual = usual  # the best of them
+            self._usual = self.proven = usual  # the best of them
             # Between what the host takes and what it refused, the middle.
             self._set(min(2 * self.level, (self.level + most + 1) // 2 if remembers else most), moved)
         else:

@@ -551,6 +551,7 @@ def test_urls_of_one_origin_have_equal_origins_and_a_refusal_is_none_of_them() -
         == Origin.of("https://EXAMPLE.com:443#c")
         == Origin.of("https://example.com.")
     )
+    assert Origin.of("https://example.com/a?b") is Origin.of("https://example.com/c#d")
     for _ in range(2):
         with pytest.raises(ProtocolError, match="user name"):
             Origin.of("https://me:pw@example.com/a")

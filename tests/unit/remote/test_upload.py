@@ -163,11 +163,14 @@ def test_a_blob_that_is_there_begins_no_session(flow: Flow) -> None:
     assert flow.counter.position == len(DATA)
 
 
-def test_after_a_failure_the_registry_is_asked_again(endpoint: Endpoint, flow: Flow) -> None:
+def test_after_a_failure_the_registry_is_asked_again(flow: Flow) -> None:
     begun = [Session(), Session(ServerError("busy"))]
-    uploads = Uploads(endpoint, lambda _: begun.pop(), absent=16)
-    with pytest.raises(ServerError):
-        attempt_at(uploads, BLOB, flow)
-    assert uploads.absent == 0
-    assert attempt_at(uploads, BLOB, flow) is Outcome.MOVED
-    assert uploads.absent == 1
+    with scripted_server(lambda _: ABSENT) as server, client_of(server) as client:
+        uploads = Uploads(Endpoint(client, WHERE), lambda _: begun.pop())
+        for _ in range(16):
+            uploads.presence.was_absent()
+        with pytest.raises(ServerError):
+            attempt_at(uploads, BLOB, flow)
+        assert [] == server.requests
+        assert attempt_at(uploads, BLOB, flow) is Outcome.MOVED
+        assert ["HEAD"] == [request.method for request in server.requests]

@@ -28,7 +28,7 @@ def probe() -> Uploads:
 def hear(probe: Uploads, absent: int) -> None:
     for _ in range(absent):
         assert probe.asking_pays(blob())
-        probe.absent += 1
+        probe.presence.was_absent()
 
 
 def asked_for(probe: Uploads, count: int, size: int = 16 * KIB) -> list[int]:
@@ -40,9 +40,19 @@ def test_after_sixteen_that_were_not_there_one_in_sixteen_is_asked_for(probe):
     assert asked_for(probe, 50) == [16, 32, 48]
 
 
+def test_the_longer_none_is_there_the_rarer_one_is_asked_for(probe):
+    hear(probe, 16)
+    asked = []
+    for number in range(1, 1001):
+        if probe.asking_pays(blob()):
+            asked.append(number)
+            probe.presence.was_absent()
+    assert asked == [16, 48, 96, 160, 240, 336, 448, 576, 704, 832, 960]
+
+
 def test_one_that_is_there_brings_the_questions_back(probe):
     hear(probe, 16)
-    probe.absent = 0
+    probe.presence.is_uncertain()
     hear(probe, 16)
     assert not probe.asking_pays(blob())
 

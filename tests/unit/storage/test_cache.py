@@ -16,7 +16,8 @@ import transferkit as tk
 from tests.unit.storage.models import HOUR, ReadOnlyDisk, add, digest_of, manifest_of
 from tests.unit.storage.suite import descriptor_of
 from transferkit.names import Name
-from transferkit.storage.cache import DiskCache, default_cache
+from transferkit.storage.cache import DiskCache
+from transferkit.storage.default_cache import default_cache
 from transferkit.transfer.flow import WorkerFlow
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

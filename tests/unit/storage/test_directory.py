@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,22 @@ def test_every_folder_that_is_made_is_durable_too(tmp_path, durable):
     Directory(tmp_path / "a" / "b", durable=durable, disk=disk).prepare([descriptor_of(DATA)])
     made = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     assert sorted(map(str, made if durable else [])) == sorted(synced)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_file_that_was_never_verified_is_not_looked_at_to_find_out(tmp_path, is_known):
+    """An upload of many small files asks this of each of them."""
+    looked: list[str] = []
+
+    class Looking(Disk):
+        def stat(self, path: str) -> os.stat_result:
+            looked.append(path)
+            return super().stat(path)
+
+    descriptor = descriptor_of(b"hello")
+    with closing(Directory(tmp_path, disk=Looking(), keep=True)) as directory:
+        Path(directory.blob_path(descriptor.digest)).write_bytes(b"hello")
+        if is_known:
+            directory.remember(descriptor.digest, os.stat(directory.blob_path(descriptor.digest)))
+        assert directory.knows(descriptor) is is_known
+    assert len(looked) == is_known

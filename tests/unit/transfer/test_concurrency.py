@@ -203,7 +203,9 @@ def test_where_the_processor_idles_a_rate_that_was_measured_too_low_ends_no_clim
     seen = {2: 10, 4: 8.5, 8: 12, 16: 10, 32: 13, 64: 12.7}
     network = Network(lambda workers: seen.get(workers, 10) * MB)
     network.busy = 0.3
-    network.go_on(0.9)
+    network.go_on(0.2)
+    assert (network.level, network.controller.proven) == (8, 2)  # what a call proves that ends here
+    network.go_on(0.7)
     assert network.history == [2, 4, 8, 16, 32, 64]
 
 
