@@ -12,6 +12,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 from transferkit.cluster.lines import Message, PipeLine
+from transferkit.thread_group import ThreadGroup
 
 _WAITING = 128  # connections that nobody has accepted yet
 
@@ -26,7 +27,7 @@ class PipeExchange:
         self._listener = _listener(self._key)
         self._lock = threading.Lock()
         self._open: set[Any] = set()
-        self._threads: set[threading.Thread] = set()
+        self._lines = ThreadGroup("transferkit-line")
         self._is_cancelled = self._is_closed = False
         self.line = PipeLine(self._listener.address, self._key)
         self._thread = threading.Thread(target=self._accept, name="transferkit-exchange", daemon=True)
@@ -44,10 +45,8 @@ class PipeExchange:
                 if self._is_closed:
                     connection.close()
                     return
-                thread = threading.Thread(target=self._hear, args=(connection,), name="transferkit-line", daemon=True)
                 self._open.add(connection)
-                self._threads.add(thread)
-                thread.start()
+                self._lines.start(self._hear, connection)
                 if self._is_cancelled:
                     _say(connection, b"cancel")
 
@@ -67,7 +66,6 @@ class PipeExchange:
         finally:
             with self._lock:
                 self._open.discard(connection)
-                self._threads.discard(threading.current_thread())
                 connection.close()
 
     def cancel(self) -> None:
@@ -81,7 +79,6 @@ class PipeExchange:
         """Let go of the socket, of the lines, and of the threads that listen."""
         with self._lock:
             self._is_closed = True
-            threads = list(self._threads)
             for connection in self._open:
                 _say(connection, b"cancel")  # who is still there has nobody to tell
                 _shut(connection)
@@ -89,8 +86,7 @@ class PipeExchange:
             Client(self._listener.address, authkey=self._key).close()  # wakes the thread that accepts
         self._thread.join(5.0)
         self._listener.close()
-        for thread in threads:
-            thread.join(5.0)
+        self._lines.join(5.0)
 
 
 def _listener(key: bytes) -> Listener:

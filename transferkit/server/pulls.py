@@ -18,6 +18,7 @@ from transferkit.content.digest import Digest
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.names import Reference
 from transferkit.registry.registry import Registry
+from transferkit.thread_group import ThreadGroup
 from transferkit.trace import Trace
 
 _LOOK = 0.5  # seconds between two looks whether who waits is still there
@@ -119,7 +120,7 @@ class Pulls:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._running: dict[str, Pull] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads = ThreadGroup("transferkit-pull")
         self._lock = threading.Lock()
         self._closed = False
 
@@ -181,12 +182,10 @@ class Pulls:
     def _start(self, key: str, pull: Pull, work: Callable[[Pull], None]) -> None:
         if self._closed:
             pull.cancellation.cancel("the server ends")
-        thread = threading.Thread(target=self._run, args=(key, pull, work), name="transferkit-pull", daemon=True)
         try:
-            thread.start()
+            self._threads.start(self._run, key, pull, work)
         except RuntimeError as error:
             raise TransferKitError(f"{pull.name} is not pulled: {error}") from error
-        self._threads.add(thread)
 
     def _run(self, key: str, pull: Pull, work: Callable[[Pull], None]) -> None:
         error: Exception | None = None
@@ -200,15 +199,13 @@ class Pulls:
         with self._lock:
             if self._running.get(key) is pull:
                 del self._running[key]
-            self._threads.discard(threading.current_thread())
         pull.end(error)
 
     def close(self) -> None:
         """Cancel what runs, which keeps what has come, and wait for its end."""
         with self._lock:
             self._closed = True
-            running, threads = list(self._running.values()), list(self._threads)
+            running = list(self._running.values())
         for pull in running:
             pull.cancellation.cancel("the server ends")
-        for thread in threads:
-            thread.join()
+        self._threads.join()

@@ -25,6 +25,7 @@ from transferkit.errors import InvalidNameError, NotFoundError, TransferKitError
 from transferkit.names import DEFAULT_MASK, Name, Reference
 from transferkit.registry.registry import Registry
 from transferkit.server.pulls import Pull, Pulls
+from transferkit.thread_group import ThreadGroup
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Upstreams:
             raise ValueError("there is no upstream")
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], Future[Any]] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads = ThreadGroup("transferkit-question")
         self._given: OrderedDict[tuple[str, Digest], _Given] = OrderedDict()
         self._children: OrderedDict[tuple[str, Digest], tuple[Name, Document]] = OrderedDict()
         self._tags: OrderedDict[str, Digest] = OrderedDict()
@@ -153,13 +154,11 @@ class Upstreams:
             future: Future[T] | None = self._asked.get((what, name))
             if future is None:
                 future = Future()
-                thread = threading.Thread(target=self._ask, args=(what, name, ask, future), name="transferkit-question")
                 try:
-                    thread.start()
+                    self._threads.start(self._ask, what, name, ask, future)
                 except RuntimeError as error:
                     raise TransferKitError(f"{name} is not asked for: {error}") from error
                 self._asked[what, name] = future
-                self._threads.add(thread)
         while not wait([future], timeout=_LOOK).done:
             if is_gone():
                 raise ConnectionResetError(errno.ECONNRESET, "the client has hung up")
@@ -172,7 +171,6 @@ class Upstreams:
             future.set_exception(error)
         with self._lock:
             del self._asked[what, name]
-            self._threads.discard(threading.current_thread())
 
     # -- transfers
 
@@ -237,10 +235,7 @@ class Upstreams:
         """Cancel what is asked and pulled, which keeps what has come, and wait for the end of that."""
         self._cancellation.cancel("the server ends")
         self.pulls.close()
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join()
+        self._threads.join()
 
 
 def _where(upstream: Upstream, repository: str) -> str:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from transferkit.server.body import Body
 from transferkit.testing.sockets import LINGER, TAKE, reset_on_close, undelivered
 from transferkit.testing.wire import Close, Pause, Piece, Reset, answer
+from transferkit.thread_group import ThreadGroup
 
 _CONNECTIONS = 256  # at once; more wait until one ends
 _HEAD_LIMIT = 256 * 1024  # bytes of a request line with its headers
@@ -59,7 +60,7 @@ class ScriptedServer:
         self._lock = threading.Lock()
         self._requests: list[RawRequest] = []
         self._live: set[socket.socket] = set()
-        self._threads: set[threading.Thread] = set()
+        self._threads = ThreadGroup("transferkit-scripted")
         self._slots = threading.Semaphore(_CONNECTIONS)
         self._stopped = threading.Event()
         self._errors: list[Exception] = []
@@ -96,14 +97,13 @@ class ScriptedServer:
         self._slots.release()
         self._acceptor.join()
         with self._lock:
-            live, threads = list(self._live), list(self._threads)
+            live = list(self._live)
         for sock in live:
             try:
                 sock.shutdown(socket.SHUT_RDWR)  # wakes who reads from it or writes to it
             except OSError:
                 pass
-        for thread in threads:
-            thread.join()
+        self._threads.join()
         for sock in (self._listener, self._wake, self._woken):
             sock.close()
         if self._errors and error is None:
@@ -131,11 +131,9 @@ class ScriptedServer:
                 number += 1
 
     def _start(self, sock: socket.socket, number: int) -> None:
-        thread = threading.Thread(target=self._serve, args=(sock, number), name="transferkit-scripted", daemon=True)
         with self._lock:
             self._live.add(sock)
-            self._threads.add(thread)
-        thread.start()
+        self._threads.start(self._serve, sock, number)
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,7 +146,6 @@ class ScriptedServer:
         finally:
             with self._lock:
                 self._live.discard(sock)
-                self._threads.discard(threading.current_thread())
             sock.close()
             self._slots.release()
 

@@ -248,7 +248,23 @@ def test_the_way_out_is_quick_and_leaves_nothing() -> None:
                 time.sleep(0.005)
             begin = time.monotonic()
         assert time.monotonic() - begin < PROMPT
-        while threading.active_count() > threads and time.monotonic() < deadline:
-            time.sleep(0.005)  # one that has done its work may still be on its way out
-        assert threading.active_count() <= threads
+        assert threads == threading.active_count()
     assert len(open_descriptors()) <= descriptors
+
+
+def test_the_way_out_waits_for_a_thread_at_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, is_last = threading.active_count(), threading.Event()
+    with scripted_server([answer()]) as server:
+        release = server._slots.release
+
+        def slowly() -> None:
+            if threading.current_thread().name == "transferkit-scripted":
+                is_last.set()
+                time.sleep(0.2)
+            release()
+
+        monkeypatch.setattr(server._slots, "release", slowly)
+        with connect(server) as sock:
+            sock.shutdown(socket.SHUT_WR)  # so it ends by itself
+            assert is_last.wait(20)
+    assert threads == threading.active_count()

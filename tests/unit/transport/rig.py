@@ -62,8 +62,6 @@ class TLSServer(ScriptedServer):
                 wrapped = self._context.wrap_socket(sock, server_side=True)
             except OSError:
                 sock.close()
-                with self._lock:
-                    self._threads.discard(threading.current_thread())
                 self._slots.release()
             else:
                 certificate: Any = wrapped.getpeercert()
