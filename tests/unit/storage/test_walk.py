@@ -262,8 +262,8 @@ def test_whatever_links_there_are_only_files_of_the_folder_are_found(
     tmp_path_factory: pytest.TempPathFactory, entries: dict[str, str | None]
 ) -> None:
     """``None`` is a file, a text where a link leads to. Each path is found once, and is that of a file below."""
-    top = tmp_path_factory.mktemp("walk")
-    (top / "outside").mkdir()
+    top = tmp_path_factory.mktemp("walk").joinpath(*"0123456789ab")  # links lead up: three links of four steps
+    (top / "outside").mkdir(parents=True)
     (top / "outside" / "a").write_bytes(b"mine")
     root = top / "root"
     root.mkdir()
