@@ -12,6 +12,9 @@ ROUNDS ?= 50
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PLAIN := TRANSFERKIT_TEST_TRANSPORT=plain
 
+# Where it is set, each worker and each program that a test starts would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-plain test-full test-floor test-threads lint docs man build bench soak install clean
 
 demo: $(VENV)/.installed-server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -83,6 +84,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if full and not FULL:
         config.hook.pytest_deselected(items=full)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+def pytest_collection_finish() -> None:
+    # The thousands of tests are no garbage: who collects that (``tests.descriptors``) need not look at them each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

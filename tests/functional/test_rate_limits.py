@@ -44,8 +44,14 @@ def fill(registry, blobs, tmp_path):
     tk.upload(blobs, tmp_path / "s", base_url=registry.url, repository=REPOSITORY)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("wait", ["1", "date", None, "-5", "soon"])
+# Of both kinds what stands in Retry-After is read in one place.
+WAITS = ("1", "date", None, "-5", "soon")
+
+
+@pytest.mark.parametrize(
+    ("status", "wait"),
+    [*((429, wait) for wait in WAITS), *(pytest.param(503, wait, marks=pytest.mark.full) for wait in WAITS)],
+)
 def test_a_refusal_is_waited_out(limited, blobs, tmp_path, status, wait, assert_exactly):
     value = formatdate(time.time() + 2, usegmt=True) if wait == "date" else wait
     rule = FaultRule(respond(status, b"slow down please", retry_after=value, content_type="text/plain"), times=2)

@@ -39,7 +39,8 @@ def test_the_first_failures_of_many_blobs_are_one_warning_and_one_end(way, make_
     )
     manifest += b'{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "%s", "size": %d}}'
     with running_registry(middleware=faults) as registry:
-        where = {"base_url": registry.url, "repository": REPOSITORY}
+        options = tk.TransferOptions(retry=tk.RetryOptions(max_wait=0.1))
+        where = {"base_url": registry.url, "repository": REPOSITORY, "options": options}
         raw = manifest % (blobs[0].digest.encode(), blobs[0].size)
         tk.upload(blobs, tmp_path / "s", manifest=raw, manifest_ref="v1", **where)
         caplog.clear()
@@ -47,7 +48,7 @@ def test_the_first_failures_of_many_blobs_are_one_warning_and_one_end(way, make_
         if way == "download":
             tk.download(blobs, tmp_path / "d", logger=LOGGER, **where)
         elif way == "upload":
-            tk.upload(blobs, tmp_path / "s", logger=LOGGER, base_url=registry.url, repository="another/one")
+            tk.upload(blobs, tmp_path / "s", logger=LOGGER, **{**where, "repository": "another/one"})
         else:
             tk.fetch_manifest("v1", **where)
     lines = said(caplog, "tests.of.a.user" if way != "manifest" else "transferkit")
