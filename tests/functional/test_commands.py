@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -101,6 +102,25 @@ def test_a_model_is_copied_between_registries(commands: Commands, model: str) ->
             {key: value for key, value in each.items() if key != "media_type"} for each in done.objects
         ]
         assert [{"type": "tag", "tag": "v1"}] == commands("tags", target, "--json").objects
+
+
+def test_a_cache_whose_models_cannot_be_read_is_not_an_empty_one(
+    commands: Commands, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands("pull", "-q", model)
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/manifests"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for words in (["ls"], ["show", model], ["pull", model], ["rm", model]):
+        done = commands(*words, code=1)
+        assert "" == done.out
+        assert f"error: reading {commands.cache}/manifests failed: Permission denied" in done.err
+    assert f"its models are not seen: reading {commands.cache}/manifests failed" in commands("doctor", code=1).out
 
 
 def test_what_the_cache_has_is_listed_shown_and_removed(commands: Commands, model: str) -> None:

@@ -112,8 +112,8 @@ def look(title: str, path: str, disk: Disk) -> FoundFile:
     """
     check_title(title)
     try:
+        status = disk.stat(path)  # first: realpath passes over what is not there, as in nothing/../file
         place = os.path.realpath(path)
-        status = disk.stat(place)
     except ValueError as error:  # a NUL, or half a character
         raise SourceError(f"{path!r} is no path") from error
     except OSError as error:

@@ -156,7 +156,10 @@ class DiskCache(Stack):
     # -- names
 
     def links(self) -> list[Name]:
-        """Return the names of all models, sorted, those of shared stores too; what is malformed hides no other one."""
+        """Return the names of all models, sorted, those of shared stores too; what is malformed hides no other one.
+
+        StorageError: the names of a store cannot be read.
+        """
         names = dict.fromkeys(name for store in self._stores for name in store._links.names())
         return sorted(names, key=lambda name: name.path)
 
@@ -302,7 +305,10 @@ class DiskCache(Stack):
 
     def _repr_html_(self) -> str:
         """Return a table of the models; of those that are shown the manifests are read, and nothing else."""
-        names = self.links()
+        try:
+            names = self.links()
+        except StorageError as error:
+            return listing(f"{self.root}: {error}", ("name", "size", "layers"), [])
         rows = [(str(name), *self._facts(name)) for name in names[:MOST_ROWS]]
         rows += [("", "", "")] * (len(names) - len(rows))  # they are counted, and not shown
         caption = f"{self.root}: {len(names)} model{'s' * (len(names) != 1)}"

@@ -22,6 +22,7 @@ from transferkit.storage.partials import partials
 
 _LITTLE = 10 * 1024**3  # bytes; a model of today has some
 _OLD = 7 * 24 * 3600.0  # seconds
+_ANOTHER = "change its permissions, or choose another folder with --cache or TRANSFERKIT_CACHE"
 
 
 def check_store(cache: DiskCache) -> Iterator[Finding]:
@@ -33,9 +34,8 @@ def check_store(cache: DiskCache) -> Iterator[Finding]:
         base = os.path.dirname(base)
     yield _space(cache.disk, base)
     if shut := next(_shut(cache), None):
-        advice = "change its permissions, or choose another folder with --cache or TRANSFERKIT_CACHE"
         text = f"{shut} cannot be read: the models in it are not seen"
-        yield Finding(level="problem", about="store", text=text, advice=advice)
+        yield Finding(level="problem", about="store", text=text, advice=_ANOTHER)
         return
     if not there:
         if not os.access(base, os.W_OK | os.X_OK):
@@ -70,7 +70,10 @@ def _refused(error: OSError, text: str) -> Finding:
 def _where(cache: DiskCache, *, there: bool) -> Finding:
     if not there:
         return Finding(level="note", about="store", text=f"{cache.root} is not there yet; the first pull makes it")
-    count = len(cache.links())
+    try:
+        count = len(cache.links())
+    except StorageError as error:
+        return Finding(level="problem", about="store", text=f"its models are not seen: {error}", advice=_ANOTHER)
     text = f"{cache.root} ({_named_by(cache.root)}) has {count} model{'' if count == 1 else 's'}"
     return Finding(level="ok", about="store", text=text)
 

@@ -39,7 +39,7 @@ def inventory(cache: DiskCache, names: Iterable[Name] | None = None) -> list[Sto
 
     Raises:
         ManifestNotFoundError, InvalidManifestError: a name that was asked for has no manifest, or a malformed one.
-        StorageError: the folder of blobs cannot be read.
+        StorageError: the folder of blobs, or that of names, cannot be read.
     """
     sizes = {entry.digest: entry.size for folder in cache.directories for entry in entries(folder)}
     found: list[StoredModel] = []

@@ -35,7 +35,10 @@ class Links:
         self._disk = disk
 
     def names(self) -> list[Name]:
-        """Return the names of all manifests, sorted as paths; what is no name of one is left out."""
+        """Return the names of all manifests, sorted as paths; what is no name of one is left out.
+
+        StorageError: the folder of all of them cannot be read; one below it hides its own names only.
+        """
         found: dict[Name, None] = {}
         for path in self._files(strict=False):
             with suppress(InvalidNameError):
@@ -57,7 +60,13 @@ class Links:
         return sorted(self._below("", 0, strict))
 
     def _below(self, prefix: str, depth: int, strict: bool) -> Iterator[str]:
-        for entry in self._scan(prefix, strict) if depth <= _DEEPEST else ():
+        try:
+            found = self._scan(prefix, strict) if depth <= _DEEPEST else []
+        except StorageError:
+            if strict or not prefix:
+                raise
+            found = []
+        for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._below(f"{prefix}{entry.name}/", depth + 1, strict)
             elif entry.is_file(follow_symlinks=False):
@@ -66,7 +75,7 @@ class Links:
                 raise _link(entry.path)
 
     def _scan(self, prefix: str, strict: bool = False) -> list[os.DirEntry[str]]:
-        """Return what is in a folder, sorted."""
+        """Return what is in a folder, sorted; StorageError: it cannot be read."""
         folder = f"{self.path}/{prefix}"[:-1] if prefix else self.path
         try:
             if os.path.islink(folder):
@@ -76,14 +85,14 @@ class Links:
         except FileNotFoundError:
             return []
         except OSError as error:
-            if not strict:
+            if not strict and isinstance(error, StorageError | NotADirectoryError):  # it leads nowhere
                 return []
             raise error if isinstance(error, StorageError) else storage_error(error, "reading", folder) from error
 
     def find(self, name: Name) -> list[str]:
         """Return the paths of a name's manifests below ``path``: those that are equal without regard to case, sorted.
 
-        The first one is what the name stands for.
+        The first one is what the name stands for. StorageError: a folder on the way cannot be read.
         """
         return list(self._matching("", name.path.lower().split("/")))
 

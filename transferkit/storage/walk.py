@@ -24,6 +24,7 @@ LEFT_OUT = (".git", ".partial", ".transferkit", ".cache/huggingface", ".DS_Store
 _LONGEST = 1024  # characters of a path: nothing below it can have a title
 _MOST = 1_000_000  # entries that are looked at: links from folder to folder multiply what is there
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_NOWHERE: dict[int | None, str] = {errno.ENOENT: "nothing", errno.ELOOP: "itself"}
 
 
 def is_left_out(path: str) -> bool:
@@ -102,7 +103,8 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
         return
     status = disk.lstat(name, fd)
     if stat.S_ISLNK(status.st_mode):
-        target = os.path.realpath(f"{found.root}/{real}")
+        link = f"{found.root}/{real}"
+        target = os.path.realpath(link)
         real = os.path.relpath(target, found.root)
         if real == ".." or real.startswith("../"):
             reason = f"it is a link out of the folder, to {target[:300]!r}"
@@ -112,16 +114,17 @@ def _look(found: Walk, parent: _Folder, name: str, fd: int, disk: Disk) -> Itera
             return
         real = "" if real == "." else real
         try:
+            os.stat(link)  # realpath passes over what is not there, as in nothing/../folder; the system does not
             status = _status(found.root, real, disk)
         except OSError as error:
-            what = "nothing" if error.errno == errno.ENOENT else "a place that cannot be reached"
+            what = _NOWHERE.get(error.errno, "a place that cannot be reached")
             found.refused.append(Refused(path, f"it is a link to {what}"))
             return
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         found.files.append(FoundFile(path, f"{found.root}/{real}", status))
     elif kind != stat.S_IFDIR:
-        found.refused.append(Refused(path, f"it is {_KINDS.get(kind, 'a link to itself')}"))
+        found.refused.append(Refused(path, f"it is {_KINDS.get(kind, 'a link')}"))
     elif real in parent.way:
         found.refused.append(Refused(path, "it is a link to a folder that it is in", is_folder=True))
     elif len(path) > _LONGEST:

@@ -237,6 +237,11 @@ def test_nothing_of_another_file_in_its_place_is_sent(tmp_path: Path, hello: Pat
         files.fetch(BLOB, flow=Flow())
 
 
+def test_a_path_leads_where_the_system_leads_it(tmp_path: Path, hello: Path) -> None:
+    with pytest.raises(SourceError, match=r"nothing/../hello cannot be read: No such file or directory"):
+        take(tmp_path, tmp_path / "nothing" / ".." / hello.name)
+
+
 def test_what_is_none_of_the_files_is_not_there(tmp_path: Path, hello: Path) -> None:
     with pytest.raises(BlobNotFoundError, match="is none of the files"):
         take(tmp_path, hello).fetch(Descriptor(Digest(f"sha256:{64 * 'a'}"), 1), flow=Flow())

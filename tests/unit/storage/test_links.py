@@ -126,7 +126,7 @@ def test_names_are_made_and_removed_durably_if_wanted(tmp_path, durable):
     disk = FailingDisk(lambda *_: False)
     store = Store(tmp_path, disk)
     store.write(NAME, b"1", durable=durable)
-    assert (1, 5) if durable else (0, 0) == (disk.counts["fsync"], disk.counts["sync_folder"])
+    assert ((1, 5) if durable else (0, 0)) == (disk.counts["fsync"], disk.counts["sync_folder"])
     before = disk.counts["sync_folder"]
     store.links.remove(NAME, durable=durable)
     assert int(durable) == disk.counts["sync_folder"] - before
@@ -151,5 +151,24 @@ def test_a_folder_that_cannot_be_listed_hides_its_own_names_only(store, tmp_path
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert ["other.example"] == [name.host for name in store.links.names()]
-    with pytest.raises(tk.StorageError, match="check the permissions"):
-        list(store.links.contents())
+    assert b"2" == store.links.read(Name("other.example", "n", "m", "t"))
+    for call in (
+        lambda: list(store.links.contents()),
+        lambda: store.links.read(NAME),
+        lambda: store.links.remove(NAME, durable=False),
+    ):
+        with pytest.raises(tk.StorageError, match=r"h.example failed: .*check the permissions"):
+            call()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_names_that_cannot_be_read_are_not_none(store, monkeypatch, code):
+    store.write(NAME, b"1")
+
+    def refuse(path):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for call in (store.links.names, lambda: store.links.read(NAME), lambda: store.links.linked_at(NAME)):
+        with pytest.raises(tk.StorageError, match=f"reading .*/manifests failed: .*{os.strerror(code)}"):
+            call()
