@@ -72,8 +72,8 @@ STATUSES = [
             match,
             f"{status}",
             respond(status, "no", read_body=True),
-            final(kind),
-            final(kind),
+            # Who may begin no upload may push no other blob, either.
+            *2 * [whole_call(kind) if (match, status) == (POST, 403) else final(kind)],
             # After a commit that is refused, the registry is asked whether somebody else has brought the blob.
             requests=2 * (BEFORE[match["method"]] + (match is PUT and status != 501),),
             schemes=BOTH if match is PUT else ("plain",),

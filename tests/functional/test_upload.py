@@ -12,6 +12,7 @@ import pytest
 import requests
 
 import transferkit as tk
+from transferkit.testing import FaultRule, HTTPFaults, respond
 from transferkit.testing.registry import running_registry
 
 pytestmark = pytest.mark.lanes
@@ -115,6 +116,29 @@ def test_a_server_error_on_head_is_an_error_and_not_an_absence(make_blobs, sourc
         assert isinstance(error, tk.RetriesExhaustedError)
         assert isinstance(error.__cause__, tk.ServerError)
         assert 0 == registry.log.count(method="POST")
+
+
+def test_where_no_upload_may_begin_the_call_ends_and_no_other_blob_is_tried(make_blobs, source):
+    blobs = make_blobs(source, [1000 + number for number in range(50)])
+    denied = FaultRule(respond(403, '{"errors": [{"code": "DENIED"}]}'), method="POST", path="/uploads/")
+    with running_registry(middleware=HTTPFaults(denied)) as registry:
+        with pytest.raises(tk.DeniedError) as caught:
+            upload(registry, blobs, source, concurrency=2)
+        assert registry.log.count("POST") <= 2
+    assert 4 == caught.value.exit_code
+
+
+def test_a_blob_that_is_denied_fails_alone(make_blobs, source):
+    blobs = make_blobs(source, [1000 + number for number in range(50)])
+    fault = FaultRule(respond(403), method="PUT", path=blobs[7].digest)
+    elsewhere = FaultRule(respond(403), method="POST", path="mount=")
+    with running_registry(middleware=HTTPFaults(fault, elsewhere)) as registry:
+        mounted = [tk.Blob(blob.digest, blob.size, source="another/model") for blob in blobs[:2]]
+        with pytest.raises(tk.IncompleteError) as caught:
+            upload(registry, [*mounted, *blobs[2:]], source, concurrency=2)
+        assert [blobs[7].digest] == list(caught.value.failures)
+        others = [blob for blob in blobs if blob is not blobs[7]]
+        assert [blob.digest for blob in others] == stored(registry, others)
 
 
 def test_a_blob_with_a_source_is_mounted(registry, blobs, source):

@@ -80,6 +80,10 @@ class Repository(RepositoryBlobs):
                     raise
         return session
 
+    def concerns_all(self, error: errors.TransferKitError) -> bool:
+        """Tell whether an error would be the same for every other content; who may begin no upload may not push."""
+        return (self._uploads.is_denied and isinstance(error, errors.DeniedError)) or super().concerns_all(error)
+
     def fetch_manifest(self, reference: str, *, flow: Flow) -> Manifest | Index:
         """Fetch the manifest of a tag or digest, verified."""
         with self.client.cleaned():

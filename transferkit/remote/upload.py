@@ -20,6 +20,7 @@ from transferkit.content.flow import Flow
 from transferkit.content.interfaces import Body, Fetcher, Local, Notes, Outcome, Seekable, Shared
 from transferkit.errors import (
     CancelledError,
+    DeniedError,
     NotFoundError,
     ProtocolError,
     ReadError,
@@ -81,6 +82,7 @@ class Uploads:
     notes: Notes | None = None
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     presence: Presence = field(default_factory=Presence)  # of small blobs
+    is_denied: bool = False  # to begin one: so is every other
     at_once: bool | None = None  # whether small blobs come with the request that begins their upload; None: not known
 
     def asking_pays(self, descriptor: Descriptor) -> bool:
@@ -294,6 +296,15 @@ class Upload:
             what = "a page" if is_page(response) else str(response.status)
             text = f"answered the end of the upload with {what}, and does not say that it has the blob"
             raise ProtocolError(f"{self.subject}: {self.client.origin} {text}")
+
+    def begin(self, request: Request, source: str | None) -> Response:
+        """Send the request that begins the upload, or the mount from ``source``. It says nothing of the content."""
+        try:
+            return self.ask(request)
+        except DeniedError:
+            if source is None:
+                self._uploads.is_denied = True
+            raise
 
     def ask(self, request: Request) -> Response:
         """Send a request without a body, and return its response, whose body says nothing."""

@@ -46,7 +46,8 @@ def restore_session(upload: Upload, note: dict[str, Any], rules: PartRules) -> U
 def _begin(upload: Upload, rules: PartRules, source: str | None = None) -> UploadSession | Outcome:
     name, digest = upload.endpoint.name, upload.descriptor.digest
     path, scope = routes.uploads(name, digest, source), routes.push_scope(name, source)
-    response = upload.ask(upload.request(method="POST", url=path, ok=SUCCESS, headers=EMPTY, scope=scope))
+    request = upload.request(method="POST", url=path, ok=SUCCESS, headers=EMPTY, scope=scope)
+    response = upload.begin(request, source)
     if source is not None and is_mounted(response, digest) and upload.is_confirmed(response):
         return Outcome.MOUNTED
     location = response.headers.get("location")

@@ -52,7 +52,7 @@ def _begin(upload: Upload, source: str | None = None) -> UploadSession | Outcome
     client, descriptor, name = upload.client, upload.descriptor, upload.endpoint.name
     url = f"{routes.uploads(name, descriptor.digest, source)}{'&' if source else '?'}digest={descriptor.digest}"
     headers = {**EMPTY, "X-Redirect-Uploads": "2", "X-Content-Length": str(descriptor.size)}
-    response = upload.ask(upload.request(method="POST", url=url, ok=(201, 202), headers=headers))
+    response = upload.begin(upload.request(method="POST", url=url, ok=(201, 202), headers=headers), source)
     location = location_of(response)
     if is_page(response) or contradicts(response, descriptor.digest):
         raise ProtocolError(f"{upload.subject}: {client.origin} does not answer as Ollama's registry does")
