@@ -406,6 +406,31 @@ def test_whoever_has_not_the_key_of_a_line_is_not_heard(shelf, tmp_path, monkeyp
     assert exchange._key.hex() not in repr(exchange.line)
 
 
+def test_a_line_waits_for_a_thread_that_the_system_does_not_have(monkeypatch):
+    from transferkit.cluster.exchange import PipeExchange
+    from transferkit.cluster.lines import PipeEnd
+    from transferkit.thread_group import ThreadGroup
+
+    start, refusals, heard = ThreadGroup.start, [1, 2, 3], []
+
+    def begin(group, *arguments):
+        if refusals:
+            raise RuntimeError(f"can't start new thread {refusals.pop()}")
+        start(group, *arguments)
+
+    monkeypatch.setattr(ThreadGroup, "start", begin)
+    exchange = PipeExchange(heard.append)
+    try:
+        for number in (7, 8):
+            PipeEnd(number, exchange._listener.address, exchange._key).close()
+        assert [("begun", number, f"process {os.getpid()}") for number in (7, 8)] == heard
+        refusals.extend(range(1000))
+        PipeEnd(9, exchange._listener.address, exchange._key)
+    finally:
+        exchange.close()
+    assert 2 == len(heard)
+
+
 def test_an_interrupt_of_the_caller_ends_the_pieces(shelf, tmp_path):
     def interrupted(completed, total):
         raise KeyboardInterrupt

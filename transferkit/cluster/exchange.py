@@ -6,15 +6,17 @@ import contextlib
 import os
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection, Listener
 from typing import Any
 
 from transferkit.cluster.lines import Message, PipeLine
 from transferkit.thread_group import ThreadGroup
 
 _WAITING = 128  # connections that nobody has accepted yet
+_AGAIN = 0.05  # seconds until another thread is asked for
 
 
 class PipeExchange:
@@ -46,9 +48,18 @@ class PipeExchange:
                     connection.close()
                     return
                 self._open.add(connection)
-                self._lines.start(self._hear, connection)
                 if self._is_cancelled:
                     _say(connection, b"cancel")
+            self._listen_to(connection)
+
+    def _listen_to(self, connection: Connection[Any, Any]) -> None:
+        while not self._is_closed:
+            try:
+                self._lines.start(self._hear, connection)
+                return
+            except RuntimeError:  # the system has no thread left, until another one ends
+                time.sleep(_AGAIN)
+        connection.close()
 
     def _hear(self, connection: Connection[Any, Any]) -> None:
         number = None
@@ -82,8 +93,7 @@ class PipeExchange:
             for connection in self._open:
                 _say(connection, b"cancel")  # who is still there has nobody to tell
                 _shut(connection)
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(self._listener.address, authkey=self._key).close()  # wakes the thread that accepts
+        _knock(self._listener.address)  # wakes the thread that accepts
         self._thread.join(5.0)
         self._listener.close()
         self._lines.join(5.0)
@@ -98,6 +108,18 @@ def _listener(key: bytes) -> Listener:
         return Listener(None, backlog=_WAITING, authkey=key)
     except OSError:
         return Listener(("127.0.0.1", 0), backlog=_WAITING, authkey=key)
+
+
+def _knock(address: Any) -> None:
+    """Connect, and say nothing: who waits for an answer waits for ever where nobody accepts any more."""
+    import socket
+
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as sock,
+    ):
+        sock.settimeout(1.0)
+        sock.connect(address)
 
 
 def _say(connection: Any, word: bytes) -> None:
