@@ -10,8 +10,8 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ _NONE_THERE = "credentials not found"
 
 
 class DockerConfig:
-    """One ``config.json``, by default that of Docker's client on this machine. Not for several threads at once.
+    """One ``config.json``, by default that of Docker's client on this machine. Safe for several processes at once.
 
-    The file is replaced as a whole, with the mode 0600, so nobody ever reads a half of it.
+    The file is replaced as a whole, with the mode 0600, so nobody ever reads a half of it. Who changes it locks its
+    folder meanwhile; Docker's own client takes no lock.
     """
 
     def __init__(
@@ -58,8 +59,14 @@ class DockerConfig:
         """
         if not user or ":" in user:
             raise InvalidNameError("a user name has no colon, and is not empty")
-        config, key = self._read(), server_of(host)
-        program, auths = self._helper(config, host), self._auths(config)
+        with self._changes(), suppress(FileExistsError):
+            os.makedirs(self._folder, mode=0o700)
+        with self._locked():
+            return self._store(server_of(host), user, password)
+
+    def _store(self, key: str, user: str, password: str) -> str:
+        config = self._read()
+        program, auths = self._helper(config, key), self._auths(config)
         for known in [known for known in auths if normal(known) == normal(key)]:
             del auths[known]
         if program is not None:
@@ -77,8 +84,12 @@ class DockerConfig:
         Raises:
             StorageError: as for ``store``.
         """
-        config, key = self._read(), server_of(host)
-        program, auths = self._helper(config, host), self._auths(config)
+        with self._locked():
+            return self._erase(server_of(host))
+
+    def _erase(self, key: str) -> bool:
+        config = self._read()
+        program, auths = self._helper(config, key), self._auths(config)
         known = [each for each in auths if normal(each) == normal(key)]
         erased = program is not None and self._run(program, "erase", _asked_for(key))
         for each in known:
@@ -88,6 +99,18 @@ class DockerConfig:
         return bool(known) or erased
 
     # -- the file
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let no other process of ours change the file; where the folder cannot be locked, nobody waits."""
+        with ExitStack() as stack:
+            with suppress(OSError, ImportError):
+                import fcntl
+
+                fd = os.open(self._folder, os.O_RDONLY)
+                stack.callback(os.close, fd)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -115,9 +138,7 @@ class DockerConfig:
         """Put a new file in the place of the old one; through a link, where the name is one."""
         path = os.path.realpath(self.path)
         temporary, raw = f"{path}.{os.urandom(8).hex()}.new", _encoded(config)
-        try:
-            if not os.path.isdir(os.path.dirname(path)):
-                os.makedirs(os.path.dirname(path), mode=0o700)
+        with self._changes():
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
             try:
                 with os.fdopen(fd, "wb") as file:
@@ -130,6 +151,15 @@ class DockerConfig:
                 with suppress(OSError):
                     os.unlink(temporary)
                 raise
+
+    @property
+    def _folder(self) -> str:
+        return os.path.dirname(os.path.realpath(self.path))
+
+    @contextmanager
+    def _changes(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageError(f"{self.path} cannot be written: {error.strerror}", errno=error.errno) from error
 

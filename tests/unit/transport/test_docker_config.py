@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,3 +128,32 @@ def test_a_file_stays_its_owners_where_root_logs_in_for_somebody(tmp_path: Path)
     os.chown(path, 1234, 4321)
     DockerConfig(path).store("h", "ann", "secret")
     assert (1234, 4321) == (path.stat().st_uid, path.stat().st_gid)
+
+
+LOGIN = """
+import sys
+from transferkit.transport.docker_config import DockerConfig
+sys.stdin.readline()
+DockerConfig(sys.argv[1]).store(sys.argv[2], "ann", "secret")
+"""
+
+
+def test_of_logins_at_once_none_is_lost(tmp_path: Path) -> None:
+    path, hosts = tmp_path / "new" / "config.json", [f"host-{number}.example" for number in range(8)]
+    logins = [subprocess.Popen([sys.executable, "-c", LOGIN, str(path), host], stdin=subprocess.PIPE) for host in hosts]
+    for login in logins:
+        assert login.stdin is not None
+        login.stdin.write(b"\n")
+        login.stdin.close()
+    assert [0] * len(hosts) == [login.wait(60) for login in logins]
+    assert set(hosts) == json.loads(path.read_text())["auths"].keys()
+    assert ["config.json"] == os.listdir(path.parent)
+
+
+def test_where_the_folder_cannot_be_locked_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    DockerConfig(tmp_path / "config.json").store("h", "ann", "secret")
+    assert {"h"} == json.loads((tmp_path / "config.json").read_text())["auths"].keys()
