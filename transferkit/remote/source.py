@@ -46,13 +46,13 @@ class BlobSource:
         if offset:
             endpoint.questions.answered(RANGE, descriptor.digest, flow)
         body.length = response.length
-        return body
+        return self._cleaned(body)
 
     def fetch_range(self, descriptor: Descriptor, chunk: Chunk, *, flow: Flow) -> BlobBody:
         """Open a part of a blob, or all of it (``offset`` 0) where the server has no ranges or refuses the first."""
         url = self._url(descriptor)
         try:
-            return url.fetch(chunk, flow)
+            return self._cleaned(url.fetch(chunk, flow))
         except errors.TransferKitError as error:
             self.client.clean(error)
             if url.has_ranges:
@@ -61,6 +61,20 @@ class BlobSource:
         whole = self.fetch(descriptor, flow=flow)
         whole.length = descriptor.size
         return whole
+
+    def _cleaned(self, body: BlobBody) -> BlobBody:
+        """Return a body whose errors, too, repeat no secret that was sent."""
+        read, clean = body.readinto, self.client.clean
+
+        def readinto(buffer: memoryview) -> int:
+            try:
+                return read(buffer)
+            except errors.TransferKitError as error:
+                clean(error)
+                raise
+
+        body.readinto = readinto
+        return body
 
     def _url(self, descriptor: Descriptor) -> BlobURL:
         digest = descriptor.digest
