@@ -71,10 +71,14 @@ def serve(blobs: Blobs, fault: Fault) -> ScriptedServer:
 
 
 class Counting:
-    """A server on a socket that tells how many requests came with one ``recv``."""
+    """A server on a socket that tells how many requests came with one ``recv``.
 
-    def __init__(self, blobs: Blobs) -> None:
+    Of several together it answers ``most``, and forgets the others; 0: it closes the connection.
+    """
+
+    def __init__(self, blobs: Blobs, *, most: int | None = None) -> None:
         self.together: list[int] = []
+        self._most = most
         self._blobs = blobs
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -108,7 +112,10 @@ class Counting:
             while data := sock.recv(64 * 1024):
                 lines = [line.split()[1].decode() for line in data.split(b"\r\n") if line.startswith(b"GET ")]
                 self.together.append(len(lines))
-                for target in lines:
+                answered = lines if len(lines) == 1 else lines[: self._most]
+                if not answered:
+                    return
+                for target in answered:
                     sock.sendall(answer(200, self._blobs.contents[target.rpartition("/")[2]]))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,7 @@ from transferkit.retry import Retry
 from transferkit.storage.directory import Directory
 from transferkit.testing import running_registry
 from transferkit.testing.scripted import RawRequest, Step
-from transferkit.testing.wire import answer
+from transferkit.testing.wire import Close, Reset, answer
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.bundles import Bundles
 from transferkit.transfer.concurrency import Concurrency
@@ -238,7 +240,7 @@ def bundled(tmp_path: Path) -> Callable[..., Any]:
         attempts = SimpleNamespace(level=1, are_free=not troubled, first=lambda attempt, flow: attempt(flow))
         outcomes = Outcomes(tk.Trace(), logging.getLogger("test"))
         bundles = Bundles(source, Directory(tmp_path), scheduler, attempts, outcomes, Speeds(), one=None)  # type: ignore[arg-type]
-        bundle = bundles.take(blobs[0])
+        bundle = bundles.take(blobs[0], flow)
         assert bundle is not None
         bundles.copy(bundle, flow)
         assert flow.counter.progress == sum(len(named[blob.digest]) for blob in blobs[: len(blobs) - scheduler.waiting])
@@ -298,3 +300,72 @@ def test_no_connection_is_taken_while_a_worker_waits_for_its_turn(tmp_path: Path
     one, two = (tk.Descriptor(f"sha256:{64 * digit}", 5) for digit in "ab")
     bundles.copy(deque((one, two)), flow)
     assert (asked, ended) == ([], [(one, enough), (two, None)])
+
+
+def test_what_breaks_off_and_could_be_gone_on_with_is(make_blobs: Any, tmp_path: Path, assert_exactly: Any) -> None:
+    """A blob from ``resume_threshold`` on is no small one: what is there counts once, and stays nowhere."""
+    blobs = make_blobs(tmp_path / "from", [30_000 + number for number in range(30)])
+    total, figures = sum(blob.size for blob in blobs), []
+    options = tk.TransferOptions(resume_threshold=1000, retry=tk.RetryOptions(attempts=1, patience=0.0))
+
+    def breaks_off(blobs: Blobs, request: RawRequest, data: bytes) -> Step:
+        return [answer(200, data)[:-10_000], Close()]
+
+    def has_ranges(blobs: Blobs, request: RawRequest, data: bytes) -> Step:
+        start = int(request.headers.get("range", "bytes=0-")[6:].partition("-")[0])
+        field = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+        return answer(206, data[start:], field) if start else answer(200, data)
+
+    with serve(Blobs(tmp_path / "from", blobs), breaks_off) as server:
+        with pytest.raises(tk.IncompleteError):
+            download(server.url, blobs[5:], tmp_path / "to", options=options)
+    there = sum(blob.size - 10_000 for blob in blobs[5:])
+    with serve(Blobs(tmp_path / "from", blobs), has_ranges) as server:
+        report = download(
+            server.url, blobs, tmp_path / "to", options=options, progress=lambda *pair: figures.append(pair)
+        )
+    assert total - there == report.bytes
+    assert ((there, total), (total, total), (total, total)) == (figures[0], figures[-1], max(figures))
+    assert ["verified"] == os.listdir(tmp_path / "to" / ".partial")
+    assert_exactly(tmp_path / "to", blobs)
+
+
+@pytest.mark.parametrize("keywords", [{"options": tk.TransferOptions(max_bandwidth=2_000_000)}, {"concurrency": 1024}])
+def test_what_is_larger_than_a_workers_buffer_is_asked_for_once(
+    keywords: dict[str, Any], make_blobs: Any, tmp_path: Path, assert_exactly: Any
+) -> None:
+    blobs = make_blobs(tmp_path / "from", 30 * [45_000])
+    seen = Blobs(tmp_path / "from", blobs)
+    with serve(seen, plain) as server:
+        report = tk.download(blobs, tmp_path / "to", base_url=server.url, repository=REPOSITORY, **keywords)
+    assert (30 * 45_000, 0) == (report.bytes, report.retried)
+    assert {1} == set(seen.asked.values())
+    assert_exactly(tmp_path / "to", blobs)
+
+
+def test_a_connection_that_breaks_in_a_bundle_is_a_retry_in_the_report(small: Any, tmp_path: Path) -> None:
+    source, blobs = small
+
+    def resets(blobs: Blobs, request: RawRequest, data: bytes) -> Step:
+        return [answer(200, data)[:-5], Reset()] if next(blobs.number) == 20 else answer(200, data)
+
+    class Heard(tk.Trace):
+        def retried(self, descriptor: tk.Descriptor, error: Exception, position: int, wait: float) -> None:
+            heard.append((descriptor.digest, type(error)))
+
+    heard: list[tuple[str, type]] = []
+    with serve(Blobs(source, blobs), resets) as server:
+        report = download(server.url, blobs, tmp_path / "to", options=IMPATIENT, trace=Heard())
+    assert (1, [(blobs[20].digest, tk.ReadError)]) == (report.retried, heard)
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_server_that_drops_what_comes_together_is_found_out_after_two_bundles(
+    most: int, small: Any, tmp_path: Path, assert_exactly: Any
+) -> None:
+    source, blobs = small
+    with Counting(Blobs(source, blobs), most=most) as server:
+        report = download(server.url, blobs, tmp_path / "to", options=replace(IMPATIENT, stall_timeout=0.3))
+    assert 2 * most == report.retried
+    assert 2 == sum(number > 1 for number in server.together)
+    assert_exactly(tmp_path / "to", blobs)

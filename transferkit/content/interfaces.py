@@ -57,8 +57,8 @@ class Pipeliner(Fetcher, Protocol):
 
         ``more`` is called between two of them, when half of what was asked for at first is still to come, for what to
         ask for next, until it returns nothing. They are counted as they come. They may end early, which is no error:
-        ``fetch`` is for the rest. Who closes the generator early says that a content was not the right one. ``None``:
-        nothing was asked.
+        ``fetch`` is for the rest. Who finds that a content is not the right one throws his VerificationError in.
+        ``None``: nothing was asked.
         """
 
 

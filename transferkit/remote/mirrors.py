@@ -17,7 +17,7 @@ from transferkit.content.chunk import Chunk
 from transferkit.content.descriptor import Descriptor
 from transferkit.content.digest import Digest
 from transferkit.content.flow import Flow
-from transferkit.errors import CancelledError, NotFoundError, TransferKitError
+from transferkit.errors import CancelledError, NotFoundError, TransferKitError, VerificationError
 from transferkit.remote.body import BlobBody
 from transferkit.remote.repository import Repository
 
@@ -90,7 +90,10 @@ class MirroredRepository:
                 self._served.add((owed.popleft().digest, 0))
                 with self._lock:
                     self._failures[number] = 0
-                yield content
+                try:
+                    yield content
+                except VerificationError as wrong:
+                    contents.throw(wrong)  # which raises it again
             next(contents, None)  # it has its end, and keeps its connection
 
     def chunksums(self, descriptor: Descriptor, *, flow: Flow) -> Generator[tuple[Chunk, Digest], None, None]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from transferkit.content.descriptor import Descriptor
-from transferkit.content.interfaces import Outcome, Pipeliner, Storer
-from transferkit.errors import TransferKitError
+from transferkit.content.interfaces import Keeping, Outcome, Pipeliner, Storer
+from transferkit.errors import TransferKitError, VerificationError
 from transferkit.transfer.attempts import Attempts
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transfer.outcomes import Outcomes
@@ -46,20 +46,28 @@ class Bundles:
         self._attempts = attempts
         self._outcomes = outcomes
         self._speeds = speeds
+        # What the target would go on with, where it breaks off, comes in the ordinary way.
+        self._limit = min(SMALL, target.resume_threshold) if isinstance(target, Keeping) else SMALL
         self._one = one  # copies a blob in the ordinary way, of which a first attempt may have failed
 
-    def take(self, first: Descriptor) -> deque[Descriptor] | None:
-        """Return a small blob and those that go with it; ``None``: there are none."""
-        more = self._next(DEPTH - 1, is_small)
+    def is_small(self, descriptor: Descriptor) -> bool:
+        """Tell whether a blob may come in a bundle, with a buffer of the usual size."""
+        return descriptor.size < self._limit
+
+    def take(self, first: Descriptor, flow: WorkerFlow) -> deque[Descriptor] | None:
+        """Return a small blob and those that go with it; ``None``: it is none, or there are none."""
+        fits = self._fits(flow)
+        more = self._next(DEPTH - 1, fits) if fits(first) else ()
         return deque((first, *more)) if more else None
+
+    def _fits(self, flow: WorkerFlow) -> Callable[[Descriptor], bool]:
+        """Return what tells whether a blob may come in a bundle of this worker: all of it has to be in the buffer."""
+        limit = min(self._limit, flow.buffer_size + 1)
+        return lambda descriptor: descriptor.size < limit
 
     def _next(self, most: int, fits: Callable[[Descriptor], bool]) -> list[Descriptor]:
         fair = self._scheduler.waiting // (2 * max(1, self._attempts.level))
         return self._scheduler.more(min(most, fair), fits)
-
-    def _is_missing(self, descriptor: Descriptor) -> bool:
-        """Whether it is to be fetched; what is in its place is hashed between two bundles, as that takes the buffer."""
-        return is_small(descriptor) and not self._target.has(descriptor)
 
     def copy(self, bundle: deque[Descriptor], flow: WorkerFlow) -> None:
         """Copy small blobs together where the source has answered one by one before, and the rest of them so."""
@@ -94,6 +102,11 @@ class Bundles:
         counter, watch, outcomes = flow.counter, flow.watch, self._outcomes
         half, left = len(bundle) // 2, RUN - len(bundle)
         further: list[Descriptor] = []
+        fits = self._fits(flow)
+
+        def is_missing(descriptor: Descriptor) -> bool:
+            # What is in its place is hashed between two bundles, as that takes the buffer.
+            return fits(descriptor) and not self._target.has(descriptor)
 
         def more() -> Sequence[Descriptor]:
             taken = tuple(further)
@@ -111,12 +124,15 @@ class Bundles:
             with closing(contents):
                 for content in contents:
                     watch.paused = True
-                    self._target.store(bundle[0], content, flow=flow)
+                    try:
+                        self._target.store(bundle[0], content, flow=flow)
+                    except VerificationError as wrong:
+                        contents.throw(wrong)  # which raises it again
                     descriptor = bundle.popleft()
                     outcomes.started(descriptor)
                     outcomes.ended(descriptor, Outcome.MOVED)
                     if len(bundle) <= half and left > 0 and self._attempts.are_free:
-                        taken = self._next(min(left, DEPTH - half), self._is_missing)
+                        taken = self._next(min(left, DEPTH - half), is_missing)
                         left -= len(taken)
                         further.extend(taken)
                         bundle.extend(taken)
@@ -132,8 +148,3 @@ class Bundles:
             counter.set_position(0)  # of one that has come in part
             watch.stop()
         return True
-
-
-def is_small(descriptor: Descriptor) -> bool:
-    """Tell whether a blob may come in a bundle."""
-    return descriptor.size < SMALL

@@ -28,7 +28,7 @@ from transferkit.content.interfaces import (
 from transferkit.errors import CancelledError, TransferKitError
 from transferkit.options import TransferOptions
 from transferkit.transfer.attempts import Attempts
-from transferkit.transfer.bundles import SMALL, Bundles, is_small
+from transferkit.transfer.bundles import Bundles
 from transferkit.transfer.chunked import ChunkedBlob, ChunkUnit
 from transferkit.transfer.concurrency import FIRST
 from transferkit.transfer.crew import Job
@@ -71,7 +71,7 @@ class Copy:
         self._bundles: Bundles | None = None
         if isinstance(source, Pipeliner) and isinstance(target, Storer):
             self._bundles = Bundles(source, target, *shared, one=self._copy_whole)
-        self.first = 1 if self._bundles is not None and all(map(is_small, descriptors)) else FIRST
+        self.first = 1 if self._bundles is not None and all(map(self._bundles.is_small, descriptors)) else FIRST
         """How many workers to begin with."""
         units = target.parts(wholes) if isinstance(target, PartPusher) else len(wholes)
         units += sum(-(-blob.descriptor.size // blob.chunk_size) for blob in larges)
@@ -103,12 +103,11 @@ class Copy:
     def work(self, unit: Descriptor | ChunkUnit | ChunkedBlob | Job, flow: WorkerFlow) -> None:
         """Do one unit of work; raise what would fail for every blob, or ends the copy from outside."""
         if isinstance(unit, Descriptor):
-            bundles = self._bundles if unit.size < SMALL else None
-            bundle = None if bundles is None else bundles.take(unit)
-            if bundles is None or bundle is None:
+            bundle = self._bundles.take(unit, flow) if self._bundles is not None else None
+            if self._bundles is None or bundle is None:
                 self._copy_whole(unit, flow)
             else:
-                bundles.copy(bundle, flow)
+                self._bundles.copy(bundle, flow)
         elif isinstance(unit, ChunkUnit):
             self._larges.copy_chunk(unit, flow)
         elif isinstance(unit, Job):

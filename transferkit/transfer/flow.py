@@ -159,7 +159,7 @@ class WorkerFlow:
         self.until = 0.0
         self.board: Board | None = None  # while it is at work; for longer, that would be a cycle that holds the buffer
         self._bandwidth = bandwidth
-        self._size = buffer
+        self.buffer_size = buffer  # bytes
         self._buffer: memoryview | None = None
         self._cut: TransferKitError | None = None
         self._final = False
@@ -174,7 +174,7 @@ class WorkerFlow:
     def buffer(self) -> memoryview:
         if self._buffer is None:
             # Its pages take memory once they are used: small blobs use few of them, of a bytearray all.
-            self._buffer = memoryview(mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            self._buffer = memoryview(mmap.mmap(-1, self.buffer_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         return self._buffer
 
     # -- what the operation sees

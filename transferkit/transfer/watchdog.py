@@ -1,7 +1,8 @@
 """Cuts the flows whose body is silent, or far behind its siblings: ``Speeds`` knows how fast those have been of late.
 
-It sees body bytes only: the wait for the head of an answer has a limit of its own. Its cut wakes the worker where it is
-blocked; the retry loop then goes on, on a new connection, from what is in place.
+It sees body bytes only: the wait for the head of an answer has a limit of its own. Not so in a bundle, whose heads come
+between its bodies: what is late there is asked for again in the ordinary way, which waits as long as it may. Its cut
+wakes the worker where it is blocked; the retry loop then goes on, on a new connection, from what is in place.
 
 At the tail, when a worker has nothing to do, whoever is late is all that the others wait for. Then it cuts sooner, and
 also who waits for a head; but each unit twice at most, and only where others have shown that it can be quicker.

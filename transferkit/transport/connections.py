@@ -40,6 +40,7 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has
 # says so; of a server that does it after every third, one request at a time is what it wants.
 _OWED = 1 / 8
 _FEW = 64  # answers until that is judged
+_BROKEN = 2  # bundles in a row without an answer, after which no more are sent
 _SOON = 1.0  # seconds; who ends a connection sooner after a response ends every one: tinyproxy, which does not say so
 
 
@@ -211,7 +212,7 @@ class WakeableTLSConnection(WakeableConnection, HTTPSConnection):
 class Pipelines:
     """What is known of how a server deals with requests that come together. Thread-safe."""
 
-    __slots__ = ("_lock", "answered", "are_taken", "has_answered", "owed")
+    __slots__ = ("_lock", "answered", "are_taken", "broken", "has_answered", "owed")
 
     def __init__(self) -> None:
         self.has_answered = False
@@ -219,6 +220,8 @@ class Pipelines:
         self.are_taken = True
         self.answered = 0
         self.owed = 0
+        self.broken = 0
+        """How many bundles in a row ended in silence, or without a word."""
         self._lock = threading.Lock()
 
     @property
@@ -230,7 +233,15 @@ class Pipelines:
         with self._lock:  # "+=" on an attribute is not atomic
             self.answered += answered
             self.owed += owed
+            self.broken = 0
             if owed and (not announced or self.owed > max(_FEW, self.answered) * _OWED):
+                self.are_taken = False
+
+    def broke(self) -> None:
+        """Take in that some requests were not answered, and nobody knows why."""
+        with self._lock:
+            self.broken += 1
+            if self.broken == _BROKEN:
                 self.are_taken = False
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from transferkit.content.flow import Flow
-from transferkit.errors import ProtocolError, ReadError
+from transferkit.errors import ProtocolError, ReadError, StalledError, VerificationError
 from transferkit.protocol.head import END, MAX_HEAD, Head, read_head
 from transferkit.transport.connections import WakeableConnection, WakeablePool
+from transferkit.transport.failures import convert
 from transferkit.transport.http11 import head_of, on_the_wire
 from transferkit.transport.request import Lane, Request
 from transferkit.transport.response import ChunkedResponse, Response, StreamResponse
@@ -33,6 +34,7 @@ Refused = Callable[[Response, Wanted], bool]
 """Raises the error of a refusal; else whether there are other credentials now, with which to ask again."""
 
 _HEARD = frozenset({401, 429})  # and what is a failure of the server's
+_LATE = (TimeoutError, BlockingIOError)  # that is how the kernel's own time limit shows
 _HEAD = 1024  # bytes that are looked through first for the end of a head; most have under 500
 
 
@@ -53,7 +55,8 @@ def pipeline(
 
     ``None``: nothing was asked, as there is no connection that has answered before, or the server wants one request at
     a time. The contents may end early, which is no error; but a server that has had enough, or fails, or wants other
-    credentials, is heard: ``refused`` raises the error of its answer to one of them.
+    credentials, is heard: ``refused`` raises the error of its answer to one of them. An answer that breaks off, and
+    silence, are errors, too. A VerificationError that is thrown in says that the content was not the right one.
     """
     pool = lane.pool
     if pool is None or not pool.pipelines.may_begin or flow.fresh:
@@ -87,7 +90,7 @@ def _converse(
     answers, knowledge = _Answers(connection, flow), pool.pipelines
     owed, half, further = deque(first), len(first) // 2, True
     answered, keeps, is_right = 0, True, True
-    is_judged = is_renewed = False  # a cut says nothing of the server
+    is_judged = is_renewed = is_silent = False  # a cut says nothing of the server
     try:
         flow.attach(connection.abort)
         if lane.public_only:
@@ -111,16 +114,29 @@ def _converse(
                 break
             content = answers.content(size)
             owed.popleft()
-            answered, keeps, is_right, is_judged = answered + 1, head.keeps_alive, False, True
+            answered, keeps, is_right, is_judged = answered + 1, head.keeps_alive, False, False
             yield content
-            is_right, is_judged = True, False  # else who asked has had enough: it is another content
+            is_right = True
             if not keeps:
                 break
         is_judged = True
-    except (OSError, ReadError):
-        flow.check()
-        # Of a server that has closed it while it was idle, nothing is known.
-        is_right, is_judged = not answers.has_begun, True
+    except VerificationError:
+        is_right, is_judged = False, True
+        raise
+    except StalledError:
+        is_silent = True
+        raise
+    except (OSError, ReadError) as error:
+        try:
+            flow.check()
+        except StalledError:
+            is_silent = True
+            raise
+        is_right, is_judged, is_silent = False, True, not answers.has_begun or isinstance(error, _LATE)
+        if isinstance(error, ReadError) and answers.are_within:
+            raise ReadError(f"{lane.origin} closed the connection within an answer") from None
+        if isinstance(error, OSError) and (answers.are_within or isinstance(error, _LATE)):
+            raise convert(error, lane) from error
     except ProtocolError:
         is_right, is_judged = False, True
     finally:
@@ -129,7 +145,10 @@ def _converse(
             pool.give_back(connection)
         else:
             connection.close()
-        if is_judged and answers.has_begun:
+        if is_silent:
+            # It may have closed the connection while that was idle, or the network is to blame: once, that is.
+            knowledge.broke()
+        elif is_judged:
             # A token that has ended says nothing of the server, unless each of them is good for few requests.
             is_announced = is_renewed or (is_right and not keeps)
             knowledge.ended(answered, len(owed) + (not is_right), announced=is_announced)
@@ -154,6 +173,7 @@ class _Answers:
 
     def __init__(self, connection: WakeableConnection, flow: Flow) -> None:
         self.has_begun = False
+        self._in_content = False
         self._connection = connection
         self._flow = flow
         self._buffer = flow.buffer
@@ -164,9 +184,14 @@ class _Answers:
         """Whether nothing came that was not asked for."""
         return self._at == self._end
 
+    @property
+    def are_within(self) -> bool:
+        """Whether a part of an answer has come, and not all of it."""
+        return self._in_content or self._at != self._end
+
     def head(self) -> Head:
         """Return the next head. ProtocolError: it is none; ReadError, OSError: it did not come."""
-        looked = 0
+        looked, self._in_content = 0, False
         while True:
             data = self._buffer[self._at : min(self._end, self._at + max(_HEAD, looked))].tobytes()
             end = data.find(END)
@@ -181,6 +206,7 @@ class _Answers:
 
     def content(self, size: int) -> memoryview:
         """Return the next ``size`` bytes once they are here, and count them as they come."""
+        self._in_content = True
         flow, have = self._flow, min(self._end - self._at, size)
         flow.moved(have)
         if self._at + size > len(self._buffer):
@@ -203,6 +229,8 @@ class _Answers:
             self._at = self._end = 0
         elif self._end == len(self._buffer):
             self._make_room()
+            if self._end == len(self._buffer):
+                raise ProtocolError("the head of an answer is longer than the buffer")
         self._connection.acknowledge()
         count: int = self._connection.sock.recv_into(self._buffer[self._end :])
         # Before anything is counted or written: a woken read looks like a clean end.

@@ -10,10 +10,19 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.transport.rig import ask, client_of, pool_of, send
-from transferkit.errors import CancelledError, RateLimitedError, ServerError, StalledError
+from transferkit.errors import (
+    CancelledError,
+    DigestMismatchError,
+    OutOfSpaceError,
+    RateLimitedError,
+    ReadError,
+    ServerError,
+    StalledError,
+    TransportTimeout,
+)
 from transferkit.testing import answer, scripted_server
 from transferkit.testing.scripted import RawRequest, Step
-from transferkit.testing.wire import Close, Pause
+from transferkit.testing.wire import Close, Pause, Reset
 from transferkit.transfer.flow import WorkerFlow
 from transferkit.transport import pipeline
 from transferkit.transport.client import Client
@@ -99,8 +108,12 @@ ODD: dict[str, Step] = {
     "an interim answer": b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer(200, BODIES[2]),
     "no HTTP": [b"hello\r\n\r\n", Close()],
     "an endless head": [b"HTTP/1.1 200 OK\r\n" + 7000 * b"X-Field: text\r\n", Close()],
+}
+CUT: dict[str, Step] = {
     "a body that is cut": [answer(200, BODIES[2])[:-1], Close()],
+    "no body": [answer(200, BODIES[2])[: -len(BODIES[2])], Close()],
     "a head that is cut": [answer(200, BODIES[2])[:20], Close()],
+    "a body that is reset": [answer(200, BODIES[2])[:-1], Reset()],
 }
 
 
@@ -114,6 +127,72 @@ def test_an_answer_that_is_not_plain_ends_it_and_it_is_not_tried_again(odd: Step
         assert 0 == len(pool_of(client).pool or ())
         assert asked(client) is None
         assert (200, b"hello") == ask(client)
+
+
+@pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
+def test_an_answer_that_breaks_off_is_an_attempt_that_failed(cut: Step) -> None:
+    script = saying(lambda number, _: cut if number == 2 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        ask(client)
+        with pytest.raises(ReadError, match=f"the connection.*{server.url}|{server.url} closed the connection"):
+            asked(client)
+        assert not pool_of(client).pipelines.are_taken
+        assert (200, b"hello") == ask(client)
+
+
+def test_a_server_that_closes_without_a_word_gets_no_third_bundle() -> None:
+    script = saying(lambda number, request: Close() if request.number else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        for is_taken in (True, False):
+            ask(client)
+            assert [] == asked(client)
+            assert is_taken == pool_of(client).pipelines.are_taken
+        ask(client)
+        assert asked(client) is None
+
+
+def test_a_bundle_that_comes_is_between_two_that_do_not() -> None:
+    state = [False]
+
+    def odd(number: int, request: RawRequest) -> Step | None:
+        return Close() if request.number and state[0] else None
+
+    with scripted_server(saying(odd)) as server, client_of(server) as client:
+        for state[0] in (True, False, True, False):
+            ask(client)
+            assert ([] if state[0] else BODIES) == asked(client)
+        assert pool_of(client).pipelines.are_taken
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_silence_counts_and_another_cut_does_not(is_silent: bool) -> None:
+    error = StalledError("silent") if is_silent else CancelledError("enough")
+    script = saying(lambda number, request: Pause() if request.number > 1 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        for _ in range(2):
+            ask(client)
+            flow = WorkerFlow()
+            threading.Timer(0.1, lambda flow=flow: flow.cut(error, final=not is_silent)).start()
+            with pytest.raises(type(error)):
+                asked(client, flow=flow)
+        assert is_silent != pool_of(client).pipelines.are_taken
+
+
+def test_an_answer_that_does_not_come_in_time_is_an_error() -> None:
+    script = saying(lambda number, request: Pause() if request.number > 1 else None)
+    with scripted_server(script) as server, client_of(server, response_timeout=0.1) as client:
+        ask(client)
+        with pytest.raises(TransportTimeout, match="did not answer in time"):
+            asked(client)
+
+
+def test_a_head_that_is_longer_than_a_small_buffer_ends_it() -> None:
+    long = answer(200, BODIES[2], {"X-Long": 5000 * "x"})
+    script = saying(lambda number, _: long if number == 2 else None)
+    with scripted_server(script) as server, client_of(server) as client:
+        ask(client)
+        assert BODIES[:2] == asked(client, flow=WorkerFlow(buffer=4096))
+        assert not pool_of(client).pipelines.are_taken
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimitedError), (503, ServerError)])
@@ -159,15 +238,20 @@ def test_bytes_behind_the_last_answer_end_the_connection() -> None:
         assert 0 == len(pool_of(client).pool or ())
 
 
-def test_who_has_enough_says_that_a_content_was_another_one() -> None:
+@pytest.mark.parametrize("error", [DigestMismatchError("another one"), OutOfSpaceError("full")])
+def test_a_content_that_is_another_one_is_the_servers_and_a_full_disk_is_not(error: Exception) -> None:
     with scripted_server(saying(lambda *_: None)) as server, client_of(server) as client:
         ask(client)
         request = Request(method="GET", url="/0", ok=(200,))
         contents = client.pipeline(request, wanted(SIZES[:2]), tuple, WorkerFlow())
         assert contents is not None
         next(contents)
+        is_wrong = isinstance(error, DigestMismatchError)
+        if is_wrong:
+            with pytest.raises(DigestMismatchError):
+                contents.throw(error)
         contents.close()
-        assert not pool_of(client).pipelines.are_taken
+        assert is_wrong != pool_of(client).pipelines.are_taken
         assert 0 == len(pool_of(client).pool or ())
 
 
