@@ -224,7 +224,8 @@ def _push_manifest(
     again = operation.copy(missing, source, target, present=[blob for blob in blobs if blob not in missing])
     operation.call(lambda flow: push(flow=flow))
     moved, retried = report.bytes + again.bytes, report.retried + again.retried + len(missing)
-    return replace(report, bytes=moved, retried=retried, seconds=report.seconds + again.seconds)
+    healed, seconds = report.healed + again.healed, report.seconds + again.seconds
+    return replace(report, bytes=moved, retried=retried, healed=healed, seconds=seconds, record=again.record)
 
 
 def fetch_manifest(

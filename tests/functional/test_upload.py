@@ -12,12 +12,15 @@ import pytest
 import requests
 
 import transferkit as tk
-from transferkit.testing import FaultRule, HTTPFaults, respond
+from transferkit.testing import FaultRule, HTTPFaults, answer, respond, scripted_server
 from transferkit.testing.registry import running_registry
+from transferkit.testing.wire import Pause
 
 pytestmark = pytest.mark.lanes
 
 REPOSITORY = "library/model"
+SOON = tk.TransferOptions(retry=tk.RetryOptions(max_wait=0.01))
+UNKNOWN_BLOB = answer(404, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown"}]}')
 SIZES = [0, 1, 100, 16 * 1024, 1024 * 1024 + 1]
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
@@ -139,6 +142,55 @@ def test_a_blob_that_is_denied_fails_alone(make_blobs, source):
         assert [blobs[7].digest] == list(caught.value.failures)
         others = [blob for blob in blobs if blob is not blobs[7]]
         assert [blob.digest for blob in others] == stored(registry, others)
+
+
+def test_a_refusal_for_now_is_none_for_all(make_blobs, source):
+    blobs = make_blobs(source, [1000 + number for number in range(50)])
+    later = FaultRule(respond(403, '{"errors": [{"code": "UNAVAILABLE"}]}'), method="POST", path="/uploads/", times=1)
+    denied = FaultRule(respond(403), method="PUT", path=blobs[7].digest)
+    with running_registry(middleware=HTTPFaults(later, denied)) as registry:
+        with pytest.raises(tk.IncompleteError) as caught:
+            upload(registry, blobs, source, concurrency=2, options=SOON)
+    assert [blobs[7].digest] == list(caught.value.failures)
+
+
+def test_a_blob_whose_commit_was_answered_by_an_error_was_not_there_already(make_blobs, source):
+    (blob,) = make_blobs(source, [2_000_000])
+    heard = []
+
+    class Heard(tk.Trace):
+        def done(self, descriptor):
+            heard.append(("done", descriptor.digest))
+
+        def cached(self, descriptor):
+            heard.append(("cached", descriptor.digest))
+
+    lost = FaultRule(respond(502, "bad gateway", after_app=True), method="PUT", times=1)
+    with running_registry(middleware=HTTPFaults(lost)) as registry:
+        report = upload(registry, [blob], source, trace=Heard(), options=SOON)
+        assert (1, 1) == (registry.log.count("PUT"), registry.log.count("POST"))
+    assert (0, 1, 2_000_000) == (report.skipped, report.retried, report.bytes)
+    assert [("done", blob.digest)] == heard
+
+
+def test_a_registry_that_takes_crumbs_of_parts_gets_it_in_one_request(make_blobs, source):
+    (blob,) = make_blobs(source, [8 * 1024 * 1024])
+    parts = []
+
+    def say(request):
+        if request.method == "PATCH":
+            parts.append(len(request.body))
+            return answer(202, headers={"Location": "/v2/a/b/blobs/uploads/1", "Range": f"0-{2 * len(parts) - 1}"})
+        if request.method == "POST":
+            return answer(202, headers={"Location": "/v2/a/b/blobs/uploads/1"})
+        if request.method == "PUT":
+            parts.append(len(request.body))
+            return answer(201, headers={"Docker-Content-Digest": blob.digest})
+        return answer(404)
+
+    with scripted_server(say) as server:
+        tk.upload([blob], source, base_url=server.url, repository="a/b", options=tk.TransferOptions(part_size=1 << 20))
+    assert 8 * [1 << 20] + [8 << 20] == parts
 
 
 def test_a_blob_with_a_source_is_mounted(registry, blobs, source):
@@ -440,6 +492,33 @@ def test_what_a_registry_has_lost_is_sent_again(make_blobs, source, soon):
         assert (80, 1, 4) == (report.bytes, report.retried, registry.log.count(method="POST"))
         assert (60, 60) == calls[-1]
         assert {60} == {total for _, total in calls}
+
+
+def test_what_was_healed_while_that_was_sent_again_is_in_the_report(make_blobs, source, soon):
+    (blob,) = make_blobs(source, [24 * 1024 * 1024])  # more than the buffers between two sockets hold
+    commits, manifests = [], []
+
+    def say(request):
+        if "/manifests/" in request.target:
+            manifests.append(request.method)
+            return UNKNOWN_BLOB if len(manifests) <= 4 else answer(201)
+        if request.method == "PUT":
+            commits.append(request.target)
+            return Pause() if len(commits) == 2 else answer(201, headers={"Docker-Content-Digest": blob.digest})
+        return answer(202, headers={"Location": "/v2/a/b/uploads/1"}) if request.method == "POST" else answer(404)
+
+    with scripted_server(say, read_body=False) as server:
+        report = tk.upload(
+            [blob],
+            source,
+            base_url=server.url,
+            repository="a/b",
+            manifest=manifest_of([blob]),
+            manifest_ref="v1",
+            options=tk.TransferOptions(stall_timeout=0.3),
+        )
+    assert (3, 1) == (len(commits), report.healed)
+    assert ["healed"] == [event.kind for event in report.record.events if event.kind == "healed"]
 
 
 def test_a_registry_that_never_finds_them_is_told_as_it_is(make_blobs, source, soon):

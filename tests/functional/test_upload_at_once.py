@@ -8,7 +8,17 @@ import threading
 import pytest
 
 import transferkit as tk
-from transferkit.testing import FaultRule, HTTPFaults, hang_up, html_page, respond, running_registry, set_header
+from transferkit.testing import (
+    FaultRule,
+    HTTPFaults,
+    answer,
+    hang_up,
+    html_page,
+    respond,
+    running_registry,
+    scripted_server,
+    set_header,
+)
 
 REPOSITORY = "library/model"
 COUNT = 60
@@ -170,3 +180,35 @@ def test_a_cancel_ends_it(blobs, tmp_path):
         with pytest.raises(tk.CancelledError):
             tk.upload(blobs, tmp_path / "source", base_url=registry.url, repository=REPOSITORY, cancel=cancel)
         caller.join()
+
+
+def test_once_one_was_not_stored_none_goes_so_whatever_becomes_of_those_on_their_way(blobs, tmp_path):
+    stored, sent, refused, lock = set(), [], threading.Event(), threading.Lock()
+    sizes = {blob.digest: blob.size for blob in blobs}
+
+    def say(request):
+        digest = request.target.partition("digest=")[2].replace("%3A", ":")
+        if request.method == "HEAD":
+            asked = request.target.rpartition("/")[2]
+            there = f"HTTP/1.1 200 OK\r\nContent-Length: {sizes[asked]}\r\n\r\n".encode()
+            return there if asked in stored else answer(404)
+        location = {"Location": "/v2/a/b/blobs/uploads/1"}
+        if not digest:
+            return answer(202, headers=location)
+        if request.method == "POST":
+            with lock:
+                sent.append(digest)
+                number = len(sent)
+            if number == 5:  # on its way while the next one is not stored
+                assert refused.wait(20)
+            elif number == 6:
+                return answer(202, headers=location)
+        elif len(sent) >= 6:
+            refused.set()  # that one goes plainly now
+        stored.add(digest)
+        return answer(201, headers={"Location": f"/v2/a/b/blobs/{digest}"})
+
+    with scripted_server(say) as server:
+        tk.upload(blobs, tmp_path / "source", base_url=server.url, repository="a/b", concurrency=2)
+    assert {blob.digest for blob in blobs} == stored
+    assert 6 == len(sent)

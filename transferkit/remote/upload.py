@@ -84,6 +84,8 @@ class Uploads:
     presence: Presence = field(default_factory=Presence)  # of small blobs
     is_denied: bool = False  # to begin one: so is every other
     at_once: bool | None = None  # whether small blobs come with the request that begins their upload; None: not known
+    is_plain: bool = False  # one that came so was not stored: no more of them do
+    committed: set[Digest] = field(default_factory=set)  # whose last request went out, and failed
 
     def asking_pays(self, descriptor: Descriptor) -> bool:
         """Tell whether to ask for a blob before it is sent."""
@@ -105,6 +107,7 @@ class Upload:
         self.request = partial(uploads.endpoint.write, subject=self.subject)
         self._uploads = uploads
         self._started = 0  # sessions
+        self._is_committed = False
         self._source = source
         self._content: Body | None = None
         self._unread_at: int | None = None
@@ -116,7 +119,7 @@ class Upload:
             if uploads.asking_pays(self.descriptor):
                 if self.endpoint.exists(self.descriptor, self.flow, uploading=True):
                     uploads.presence.is_uncertain()
-                    return Outcome.PRESENT
+                    return Outcome.MOVED if digest in uploads.committed else Outcome.PRESENT
                 uploads.presence.was_absent()
             session = sessions.get(digest)
             if session is None and self.descriptor.size >= _SMALL:
@@ -164,6 +167,8 @@ class Upload:
             if isinstance(error, TransferKitError):
                 self.client.clean(error)
             self._uploads.presence.is_uncertain()
+            if self._is_committed:
+                self._uploads.committed.add(self.descriptor.digest)
         if session is not None and isinstance(error, TransferKitError) and error.retryable:
             # The count stays as it is until the registry has said what of it is there.
             session.resumed = True
@@ -234,6 +239,7 @@ class Upload:
 
     def commit(self, url: str, *, headers: Mapping[str, str] = EMPTY, body: RequestBody | None = None) -> Request:
         """Return the request that ends a session."""
+        self._is_committed = True
         timeout = self.client.options.commit_timeout
         return self.request(method="PUT", url=url, ok=SUCCESS, headers=headers, body=body, timeout=timeout)
 
@@ -242,7 +248,7 @@ class Upload:
         take that, one blob finds it out."""
         uploads = self._uploads
         is_short = self.descriptor.size <= _AT_ONCE
-        is_wanted = is_short and uploads.at_once is not False and uploads.presence.is_unlikely
+        is_wanted = is_short and not uploads.is_plain and uploads.at_once is not False and uploads.presence.is_unlikely
         if is_wanted and uploads.at_once is None:
             uploads.at_once = False  # others go the plain way until it is known
         return is_wanted
@@ -250,17 +256,20 @@ class Upload:
     def went_at_once(self, response: Response) -> bool:
         """Tell whether a 201 to the request that began an upload says that the blob is stored.
 
-        The first one of a registry is held against its answer to ``HEAD``: it may say 201 to what has only begun.
+        The first one of a registry is held against its answer to ``HEAD``, and so is one that was on its way when
+        another was not stored: it may say 201 to what has only begun.
         """
         uploads = self._uploads
-        if is_stored(response, self.descriptor.digest):
-            uploads.at_once = uploads.at_once or self.endpoint.exists(self.descriptor, self.flow, uploading=True)
-            return uploads.at_once
-        return False
+        if not is_stored(response, self.descriptor.digest):
+            return False
+        if uploads.at_once and not uploads.is_plain:
+            return True
+        uploads.at_once = is_there = self.endpoint.exists(self.descriptor, self.flow, uploading=True)
+        return is_there
 
     def goes_plainly(self) -> None:
         """Take in that a blob which was sent so is not stored: it is sent once more, and so are all that follow."""
-        self._uploads.at_once = False
+        self._uploads.is_plain = True
         self.flow.counter.set_position(0)
 
     def mount_source(self) -> str | None:
@@ -300,11 +309,13 @@ class Upload:
     def begin(self, request: Request, source: str | None) -> Response:
         """Send the request that begins the upload, or the mount from ``source``. It says nothing of the content."""
         try:
-            return self.ask(request)
-        except DeniedError:
-            if source is None:
+            response = self.ask(request)
+        except DeniedError as error:
+            if source is None and not error.retryable:
                 self._uploads.is_denied = True
             raise
+        self._uploads.is_denied = False
+        return response
 
     def ask(self, request: Request) -> Response:
         """Send a request without a body, and return its response, whose body says nothing."""

@@ -19,6 +19,7 @@ from transferkit.transport.response import Response
 
 _WORTH_A_STALL = 64 * 1024 * 1024  # bytes that are not sent again in the 10 s that another stall would take
 _OUT_OF_ORDER = 3  # answers (416) that are asked about: the rest of a broken request may still arrive
+_SHORT = 8  # parts in a row of which a registry took less than half, after which it gets no more parts
 # A commit may be refused because another client has just committed the same blob.
 _MAYBE_THERE = frozenset({400, 403, 404, 409})
 
@@ -94,6 +95,7 @@ class OCISession(UploadSession):
     part: int  # bytes; 0 for a single request
     sent: int = 0  # the end of what was ever begun to be sent: the registry cannot have more
     asked: int = -1  # how far it was when it was asked last
+    short: int = 0  # parts in a row of which it took less than half
     tells: bool = True  # whether it says how far it is, where it is asked after a part
 
     def note(self) -> dict[str, Any]:
@@ -186,8 +188,10 @@ class OCISession(UploadSession):
             got = self.confirmed
         if got is not None and got > end:
             raise ProtocolError(f"{upload.subject}: {upload.client.origin} has {got} bytes, and was sent {end}")
+        # A crumb of each part would have each sent again, without an end.
+        self.short = self.short + 1 if got is not None and 2 * (got - start) < end - start else 0
         # ECR answers 201 to a part that it drops, and repeats the Range that it gave for the first one.
-        if got is None or got <= start:
+        if got is None or got <= start or self.short == _SHORT:
             how = f"dropped the part from {start} to {end - 1}"
             self._give_up_parts(upload, ProtocolError(f"{upload.subject}: {upload.client.origin} {how}"), how)
         elif not asks:
