@@ -186,8 +186,10 @@ class Reference:
         return self.digest is not None and not self.has_tag
 
     def __str__(self) -> str:
-        scheme = f"{self.scheme}://" if self.has_scheme else ""
-        return f"{scheme}{self.name}{f'@{self.digest}' if self.digest else ''}"
+        scheme, name = f"{self.scheme}://" if self.has_scheme else "", str(self.name)
+        if self.is_pinned:  # or it would be another reference, which gives that tag a meaning
+            name = name.removesuffix(f":{self.name.tag}")
+        return f"{scheme}{name}{f'@{self.digest}' if self.digest else ''}"
 
 
 def is_ollama_host(host: str) -> bool:

@@ -94,6 +94,15 @@ def test_files_are_pushed_as_an_artifact_and_a_model_of_the_cache_by_its_name(
     assert ["v2"] == commands("tags", f"{host}/team/again").lines
 
 
+def test_what_is_pulled_by_its_digest_alone_gets_no_tag(commands: Commands, model: str) -> None:
+    name = f"{model.removesuffix(':v1')}@{small().digest}"
+    assert [name] == commands("pull", name).lines
+    assert [name] == commands("pull", "-q", name).lines, "what was printed names it again"
+    assert [] == commands("ls", "-q").lines
+    wrong = name.replace(small().digest, f"sha256:{64 * 'a'}")
+    assert f'"{wrong[:-52]}" not found' in commands("pull", wrong, code=3).err
+
+
 def test_a_model_is_copied_between_registries(commands: Commands, model: str) -> None:
     with running_registry() as other:
         target = f"{other.url.removeprefix('http://')}/mirror/model:v1"
@@ -174,6 +183,7 @@ def test_of_an_index_a_platform_is_shown_and_pulled(commands: Commands, registry
     ]
     (said,) = commands("show", name, "--platform", "linux/arm64", "--json").objects
     assert two.digest == said["digest"]
+    assert commands("show", name, "--raw").out == commands("show", name, "--raw", "--platform", "all").out
     assert [f"{name}@{one.digest}"] == commands("pull", name, "--platform", "linux/amd64").lines
     missing = commands("pull", name, "--platform", "plan9/mips", code=1)
     assert "nothing for plan9/mips" in missing.err
@@ -229,7 +239,9 @@ def test_wrong_and_missing_blobs_are_listed_and_mended(commands: Commands, model
 def test_garbage_is_listed_and_then_removed(commands: Commands) -> None:
     with tk.DiskCache(commands.cache) as cache:
         digest = cache.put(b"nobody names it").digest
-    assert [] == commands("gc").lines, "it is younger than an hour"
+    kept = commands("gc")
+    assert [] == kept.lines, "it is younger than an hour"
+    assert "1 blob, 15 B of no model stay: they are new" in kept.err
     planned = commands("gc", "--dry-run", "--grace", "0", "--json").objects
     assert [("garbage", digest, 15, False)] == [
         tuple(each[key] for key in ("type", "digest", "size", "removed")) for each in planned
@@ -247,7 +259,12 @@ def test_what_interrupted_transfers_have_left_is_listed_and_discarded(commands: 
     (partial / digest.replace(":", "-")).write_bytes(b"half")
     (said,) = commands("partials", "--json").objects
     assert ("partial", digest, False) == (said["type"], said["digest"], said["removed"])
-    assert digest in commands("partials", commands.cache / "blobs").out
+    for folder in (commands.cache / "blobs", commands.cache):
+        assert digest in commands("partials", folder).out
+    (commands.cache / "pulled").mkdir()
+    (commands.cache / "blobs").rename(pulled := commands.cache / "pulled" / ".transferkit")
+    assert digest in commands("partials", pulled.parent).out
+    pulled.rename(commands.cache / "blobs")
     assert [] == commands("partials", "--older-than", "1h", "-q").lines
     assert [] == commands("partials", "--discard", "-q").lines, "nobody has removed what is younger than a day"
     (said,) = commands("partials", "--discard", "--older-than", "0", "--digest", digest, "--json").objects

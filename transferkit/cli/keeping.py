@@ -87,6 +87,11 @@ def gc(settings: Settings, /, dry_run: bool, grace: float) -> None:
         output.record("garbage", line, digest=entry.digest, size=entry.size, path=entry.path, removed=not dry_run)
     verb = "would be freed" if dry_run else "freed"
     output.note(f"{plural(len(found), 'blob')}, {human_bytes(sum(entry.size for entry in found))} {verb}")
+    gone = {entry.digest for entry in found}
+    young = [entry for entry in cache.gc(grace=0.0, dry_run=True) if entry.digest not in gone] if grace else []
+    if young:
+        stay = f"{plural(len(young), 'blob')}, {human_bytes(sum(entry.size for entry in young))}"
+        output.note(f"{stay} of no model stay: they are new, and may be a running pull's; --grace 0 removes them")
 
 
 @click.command(cls=Command, short_help="List what interrupted transfers have left.")
@@ -104,7 +109,10 @@ def gc(settings: Settings, /, dry_run: bool, grace: float) -> None:
 def partials(
     context: click.Context, folder: Path | None, discard: bool, older_than: float, digests: tuple[str, ...]
 ) -> None:
-    """List what interrupted transfers have left, to be continued by the next ones: of the cache, or of DIR."""
+    """List what interrupted transfers have left, to be continued by the next ones.
+
+    That of the cache, or of DIR: another cache, a folder of blobs, or one that a model was pulled into.
+    """
     import time
 
     from transferkit.content.digest import Digest
@@ -113,14 +121,14 @@ def partials(
     from transferkit.storage.cache import DiskCache
 
     settings: Settings = context.obj
-    place = folder if folder is not None else DiskCache(settings.cache).blobs.path
+    places = [DiskCache(settings.cache).blobs.path] if folder is None else _with_partials(folder)
     wanted = {Digest(digest) for digest in digests}
     is_given = context.get_parameter_source("older_than") is not click.core.ParameterSource.DEFAULT
     if discard:
         least = older_than if is_given else 24 * 3600.0
-        found = storage.discard(place, wanted or None, older_than=least)
+        found = [each for place in places for each in storage.discard(place, wanted or None, older_than=least)]
     else:
-        found = storage.partials(place)
+        found = [each for place in places for each in storage.partials(place)]
         found = [each for each in found if each.age >= older_than and (not wanted or each.digest in wanted)]
     now, rows = time.time(), []
     for each in found:
@@ -132,3 +140,9 @@ def partials(
         output.table("partial", ("DIGEST", "SIZE", "WRITTEN"), rows)
     done = "removed" if discard else "can be continued"
     output.note(f"{plural(len(found), 'file')}, {human_bytes(sum(each.stored for each in found))} {done}")
+
+
+def _with_partials(folder: Path) -> list[Path]:
+    """Return where transfers into a folder of blobs, a pulled one, or a cache leave what they have begun."""
+    places = [folder, folder / ".transferkit", folder / "blobs"]
+    return [place for place in places if (place / ".partial").is_dir()] or [folder]

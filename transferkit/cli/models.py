@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from transferkit.cli.connecting import Connection, platform_option, reading_options
+from transferkit.cli.connecting import Connection, reading_options
 from transferkit.cli.output import Output, age, emit, lines_of, moment, plural, terminal_width
 from transferkit.cli.program import Command
 from transferkit.cli.settings import Settings
-from transferkit.cli.types import NAME
+from transferkit.cli.types import NAME, PLATFORM
 
 if TYPE_CHECKING:
     from transferkit.content.manifest import Index, Manifest
@@ -52,7 +52,9 @@ def ls(settings: Settings, /, pattern: str | None) -> None:
 
 @click.command(cls=Command, short_help="Show what a model consists of.")
 @click.argument("name", type=NAME)
-@platform_option
+@click.option(
+    "--platform", type=PLATFORM, metavar="OS/ARCH", help="Of an index: its manifest for this one. Default: the index."
+)
 @click.option("--remote", is_flag=True, help="Ask the registry, also where the cache has it.")
 @click.option("--raw", is_flag=True, help="Write the manifest as it is, byte for byte.")
 @reading_options
@@ -61,7 +63,7 @@ def show(settings: Settings, /, name: str, platform: str | None, remote: bool, r
     """Show what a model consists of: that of the cache, else that of the registry."""
     with Connection(**options).registry(settings, name) as registry:
         document, source = _document(registry, name, remote=remote, progress=settings.progress)
-        if platform is not None and document.media_type.endswith(("index.v1+json", "list.v2+json")):
+        if platform not in (None, "all") and document.media_type.endswith(("index.v1+json", "list.v2+json")):
             document = _chosen(registry, document, name, platform, source)
     if raw:
         emit(document.raw, newline=False)
@@ -154,4 +156,4 @@ def rm(settings: Settings, /, names: tuple[str, ...]) -> None:
         root = registry.cache.root
     if missing:
         raise ManifestNotFoundError(f"not in {root}: {', '.join(missing)}; transferkit ls lists what is")
-    output.note("transferkit gc removes the blobs that no model names any more")
+    output.note("transferkit gc removes the blobs that no model names any more, an hour after they came")

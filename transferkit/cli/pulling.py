@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,8 @@ def resolve(settings: Settings, /, name: str, platform: str | None, **options: A
 
 def _pinned(name: str, digest: str) -> str:
     """Return what names a model and no other one for ever."""
+    from transferkit.content.digest import Digest
     from transferkit.names import Reference
 
     reference = Reference.parse(name)
-    scheme = f"{reference.scheme}://" if reference.has_scheme else ""
-    return f"{scheme}{reference.name}@{digest}"
+    return str(replace(reference, digest=Digest(digest), has_tag=not reference.is_pinned))

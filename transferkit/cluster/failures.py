@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-from transferkit.errors import IncompleteError, TransferKitError, kept_cause
+from transferkit.errors import IncompleteError, OutOfSpaceError, TransferKitError, kept_cause
 from transferkit.registry.plans import TransferPlan
 
 
@@ -47,9 +47,11 @@ def on_worker(error: TransferKitError, worker: str) -> TransferKitError:
     return said
 
 
-def incomplete(failures: dict[str, TransferKitError], blobs: int) -> IncompleteError:
-    """Return one error for all that failed, of so many blobs."""
+def incomplete(failures: dict[str, TransferKitError], blobs: int) -> TransferKitError:
+    """Return one error for all that failed, of so many blobs; a full disk ends a call as what it is."""
     digest, first = next(iter(failures.items()))
+    if all(isinstance(reason, OutOfSpaceError) for reason in failures.values()):
+        return first
     others = ", the others are in place" if len(failures) < blobs else ""
     subject = "" if digest[:19] in str(first) else f"{digest[:19]}: "
     rest = f" (and {len(failures) - 1} more in .failures)" if len(failures) > 1 else ""

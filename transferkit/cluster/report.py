@@ -57,7 +57,8 @@ class ClusterReport(Report):
 
     def __repr__(self) -> str:
         lines = [f"<ClusterReport {self._facts()}"]
-        lines += [f"  {'  '.join(row)}" for row in _cells(self.workers)]
+        for name, *figures in _cells(self.workers):
+            lines.append(f"  {name}: {', '.join(map(' '.join, zip(_HEADS[1:], figures, strict=True)))}")
         return "\n".join(lines) + ">"
 
     def _repr_html_(self) -> str:

@@ -66,6 +66,7 @@ def run_plan(
     Raises:
         TypeError, ValueError: an argument is none; or the plan is a piece already. Nothing was done.
         IncompleteError: some pieces failed; ``.failures`` says for each blob why, and on which worker.
+        OutOfSpaceError: all that failed did as the disk is full.
         TransferKitError: no worker is left.
         CancelledError: ``cancel`` was triggered.
     """

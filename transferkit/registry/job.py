@@ -66,7 +66,9 @@ class Job:
     @contextmanager
     def naming(self, reference: Reference) -> Iterator[None]:
         """Say in an error of a manifest which model it is of."""
-        name = str(replace(reference, digest=None)) + (f"@{reference.digest.short}" if reference.digest else "")
+        name, digest = str(reference), reference.digest
+        if digest is not None:
+            name = f"{name.removesuffix(digest)}{digest.short}"
         try:
             yield
         except ManifestNotFoundError as error:

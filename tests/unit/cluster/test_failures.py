@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import transferkit as tk
-from transferkit.cluster.failures import portable
+from transferkit.cluster.failures import incomplete, portable
 
 
 def failed(cause: Exception, name: str) -> tk.TransferKitError:
@@ -60,3 +60,10 @@ def test_a_cause_that_can_be_pickled_stays():
 
     back = pickle.loads(pickle.dumps(portable(failed(OSError(5, "no"), "__cause__"))))
     assert (5, None) == (back.__cause__.errno, back.__traceback__)
+
+
+def test_a_full_disk_is_told_as_what_it_is():
+    full, gone = tk.OutOfSpaceError("no room"), tk.BlobNotFoundError("no such blob")
+    assert incomplete({"sha256:1": full, "sha256:2": full}, 3) is full
+    error = incomplete({"sha256:1": full, "sha256:2": gone}, 3)
+    assert (tk.IncompleteError, {"sha256:1": full, "sha256:2": gone}) == (type(error), error.failures)
