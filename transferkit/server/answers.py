@@ -6,6 +6,7 @@ Knows status codes and error codes; knows nothing of the store.
 from __future__ import annotations
 
 import copyreg
+import errno
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,6 +87,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(400, "DIGEST_INVALID", str(error))
     if isinstance(error, InvalidNameError):
         return Refusal(400, "NAME_INVALID", str(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal(507, "UNKNOWN", "the store has no space left")  # RFC 4918, section 11.5
     if isinstance(error, StorageError) or not isinstance(error, TransferKitError):
         return Refusal(500, "UNKNOWN", "the store cannot be read or written")
     if isinstance(error, RateLimitedError):

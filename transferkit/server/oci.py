@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request
 
 from transferkit.content.digest import Digest
-from transferkit.errors import InvalidDigestError, InvalidNameError
+from transferkit.errors import InvalidDigestError, InvalidNameError, StorageError
 from transferkit.server import blobs, chunksums, manifests, uploads
 from transferkit.server.answers import Answer, Refusal, json_answer, read_only_refusal, refusal_of
 from transferkit.server.authentication import TOKENS, Auth, Authentication
@@ -95,7 +95,9 @@ class OCIRegistry:
         except (Refusal, InvalidDigestError, InvalidNameError) as error:
             return refusal_of(error).answer()
         except OSError as error:
-            _log.exception("%s %r failed", request.method, request.path)
+            # One of ours says itself what it is about; on a full disk there is one for each request.
+            is_told = isinstance(error, StorageError)
+            _log.error("%s %r failed: %s", request.method, request.path, error, exc_info=not is_told)
             return refusal_of(error).answer()
 
     def _dispatch(self, request: Request) -> Answer:

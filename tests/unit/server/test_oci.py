@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -189,9 +191,10 @@ def test_a_store_that_cannot_be_written_is_the_servers_fault(
         answer = client.post(f"/v2/a/blobs/uploads/?digest={HELLO}", data=b"hello")
 
     assert (answer.status_code, answer.json["errors"][0]["code"]) == (500, "UNKNOWN")
-    assert [(record.name, record.getMessage()) for record in caplog.records] == [
-        ("transferkit.server.oci", "POST '/v2/a/blobs/uploads/' failed")
-    ]
+    (record,) = caplog.records
+    assert "transferkit.server.oci" == record.name
+    assert record.getMessage().startswith("POST '/v2/a/blobs/uploads/' failed: writing ")
+    assert record.getMessage().endswith(" failed: Not a directory; a part of the path is a file")
 
 
 def test_read_only_it_answers_what_reads_and_nothing_else(client: Client, tmp_path: Path) -> None:
@@ -221,3 +224,37 @@ def test_repr_names_the_directory(tmp_path: Path) -> None:
 def test_what_the_package_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = transferkit.server.Nothing  # type: ignore[attr-defined]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        (errno.ENOSPC, 507, "the store has no space left"),
+        (errno.EDQUOT, 507, "the store has no space left"),
+        (errno.EIO, 500, "the store cannot be read or written"),
+    ],
+)
+def test_a_disk_that_refuses_is_told_in_a_line_of_the_log_each(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int, status: int, said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("transferkit.storage.disk.Disk.create", refuse)
+    answer = client.post(f"/v2/a/b/blobs/uploads/?digest={HELLO}", data=b"hello")
+    assert (status, said) == (answer.status_code, answer.json["errors"][0]["message"])
+    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.getMessage().startswith("POST '/v2/a/b/blobs/uploads/' failed: ")
+    assert not record.exc_info
+
+
+def test_what_is_no_error_of_ours_is_told_with_its_traceback(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "a fault")
+
+    monkeypatch.setattr("transferkit.server.oci.OCIRegistry._dispatch", refuse)
+    assert 500 == client.get(f"/v2/a/b/blobs/{HELLO}").status_code
+    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.exc_info
