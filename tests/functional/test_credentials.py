@@ -235,6 +235,7 @@ def test_a_token_where_a_password_is_asked_for_is_named(start, tmp_path, monkeyp
     with pytest.raises(tk.UnauthorizedError) as caught:
         download(site, tmp_path / "d")
     assert "the token of TRANSFERKIT_TOKEN is no answer to what it asks for" in str(caught.value)
+    assert "there are none that it takes in TRANSFERKIT_TOKEN" in str(caught.value)
     assert "mine-mine" not in str(caught.value)
 
 

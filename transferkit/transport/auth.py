@@ -151,7 +151,8 @@ class Authorizer:
         if self.stored is None or self.exchange.has_credentials:
             return advice
         problems = [*self._problems, *([self.key.problem] if self.key is not None and self.key.problem else [])]
-        return "; ".join([advice, f"there are none in {self.stored.searched}", *problems])
+        none = "none that it takes" if self._problems else "none"
+        return "; ".join([advice, f"there are {none} in {self.stored.searched}", *problems])
 
     def _fetch(self, challenge: str, scope: str, flow: Flow) -> Issued | None:
         """Return an ``Authorization`` that answers a challenge, and when it ends."""
