@@ -330,14 +330,14 @@ def test_what_breaks_off_and_could_be_gone_on_with_is(make_blobs: Any, tmp_path:
     assert_exactly(tmp_path / "to", blobs)
 
 
-@pytest.mark.parametrize("keywords", [{"options": tk.TransferOptions(max_bandwidth=2_000_000)}, {"concurrency": 1024}])
 def test_what_is_larger_than_a_workers_buffer_is_asked_for_once(
-    keywords: dict[str, Any], make_blobs: Any, tmp_path: Path, assert_exactly: Any
+    make_blobs: Any, tmp_path: Path, assert_exactly: Any
 ) -> None:
-    blobs = make_blobs(tmp_path / "from", 30 * [45_000])
+    """With a limit of the bandwidth it is a 50th of that."""
+    blobs, options = make_blobs(tmp_path / "from", 30 * [45_000]), tk.TransferOptions(max_bandwidth=2_000_000)
     seen = Blobs(tmp_path / "from", blobs)
     with serve(seen, plain) as server:
-        report = tk.download(blobs, tmp_path / "to", base_url=server.url, repository=REPOSITORY, **keywords)
+        report = download(server.url, blobs, tmp_path / "to", options=options)
     assert (30 * 45_000, 0) == (report.bytes, report.retried)
     assert {1} == set(seen.asked.values())
     assert_exactly(tmp_path / "to", blobs)

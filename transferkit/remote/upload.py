@@ -1,8 +1,8 @@
 """Uploads: whether a blob is there already, else an upload session, which outlives the attempt that began it.
 
 At most three requests for a blob that is sent in one: HEAD, POST, PUT. When the first does not pay, ``presence`` knows;
-the smallest of the blobs that are sent unasked come with POST itself, where the registry takes that. What a session is
-sent, ``upload_oci`` and ``upload_ollama`` know.
+the smallest of the blobs that are sent unasked come with POST itself, where ``at_once`` knows that the registry takes
+it. What a session is sent, ``upload_oci`` and ``upload_ollama`` know.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from transferkit.errors import (
 from transferkit.grammar import check_repository
 from transferkit.protocol.origin import Origin
 from transferkit.protocol.upload import announced
+from transferkit.remote.at_once import AtOnce
 from transferkit.remote.endpoint import Endpoint
 from transferkit.remote.presence import Presence
 from transferkit.remote.proof import MOUNT, SUCCESS, contradicts, is_page, is_stored
@@ -83,8 +84,7 @@ class Uploads:
     sessions: dict[Digest, UploadSession] = field(default_factory=dict)  # under way
     presence: Presence = field(default_factory=Presence)  # of small blobs
     is_denied: bool = False  # to begin one: so is every other
-    at_once: bool | None = None  # whether small blobs come with the request that begins their upload; None: not known
-    is_plain: bool = False  # one that came so was not stored: no more of them do
+    at_once: AtOnce = field(default_factory=AtOnce)  # small blobs, with the request that begins their upload
     committed: set[Digest] = field(default_factory=set)  # whose last request went out, and failed
 
     def asking_pays(self, descriptor: Descriptor) -> bool:
@@ -244,14 +244,9 @@ class Upload:
         return self.request(method="PUT", url=url, ok=SUCCESS, headers=headers, body=body, timeout=timeout)
 
     def may_go_at_once(self) -> bool:
-        """Tell whether to send the blob with the request that begins its upload. Of a registry that is not known to
-        take that, one blob finds it out."""
+        """Tell whether to send the blob with the request that begins its upload."""
         uploads = self._uploads
-        is_short = self.descriptor.size <= _AT_ONCE
-        is_wanted = is_short and not uploads.is_plain and uploads.at_once is not False and uploads.presence.is_unlikely
-        if is_wanted and uploads.at_once is None:
-            uploads.at_once = False  # others go the plain way until it is known
-        return is_wanted
+        return self.descriptor.size <= _AT_ONCE and uploads.presence.is_unlikely and uploads.at_once.may_go()
 
     def went_at_once(self, response: Response) -> bool:
         """Tell whether a 201 to the request that began an upload says that the blob is stored.
@@ -259,17 +254,18 @@ class Upload:
         The first one of a registry is held against its answer to ``HEAD``, and so is one that was on its way when
         another was not stored: it may say 201 to what has only begun.
         """
-        uploads = self._uploads
+        at_once = self._uploads.at_once
         if not is_stored(response, self.descriptor.digest):
             return False
-        if uploads.at_once and not uploads.is_plain:
-            return True
-        uploads.at_once = is_there = self.endpoint.exists(self.descriptor, self.flow, uploading=True)
-        return is_there
+        if not at_once.is_proven:
+            if not self.endpoint.exists(self.descriptor, self.flow, uploading=True):
+                return False
+            at_once.is_stored()
+        return True
 
     def goes_plainly(self) -> None:
         """Take in that a blob which was sent so is not stored: it is sent once more, and so are all that follow."""
-        self._uploads.is_plain = True
+        self._uploads.at_once.refuse()
         self.flow.counter.set_position(0)
 
     def mount_source(self) -> str | None:
